@@ -1,0 +1,91 @@
+"""The seam every inference library is adapted to: token ids in, steps of token ids out.
+
+A runtime knows tokens, never text: templates, detokenising, stop strings and the context check are shared
+code above it (`handlers.model`). It adapts a library that already batches continuously.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """What a worker needs to load its weights; written by the build tool under `conductor:` in the archive."""
+
+    model_path: Path
+    precision: str
+    device: str = "cpu"
+    context: int | None = None
+    threads: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingPlan:
+    """Decoding decisions with every default filled in, checked before any library sees them.
+
+    `temperature` 0 means greedy; `top_k` None means the whole vocabulary; `seed` None means a random one.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    json_schema: dict[str, Any] | None = None
+    logit_bias: dict[int, float] | None = None
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens that became known since the last step; the last step of a request names its finish reason."""
+
+    token_ids: Sequence[int]
+    finish_reason: Literal["stop", "length"] | None = None
+    logprobs: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeStats:
+    """Counts at this moment; `kv_usage` is a fraction of the KV cache, None where the library hides it."""
+
+    running: int
+    waiting: int
+    kv_usage: float | None = None
+
+
+class Runtime(Protocol):
+    """One loaded model. Methods are called on the worker's event loop, except `close`.
+
+    `submit` streams steps; closing the iterator (or cancelling its task) cancels the request at the library's
+    next step and frees its slot, leaving the other requests of the batch untouched. It raises RequestError 400
+    naming the parameter for what `refused` lists. A library failure raises RequestError 500 for
+    every running request and calls `on_fatal`.
+    """
+
+    name: ClassVar[str]
+    refused: ClassVar[frozenset[str]]
+    context: int
+    vocabulary: int
+
+    def submit(
+        self, request_id: str, prompt_ids: Sequence[int], plan: SamplingPlan
+    ) -> AsyncIterator[Step]: ...
+
+    async def score(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Log-probability of each token of each continuation after the prompt."""
+        ...
+
+    def stats(self) -> RuntimeStats: ...
+
+    def close(self) -> None: ...

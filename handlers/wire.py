@@ -1,0 +1,179 @@
+"""Request and record types that cross between gateway and worker, and the one error type.
+
+Knows shapes only: no model, no HTTP framework. The gateway's `/generate` body and the body of TorchServe's
+`/predictions` are the same class, so that both planes refuse the same things in the same words.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+WIRE_VERSION = 1
+
+MAX_PROMPT_CHARS = 4_000_000
+MAX_TOKENS_CEILING = 1_000_000
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Role = Literal["system", "user", "assistant"]
+
+
+class RequestError(Exception):
+    """A failure that carries its own rendering, from the worker's runtime to the client's screen.
+
+    `status` is the HTTP status, `code` a stable machine word, `param` the field at fault,
+    `retry_after_s` is set where a retry helps.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        type: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.type = type
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, Any]:
+        """`{"error": {message, type, param, code}}`, the one error shape of every interface."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Message(_Strict):
+    """One turn of a conversation."""
+
+    role: Role
+    content: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
+
+
+class Sampling(_Strict):
+    """What a request may say about decoding; None leaves the value to the engine's default."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_CEILING)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    stop: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] | None
+    ) = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    json_schema: dict[str, Any] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """These values where they are given, `defaults` elsewhere."""
+        given = {k: v for k, v in self if v is not None}
+        return defaults.model_copy(update=given)
+
+
+class GenerateBody(Sampling):
+    """Body of the gateway's `/generate` and of TorchServe's `/predictions`; decoding fields lie flat in it.
+
+    `engine` is for `/predictions` alone; `keep_alive` and `max_wait_s` are seconds.
+    """
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
+    category: Annotated[str, Field(max_length=200)] | None = None
+    engine: Annotated[str, Field(max_length=200)] | None = None
+    options: dict[str, Any] = {}
+    session: bool | None = None
+    session_id: Annotated[str, Field(max_length=200)] | None = None
+    persona: Annotated[str, Field(max_length=200)] | None = None
+    keep_alive: Annotated[float, Field(ge=-1, le=10_000_000)] | None = None
+    max_wait_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    stream: bool = False
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("exactly one of prompt and messages is needed")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling.model_construct(**{name: getattr(self, name) for name in Sampling.model_fields})
+
+
+class GenerateRequest(_Strict):
+    """What the gateway sends to a worker's `POST /generate`."""
+
+    id: str
+    engine: str
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
+    system: str | None = None
+    sampling: Sampling = Sampling()
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("exactly one of prompt and messages is needed")
+        return self
+
+    @property
+    def turns(self) -> list[Message]:
+        """The conversation, a bare prompt being its only user turn."""
+        if self.messages is not None:
+            return self.messages
+        return [Message(role="user", content=self.prompt or "")]
+
+
+class Usage(_Strict):
+    """Token counts by the model's own tokenizer; a sum over all calls of the request."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+        )
+
+
+class Timings(_Strict):
+    """Worker-side times in seconds, measured on a monotonic clock."""
+
+    first_token_s: float | None = None
+    total_s: float = 0.0
+
+
+class Done(_Strict):
+    """The last record of a stream that succeeded."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    findings: dict[str, Any] = {}
+    text: str
