@@ -1,0 +1,87 @@
+"""The `conductor:` key of an archive's model-config.yaml, as the build tool writes it and a worker reads it.
+
+Knows names and units only; it opens no file and loads no weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
+
+from handlers.runtimes.base import RuntimeConfig
+from handlers.wire import Sampling
+
+
+class WorkerConfigError(ValueError):
+    """The `conductor:` key is missing or wrong; the message names every field at fault in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What one worker serves.
+
+    `memory` is in bytes, `context` in tokens; `weights` identifies model and precision, `set` names the
+    worker set. `category`, `engine`, `system` (the persona) and `parameters` are those of the row that
+    TorchServe alone answers for; the gateway sends its own with each request.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    wire: int
+    set: str
+    version: str
+    category: str
+    engine: str
+    runtime: Literal["openvino", "transformers", "vllm"]
+    device: str
+    precision: str
+    weights: str
+    model_path: Path
+    context: PositiveInt | None = None
+    workers: PositiveInt = 1
+    memory: PositiveInt | None = None
+    system: str | None = None
+    parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+
+    @classmethod
+    def from_yaml(cls, mapping: Mapping[str, Any]) -> Self:
+        """The checked configuration; `mapping` is the value of the `conductor:` key."""
+        try:
+            return TypeAdapter(cls).validate_python(dict(mapping))
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise WorkerConfigError(f"model-config.yaml, conductor: {'; '.join(faults)}") from error
+
+    def to_yaml(self) -> dict[str, Any]:
+        """Plain values which `from_yaml` reads back to an equal configuration."""
+        return {**asdict(self), "model_path": str(self.model_path), "parameters": dict(self.parameters)}
+
+    @property
+    def sampling(self) -> Sampling:
+        """Those `parameters` that are about decoding."""
+        return Sampling.model_validate(
+            {k: v for k, v in self.parameters.items() if k in Sampling.model_fields}
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those `parameters` that are the engine's own options."""
+        return {k: v for k, v in self.parameters.items() if k not in Sampling.model_fields}
+
+    @property
+    def runtime_config(self) -> RuntimeConfig:
+        """What the runtime needs; the cores are shared evenly by the workers of the set."""
+        cores = len(os.sched_getaffinity(0))
+        return RuntimeConfig(
+            model_path=self.model_path,
+            precision=self.precision,
+            device=self.device,
+            context=self.context,
+            threads=max(1, cores // self.workers),
+            memory=self.memory,
+        )
