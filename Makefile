@@ -1,0 +1,49 @@
+# One set of commands for people and CI. `make help` lists them; .ci/install holds what `install` does.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: another-torch help install archives serve test check bench proof lock clean
+
+VENV := .venv
+ENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+LOCKS := requirements.lock requirements-torch.lock requirements-java.lock
+
+# Where torch is asked for when pip's own configuration does not know it. A CUDA build is asked for by the
+# name of its index (make install TORCH_INDEX=https://download.pytorch.org/whl/cu130), and is remembered until `make clean`.
+TORCH_INSTALLED := $(shell cat $(VENV)/.torch-index 2>/dev/null)
+TORCH_INDEX ?= $(or $(TORCH_INSTALLED),https://download.pytorch.org/whl/cpu)
+export TORCH_INDEX
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+install: $(VENV)/.installed ## make .venv with everything in it: packages, torch, a Java where there is none
+
+archives: install ## compile SETTINGS.md into archives/store, for TorchServe alone
+	$(ENV) python -m archives
+
+serve: install ## build what is missing, then serve on http://127.0.0.1:8000 (ARGS="--port 9000")
+	$(ENV) conductor serve $(ARGS)
+
+test: check archives ## the whole suite, on the real TorchServe and the demo model
+	$(ENV) python -m pytest $(ARGS)
+
+check: install ## lint, format, strict types
+	$(ENV) ruff check . && $(ENV) ruff format --check .
+	$(ENV) mypy
+
+bench: install ## drive a running gateway, beside the library called directly
+	$(ENV) conductor bench $(ARGS)
+
+proof: install ## the long proofs that `make test` leaves out, a fresh clone for one
+	$(ENV) python -m pytest -m proof --timeout 3600 $(ARGS)
+
+lock: install ## resolve pyproject.toml anew into requirements*.lock
+	.ci/lock
+
+clean: ## remove .venv, archives and caches; models/ and .conductor/ stay
+	rm -rf $(VENV) archives/store build logs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: $(LOCKS) pyproject.toml .ci/install .ci/activate.py $(if $(filter $(TORCH_INDEX),$(TORCH_INSTALLED)),,another-torch)
+	.ci/install $(VENV)
