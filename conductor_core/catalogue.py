@@ -77,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSet:
-    """The unit that is loaded: one per (weights, precision, runtime, device), named by its first row's slug."""
+    """The unit that is loaded: one per (weights, precision, runtime, device), named by its first row."""
 
     name: str
     rows: tuple[Row, ...]
@@ -100,13 +100,14 @@ class WorkerSet:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A settings file that was understood. `personas` maps a name to its text."""
+    """A settings file that was understood. `personas` maps names to texts, `source` is the file's name."""
 
     rows: tuple[Row, ...]
     persona: str | None
     personas: Mapping[str, str]
     sets: tuple[WorkerSet, ...]
     warnings: tuple[str, ...] = ()
+    source: str = "SETTINGS.md"
 
     def row(self, slug: str) -> Row | None:
         return next((row for row in self.rows if row.slug == slug), None)

@@ -1,0 +1,114 @@
+"""What this machine has: memory that processes may use, and GPUs.
+
+Reads /proc, cgroup files and `nvidia-smi`; imports no accelerator library. `probe` is the only impure entry.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+_QUERY = "--query-gpu=index,uuid,name,memory.free,memory.total"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as `cuda:<index>`; memory in bytes."""
+
+    index: int
+    name: str
+    free: int
+    total: int
+
+    @property
+    def device(self) -> str:
+        return f"cuda:{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What models may be placed on; `ram` is the smaller of MemTotal and the cgroup limit, in bytes."""
+
+    gpus: tuple[Gpu, ...] = ()
+    ram: int = 0
+
+
+def probe() -> Machine:
+    """This machine. GPUs that the installed torch cannot use are left out."""
+    gpus = () if torch_is_cpu_only() else parse_nvidia_smi(_nvidia_smi(), os.environ)
+    return Machine(gpus, usable_memory())
+
+
+def nvidia_gpus(environ: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """Every GPU that the driver shows, whether or not the installed torch can use it."""
+    return parse_nvidia_smi(_nvidia_smi(), environ)
+
+
+def torch_is_cpu_only() -> bool:
+    """Whether the installed torch is a CPU build (or there is none), told by its version alone."""
+    try:
+        return metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return True
+
+
+def _nvidia_smi() -> str:
+    command = ["nvidia-smi", _QUERY, "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout
+
+
+def parse_nvidia_smi(text: str, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """GPUs of `nvidia-smi`'s table (MiB), numbered as CUDA_VISIBLE_DEVICES in `environ` shows them."""
+    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines()]
+    rows = [row for row in rows if len(row) == 5 and row[3].isdecimal() and row[4].isdecimal()]
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",") if name.strip()]
+        rows = [row for name in names for row in rows if name == row[0] or row[1].startswith(name)]
+    return tuple(
+        Gpu(index, row[2], int(row[3]) * 2**20, int(row[4]) * 2**20) for index, row in enumerate(rows)
+    )
+
+
+def usable_memory(root: Path = Path("/")) -> int:
+    """The smaller of MemTotal and every cgroup limit above this process, in bytes, read under `root`."""
+    return min([_mem_total(root), *_cgroup_limits(root)])
+
+
+def _mem_total(root: Path) -> int:
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError("MemTotal is missing from /proc/meminfo")
+
+
+def _cgroup_limits(root: Path) -> list[int]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    limits: list[int] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            limits += _limits_above(root / "sys/fs/cgroup", path, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _limits_above(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
+    return limits
+
+
+def _limits_above(mount: Path, path: str, name: str) -> list[int]:
+    folder = Path(os.path.normpath(mount / path.lstrip("/")))
+    folders = [folder, *folder.parents] if folder.is_relative_to(mount) else [mount]
+    # In a container the path names the host's hierarchy, which is not mounted here.
+    files = (one / name for one in folders if one.is_relative_to(mount) and (one / name).is_file())
+    texts = (file.read_text().strip() for file in files)
+    return [int(text) for text in texts if text.isdecimal()]

@@ -1,0 +1,145 @@
+"""A Markdown page as headings, tables and other blocks, every cell with its place in the source.
+
+Parsing is markdown-it-py's (CommonMark with GFM tables); it knows lines but not columns, so cells are found
+again in their line by the same splitting rule. Nothing here knows what a table means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+# Without `lheading` a line of dashes under a paragraph is a rule, not a heading that swallows the paragraph.
+_MARKDOWN = MarkdownIt("commonmark").enable("table").disable("lheading")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Text of a cell without its markup; `line` and `column` (1-based) are where it starts."""
+
+    text: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """An ATX heading."""
+
+    line: int
+    lines: tuple[str, ...]
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; every row has as many cells as its source line, which may differ from the header's."""
+
+    line: int
+    lines: tuple[str, ...]
+    header: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Any other block; `is_text` for what would be read aloud, not fences or comments."""
+
+    line: int
+    lines: tuple[str, ...]
+    is_text: bool
+
+
+Block = Heading | Table | Prose
+"""`line` is 1-based, `lines` the block as it stands in the source."""
+
+
+def read_blocks(text: str) -> list[Block]:
+    """The top-level blocks of `text` in order; any text is a page."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    tokens = _MARKDOWN.parse(text)
+    return [_block(group, lines) for group in _top_level(tokens)]
+
+
+def _top_level(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    group: list[Token] = []
+    depth = 0
+    for token in tokens:
+        group.append(token)
+        depth += token.nesting
+        if depth == 0:
+            yield group
+            group = []
+
+
+def _block(group: list[Token], lines: list[str]) -> Block:
+    first = group[0]
+    start, end = first.map or (0, 0)
+    source = tuple(lines[start:end])
+    if first.type == "heading_open":
+        return Heading(start + 1, source, int(first.tag[1:]), _plain(group[1]))
+    if first.type == "table_open":
+        return Table(start + 1, source, *_rows(group, start, lines))
+    return Prose(start + 1, source, first.type in {"paragraph_open", "code_block"})
+
+
+def _rows(
+    group: list[Token], start: int, lines: list[str]
+) -> tuple[tuple[Cell, ...], tuple[tuple[Cell, ...], ...]]:
+    rows: list[tuple[int, list[Token]]] = []
+    for token in group:
+        if token.type == "tr_open":
+            rows.append((token.map[0] if token.map else start, []))
+        elif token.type == "inline":
+            rows[-1][1].append(token)
+    header, *body = (_cells(inlines, number, lines[number]) for number, inlines in rows)
+    return header, tuple(body)
+
+
+def _cells(inlines: Sequence[Token], number: int, line: str) -> tuple[Cell, ...]:
+    spans = cell_spans(line)
+    texts = [_plain(token) for token in inlines[: len(spans)]]
+    texts += [line[begin:end] for begin, end in spans[len(texts) :]]
+    return tuple(Cell(text, number + 1, begin + 1) for text, (begin, end) in zip(texts, spans, strict=True))
+
+
+def cell_spans(line: str) -> list[tuple[int, int]]:
+    """Begin and end of each cell's text in a table line; a pipe after a backslash does not end a cell."""
+    stripped = line.strip(" \t")
+    offset = line.index(stripped)
+    bounds = [-1, *_pipes(stripped), len(stripped)]
+    spans = [(left + 1, right) for left, right in pairwise(bounds)]
+    if spans[0][0] == spans[0][1]:
+        del spans[0]
+    if spans and spans[-1][0] == spans[-1][1]:
+        del spans[-1]
+    return [_trimmed(stripped, begin, end, offset) for begin, end in spans]
+
+
+def _pipes(text: str) -> list[int]:
+    return [i for i, letter in enumerate(text) if letter == "|" and (i == 0 or text[i - 1] != "\\")]
+
+
+def _trimmed(text: str, begin: int, end: int, offset: int) -> tuple[int, int]:
+    while begin < end and text[begin].isspace():
+        begin += 1
+    while begin < end and text[end - 1].isspace():
+        end -= 1
+    return offset + begin, offset + end
+
+
+def _plain(inline: Token) -> str:
+    pieces = (_piece(child) for child in inline.children or ())
+    return " ".join("".join(pieces).split())
+
+
+def _piece(token: Token) -> str:
+    if token.type in {"text", "code_inline", "image"}:
+        return token.content
+    return " " if token.type in {"softbreak", "hardbreak", "html_inline"} else ""

@@ -1,0 +1,115 @@
+"""Operator settings: what the person who runs the server decides, from `CONDUCTOR_` variables and options.
+
+SETTINGS.md is for models only; nothing here is about a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from conductor_core.quantities import parse_bytes, parse_duration
+
+PREFIX = "CONDUCTOR_"
+SECONDS_PER_GB = 20.0
+
+
+class OperatorError(Exception):
+    """Operator settings that cannot be used; one line for each bad value."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """Bytes that models may take: `default` for devices that `devices` (`cpu`, `cuda:0`) lacks."""
+
+    default: int | None = None
+    devices: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> MemoryBudget:
+        """Read "6GB", or "cpu=6GB,cuda:0=20GB"; CellError for anything else."""
+        if "=" not in text:
+            return cls(parse_bytes(text))
+        pairs = (part.split("=", 1) for part in text.split(",") if "=" in part)
+        return cls(devices={device.strip().lower(): parse_bytes(size) for device, size in pairs})
+
+    def of(self, device: str) -> int | None:
+        """The budget of `device`, None where the operator set none."""
+        return self.devices.get(device, self.default)
+
+
+def _budget(value: object) -> object:
+    return MemoryBudget.parse(value) if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return parse_duration(value)
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10_000_000, allow_inf_nan=False)]
+
+
+class OperatorSettings(BaseSettings):
+    """One field per variable; times in seconds, `host` and `port` where the gateway listens."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    state_dir: Path = Path(".conductor")
+    settings: Path = Path("SETTINGS.md")
+    memory_budget: Annotated[MemoryBudget, NoDecode, BeforeValidator(_budget)] = MemoryBudget()
+    database_url: str | None = None
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+    ] = "INFO"
+    load_timeout: Seconds = 300.0
+    first_token_timeout: Seconds = 120.0
+    token_timeout: Seconds = 60.0
+    max_wait: Seconds = 300.0
+    queue_size: Annotated[int, Field(ge=1, le=100_000)] = 512
+    allow_open: bool = False
+
+    def load_timeout_for(self, memory: int | None) -> float:
+        """Seconds that loading `memory` bytes may take: `load_timeout` and 20 s for each GB."""
+        return self.load_timeout + SECONDS_PER_GB * (memory or 0) / 1e9
+
+
+_EXPECTED = {
+    "host": "a host name or address",
+    "port": "a whole number from 0 to 65535",
+    "memory_budget": "a size such as 6GB, or cpu=6GB,cuda:0=20GB",
+    "log_level": "one of debug, info, warning, error, critical",
+    "queue_size": "a whole number from 1 to 100000",
+    "allow_open": "1 or 0",
+}
+
+
+def operator_settings(**options: Any) -> OperatorSettings:
+    """Settings of the environment under the `options` that are not None; OperatorError for bad ones."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return OperatorSettings(**given)
+    except ValidationError as error:
+        lines = [_line(str(issue["loc"][0]), issue["input"], given) for issue in error.errors()]
+        raise OperatorError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _line(name: str, value: object, given: Mapping[str, Any]) -> str:
+    origin = "--" + name.replace("_", "-") if name in given else PREFIX + name.upper()
+    what = _EXPECTED.get(name, "a time such as 90, 90s or 5m")
+    return f"{origin}: expected {what}, got {str(value)[:60]!r}"

@@ -1,0 +1,138 @@
+"""Where everything lies on disk: the state directory, and the project folder around SETTINGS.md.
+
+Unix socket paths end at 107 bytes, which decides where the run folder is. Only `create` touches the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from conductor_core.catalogue import ModelRef
+
+LONGEST_RUN_PATH = 70
+"""Bytes; leaves room below 107 for a socket's name and TorchServe's own suffixes."""
+
+
+class StateDirError(Exception):
+    """The state directory cannot be used; the message names the folder and the reason in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """One gateway's state directory, private to its user."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, path: Path | str) -> StateDir:
+        """The state directory at `path`, made absolute; `~` is the home folder."""
+        return cls(Path(os.path.abspath(Path(path).expanduser())))
+
+    @property
+    def store(self) -> Path:
+        """Archives that `conductor serve` builds; TorchServe's model store."""
+        return self.root / "store"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Folder of every socket: `<root>/run`, or one in the system's temporary folder if that is long."""
+        inside = self.root / "run"
+        if len(os.fsencode(inside)) <= LONGEST_RUN_PATH:
+            return inside
+        name = "conductor-" + hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        outside = Path(tempfile.gettempdir()) / name
+        return outside if len(os.fsencode(outside)) <= LONGEST_RUN_PATH else Path("/tmp") / name
+
+    @property
+    def run_file(self) -> Path:
+        """What a running gateway says of itself: address, processes and its run folder, as JSON."""
+        return self.root / "run.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one gateway of this directory."""
+        return self.root / "lock"
+
+    @property
+    def torchserve(self) -> Path:
+        """TorchServe's own working directory."""
+        return self.root / "torchserve"
+
+    @property
+    def torchserve_tmp(self) -> Path:
+        """TorchServe's TMPDIR and TEMP; in the run folder since it puts sockets there."""
+        return self.run / "tmp"
+
+    @property
+    def inference_socket(self) -> Path:
+        return self.run / "inference.sock"
+
+    @property
+    def management_socket(self) -> Path:
+        return self.run / "management.sock"
+
+    @property
+    def metrics_socket(self) -> Path:
+        return self.run / "metrics.sock"
+
+    def worker_socket(self, pid: int) -> Path:
+        """Where the worker process `pid` listens."""
+        return self.run / f"{pid}.sock"
+
+    def create(self) -> None:
+        """Make every folder with mode 0700; StateDirError where that cannot be had."""
+        for folder in (self.root, self.store, self.logs, self.run, self.torchserve, self.torchserve_tmp):
+            _make_private(folder)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) and not folder.is_dir():
+            raise StateDirError(f"{folder} is not a folder")
+        # In a shared temporary folder somebody else may have made it, or a link, first.
+        if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
+            raise StateDirError(f"{folder} is a link or belongs to another user")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StateDirError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPaths:
+    """Folders beside the settings file `settings`."""
+
+    settings: Path
+
+    @classmethod
+    def at(cls, settings: Path | str) -> ProjectPaths:
+        """The project around the file `settings`, made absolute; `~` is the home folder."""
+        return cls(Path(os.path.abspath(Path(settings).expanduser())))
+
+    @property
+    def root(self) -> Path:
+        return self.settings.parent
+
+    @property
+    def models(self) -> Path:
+        """Downloaded and converted weights."""
+        return self.root / "models"
+
+    @property
+    def store(self) -> Path:
+        """Archives that `make archives` builds, for TorchServe alone."""
+        return self.root / "archives" / "store"
+
+    def local_model(self, ref: ModelRef) -> Path:
+        """Absolute path of a `path` reference; a relative one is relative to the settings file."""
+        return Path(os.path.abspath(self.root / Path(ref.source).expanduser()))

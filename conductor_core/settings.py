@@ -1,0 +1,130 @@
+"""SETTINGS.md to a Catalogue: the one entry of the parser.
+
+Any text gives a catalogue or a SettingsError with every mistake in it. Devices are not known here: the sets
+are as on a CPU until `conductor_core.placement.place` puts them on a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from conductor_core.catalogue import Catalogue, Row
+from conductor_core.columns import is_filler, named_rows, read_header
+from conductor_core.engine_names import FALLBACK_ENGINE, known_engines
+from conductor_core.issues import CellError, Issue, SettingsError
+from conductor_core.markdown_tables import Cell, Table
+from conductor_core.page import ROW_COLUMNS, Page, read_page
+from conductor_core.parameters import ParameterReader
+from conductor_core.placement import unplaced_sets
+from conductor_core.row_reader import RowReader
+
+LARGEST_FILE = 1_000_000
+"""Characters; more is a mistake, and would keep the parser busy for seconds."""
+
+__all__ = ["CellError", "Issue", "SettingsError", "load_settings", "parse_settings"]
+
+
+def load_settings(path: Path, engines: Iterable[str] | None = None) -> Catalogue:
+    """Read and parse the file at `path`; a file that cannot be read is a SettingsError too."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise _whole_file(path.name, f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _whole_file(path.name, f"expected UTF-8 text, got other bytes at byte {error.start}") from error
+    return parse_settings(text, path.name, engines)
+
+
+def parse_settings(text: str, source: str = "SETTINGS.md", engines: Iterable[str] | None = None) -> Catalogue:
+    """Parse `text`; `engines` are the names that exist, by default the installed ones.
+
+    Raises SettingsError, which lists all mistakes with line, column and what was expected.
+    """
+    text = text.removeprefix("\ufeff")
+    if len(text) > LARGEST_FILE:
+        raise _whole_file(source, f"expected at most {LARGEST_FILE} characters, got {len(text)}")
+    surrogate = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+    if surrogate is not None:
+        raise _whole_file(source, f"expected Unicode text, got half a character at {surrogate}")
+    page = read_page(text, source)
+    known = frozenset(known_engines() if engines is None else engines)
+    return _CatalogueReader(page, source, known | {FALLBACK_ENGINE}).catalogue()
+
+
+def _whole_file(source: str, message: str) -> SettingsError:
+    return SettingsError([Issue(source, 1, 1, "file", message)])
+
+
+class _CatalogueReader:
+    """Reads the tables of a page, collecting rows, warnings and issues."""
+
+    def __init__(self, page: Page, source: str, engines: frozenset[str]) -> None:
+        self._page = page
+        self._source = source
+        self._engines = engines
+        self._rows: dict[str, Row | None] = {}
+        self._lines: dict[str, int] = {}
+        self._issues = list(page.issues)
+        self._warnings: list[str] = []
+
+    def catalogue(self) -> Catalogue:
+        for table in self._page.rows:
+            self._table(table)
+        parameters = ParameterReader(self._rows, self._source)
+        for table in self._page.parameters:
+            parameters.read(table)
+        self._issues += parameters.issues
+        if not self._rows and not self._issues:
+            line = self._page.rows[0].line
+            self._issues.append(
+                Issue(self._source, line, 1, "table", "expected at least one row, found none")
+            )
+        if self._issues:
+            raise SettingsError(self._issues)
+        rows = tuple(
+            replace(row, parameters=parameters.by_slug.get(slug, {}))
+            for slug, row in self._rows.items()
+            if row
+        )
+        sets = unplaced_sets(rows)
+        page = self._page
+        return Catalogue(rows, page.persona, page.personas, sets, tuple(self._warnings), self._source)
+
+    def _table(self, table: Table) -> None:
+        names, issues = read_header(table, ROW_COLUMNS, self._source)
+        self._issues += issues
+        for row in table.rows:
+            if is_filler(row):
+                self._warn(row[0].line, "a row of dots or empty cells is skipped")
+        for line, cells in named_rows(table, names, self._source):
+            if isinstance(cells, Issue):
+                self._issues.append(cells)
+            else:
+                self._row(line, cells)
+
+    def _row(self, line: int, cells: Mapping[str, Cell]) -> None:
+        reader = RowReader(cells, self._source, self._engines)
+        row = reader.read(line)
+        self._issues += reader.issues
+        if reader.slug is None:
+            return
+        if reader.slug in self._rows:
+            self._duplicate(reader.slug, cells["Category/Area"])
+            return
+        self._rows[reader.slug] = row
+        self._lines[reader.slug] = line
+        if row and row.engine == FALLBACK_ENGINE != row.slug and not _names_engine(cells):
+            self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
+
+    def _duplicate(self, slug: str, cell: Cell) -> None:
+        message = f"expected each category once, got {slug!r} again (first in line {self._lines[slug]})"
+        self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
+
+    def _warn(self, line: int, message: str) -> None:
+        self._warnings.append(f"{self._source}:{line}: {message}")
+
+
+def _names_engine(cells: Mapping[str, Cell]) -> bool:
+    return "Engine" in cells and bool(cells["Engine"].text)
