@@ -6,7 +6,7 @@ code above it (`handlers.model`). It adapts a library that already batches conti
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """What a worker needs to load its weights; written by the build tool under `conductor:` in the archive."""
+    """What a worker needs to load its weights; the build tool writes it into the archive, under `conductor:`."""
 
     model_path: Path
     precision: str
@@ -29,6 +29,8 @@ class SamplingPlan:
     """Decoding decisions with every default filled in, checked before any library sees them.
 
     `temperature` 0 means greedy; `top_k` None means the whole vocabulary; `seed` None means a random one.
+    `prefix_ids` are tokens the answer of a sequence-to-sequence model must start with (its target language);
+    they are not part of the steps.
     """
 
     max_tokens: int
@@ -42,6 +44,7 @@ class SamplingPlan:
     json_schema: dict[str, Any] | None = None
     logit_bias: dict[int, float] | None = None
     top_logprobs: int = 0
+    prefix_ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Step:
     token_ids: Sequence[int]
     finish_reason: Literal["stop", "length"] | None = None
     logprobs: Sequence[float] | None = None
+    top_logprobs: Sequence[Mapping[int, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,10 @@ class RuntimeStats:
 class Runtime(Protocol):
     """One loaded model. Methods are called on the worker's event loop, except `close`.
 
-    `submit` streams steps; closing the iterator (or cancelling its task) cancels the request at the library's
-    next step and frees its slot, leaving the other requests of the batch untouched. It raises RequestError 400
-    naming the parameter for what `refused` lists. A library failure raises RequestError 500 for
-    every running request and calls `on_fatal`.
+    `submit` streams steps; closing it (or cancelling its task) cancels the request at the library's next step
+    and frees its slot, leaving the other requests of the batch untouched. A library failure raises
+    RequestError 500 for every running request and calls `on_fatal`. `refused` names the sampling parameters
+    that this runtime does not honour; they are turned down before they reach it.
     """
 
     name: ClassVar[str]
@@ -78,7 +82,7 @@ class Runtime(Protocol):
 
     def submit(
         self, request_id: str, prompt_ids: Sequence[int], plan: SamplingPlan
-    ) -> AsyncIterator[Step]: ...
+    ) -> AsyncGenerator[Step, None]: ...
 
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]

@@ -1,0 +1,124 @@
+"""The base of every engine: a category's prompt before the model and its checks after it.
+
+Knows requests and text; no runtime, no HTTP, no TorchServe. An engine keeps nothing between requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What one request asks of the model."""
+
+    messages: list[Message]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Says in a stream that the text so far is taken back and a new try begins."""
+
+    number: int
+
+
+class Model(Protocol):
+    """The loaded model as one request sees it; `usage` sums over all its calls."""
+
+    context: int
+    usage: Usage
+    finish_reason: FinishReason
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
+        """Pieces of the answer; RequestError for what the runtime refuses."""
+        ...
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        """Log-probability of each continuation after the prompt, summed over its tokens."""
+        ...
+
+    async def embed(self, inputs: Sequence[str]) -> list[list[float]]:
+        """One vector for each input; RequestError 400 where the model makes none."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Tokens of `text` by the model's own tokenizer."""
+        ...
+
+
+class BaseLLMEngine:
+    """An engine that adds a system prompt and checks nothing; a category overrides what differs."""
+
+    name: ClassVar[str]
+    system_prompt: ClassVar[str]
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=512, temperature=0.7, top_p=0.95)
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self) -> None:
+        self._model: Model | None = None
+
+    def load_model(self, model: Model) -> None:
+        """Binds the engine to the model that answers its requests."""
+        self._model = model
+
+    def unload_model(self) -> None:
+        """Lets go of the model; a later call needs `load_model` first."""
+        self._model = None
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """The engine's own instructions for this request."""
+        return self.system_prompt
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The conversation and the decoding values; RequestError 400 for options it does not know."""
+        unknown = sorted(request.options.keys() - self.options)
+        if unknown:
+            raise RequestError(
+                f"engine {self.name} has no option {unknown[0]!r}; it knows {sorted(self.options) or 'none'}",
+                code="unknown_option",
+                param=f"options.{unknown[0]}",
+            )
+        return Prepared(self._with_system(request), request.sampling.over(self.defaults))
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """Findings about an answer; pure, the same for a streamed answer and for `/check`."""
+        return {}
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """Pieces of the answer; overridden only where one call of the model is not enough."""
+        prepared = self.prepare(request)
+        async for piece in model.stream(prepared.messages, prepared.sampling):
+            yield piece
+
+    async def generate_stream(self, request: GenerateRequest) -> AsyncGenerator[str | Attempt, None]:
+        """`run` on the loaded model."""
+        async for event in self.run(request, self._loaded()):
+            yield event
+
+    async def generate(self, request: GenerateRequest) -> str:
+        """The whole text of the last attempt."""
+        pieces: list[str] = []
+        async for event in self.generate_stream(request):
+            if isinstance(event, Attempt):
+                pieces.clear()
+            else:
+                pieces.append(event)
+        return "".join(pieces)
+
+    def _loaded(self) -> Model:
+        if self._model is None:
+            raise RequestError("the engine has no model", status=503, type="server_error", code="not_loaded")
+        return self._model
+
+    def _with_system(self, request: GenerateRequest) -> list[Message]:
+        """The turns under one system message: the engine's, then the request's, which replaces a persona."""
+        own = [m.content for m in request.turns if m.role == "system"]
+        rest = [m for m in request.turns if m.role != "system"]
+        parts = [self.get_system_prompt(request), *(own or [request.system or ""])]
+        system = "\n\n".join(part for part in parts if part)
+        return [Message(role="system", content=system), *rest] if system else rest

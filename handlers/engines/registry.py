@@ -1,0 +1,40 @@
+"""Finds an engine by name: the module `handlers.engines.<name>` and the one engine class defined in it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+import handlers.engines
+from handlers.engines.base import BaseLLMEngine
+from handlers.wire import RequestError
+
+NOT_ENGINES = frozenset({"base", "registry"})
+
+
+@cache
+def engine_names() -> tuple[str, ...]:
+    """Names of all engines, sorted, from the files of this package."""
+    found = (module.name for module in pkgutil.iter_modules(handlers.engines.__path__))
+    return tuple(sorted(set(found) - NOT_ENGINES))
+
+
+@cache
+def engine_class(name: str) -> type[BaseLLMEngine]:
+    """The engine class called `name`; RequestError 400 listing the names if there is none."""
+    if name not in engine_names():
+        raise RequestError(
+            f"unknown engine {name!r}; there are {', '.join(engine_names())}",
+            code="unknown_engine",
+            param="engine",
+        )
+    module = importlib.import_module(f"handlers.engines.{name}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, BaseLLMEngine)
+        and value.__module__ == module.__name__
+    )
+    return found

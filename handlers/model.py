@@ -1,0 +1,152 @@
+"""A loaded model as an engine sees it: text in, text out, counted and checked.
+
+Stands between engines (text) and a runtime (token ids): chat template, context check, defaults of decoding,
+detokenising and stop strings. The same code for every runtime, so that all of them answer alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from handlers.runtimes.base import Runtime, SamplingPlan
+from handlers.stop_strings import StopStrings
+from handlers.tokenizer import TextTokenizer
+from handlers.wire import FinishReason, Message, RequestError, Sampling, Usage
+
+LONG_TEXT = 20_000
+"""Characters from which tokenising is moved off the event loop: 5 MB take seconds."""
+
+
+class LoadedModel:
+    """One worker's runtime with its tokenizer; makes a `RequestModel` for each request."""
+
+    def __init__(self, runtime: Runtime, tokenizer: TextTokenizer) -> None:
+        self.runtime = runtime
+        self.tokenizer = tokenizer
+
+    def for_request(self, request_id: str) -> RequestModel:
+        return RequestModel(self.runtime, self.tokenizer, request_id)
+
+
+class RequestModel:
+    """What `handlers.engines.base.Model` describes, with `usage` and times of one request."""
+
+    def __init__(self, runtime: Runtime, tokenizer: TextTokenizer, request_id: str) -> None:
+        self._runtime = runtime
+        self._tokenizer = tokenizer
+        self._id = request_id
+        self._started = time.monotonic()
+        self.context = runtime.context
+        self.usage = Usage()
+        self.finish_reason: FinishReason = "stop"
+        self.first_token_s: float | None = None
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the request came in."""
+        return time.monotonic() - self._started
+
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
+        """Pieces of the answer, cut at the first stop string, never ending inside a character."""
+        prompt_ids = await self._encode(messages)
+        plan = make_plan(sampling, len(prompt_ids), self._runtime)
+        stops, decoder = StopStrings(sampling.stop or ()), self._tokenizer.decoder()
+        self.usage += Usage(prompt_tokens=len(prompt_ids))
+        async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
+            async for step in steps:
+                self._count(len(step.token_ids))
+                piece = stops.feed(decoder.feed(step.token_ids))
+                if piece:
+                    yield piece
+                if stops.hit or step.finish_reason is not None:
+                    self.finish_reason = "stop" if stops.hit else step.finish_reason or "stop"
+                    break
+        if rest := stops.flush():
+            yield rest
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        """Log-probability of each continuation after the prompt, summed over its tokens."""
+        prompt_ids = self._tokenizer.encode(prompt)
+        ids = [self._tokenizer.encode(text) for text in continuations]
+        longest = len(prompt_ids) + max(map(len, ids), default=0)
+        check_context(longest, self.context)
+        self.usage += Usage(prompt_tokens=len(prompt_ids))
+        return [sum(log_probs) for log_probs in await self._runtime.score(prompt_ids, ids)]
+
+    async def embed(self, inputs: Sequence[str]) -> list[list[float]]:
+        """No generative runtime makes embeddings."""
+        raise RequestError(
+            f"runtime {self._runtime.name} makes no embeddings", code="unsupported", param="inputs"
+        )
+
+    def count(self, text: str) -> int:
+        """Tokens of `text` by the model's own tokenizer."""
+        return self._tokenizer.count(text)
+
+    async def _encode(self, messages: Sequence[Message]) -> list[int]:
+        if sum(len(message.content) for message in messages) < LONG_TEXT:
+            return self._tokenizer.encode_chat(messages)
+        return await asyncio.to_thread(self._tokenizer.encode_chat, messages)
+
+    def _count(self, tokens: int) -> None:
+        if tokens and self.first_token_s is None:
+            self.first_token_s = self.total_s
+        self.usage += Usage(completion_tokens=tokens)
+
+
+def check_context(tokens: int, context: int) -> None:
+    """Raises RequestError 400 with both numbers when a prompt leaves no room for an answer."""
+    if tokens >= context:
+        raise RequestError(
+            f"the prompt has {tokens} tokens, the model's context is {context} tokens",
+            code="context_length_exceeded",
+            param="prompt",
+        )
+
+
+def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> SamplingPlan:
+    """Every decoding value filled in and within what `runtime` can do; RequestError 400 names what is not.
+
+    `max_tokens` is cut to what the context leaves, and the answer then ends with `finish_reason` length.
+    """
+    check_context(prompt_tokens, runtime.context)
+    refuse_unsupported(sampling, runtime)
+    room = runtime.context - prompt_tokens
+    plan: dict[str, Any] = {
+        name: value
+        for name, value in sampling
+        if value is not None and name not in {"stop", "max_tokens", "top_k", "logit_bias"}
+    }
+    return SamplingPlan(
+        max_tokens=min(sampling.max_tokens or room, room),
+        top_k=sampling.top_k or None,
+        logit_bias=token_bias(sampling.logit_bias, runtime.vocabulary),
+        **plan,
+    )
+
+
+def refuse_unsupported(sampling: Sampling, runtime: Runtime) -> None:
+    """Raises RequestError 400 naming the first parameter that the runtime may refuse and does."""
+    for name in sorted(runtime.refused):
+        if getattr(sampling, name) not in (None, 0):
+            raise RequestError(
+                f"runtime {runtime.name} does not support {name}", code="unsupported_parameter", param=name
+            )
+
+
+def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, float] | None:
+    """`logit_bias` with its keys as token ids; RequestError 400 for a key outside the vocabulary."""
+    if not bias:
+        return None
+    for key in bias:
+        if not (key.isascii() and key.isdigit() and int(key) < vocabulary):
+            raise RequestError(
+                f"logit_bias names token {key[:40]!r}; ids go from 0 to {vocabulary - 1}",
+                code="invalid_logit_bias",
+                param="logit_bias",
+            )
+    return {int(key): value for key, value in bias.items()}

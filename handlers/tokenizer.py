@@ -1,0 +1,180 @@
+"""Text to token ids and back, by the model folder's own tokenizer and chat template.
+
+Needs `tokenizers` and jinja2's sandbox, not transformers: importing that takes seconds in every worker.
+Control tokens that stand in a user's text stay text, as transformers' `sanitize_control_tokens` has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Never
+
+import jinja2
+import tokenizers
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers.decoders import DecodeStream
+
+from handlers.wire import Message, RequestError
+
+# Private-use characters around a control token that came from outside; stripped from all text first.
+OPEN, CLOSE = "\ue000", "\ue001"
+
+
+class TextTokenizer:
+    """One model's tokenizer and chat template. Methods are safe to call from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        path = str(folder / "tokenizer.json")
+        self._plain = tokenizers.Tokenizer.from_file(path)
+        # A second one, since whether special tokens are matched is a property of the object, not of the call.
+        self._literal = tokenizers.Tokenizer.from_file(path)
+        self._literal.encode_special_tokens = True
+        config = _read_json(folder / "tokenizer_config.json")
+        self._specials = {
+            name: _token_text(config.get(name))
+            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+        }
+        source = _template_source(folder, config)
+        self._template = _environment().from_string(source) if source else None
+        self._control = _control_pattern(self._plain, source or "")
+        self._newline = self._plain.encode("\n", add_special_tokens=False).ids
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the conversation, ready for the assistant's turn.
+
+        Raises RequestError 400 if the model's chat template refuses it, with the template's own words.
+        """
+        marked = [{"role": m.role, "content": self._mark(m.content)} for m in messages]
+        return self._encode_marked(self._render(marked))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text; control tokens in it stay text."""
+        return list(self._literal.encode(text, add_special_tokens=False).ids)
+
+    def count(self, text: str) -> int:
+        return len(self.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._plain.decode(list(ids), skip_special_tokens=True))
+
+    def decoder(self) -> Decoder:
+        return Decoder(self._plain)
+
+    def _mark(self, text: str) -> str:
+        text = text.replace(OPEN, "").replace(CLOSE, "")
+        return self._control.sub(f"{OPEN}\\g<0>{CLOSE}", text) if self._control else text
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        if self._template is None:
+            return "\n\n".join(m["content"] for m in messages)
+        try:
+            return self._template.render(
+                messages=messages, add_generation_prompt=True, tools=None, documents=None, **self._specials
+            )
+        except jinja2.TemplateError as error:
+            merged = _without_system(messages)
+            if merged is None:
+                raise RequestError(
+                    f"the model's chat template refuses this conversation: {error.message}",
+                    code="unsupported_conversation",
+                    param="messages",
+                ) from error
+            return self._render(merged)
+
+    def _encode_marked(self, rendered: str) -> list[int]:
+        pieces = re.split(f"{OPEN}(.*?){CLOSE}", rendered, flags=re.DOTALL)
+        ids: list[int] = []
+        for index, piece in enumerate(pieces):
+            text = piece.replace(OPEN, "").replace(CLOSE, "")
+            if text:
+                ids += self._encode_piece(text, literal=index % 2 == 1, first=index == 0)
+        return ids
+
+    def _encode_piece(self, text: str, *, literal: bool, first: bool) -> list[int]:
+        tokenizer = self._literal if literal else self._plain
+        if first:
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        # SentencePiece puts a space before the start of a string: start with a newline and take it off again.
+        ids = list(tokenizer.encode("\n" + text, add_special_tokens=False).ids)
+        if ids[: len(self._newline)] == self._newline:
+            return ids[len(self._newline) :]
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+class Decoder:
+    """Turns the ids of one growing answer into pieces of text; a piece never ends inside a character."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def feed(self, ids: Sequence[int]) -> str:
+        """The text that became certain with these ids, often empty."""
+        pieces = (self._stream.step(self._tokenizer, token) for token in ids)
+        return "".join(piece for piece in pieces if piece)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    # The settings and names that Hugging Face templates are written against.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise_exception(message: str) -> Never:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now(UTC).strftime(pattern)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _token_text(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token or "")
+
+
+def _template_source(folder: Path, config: dict[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    source = config.get("chat_template")
+    if isinstance(source, list):
+        named = {entry["name"]: entry["template"] for entry in source}
+        source = named.get("default")
+    return source
+
+
+def _control_pattern(tokenizer: tokenizers.Tokenizer, template: str) -> re.Pattern[str] | None:
+    added = tokenizer.get_added_tokens_decoder().values()
+    control = [
+        token.content
+        for token in added
+        if token.special or (token.content in template and not token.content.isspace())
+    ]
+    # Longest first: a token that contains another one is matched whole.
+    longest_first = sorted(control, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]] | None:
+    """The leading system message folded into the first turn, for templates that know no system role."""
+    if len(messages) < 2 or messages[0]["role"] != "system":
+        return None
+    system, first, *rest = messages
+    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
