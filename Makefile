@@ -8,8 +8,8 @@ VENV := .venv
 ENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 LOCKS := requirements.lock requirements-torch.lock requirements-java.lock
 
-# Where torch is asked for when pip's own configuration does not know it. A CUDA build is asked for by the
-# name of its index (make install TORCH_INDEX=https://download.pytorch.org/whl/cu130), and is remembered until `make clean`.
+# Where torch is asked for when pip's own configuration does not know it; the last part names the build. A CUDA one,
+# `make install TORCH_INDEX=https://download.pytorch.org/whl/cu130`, is remembered until `make clean`.
 TORCH_INSTALLED := $(shell cat $(VENV)/.torch-index 2>/dev/null)
 TORCH_INDEX ?= $(or $(TORCH_INSTALLED),https://download.pytorch.org/whl/cpu)
 export TORCH_INDEX
