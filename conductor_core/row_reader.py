@@ -18,7 +18,6 @@ from conductor_core.cells import (
     parse_text,
     parse_workers,
 )
-from conductor_core.engine_names import FALLBACK_ENGINE
 from conductor_core.issues import CellError, Issue, close_name
 from conductor_core.markdown_tables import Cell
 from conductor_core.model_refs import parse_model_ref
@@ -29,6 +28,9 @@ from conductor_core.slugs import slug_of
 T = TypeVar("T")
 
 DEFAULT_IDLE_TIMEOUT_S = 300.0
+
+FALLBACK_ENGINE = "general_reasoning"
+"""Serves the categories that have no engine of their own."""
 
 
 class RowReader:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.columns import is_filler, named_rows, read_header
-from conductor_core.engine_names import FALLBACK_ENGINE, known_engines
 from conductor_core.issues import CellError, Issue, SettingsError
 from conductor_core.markdown_tables import Cell, Table
 from conductor_core.page import ROW_COLUMNS, Page, read_page
 from conductor_core.parameters import ParameterReader
-from conductor_core.placement import unplaced_sets
-from conductor_core.row_reader import RowReader
+from conductor_core.row_reader import FALLBACK_ENGINE, RowReader
+from conductor_core.sharing import unplaced_sets
+from handlers.engines.registry import engine_names
 
 LARGEST_FILE = 1_000_000
 """Characters; more is a mistake, and would keep the parser busy for seconds."""
@@ -49,7 +49,7 @@ def parse_settings(text: str, source: str = "SETTINGS.md", engines: Iterable[str
     if surrogate is not None:
         raise _whole_file(source, f"expected Unicode text, got half a character at {surrogate}")
     page = read_page(text, source)
-    known = frozenset(known_engines() if engines is None else engines)
+    known = frozenset(engine_names() if engines is None else engines)
     return _CatalogueReader(page, source, known | {FALLBACK_ENGINE}).catalogue()
 
 

@@ -1,0 +1,54 @@
+"""How much memory a model takes before anybody measured it, told from what its row says."""
+
+from __future__ import annotations
+
+import re
+
+from conductor_core.catalogue import Precision, Row
+
+_BYTES_PER_PARAMETER = {
+    Precision.FP32: 4.0,
+    Precision.FP16: 2.0,
+    Precision.BF16: 2.0,
+    Precision.INT8: 1.0,
+    Precision.INT4: 0.6,
+}
+_GGUF_BITS = re.compile(r"(?:Q|F)([0-9]+)")
+# Scales and the layers that stay wider.
+_GGUF_EXTRA_BITS = 0.5
+# Checkpoints are published in 16 bits where they do not say otherwise.
+_USUAL_BYTES = 2.0
+_SIZE_IN_NAME = re.compile(
+    r"(?<![A-Za-z0-9.])(?:([0-9]{1,3})x)?([0-9]{1,4}(?:\.[0-9]{1,3})?)([BM])(?![A-Za-z0-9])", re.IGNORECASE
+)
+
+
+def bytes_per_parameter(row: Row) -> float | None:
+    """Bytes that one weight takes at the row's precision, None for a file's own that nobody named."""
+    if row.precision is not Precision.FILE:
+        return _BYTES_PER_PARAMETER[row.precision]
+    bits = _GGUF_BITS.search(row.file_precision or "")
+    return (float(bits[1]) + _GGUF_EXTRA_BITS) / 8 if bits else None
+
+
+def parameters_of(row: Row) -> float | None:
+    """Parameters of the row's model: from its names ("8B", "8x7B"), else from declared memory, else None."""
+    for name in (row.ref.file or row.ref.source, row.ref.source, row.model):
+        sizes = [_size(match) for match in _SIZE_IN_NAME.finditer(name)]
+        if sizes:
+            return max(sizes)
+    if row.declared_memory is None:
+        return None
+    return row.declared_memory / (bytes_per_parameter(row) or _USUAL_BYTES)
+
+
+def _size(match: re.Match[str]) -> float:
+    return int(match[1] or 1) * float(match[2]) * (1e9 if match[3] in "Bb" else 1e6)
+
+
+def needed_memory(row: Row) -> int:
+    """Bytes to plan with, for one worker that was never measured: the larger of declared and the weights."""
+    width = bytes_per_parameter(row)
+    if width is None and row.declared_memory is not None:
+        return row.declared_memory
+    return max(row.declared_memory or 0, int((parameters_of(row) or 0.0) * (width or _USUAL_BYTES)))
