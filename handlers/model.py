@@ -143,7 +143,8 @@ def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, floa
     if not bias:
         return None
     for key in bias:
-        if not (key.isascii() and key.isdigit() and int(key) < vocabulary):
+        # Ten digits hold every vocabulary; int() itself refuses thousands of them with another error.
+        if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) < vocabulary):
             raise RequestError(
                 f"logit_bias names token {key[:40]!r}; ids go from 0 to {vocabulary - 1}",
                 code="invalid_logit_bias",

@@ -6,6 +6,7 @@ Knows requests and text; no runtime, no HTTP, no TorchServe. An engine keeps not
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -89,25 +90,27 @@ class BaseLLMEngine:
         """Findings about an answer; pure, the same for a streamed answer and for `/check`."""
         return {}
 
-    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """Pieces of the answer; overridden only where one call of the model is not enough."""
-        prepared = self.prepare(request)
-        async for piece in model.stream(prepared.messages, prepared.sampling):
-            yield piece
+    def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """Pieces of the answer; overridden, as an async generator, where one call of the model is not enough.
 
-    async def generate_stream(self, request: GenerateRequest) -> AsyncGenerator[str | Attempt, None]:
+        Closing it must close what it reads from the model: that is how a generation is cancelled.
+        """
+        prepared = self.prepare(request)
+        return model.stream(prepared.messages, prepared.sampling)
+
+    def generate_stream(self, request: GenerateRequest) -> AsyncGenerator[str | Attempt, None]:
         """`run` on the loaded model."""
-        async for event in self.run(request, self._loaded()):
-            yield event
+        return self.run(request, self._loaded())
 
     async def generate(self, request: GenerateRequest) -> str:
         """The whole text of the last attempt."""
         pieces: list[str] = []
-        async for event in self.generate_stream(request):
-            if isinstance(event, Attempt):
-                pieces.clear()
-            else:
-                pieces.append(event)
+        async with aclosing(self.generate_stream(request)) as events:
+            async for event in events:
+                if isinstance(event, Attempt):
+                    pieces.clear()
+                else:
+                    pieces.append(event)
         return "".join(pieces)
 
     def _loaded(self) -> Model:

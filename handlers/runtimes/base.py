@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """What a worker needs to load its weights; the build tool writes it into the archive, under `conductor:`."""
+    """What a worker needs to load its weights; the build tool writes it into the archive."""
 
     model_path: Path
     precision: str

@@ -1,0 +1,52 @@
+"""A runtime that speaks a script: token ids of given texts, one a step, held by gates where a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import ClassVar
+
+from handlers.runtimes.base import RuntimeStats, SamplingPlan, Step
+
+
+class ScriptedRuntime:
+    """Answers every request with `ids`, and remembers the plans it was given and the requests it lost."""
+
+    name: ClassVar[str] = "scripted"
+    refused: ClassVar[frozenset[str]] = frozenset({"logit_bias", "top_logprobs"})
+
+    def __init__(self, ids: Sequence[int], *, context: int = 100, vocabulary: int = 1000) -> None:
+        self.ids = list(ids)
+        self.context = context
+        self.vocabulary = vocabulary
+        self.plans: list[SamplingPlan] = []
+        self.closed_early: list[str] = []
+        self.gate: asyncio.Event | None = None
+
+    async def submit(
+        self, request_id: str, prompt_ids: Sequence[int], plan: SamplingPlan
+    ) -> AsyncGenerator[Step, None]:
+        self.plans.append(plan)
+        finished = False
+        try:
+            for count, token in enumerate(self.ids[: plan.max_tokens], start=1):
+                if self.gate is not None:
+                    await self.gate.wait()
+                last = count == min(len(self.ids), plan.max_tokens)
+                finished = last
+                reason = ("stop" if count == len(self.ids) else "length") if last else None
+                yield Step([token], reason)  # type: ignore[arg-type]
+        finally:
+            if not finished:
+                self.closed_early.append(request_id)
+
+    async def score(
+        self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        return [[-1.0] * len(ids) for ids in continuations]
+
+    def stats(self) -> RuntimeStats:
+        return RuntimeStats(running=0, waiting=0)
+
+    def close(self) -> None:
+        return None

@@ -1,0 +1,105 @@
+"""Each engine with a scripted model: what it asks, and what it says of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+
+from handlers.engines.base import BaseLLMEngine
+from handlers.engines.registry import engine_class, engine_names
+from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
+
+
+class ScriptedModel:
+    """Answers with the texts it was given, in turn, and keeps what it was asked."""
+
+    context = 1000
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.asked: list[tuple[list[Message], Sampling]] = []
+        self.usage = Usage()
+        self.finish_reason: FinishReason = "stop"
+
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
+        self.asked.append((list(messages), sampling))
+        for word in self.texts.pop(0).split(" "):
+            yield word
+
+    async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        return [0.0 for _ in continuations]
+
+    async def embed(self, inputs: Sequence[str]) -> list[list[float]]:
+        return [[0.0] for _ in inputs]
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+
+async def ask(name: str, **fields: object) -> tuple[str, list[Message], Sampling]:
+    """The answer of an engine, and the first conversation it had with the model."""
+    model = ScriptedModel("an answer")
+    engine = engine_class(name)()
+    engine.load_model(model)
+    request = GenerateRequest.model_validate({"id": "r", "engine": name, "prompt": "Why?", **fields})
+    text = await engine.generate(request)
+    return text, *model.asked[0]
+
+
+async def test_conversational_chat() -> None:
+    text, plain, _ = await ask("conversational_chat")
+    assert text == "ananswer"
+    assert [m.role for m in plain] == ["system", "user"]
+    _, persona, _ = await ask("conversational_chat", system="You are Ada.")
+    assert persona[0] == Message(role="system", content="You are Ada.")
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    _, own, _ = await ask("conversational_chat", prompt=None, messages=turns, system="You are Ada.")
+    assert [m.content for m in own] == ["Be brief.", "Why?"]
+
+
+async def test_general_reasoning() -> None:
+    engine = engine_class("general_reasoning")
+    _, messages, sampling = await ask("general_reasoning", sampling={"temperature": 0.0})
+    assert messages[0].content == engine.system_prompt
+    assert (sampling.temperature, sampling.max_tokens) == (0.0, engine.defaults.max_tokens)
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    _, own, _ = await ask("general_reasoning", prompt=None, messages=turns, system="You are Ada.")
+    assert own[0].content == f"{engine.system_prompt}\n\nBe brief."
+
+
+@pytest.mark.parametrize("name", engine_names())
+def test_every_engine_is_named_after_its_file(name: str) -> None:
+    engine = engine_class(name)
+    assert engine.name == name
+    assert issubclass(engine, BaseLLMEngine)
+
+
+@pytest.mark.parametrize("name", engine_names())
+async def test_an_option_that_an_engine_does_not_know_is_refused_by_name(name: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        await ask(name, options={"frobnicate": 1})
+    assert (refused.value.status, refused.value.param) == (400, "options.frobnicate")
+
+
+def test_an_unknown_engine_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(RequestError, match="conversational_chat") as refused:
+        engine_class("nope")
+    assert refused.value.param == "engine"
+
+
+@pytest.mark.parametrize("name", ["base", "registry", "os", "../wire", ""])
+def test_no_other_module_can_be_reached_as_an_engine(name: str) -> None:
+    with pytest.raises(RequestError):
+        engine_class(name)
+
+
+async def test_an_engine_without_a_model_says_so() -> None:
+    engine = engine_class("conversational_chat")()
+    request = GenerateRequest(id="r", engine="conversational_chat", prompt="Hi")
+    with pytest.raises(RequestError, match="no model"):
+        await engine.generate(request)
+    engine.load_model(ScriptedModel("x"))
+    engine.unload_model()
+    with pytest.raises(RequestError, match="no model"):
+        await engine.generate(request)
