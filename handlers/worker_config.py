@@ -26,8 +26,8 @@ class WorkerConfig:
     """What one worker serves.
 
     `memory` is in bytes, `context` in tokens; `weights` identifies model and precision, `set` names the
-    worker set. `category`, `engine`, `system` (the persona) and `parameters` are those of the row that
-    TorchServe alone answers for; the gateway sends its own with each request.
+    worker set. `category`, `engine`, `model` (its name for people), `system` (the persona) and `parameters`
+    are those of the row that TorchServe alone answers for; the gateway sends its own with each request.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -45,6 +45,7 @@ class WorkerConfig:
     context: PositiveInt | None = None
     workers: PositiveInt = 1
     memory: PositiveInt | None = None
+    model: str | None = None
     system: str | None = None
     parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 

@@ -25,6 +25,7 @@ MAPPING: dict[str, Any] = {
     "context": 2048,
     "workers": 1,
     "memory": 1000,
+    "model": "Demo",
     "system": "Be brief.",
     "parameters": {"temperature": 0.5, "max_tokens": 64, "target_language": "German"},
 }

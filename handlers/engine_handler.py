@@ -1,0 +1,168 @@
+"""TorchServe's side of a worker, and the only module here that knows TorchServe.
+
+TorchServe hands over a batch and normally wants all its answers at once, so that everyone waits for the
+longest. It takes frames with a part of the batch as well, as long as one entry of the frame says that more
+follows (`ts_stream_next`). An answer that is ready goes out in a frame of its own; the last one is the return
+value.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from ts.context import Context, RequestProcessor
+from ts.protocol.otf_message_handler import create_predict_response
+
+from handlers.library_log import log_folder, redirect_output
+from handlers.parent_watch import watch_parent
+from handlers.predictions import Call, Piece
+from handlers.records import Record, RecordSource, error_record
+from handlers.wire import RequestError
+from handlers.worker import Worker, leave_notice
+from handlers.worker_config import WorkerConfig
+
+# What a stopping criterion answers: TorchServe then marks the entry as a part with more to come, as the last
+# part, or not at all, which makes it a whole answer with a length.
+MORE, END, WHOLE = False, True, None
+
+Entry = tuple[str, bool | None, Piece]  # request id, mark, what the client gets
+Events = SimpleQueue[tuple[int, Record]]  # index in the batch, record
+
+
+class EngineHandler:
+    """Loads one archive's runtime and answers for it; an archive ships a subclass without a body."""
+
+    def load(self, config: WorkerConfig, on_fatal: Callable[[str], None]) -> RecordSource:
+        """The generator behind this worker."""
+        from handlers.generation import load_generator
+
+        return load_generator(config, on_fatal)
+
+    def initialize(self, context: Any) -> None:
+        """Loads; RuntimeError with the last line of what went wrong, the rest in log and run folder."""
+        config, restore = None, _keep
+        named = os.environ.get("CONDUCTOR_RUN_DIR")
+        run_dir = Path(named) if named else None
+        try:
+            config = WorkerConfig.from_yaml(context.model_yaml_config["conductor"])
+            restore = redirect_output(log_folder() / f"{config.set}-{os.getpid()}.log")
+            self._start(config, run_dir)
+        except Exception as error:  # the outermost loop of a load: TorchServe understands RuntimeError alone
+            last_line = traceback.format_exception_only(error)[-1].strip()
+            traceback.print_exc()
+            restore()
+            if run_dir is not None:
+                leave_notice(run_dir, config, last_line, traceback.format_exc())
+            raise RuntimeError(last_line) from error
+
+    def _start(self, config: WorkerConfig, run_dir: Path | None) -> None:
+        # TorchServe's own lines, several for each call, are of no use in this file.
+        logging.getLogger().setLevel(logging.WARNING)
+        self.config = config
+        self.worker = Worker(config, self.load, run_dir)
+        watch_parent(self.worker.end)
+        self.worker.start()
+        atexit.register(self.worker.remove_socket)
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answers a batch; each call as soon as it is ready, with its own status."""
+        events: Events = SimpleQueue()
+        calls = []
+        for index, parameters in enumerate(data):
+            call = Call(context.get_request_id(index), self.config, _takes_parts(context, index))
+            calls.append(call)
+            self._begin(call, parameters, partial(_put, events, index))
+        return _answer(calls, events, context)
+
+    def _begin(self, call: Call, parameters: dict[str, Any], put: Callable[[Record], None]) -> None:
+        try:
+            self.worker.submit(call.request(parameters), put)
+        except RequestError as error:
+            put(error_record(error))
+
+
+def _keep() -> None:
+    pass
+
+
+def _put(events: Events, index: int, record: Record) -> None:
+    events.put((index, record))
+
+
+def _takes_parts(context: Any, index: int) -> bool:
+    # HTTP/1.1 calls name their host; over gRPC a second entry for a unary call would kill the worker.
+    return any(name.lower() == "host" for name in context.get_all_request_header(index))
+
+
+def _answer(calls: list[Call], events: Events, context: Any) -> list[bytes]:
+    # The last answer, and those that cannot take parts, are what `handle` returns.
+    kept: dict[int, Piece] = {}
+    living = len(calls)
+    while living:
+        index, record = events.get()
+        call = calls[index]
+        piece = call.piece(record)
+        if piece is None:
+            continue
+        living -= piece.last
+        if piece.last and not (living and call.takes_parts):
+            kept[index] = piece
+            continue
+        context.cl_socket.sendall(_frame(_entries(call, piece)))
+        if piece.last:
+            del context.request_ids[index]
+    return _returned(calls, kept, context)
+
+
+def _entries(call: Call, piece: Piece) -> list[Entry]:
+    """One piece as entries of a frame after which the batch stays open.
+
+    A stream's end closes the batch unless an entry of its frame says that more follows. For an answer that is
+    the call's own first half. A refusal must be whole to show its status, which ends the connection: what
+    follows it keeps the batch open and goes nowhere.
+    """
+    if not piece.last:
+        return [(call.id, MORE, piece)]
+    nothing = replace(piece, body=b"")
+    if piece.status >= HTTPStatus.BAD_REQUEST:
+        return [(call.id, WHOLE, piece), (call.id, MORE, nothing)]
+    return [(call.id, MORE, piece), (call.id, END, nothing)]
+
+
+def _frame(entries: list[Entry]) -> bytearray:
+    reply = Context("", "", None, len(entries), None, "")
+    reply.request_processor = [RequestProcessor({}) for _ in entries]
+    reply.stopping_criteria = [partial(_mark, mark) for _, mark, _ in entries]
+    for index, (_, _, piece) in enumerate(entries):
+        _describe(reply, index, piece)
+    bodies = [piece.body for _, _, piece in entries]
+    ids = {index: call_id for index, (call_id, _, _) in enumerate(entries)}
+    frame: bytearray = create_predict_response(bodies, ids, "Prediction success", HTTPStatus.OK, reply)
+    return frame
+
+
+def _mark(mark: bool | None, body: bytes) -> bool | None:
+    return mark
+
+
+def _describe(context: Any, index: int, piece: Piece) -> None:
+    context.set_response_status(piece.status, HTTPStatus(piece.status).phrase, index)
+    context.set_response_content_type(index, piece.content_type)
+
+
+def _returned(calls: list[Call], kept: dict[int, Piece], context: Any) -> list[bytes]:
+    for index, piece in kept.items():
+        _describe(context, index, piece)
+        if calls[index].started or not calls[index].takes_parts:
+            context.set_response_header(index, "ts_stream_next", "false")
+    return [kept[index].body if index in kept else b"" for index in range(len(calls))]

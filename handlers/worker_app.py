@@ -1,0 +1,134 @@
+"""The two routes of a worker's private socket: `POST /generate` and `GET /health`.
+
+Speaks HTTP with the gateway and nothing else. A failed request is data: status 200 and an `error` record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from handlers.process_memory import proportional_set_size
+from handlers.records import Record, Running, error_record
+from handlers.relay import joined
+from handlers.strict_json import parse
+from handlers.wire import WIRE_VERSION, GenerateRequest, RequestError
+from handlers.worker_config import WorkerConfig
+
+CONTENT_TYPE = "application/x-ndjson"
+
+
+def create_app(config: WorkerConfig, running: Running, last_error: Callable[[], str | None]) -> Starlette:
+    """The application; `last_error()` is the reason the runtime gave when it failed."""
+
+    async def generate(request: Request) -> Response:
+        try:
+            body = parse(GenerateRequest, await request.body())
+        except ClientDisconnect:
+            return Response()
+        except RequestError as error:
+            return Response(_lines([error_record(error)]), media_type=CONTENT_TYPE)
+        return RecordStream(joined(running.records(body), lambda: len(running)))
+
+    async def health(request: Request) -> Response:
+        memory = await asyncio.to_thread(proportional_set_size)
+        state = _health(config, running, memory, last_error())
+        return Response(orjson.dumps(state), media_type="application/json")
+
+    return Starlette(
+        routes=[Route("/generate", generate, methods=["POST"]), Route("/health", health, methods=["GET"])]
+    )
+
+
+def _health(config: WorkerConfig, running: Running, memory: int, last_error: str | None) -> dict[str, Any]:
+    runtime = running.source.runtime
+    stats = runtime.stats()
+    return {
+        "wire": WIRE_VERSION,
+        "set": config.set,
+        "version": config.version,
+        "weights": config.weights,
+        "runtime": config.runtime,
+        "device": config.device,
+        "precision": config.precision,
+        "pid": os.getpid(),
+        "context": runtime.context,
+        "running": stats.running,
+        "waiting": stats.waiting,
+        "kv_usage": stats.kv_usage,
+        "memory": memory,
+        "last_error": last_error,
+    }
+
+
+def _lines(records: list[Record]) -> bytes:
+    return b"".join(orjson.dumps(record) + b"\n" for record in records)
+
+
+class RecordStream(Response):
+    """Records as lines of JSON; the client's leaving ends them even while there is nothing to send."""
+
+    def __init__(self, batches: AsyncGenerator[list[Record], None]) -> None:
+        super().__init__(media_type=CONTENT_TYPE)
+        del self.headers["content-length"]
+        self.batches = batches
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One response; returns when the stream has ended or the client has left."""
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_left(receive))
+        tasks = {sending, leaving}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self.batches) as batches:
+            async for batch in batches:
+                await send({"type": "http.response.body", "body": _lines(batch), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class SocketServer(uvicorn.Server):
+    """uvicorn on a Unix socket that appears under its name only once it accepts connections."""
+
+    def __init__(self, app: Starlette, path: Path, listening: Future[None]) -> None:
+        self.path = path
+        self.listening = listening
+        self._unnamed = path.with_suffix(".new")
+        super().__init__(
+            uvicorn.Config(
+                app, uds=str(self._unnamed), access_log=False, log_config=None, lifespan="off", ws="none"
+            )
+        )
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Binds, listens, gives the socket its name and says so."""
+        self._unnamed.unlink(missing_ok=True)
+        await super().startup(sockets)
+        self._unnamed.rename(self.path)
+        self.listening.set_result(None)
