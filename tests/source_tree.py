@@ -1,0 +1,54 @@
+"""The repository as its own tests read it: files by git, modules by syntax tree; nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("handlers", "conductor_core", "archives", "conductor_admin", "conductor_mcp", "conductor")
+
+
+@cache
+def project_files() -> tuple[Path, ...]:
+    """Every file that is tracked or would be, as paths relative to the root."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
+    return tuple(sorted(Path(name) for name in set(names) if name and (ROOT / name).is_file()))
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every text file of the project with its content."""
+    for path in project_files():
+        content = (ROOT / path).read_bytes()
+        if b"\0" not in content:
+            yield path, content.decode()
+
+
+def modules(*packages: str) -> list[Path]:
+    """Python files of the packages named, all of ours by default."""
+    return [
+        path for path in project_files() if path.suffix == ".py" and path.parts[0] in (packages or PACKAGES)
+    ]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a module imports anywhere in it; a relative import begins with a dot."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def test_functions() -> Iterator[str]:
+    """Node ids of all test functions, `tests/x/test_y.py::test_z`, without collecting them."""
+    for path in project_files():
+        if path.parts[0] == "tests" and path.name.startswith("test_"):
+            for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                    yield f"{path.as_posix()}::{node.name}"
