@@ -1,0 +1,72 @@
+"""Log-probabilities of given continuations, by plain forward passes outside of any batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Bounds the logits held at once: rows x longest continuation x vocabulary floats.
+ROWS = 16
+
+
+@torch.inference_mode()
+def score_causal(
+    model: Any, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """One list per continuation; the prompt is computed once and shared.
+
+    Continuations are padded on the right, which a causal model cannot see from the left.
+    """
+    prompt = torch.tensor([list(prompt_ids)], device=model.device)
+    first = model(prompt, use_cache=True, logits_to_keep=1)
+    scores: list[list[float]] = []
+    for start in range(0, len(continuations), ROWS):
+        rows = continuations[start : start + ROWS]
+        cache = copy.deepcopy(first.past_key_values)
+        cache.batch_repeat_interleave(len(rows))
+        rest = model(padded(rows, model.device), past_key_values=cache, use_cache=True).logits
+        logits = torch.cat([first.logits.expand(len(rows), 1, -1), rest], dim=1)
+        scores.extend(picked(logits, rows))
+    return scores
+
+
+@torch.inference_mode()
+def score_sequence_to_sequence(
+    model: Any, prompt_ids: Sequence[int], start_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """The same for an encoder-decoder model whose answer begins with `start_ids`."""
+    prompt = torch.tensor([list(prompt_ids)], device=model.device)
+    encoded = model.get_encoder()(prompt).last_hidden_state
+    scores: list[list[float]] = []
+    for start in range(0, len(continuations), ROWS):
+        rows = continuations[start : start + ROWS]
+        given = padded([[*start_ids, *row] for row in rows], model.device)
+        output = model(
+            encoder_outputs=(encoded.expand(len(rows), -1, -1),),
+            attention_mask=torch.ones(len(rows), prompt.size(1), device=model.device, dtype=torch.long),
+            decoder_input_ids=given,
+            use_cache=False,
+        )
+        scores.extend(picked(output.logits[:, len(start_ids) - 1 :], rows))
+    return scores
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Rows of token ids as one tensor (rows, longest), filled with 0 on the right."""
+    longest = max(1, max(len(row) for row in rows))
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
+
+
+def picked(logits: Tensor, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Log-probability of `rows[i][j]` under `logits[i, j]`."""
+    result = []
+    for row_logits, row in zip(logits, rows, strict=True):
+        scores = row_logits[: len(row)].float().log_softmax(dim=-1)
+        result.append(
+            scores.gather(1, torch.tensor([row], device=logits.device).view(-1, 1)).view(-1).tolist()
+        )
+    return result
