@@ -1,0 +1,56 @@
+"""`python -m archives`: compile SETTINGS.md into archives/store, for TorchServe alone."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from archives.build import BuiltRows, build_rows, write_config
+from archives.errors import BuildError
+from archives.progress import Bars, progress_for
+from archives.workshop import Workshop
+from conductor_core.machine import probe
+from conductor_core.paths import ProjectPaths
+from conductor_core.placement import place
+from conductor_core.settings import SettingsError, load_settings
+
+
+@click.command()
+@click.option("--settings", type=click.Path(path_type=Path), default=Path("SETTINGS.md"), show_default=True)
+@click.option("--store", type=click.Path(path_type=Path), help="Where to write. [default: archives/store]")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="TorchServe's file. [default: config.properties]"
+)
+@click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
+def main(settings: Path, store: Path | None, config: Path | None, bundle: bool) -> None:
+    """Make one archive of each row of SETTINGS.md."""
+    project = ProjectPaths.at(settings)
+    store = store or project.store
+    try:
+        with ExitStack() as stack:
+            progress = progress_for()
+            if isinstance(progress, Bars):
+                stack.enter_context(progress)
+            catalogue = place(load_settings(project.settings), probe())
+            built = build_rows(catalogue, store, Workshop(project, progress), bundle=bundle)
+            configured = write_config(catalogue, config or project.root / "config.properties")
+    except (BuildError, SettingsError) as error:
+        sys.exit(str(error))
+    _tell(built, store, configured)
+
+
+def _tell(built: BuiltRows, store: Path, configured: bool) -> None:
+    for archive in built.archives:
+        if archive.changed:
+            click.echo(f"{archive.path.name} {archive.version}")
+    for path in built.removed:
+        click.echo(f"removed {path.name}")
+    if built.is_unchanged and not configured:
+        click.echo(f"{len(built.archives)} archives in {store} are up to date")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The build: `<category>.mar` of each row for TorchServe alone, `<set>-<version>.mar` for the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from archives.archive import write_archive
+from archives.errors import BuildError
+from archives.fetch import fetch
+from archives.identity import identify
+from archives.locks import weights_lock
+from archives.prepare import Prepared, prepare
+from archives.torchserve_file import write_load_models
+from archives.worker_archive import WorkerPlan, archive_spec, worker_config
+from archives.workshop import Workshop
+from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
+
+CONVERSATION = "conversational_chat"
+"""The engine that speaks with the default persona; the others have a system prompt of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One archive that exists now.
+
+    `name` is the model's name in TorchServe, `memory` the estimate in bytes for all its workers, `context` in
+    tokens. `changed` tells whether this build had to write the archive or make the weights.
+    """
+
+    path: Path
+    name: str
+    version: str
+    model_path: Path
+    memory: int
+    context: int | None
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltRows:
+    """What `build_rows` left in the store; `removed` are archives of rows that are gone."""
+
+    archives: tuple[Built, ...]
+    removed: tuple[Path, ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        return not self.removed and not any(built.changed for built in self.archives)
+
+
+def build_set(worker_set: WorkerSet, store: Path, workshop: Workshop, *, system: str | None = None) -> Built:
+    """Make `<store>/<set>-<version>.mar`, and whatever it needs; touches no other file of the store.
+
+    Blocks for as long as downloads and conversion take; call it in a thread. Raises BuildError, or
+    BuildCancelled once `workshop.stop` is set.
+    """
+    plan = WorkerPlan(
+        name=worker_set.name,
+        row=worker_set.first,
+        runtime=worker_set.runtime,
+        device=worker_set.device,
+        workers=worker_set.workers,
+        context=worker_set.context,
+        system=system,
+    )
+    return _build(plan, store, "{name}-{version}.mar", workshop)
+
+
+def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle: bool = False) -> BuiltRows:
+    """Make `<store>/<category>.mar` of every row and delete the archives of rows that are gone.
+
+    The first row that cannot be built ends the build with its BuildError.
+    """
+    plans = [_row_plan(catalogue, row, bundle) for row in catalogue.rows]
+    built = tuple(_build(plan, store, "{name}.mar", workshop) for plan in plans)
+    kept = {item.path for item in built}
+    stale = tuple(sorted(path for path in store.glob("*.mar") if path not in kept))
+    for path in stale:
+        path.unlink()
+    return BuiltRows(built, stale)
+
+
+def pull_rows(rows: Sequence[Row], workshop: Workshop) -> list[Path]:
+    """Download what the rows name, without converting anything; where each lies now, in order."""
+    return [_pull(row, workshop) for row in rows]
+
+
+def write_config(catalogue: Catalogue, config: Path) -> bool:
+    """Let TorchServe alone load the resident rows; whether `config` changed."""
+    resident = [f"{row.slug}.mar" for row in catalogue.rows if row.stay_loaded is StayLoaded.TRUE]
+    return write_load_models(config, resident)
+
+
+def _row_plan(catalogue: Catalogue, row: Row, bundle: bool) -> WorkerPlan:
+    worker_set = catalogue.set_of(row.slug)
+    return WorkerPlan(
+        name=row.slug,
+        row=row,
+        runtime=worker_set.runtime,
+        device=worker_set.device,
+        workers=row.workers,
+        context=row.context,
+        system=catalogue.persona if row.engine == CONVERSATION else None,
+        bundle=bundle,
+    )
+
+
+@contextmanager
+def _naming(row: Row) -> Iterator[None]:
+    try:
+        yield
+    except BuildError as error:
+        raise error.at(row) from error
+
+
+def _build(plan: WorkerPlan, store: Path, file: str, workshop: Workshop) -> Built:
+    with _naming(plan.row):
+        prepared = prepare(plan.row, plan.runtime, workshop)
+        spec = archive_spec(plan, prepared)
+        path = store / file.format(name=spec.name, version=spec.version)
+        written = write_archive(spec, path)
+    if written:
+        workshop.progress.update("archive", 1, 1, f"wrote {path.name}")
+    return _built(plan, prepared, path, written)
+
+
+def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> Built:
+    config = worker_config(plan, prepared)
+    return Built(
+        path=path,
+        name=plan.name,
+        version=config.version,
+        model_path=prepared.path,
+        memory=config.memory or 0,
+        context=config.context,
+        changed=written or prepared.made,
+    )
+
+
+def _pull(row: Row, workshop: Workshop) -> Path:
+    with _naming(row):
+        identity = identify(row.ref, workshop)
+        lock = workshop.lock(workshop.folder(row.ref, identity))
+        with weights_lock(lock, workshop.progress, workshop.stop):
+            return fetch(row.ref, identity, workshop)

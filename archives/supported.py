@@ -1,0 +1,56 @@
+"""Which architectures and quantisations the runtimes read, asked in a child before any slow work."""
+
+from __future__ import annotations
+
+from archives.errors import BuildError
+from archives.weights_info import WeightsInfo
+
+OPENVINO_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
+"""Of openvino-genai's stable GGUF reader (2026.4)."""
+OPENVINO_TYPES = frozenset({"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
+_USE_TRANSFORMERS = "set Precision to BF16, 8-bit or 4-bit, which transformers serves"
+
+
+def check_openvino_gguf(info: WeightsInfo, types: set[str], name: str) -> None:
+    """BuildError where openvino-genai cannot read a GGUF of this architecture or with these tensor types."""
+    if info.architecture not in OPENVINO_ARCHITECTURES:
+        raise BuildError(
+            f"openvino reads GGUF files of {_listed(OPENVINO_ARCHITECTURES)}, {name} is {info.architecture}",
+            _USE_TRANSFORMERS,
+        )
+    unknown = types - OPENVINO_TYPES
+    if unknown:
+        raise BuildError(
+            f"openvino reads GGUF tensors of {_listed(OPENVINO_TYPES)}, {name} has {_listed(unknown)}",
+            f"name another file of the model (Q4_0, Q4_1, Q4_K_M or Q8_0), or {_USE_TRANSFORMERS}",
+        )
+
+
+def check_transformers_gguf(info: WeightsInfo, name: str) -> None:
+    """BuildError where transformers cannot read a GGUF of this architecture; it also makes the tokenizer."""
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    if info.architecture not in GGUF_SUPPORTED_ARCHITECTURES:
+        raise BuildError(
+            f"transformers reads no GGUF of the architecture {info.architecture} ({name})",
+            "name the model's safetensors repository",
+        )
+
+
+def check_transformers(info: WeightsInfo, name: str) -> None:
+    """BuildError where transformers has no text model of this `model_type`."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+
+    known = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+    if info.architecture not in known:
+        raise BuildError(
+            f"transformers generates no text with the architecture {info.architecture!r} ({name})",
+            "name a text model",
+        )
+
+
+def _listed(words: frozenset[str] | set[str]) -> str:
+    return ", ".join(sorted(words))

@@ -1,0 +1,72 @@
+"""What is known of weights without loading them, the stamp that keeps it, and the memory they will take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+STAMP = "conductor.json"
+
+_BYTES_PER_PARAMETER = {"FP32": 4.0, "FP16": 2.0, "BF16": 2.0, "8-bit": 1.1, "4-bit": 0.65}
+_KV_BYTES = {"openvino": 1.1, "transformers": 2.0, "vllm": 2.0}
+"""Per value of the KV cache: openvino keeps 8-bit values with scales, the others 16-bit ones."""
+_PROCESS_BYTES = {"openvino": 350_000_000, "transformers": 900_000_000, "vllm": 2_000_000_000}
+"""Interpreter, libraries and compiled graph of one worker of a model of no size."""
+_DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """Read from headers. `size` is the bytes of the weights on disk, `context` in tokens, `quantisation` the
+    file's own word (`Q4_1`, `BF16`); the last three are of the decoder's KV cache.
+    """
+
+    architecture: str
+    parameters: int
+    size: int
+    quantisation: str
+    context: int | None
+    layers: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What `conductor.json` says beside prepared weights.
+
+    `path` is the folder or file to load, None for the stamp's own folder; `files` is sha256 by name.
+    """
+
+    source: str
+    info: WeightsInfo
+    path: str | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    estimated_memory: int | None = None
+
+    def write(self, folder: Path) -> None:
+        (folder / STAMP).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """The stamp in `folder`, None where there is none or it is not whole."""
+        try:
+            values: dict[str, Any] = json.loads((folder / STAMP).read_text())
+            return cls(**{**values, "info": WeightsInfo(**values["info"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def estimate_memory(
+    info: WeightsInfo, runtime: str, precision: str, context: int | None = None, workers: int = 1
+) -> int:
+    """Bytes that a worker set will take: weights at `precision` and one full context for each worker."""
+    per_parameter = _BYTES_PER_PARAMETER.get(precision)
+    weights = info.size if per_parameter is None else int(info.parameters * per_parameter)
+    tokens = context or info.context or _DEFAULT_CONTEXT
+    kv = int(2 * info.layers * info.kv_heads * info.head_dim * tokens * _KV_BYTES[runtime])
+    return (weights + kv + _PROCESS_BYTES[runtime]) * workers

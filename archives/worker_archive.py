@@ -1,0 +1,113 @@
+"""What an archive says of its worker: model-config.yaml, and the version that asks for a new one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archives.archive import BUNDLED, ArchiveSpec, handler_files
+from archives.prepare import Prepared
+from archives.weights_info import estimate_memory
+from conductor_core.catalogue import Precision, Row, RuntimeName
+from conductor_core.weights import weights_id
+from handlers.wire import WIRE_VERSION
+from handlers.worker_config import WorkerConfig
+
+BATCH_SIZE = 8
+MAX_BATCH_DELAY_MS = 20
+A_DAY_S = 86_400
+_VERSION_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """One archive to make: `name` is a row's slug or a set's name, `row` the first row it answers for."""
+
+    name: str
+    row: Row
+    runtime: RuntimeName
+    device: str
+    workers: int
+    context: int | None
+    system: str | None
+    bundle: bool = False
+
+
+def archive_spec(plan: WorkerPlan, prepared: Prepared) -> ArchiveSpec:
+    """The archive of `plan` on `prepared` weights."""
+    config = worker_config(plan, prepared)
+    return ArchiveSpec(
+        name=plan.name,
+        version=config.version,
+        config={**_torchserve_keys(plan), "conductor": config.to_yaml()},
+        bundle=prepared.path if plan.bundle else None,
+    )
+
+
+def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
+    """The `conductor:` key: context is the row's own or else the model's, memory an estimate in bytes."""
+    precision = precision_word(plan.row, prepared)
+    context = plan.context or prepared.info.context
+    return WorkerConfig(
+        wire=WIRE_VERSION,
+        set=plan.name,
+        version=worker_version(plan, prepared),
+        category=plan.row.slug,
+        engine=plan.row.engine,
+        runtime=plan.runtime,
+        device=plan.device,
+        precision=precision,
+        weights=weights_id(plan.row.ref, plan.row.precision),
+        model_path=Path(BUNDLED) if plan.bundle else prepared.path,
+        context=context,
+        workers=plan.workers,
+        memory=estimate_memory(prepared.info, plan.runtime, precision, context, plan.workers),
+        system=plan.system,
+        parameters=dict(plan.row.parameters),
+    )
+
+
+def precision_word(row: Row, prepared: Prepared) -> str:
+    """`FP32`, `FP16`, `BF16`, `8-bit`, `4-bit`, or the file's own word (`Q4_1`, `BF16`, `IR`)."""
+    return prepared.info.quantisation if row.precision is Precision.FILE else row.precision.value
+
+
+def worker_version(plan: WorkerPlan, prepared: Prepared) -> str:
+    """12 hex digits over what needs a new worker, never over paths, persona or parameters."""
+    needs = {
+        "weights": prepared.identity,
+        "precision": plan.row.precision.value,
+        "runtime": plan.runtime,
+        "device": plan.device,
+        "context": plan.context,
+        "workers": plan.workers,
+        "handlers": _handlers_digest(handler_files()),
+    }
+    return hashlib.sha256(json.dumps(needs, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
+
+
+def _handlers_digest(files: Mapping[str, bytes]) -> str:
+    total = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        total.update(f"{name}\0{len(content)}\0".encode() + content)
+    return total.hexdigest()
+
+
+def _torchserve_keys(plan: WorkerPlan) -> dict[str, Any]:
+    """Both timeouts are written because TorchServe's own 120 s would win over every other setting."""
+    keys: dict[str, Any] = {
+        "minWorkers": plan.workers,
+        "maxWorkers": plan.workers,
+        "batchSize": BATCH_SIZE,
+        "maxBatchDelay": MAX_BATCH_DELAY_MS,
+        "responseTimeout": A_DAY_S,
+        "startupTimeout": A_DAY_S,
+        "deviceType": "gpu" if plan.device.startswith("cuda") else "cpu",
+    }
+    if plan.device.startswith("cuda:"):
+        keys["deviceIds"] = [int(plan.device.removeprefix("cuda:"))]
+    return keys
