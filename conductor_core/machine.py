@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 _QUERY = "--query-gpu=index,uuid,name,memory.free,memory.total"
@@ -71,11 +72,15 @@ def parse_nvidia_smi(text: str, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
     rows = [row for row in rows if len(row) == 5 and row[3].isdecimal() and row[4].isdecimal()]
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        names = [name.strip() for name in visible.split(",") if name.strip()]
-        rows = [row for name in names for row in rows if name == row[0] or row[1].startswith(name)]
+        rows = [row for name in _shown(visible) for row in rows if name == row[0] or row[1].startswith(name)]
     return tuple(
         Gpu(index, row[2], int(row[3]) * 2**20, int(row[4]) * 2**20) for index, row in enumerate(rows)
     )
+
+
+def _shown(visible: str) -> list[str]:
+    # CUDA stops reading its list at the first name that is no device, such as -1.
+    return list(takewhile(lambda name: name and name != "-1", (name.strip() for name in visible.split(","))))
 
 
 def usable_memory(root: Path = Path("/")) -> int:

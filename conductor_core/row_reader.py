@@ -34,17 +34,18 @@ FALLBACK_ENGINE = "general_reasoning"
 
 
 class RowReader:
-    """Reads the cells of one line; `issues` is complete after `read`, which returns None if there are any."""
+    """Reads the cells of one line; `issues` is complete after `read`."""
 
     def __init__(self, cells: Mapping[str, Cell], source: str, engines: frozenset[str]) -> None:
         self._cells = cells
         self._source = source
         self._engines = engines
         self.issues: list[Issue] = []
+        self._failed = False
         self.slug = self._value("Category/Area", slug_of)
 
     def read(self, line: int) -> Row | None:
-        """The row, which stands in `line` of the file."""
+        """The row, which stands in `line` of the file; None where a cell is wrong or its column missing."""
         values: dict[str, Any] = {
             "model": self._value("Best Open Source Model", parse_text),
             "declared_memory": self._value("VRAM/RAM Requirements", parse_memory),
@@ -56,7 +57,7 @@ class RowReader:
             **self._weights(),
         }
         self._value("GPUs", check_gpus)
-        if self.issues or self.slug is None:
+        if self._failed or self.slug is None:
             return None
         return Row(
             category=self._text("Category/Area"),
@@ -109,6 +110,7 @@ class RowReader:
         try:
             return parse(cell.text if cell else "")
         except CellError as error:
+            self._failed = True
             # A column that the header lacks is reported once, at the header.
             if cell is not None:
                 self.issues.append(Issue(self._source, cell.line, cell.column, column, str(error)))

@@ -28,11 +28,16 @@ class Group:
 
     @property
     def resident(self) -> bool:
-        return any(row.stay_loaded is StayLoaded.TRUE for row in self.rows)
+        return is_resident(self.rows)
 
     @property
     def needed(self) -> int:
         return max(needed_memory(row) for row in self.rows) * max(row.workers for row in self.rows)
+
+
+def is_resident(rows: Sequence[Row]) -> bool:
+    """Whether the set of these rows stays loaded for good."""
+    return any(row.stay_loaded is StayLoaded.TRUE for row in rows)
 
 
 def unplaced_sets(rows: Sequence[Row]) -> tuple[WorkerSet, ...]:

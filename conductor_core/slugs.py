@@ -16,11 +16,12 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "æ": "ae", "œ": "oe", "đ": "d
 def slug_of(name: str) -> str:
     """`Conversational Chat` -> `conversational_chat`; CellError where no valid slug remains.
 
-    A slug is its own slug, so a category may be looked up by either.
+    A slug is its own slug, so a category may be looked up by either; it is a Python name too wherever it
+    begins with a letter, since an engine's module is called like its category.
     """
     folded = unicodedata.normalize("NFKD", name.casefold().translate(_LETTERS))
     plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
-    slug = re.sub(r"[^a-z0-9.-]+", "_", plain).strip("_.-")
+    slug = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
     if not SLUG.fullmatch(slug):
         raise expected("a name of 1 to 64 Latin letters, digits and spaces", name)
     if slug.startswith("token"):

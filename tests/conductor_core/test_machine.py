@@ -1,0 +1,82 @@
+"""What the machine has, read from files and output of a known form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conductor_core.machine import Machine, parse_nvidia_smi, probe, usable_memory
+
+SMI = """0, GPU-aaaa, NVIDIA H200, 142000, 143771
+1, GPU-bbbb, NVIDIA L4, 20000, 23034
+2, GPU-cccc, NVIDIA T4, [N/A], [N/A]
+"""
+
+
+def test_this_machine_has_memory() -> None:
+    found = probe()
+    assert isinstance(found, Machine)
+    assert found.ram > 2**30
+
+
+def test_gpus_are_read_in_bytes_and_those_without_figures_left_out() -> None:
+    first, second = parse_nvidia_smi(SMI, {})
+    assert (first.index, first.name, first.device) == (0, "NVIDIA H200", "cuda:0")
+    assert (first.free, first.total) == (142000 * 2**20, 143771 * 2**20)
+    assert second.index == 1
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        ("1,0", ["NVIDIA L4", "NVIDIA H200"]),
+        ("1", ["NVIDIA L4"]),
+        ("GPU-bb", ["NVIDIA L4"]),
+        ("", []),
+        ("-1", []),
+        ("0,-1,1", ["NVIDIA H200"]),
+    ],
+)
+def test_gpus_are_numbered_as_cuda_shows_them(visible: str, names: list[str]) -> None:
+    gpus = parse_nvidia_smi(SMI, {"CUDA_VISIBLE_DEVICES": visible})
+    assert [gpu.name for gpu in gpus] == names
+    assert [gpu.index for gpu in gpus] == list(range(len(names)))
+
+
+@pytest.mark.parametrize("text", ["", "NVIDIA-SMI has failed\n", "a, b\n"])
+def test_other_output_means_no_gpu(text: str) -> None:
+    assert parse_nvidia_smi(text, {}) == ()
+
+
+def system(root: Path, files: dict[str, str]) -> Path:
+    """A root folder with `files`, and 8 GiB in /proc/meminfo."""
+    for name, text in {"proc/meminfo": "MemFree: 1 kB\nMemTotal: 8388608 kB\n", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "gib"),
+    [
+        ({}, 8),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.max": f"{2 * 2**30}\n"}, 2),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"}, 8),
+        ({"proc/self/cgroup": "0::/host/only\n", "sys/fs/cgroup/memory.max": f"{3 * 2**30}"}, 3),
+        ({"proc/self/cgroup": "0::/../outside\n", "sys/fs/cgroup/memory.max": f"{3 * 2**30}"}, 3),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{99 * 2**30}"}, 8),
+        (
+            {
+                "proc/self/cgroup": "5:cpu:/\n4:memory:/docker/x\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{4 * 2**30}\n",
+            },
+            4,
+        ),
+    ],
+)
+def test_memory_is_the_smaller_of_the_machine_and_every_cgroup_limit(
+    tmp_path: Path, files: dict[str, str], gib: int
+) -> None:
+    assert usable_memory(system(tmp_path, files)) == gib * 2**30
