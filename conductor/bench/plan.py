@@ -1,0 +1,73 @@
+"""What a bench measures and in which order; pure.
+
+The two sides, the gateway and the library called directly, take turns; every round turns their order round,
+so that neither always runs on the warmer machine. Both get the same prompts, and no prompt comes twice: a
+prefix cache would answer the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Side = Literal["gateway", "direct"]
+
+SIDES: tuple[Side, Side] = ("gateway", "direct")
+WARM_UP_TOKENS = 16
+
+_SUBJECTS = (
+    "a lighthouse keeper", "a river in spring", "an old railway", "the first harvest", "a lost letter",
+    "a city under snow", "two rival bakers", "a broken clock", "a long voyage", "a quiet library",
+)  # fmt: skip
+_FORMS = ("story", "diary", "travel report", "radio play", "speech", "letter", "essay", "fairy tale")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One side answering `streams` prompts at the same time."""
+
+    streams: int
+    round: int
+    side: Side
+    prompts: tuple[str, ...]
+    tokens: int
+
+    @property
+    def is_warm_up(self) -> bool:
+        return self.round < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Numbers of concurrent streams, rounds for each of them, and new tokens per answer."""
+
+    streams: tuple[int, ...] = (1, 8, 32)
+    rounds: int = 5
+    tokens: int = 128
+
+    def turns(self) -> Iterator[Turn]:
+        """Every turn in order; each number of streams begins with a short one of both sides, not counted."""
+        for streams in self.streams:
+            for side in SIDES:
+                yield Turn(streams, -1, side, prompts(-1, streams), min(self.tokens, WARM_UP_TOKENS))
+            for number in range(self.rounds):
+                for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+                    yield Turn(streams, number, side, prompts(number, streams), self.tokens)
+
+
+def prompts(number: int, streams: int) -> tuple[str, ...]:
+    """The prompts of a round: of one length within a few tokens, each asking for a text that will be long.
+
+    The words that differ come first, or the beginning would be a shared prefix.
+    """
+    return tuple(_prompt(number + 1, streams, index) for index in range(streams))
+
+
+def _prompt(number: int, streams: int, index: int) -> str:
+    subject = _SUBJECTS[(index + number) % len(_SUBJECTS)]
+    form = _FORMS[(index // len(_SUBJECTS) + number) % len(_FORMS)]
+    return (
+        f"{number}-{streams}-{index}: write a very long {form} about {subject}. Describe the place, the "
+        f"people and the weather in many details, and do not stop before it has at least thousand words."
+    )

@@ -1,0 +1,104 @@
+"""What a bench compares: the archive that the running gateway serves, as setup and prompts of both sides.
+
+Reads the archive's own configuration, so that the direct side gets the same weights, threads and tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conductor.errors import CommandError
+from conductor.stored_archives import UnreadableArchive, newest, read_config
+from conductor_core.paths import StateDir
+from handlers.engines.registry import engine_class
+from handlers.runtimes.base import RuntimeConfig
+from handlers.tokenizer import TextTokenizer
+from handlers.wire import GenerateRequest, Message, Sampling
+from handlers.worker_config import WorkerConfig
+
+SYSTEM = "You are a helpful assistant."
+"""Sent with each request: whatever persona the settings have, both sides then see the same conversation."""
+
+_FOLDER = Path(__file__).parent
+_DIRECT = {
+    "openvino": _FOLDER / "direct_openvino.py",
+    "transformers": _FOLDER / "direct_transformers.py",
+}
+CLIENT = _FOLDER / "gateway_client.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row of a running gateway. `engine` is the row's own, the configuration that of its worker set."""
+
+    category: str
+    engine: str
+    config: WorkerConfig
+
+    @property
+    def direct_script(self) -> Path:
+        """The script that calls this runtime's library; CommandError where there is none."""
+        if self.config.runtime not in _DIRECT:
+            raise CommandError(f"bench knows no direct side for runtime {self.config.runtime}")
+        return _DIRECT[self.config.runtime]
+
+    @property
+    def threads(self) -> int:
+        return self._runtime.threads or 1
+
+    @property
+    def _runtime(self) -> RuntimeConfig:
+        return self.config.runtime_config
+
+    def direct_setup(self) -> dict[str, Any]:
+        """First line for the direct side."""
+        return {
+            "model": str(self.config.model_path),
+            "threads": self.threads,
+            "precision": self.config.precision,
+            "device": self.config.device,
+            "scheduler": _scheduler(self.config),
+        }
+
+    def messages(self, prompt: str) -> list[dict[str, str]]:
+        """The conversation that both sides answer, as the gateway's body has it."""
+        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
+
+    def tokenised(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of those conversations as the worker makes them."""
+        tokenizer = TextTokenizer(self.config.model_path)
+        return [tokenizer.encode_chat(self._prepared(prompt)) for prompt in prompts]
+
+    def _prepared(self, prompt: str) -> list[Message]:
+        request = GenerateRequest(
+            id="bench",
+            engine=self.engine,
+            messages=[Message.model_validate(one) for one in self.messages(prompt)],
+            sampling=Sampling(temperature=0.0),
+        )
+        return engine_class(self.engine)().prepare(request).messages
+
+
+def _scheduler(config: WorkerConfig) -> dict[str, Any]:
+    """Cache and batch sizes of the library, as large as the worker's; nothing of it may be the bottleneck."""
+    if config.runtime == "openvino":
+        return {"cache_size": 1, "enable_prefix_caching": True}
+    if config.device == "cpu":
+        return {"page_size": 256, "num_blocks": 129, "max_batch_tokens": 512, "use_cuda_graph": False}
+    return {"page_size": 256, "max_batch_tokens": 4096, "max_memory_percent": 0.4}
+
+
+def worker_config(state: StateDir, set_name: str) -> WorkerConfig:
+    """The configuration in the newest archive of a worker set that `conductor serve` built."""
+    archive = newest(state, set_name)
+    if archive is None:
+        raise CommandError(
+            f"no archive of {set_name} in {state.store}; name the gateway's folder by --state-dir"
+        )
+    try:
+        return read_config(archive)
+    except UnreadableArchive as error:
+        raise CommandError(f"{error}; start the gateway again: conductor serve") from error

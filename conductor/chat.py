@@ -1,0 +1,109 @@
+"""A conversation at the terminal. The history is kept here and sent whole with each turn.
+
+Ctrl-C stops an answer and keeps what was said; Ctrl-D or `/bye` leaves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from conductor.answer import Answer, Screen, ask, figures
+from conductor.client import Gateway, NotRunning
+from conductor.errors import CommandError
+
+HELP = """\
+/clear   forget the conversation
+/bye     leave (so does Ctrl-D)
+/help    this list
+\"\"\"      begin and end a text of several lines
+Ctrl-C   stop the answer, keep what was said"""
+
+
+class Chat:
+    """The turns so far, and how to ask for the next one; `body` holds everything but the messages."""
+
+    def __init__(self, gateway: Gateway, body: Mapping[str, Any], *, verbose: bool) -> None:
+        self._gateway = gateway
+        self._body = body
+        self._verbose = verbose
+        self._screen = Screen()
+        self.messages: list[dict[str, str]] = []
+
+    def say(self, text: str) -> None:
+        """Ask with the history; an answer that failed without a word leaves no trace in it."""
+        self.messages.append({"role": "user", "content": text})
+        answer = Answer()
+        try:
+            ask(self._gateway, {**self._body, "messages": self.messages}, self._screen, answer)
+        except KeyboardInterrupt:
+            self._screen.note("\n(stopped)")
+        except CommandError as error:
+            self._screen.note(f"\n{error.format_message()}")
+            if isinstance(error, NotRunning):
+                self.messages.pop()
+                return
+        else:
+            click.echo()
+        self._keep(answer)
+
+    def _keep(self, answer: Answer) -> None:
+        if answer.text:
+            self.messages.append({"role": "assistant", "content": answer.text})
+        else:
+            self.messages.pop()
+        if self._verbose and answer.record is not None:
+            self._screen.note(figures(answer.record))
+
+    def command(self, word: str) -> bool:
+        """Obey a `/word`; False when it ends the chat."""
+        if word in ("/bye", "/exit", "/quit"):
+            return False
+        if word == "/clear":
+            self.messages.clear()
+            self._screen.note("(the conversation is forgotten)")
+        else:
+            self._screen.note(
+                HELP if word in ("/help", "/?") else f"unknown command {word}; /help lists them"
+            )
+        return True
+
+
+def read_text(read: Callable[[str], str]) -> str:
+    """One input of the user: a line, or the lines between two `\"\"\"`."""
+    line = read(">>> ")
+    if not line.startswith('"""'):
+        return line
+    lines = [line[3:]]
+    while not lines[-1].endswith('"""'):
+        lines.append(read("... "))
+    lines[-1] = lines[-1][:-3]
+    return "\n".join(lines).strip("\n")
+
+
+def converse(chat: Chat, read: Callable[[str], str]) -> None:
+    """Read and answer until the user leaves; `read` raises EOFError and KeyboardInterrupt."""
+    while True:
+        try:
+            text = read_text(read).strip()
+        except EOFError:
+            click.echo()
+            return
+        except KeyboardInterrupt:
+            click.echo("\nCtrl-D or /bye leaves.", err=True)
+            continue
+        if text.startswith("/") and "\n" not in text:
+            if not chat.command(text.split()[0]):
+                return
+        elif text:
+            chat.say(text)
+
+
+def terminal_reader() -> Callable[[str], str]:
+    """`input` with line editing and history where the platform has them."""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401
+    return input

@@ -1,0 +1,31 @@
+"""The command line: one click group. Every command lies in a module of its own below `conductor.commands`."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import click
+
+from conductor.commands.bench import bench
+from conductor.commands.build import build, pull
+from conductor.commands.doctor import doctor
+from conductor.commands.models import list_rows, show
+from conductor.commands.processes import load, ps, unload
+from conductor.commands.run import run
+from conductor.commands.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("conductor"), prog_name="conductor")
+def main() -> None:
+    """One Markdown table as a running LLM server.
+
+    Options have a CONDUCTOR_ variable of the same name, e.g. CONDUCTOR_PORT for --port.
+    """
+
+
+for _command in (serve, run, build, pull, list_rows, show, ps, load, unload, doctor, bench):
+    main.add_command(_command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The gateway as the command line sees it: JSON over HTTP, and a stream of events.
+
+Knows routes and the one error shape. It prints nothing; every failure is a CommandError of one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx2
+import orjson
+
+from conductor.errors import CommandError
+from conductor.sse import Event, events
+
+CONNECT_TIMEOUT_S = 5.0
+DEFAULT_PORT = 8000
+
+
+class NotRunning(CommandError):
+    """Nobody answers at the gateway's address."""
+
+
+class Gateway:
+    """A client of one gateway; use it as a context manager."""
+
+    def __init__(self, host: str, port: int, *, read_timeout_s: float | None = None) -> None:
+        self.host = host
+        self.port = port
+        # A read may last as long as a load or an answer: the gateway has the timeouts. Proxies of the
+        # environment are for the network, not for this machine.
+        self._http = httpx2.Client(
+            base_url=self.url,
+            timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S),
+            trust_env=False,
+        )
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def is_up(self) -> bool:
+        """Whether the gateway's event loop answers."""
+        try:
+            self._call("GET", "/health/live")
+        except CommandError:
+            return False
+        return True
+
+    def models(self) -> list[dict[str, Any]]:
+        """The rows of `GET /models`."""
+        return list(self._call("GET", "/models")["models"])
+
+    def model(self, category: str) -> dict[str, Any]:
+        """One row of `GET /models`; an unknown category is an error with the close names."""
+        return self._call("GET", f"/models/{quote(category, safe='')}")
+
+    def load(self, category: str) -> dict[str, Any]:
+        """Load the set of a row and wait until it is there."""
+        return self._call("POST", f"/admin/models/{quote(category, safe='')}/load")
+
+    def unload(self, category: str, *, force: bool, mode: str) -> dict[str, Any]:
+        """Drop a row's claim; `force` ends the set for all its rows."""
+        query = {"mode": mode} | ({"force": "true"} if force else {})
+        return self._call("POST", f"/admin/models/{quote(category, safe='')}/unload", query)
+
+    @contextmanager
+    def generate(self, body: Mapping[str, Any]) -> Iterator[Iterator[Event]]:
+        """The events of one answer; leaving the block early closes the stream, which stops the model."""
+        try:
+            with self._http.stream(
+                "POST", "/generate/stream", content=orjson.dumps(body), headers=_JSON
+            ) as reply:
+                if reply.status_code != 200:
+                    raise CommandError(_message(reply.status_code, reply.read()))
+                yield events(reply.iter_lines())
+        except httpx2.ConnectError as error:
+            raise self._not_running() from error
+        except httpx2.TransportError as error:
+            raise CommandError(f"the answer broke off: {_cause(error)}; see the gateway's log") from error
+
+    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        try:
+            reply = self._http.request(method, path, params=query)
+        except httpx2.ConnectError as error:
+            raise self._not_running() from error
+        except httpx2.TransportError as error:
+            raise CommandError(f"{self.url} does not answer as a gateway: {_cause(error)}") from error
+        if reply.status_code >= 400:
+            raise CommandError(_message(reply.status_code, reply.content))
+        return _object(reply.content, self.url)
+
+    def _not_running(self) -> NotRunning:
+        port = "" if self.port == DEFAULT_PORT else f" --port {self.port}"
+        return NotRunning(
+            f"the gateway is not running on {self.host}:{self.port}; start it with: conductor serve{port}"
+        )
+
+
+_JSON = {"content-type": "application/json"}
+
+
+def _cause(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _object(content: bytes, url: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise CommandError(
+            f"{url} is not a Conductor gateway; name its address with --host and --port"
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _message(status: int, content: bytes) -> str:
+    try:
+        error = orjson.loads(content)["error"]
+        return str(error["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"the gateway answered {status}"

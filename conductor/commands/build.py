@@ -1,0 +1,74 @@
+"""`conductor build` and `conductor pull`: archives for TorchServe alone, and the weights of rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from archives.build import build_rows, pull_rows, write_config
+from archives.errors import BuildError
+from archives.progress import Bars, progress_for
+from archives.workshop import Workshop
+from conductor.errors import CommandError, WrongInput
+from conductor.options import operator_options, resolve
+from conductor.project import catalogue, placed
+from conductor_core.catalogue import Catalogue, Row
+from conductor_core.issues import close_name
+from conductor_core.paths import ProjectPaths
+
+
+@click.command()
+@operator_options("settings")
+@click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
+def build(bundle: bool, **given: Any) -> None:
+    """Make archives/store/CATEGORY.mar of every row, for TorchServe alone; `serve` builds its own."""
+    settings = resolve(**given)
+    paths, table = ProjectPaths.at(settings.settings), placed(settings)
+    with workshop(paths) as shop:
+        built = build_rows(table, paths.store, shop, bundle=bundle)
+        write_config(table, paths.root / "config.properties")
+    for archive in built.archives:
+        click.echo(f"{archive.path.name} {archive.version} {'built' if archive.changed else 'is up to date'}")
+    for path in built.removed:
+        click.echo(f"{path.name} removed: SETTINGS.md has no such row")
+
+
+@click.command()
+@click.argument("categories", nargs=-1)
+@operator_options("settings")
+@click.option("--refresh", is_flag=True, help="Ask the hub again which commit a branch means.")
+def pull(categories: tuple[str, ...], refresh: bool, **given: Any) -> None:
+    """Download the weights of CATEGORIES, or of every row, and show where they lie."""
+    settings = resolve(**given)
+    rows = chosen_rows(catalogue(settings), categories)
+    with workshop(ProjectPaths.at(settings.settings), refresh=refresh) as shop:
+        found = pull_rows(rows, shop)
+    for row, path in zip(rows, found, strict=True):
+        click.echo(f"{row.slug} {path}")
+
+
+@contextmanager
+def workshop(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[Workshop]:
+    """A workshop that shows its progress on standard error; a BuildError becomes the command's."""
+    progress = progress_for(sys.stderr)
+    try:
+        if isinstance(progress, Bars):
+            with progress:
+                yield Workshop(paths, progress, refresh=refresh)
+        else:
+            yield Workshop(paths, progress, refresh=refresh)
+    except BuildError as error:
+        raise CommandError(str(error)) from error
+
+
+def chosen_rows(table: Catalogue, categories: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of these slugs, all for none; WrongInput with a close name for one that is not there."""
+    for slug in categories:
+        if table.row(slug) is None:
+            known = [row.slug for row in table.rows]
+            raise WrongInput(f"there is no category {slug!r}{close_name(slug, known)}; see: conductor list")
+    return tuple(row for row in table.rows if not categories or row.slug in categories)

@@ -1,0 +1,119 @@
+"""`conductor ps`, `load` and `unload`: what the running gateway holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from conductor.options import ADDRESS, gateway_of, operator_options
+from conductor.tables import show, show_json, size
+
+IDLE_STATES = frozenset({"UNAVAILABLE"})
+
+
+@click.command()
+@operator_options(*ADDRESS)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also sets that are not loaded.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ps(everything: bool, as_json: bool, **given: Any) -> None:
+    """List the worker sets that are loaded, loading or failed."""
+    with gateway_of(**given) as gateway:
+        sets = worker_sets(gateway.models())
+    shown = [one for one in sets if everything or one["state"] not in IDLE_STATES]
+    if as_json:
+        show_json({"models": shown})
+        return
+    show(_HEADINGS, [_line(one, time.time()) for one in shown])
+    for one in shown:
+        if one.get("last_error"):
+            click.echo(f"{one.get('set')}: {error_text(one['last_error'])}")
+
+
+_HEADINGS = (
+    "set",
+    "state",
+    "model",
+    "precision",
+    "device",
+    "memory",
+    "workers",
+    "in flight",
+    "rows",
+    "expires",
+)
+
+
+def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One of the rows of each set: the one that names it where it is there."""
+    chosen: dict[str, Mapping[str, Any]] = {}
+    for model in models:
+        name = model.get("set") or model["category"]
+        if name not in chosen or model["category"] == name:
+            chosen[name] = model
+    return list(chosen.values())
+
+
+def error_text(error: Any) -> str:
+    """The message of a `last_error`, which may be an object."""
+    return str(error.get("message") if isinstance(error, Mapping) else error)
+
+
+def _line(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    return (
+        str(model.get("set") or model["category"]),
+        _state(model),
+        str(model.get("model") or "-"),
+        str(model.get("precision") or "-"),
+        str(model.get("device") or "-"),
+        size(_memory(model.get("memory") or {})),
+        str(len(model.get("workers") or ())),
+        str(model.get("in_flight", 0)),
+        str(1 + len([s for s in model.get("shared_with") or () if s != model["category"]])),
+        expiry(model.get("expires_at"), now),
+    )
+
+
+def _state(model: Mapping[str, Any]) -> str:
+    phase, progress = model.get("phase"), model.get("progress")
+    share = f" {progress * 100:.0f}%" if isinstance(progress, float | int) and phase else ""
+    return f"{model['state']}{f' ({phase}{share})' if phase else ''}"
+
+
+def _memory(memory: Mapping[str, Any]) -> int | None:
+    """What was measured, else what is expected."""
+    return next((memory[k] for k in ("measured", "estimated", "declared") if memory.get(k) is not None), None)
+
+
+def expiry(value: Any, now: float) -> str:
+    """Time until a set ends, from an ISO time or seconds since 1970; a dash where it stays."""
+    if value is None:
+        return "-"
+    at = datetime.fromisoformat(value).timestamp() if isinstance(value, str) else float(value)
+    left = max(0, round(at - now))
+    return f"in {left} s" if left < 120 else f"in {left // 60} min"
+
+
+@click.command()
+@click.argument("category")
+@operator_options(*ADDRESS)
+def load(category: str, **given: Any) -> None:
+    """Load the set that serves CATEGORY, and wait until it is there."""
+    with gateway_of(**given) as gateway:
+        gateway.load(category)
+        click.echo(f"{category} is {gateway.model(category)['state']}")
+
+
+@click.command()
+@click.argument("category")
+@operator_options(*ADDRESS)
+@click.option("--force", is_flag=True, help="End the set also for the other rows that hold it.")
+@click.option("--now", is_flag=True, help="Do not wait for running answers.")
+def unload(category: str, force: bool, now: bool, **given: Any) -> None:
+    """Drop CATEGORY's claim on its set, which ends when no row holds it."""
+    with gateway_of(**given) as gateway:
+        gateway.unload(category, force=force, mode="now" if now else "drain")
+        click.echo(f"{category} is {gateway.model(category)['state']}")

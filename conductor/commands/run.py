@@ -1,0 +1,97 @@
+"""`conductor run`: one answer, or a chat, from the running gateway."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import orjson
+
+from conductor.answer import Answer, Screen, ask, figures
+from conductor.chat import Chat, converse, terminal_reader
+from conductor.client import Gateway
+from conductor.options import ADDRESS, gateway_of, operator_options
+
+INTERRUPTED = 130
+
+
+def _options(_: click.Context, __: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
+    return dict(_pair(pair) for pair in pairs)
+
+
+def _pair(pair: str) -> tuple[str, Any]:
+    name, sign, text = pair.partition("=")
+    if not sign or not name:
+        raise click.BadParameter(f"expected NAME=VALUE, got {pair!r}")
+    try:
+        return name, orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return name, text
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[[CATEGORY] PROMPT]")
+@operator_options(*ADDRESS)
+@click.option("-c", "--category", help="Row of SETTINGS.md that answers. [default: conversational_chat]")
+@click.option("-v", "--verbose", is_flag=True, help="Show tokens, seconds and tokens per second.")
+@click.option("--persona", help="Persona of SETTINGS.md.")
+@click.option("--max-tokens", type=int)
+@click.option("--temperature", type=float)
+@click.option("--top-p", type=float)
+@click.option("--top-k", type=int)
+@click.option("--repetition-penalty", type=float)
+@click.option("--stop", multiple=True, help="Text that ends the answer; may be given several times.")
+@click.option("--seed", type=int)
+@click.option("--option", "options", multiple=True, callback=_options, metavar="NAME=VALUE",
+              help="Option of the category's engine; VALUE may be JSON.")  # fmt: skip
+def run(
+    words: tuple[str, ...], category: str | None, verbose: bool, host: str | None, port: str | None,
+    state_dir: str | None, **sampling: Any,
+) -> None:  # fmt: skip
+    """Ask for an answer, or chat where no PROMPT is given. A PROMPT of - , or a pipe, is read to its end."""
+    category, prompt = _split(words, category)
+    prompt = _piped(prompt)
+    body = {name: value for name, value in sampling.items() if value not in (None, (), {})}
+    if category is not None:
+        body["category"] = category
+    with gateway_of(host=host, port=port, state_dir=state_dir) as gateway:
+        if prompt is None:
+            gateway.models()
+            click.echo("Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.", err=True)
+            converse(Chat(gateway, body, verbose=verbose), terminal_reader())
+        else:
+            _answer(gateway, {**body, "prompt": prompt}, verbose)
+
+
+def _split(words: tuple[str, ...], category: str | None) -> tuple[str | None, str | None]:
+    if len(words) > (1 if category else 2):
+        raise click.UsageError('put the prompt in quotes: conductor run "..."')
+    if len(words) == 2:
+        return words
+    return category, words[0] if words else None
+
+
+def _piped(prompt: str | None) -> str | None:
+    """The prompt, taken from standard input where that is a pipe and nothing else was given."""
+    if prompt != "-" and (prompt is not None or sys.stdin.isatty()):
+        return prompt
+    text = sys.stdin.read().strip()
+    if not text:
+        raise click.UsageError('there is no prompt: conductor run "..."')
+    return text
+
+
+def _answer(gateway: Gateway, body: dict[str, Any], verbose: bool) -> None:
+    answer, screen = Answer(), Screen()
+    try:
+        ask(gateway, body, screen, answer)
+    except KeyboardInterrupt:
+        click.echo()
+        sys.exit(INTERRUPTED)
+    finally:
+        if answer.pieces:
+            click.echo()
+    if verbose and answer.record is not None:
+        screen.note(figures(answer.record))

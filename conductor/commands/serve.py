@@ -1,0 +1,24 @@
+"""`conductor serve`: the gateway in the foreground."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from conductor.options import EVERY, operator_options, resolve
+from conductor.project import catalogue
+
+
+@click.command()
+@operator_options(*EVERY)
+@click.option("--skip-model-loading", is_flag=True, help="Serve every route without TorchServe and models.")
+def serve(skip_model_loading: bool, **given: Any) -> None:
+    """Start the gateway; Ctrl-C ends it and all that it started."""
+    settings = resolve(**given)
+    # Before the server, so that a mistake in the table is told in a second and with nothing started.
+    catalogue(settings)
+    from conductor.server import serve as serve_until_stopped
+
+    sys.exit(serve_until_stopped(settings, skip_model_loading=skip_model_loading))

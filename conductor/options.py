@@ -1,0 +1,74 @@
+"""Options that commands share, named as the CONDUCTOR_ variables they override, and what they resolve to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+
+from conductor.client import Gateway
+from conductor.errors import WrongInput
+from conductor_core.operator import OperatorError, OperatorSettings, operator_settings
+from conductor_core.paths import StateDir
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_HELP = {
+    "host": "Address of the gateway. [default: 127.0.0.1]",
+    "port": "Port of the gateway. [default: 8000]",
+    "state_dir": "Folder for sockets, archives and logs. [default: .conductor]",
+    "settings": "The table of models. [default: SETTINGS.md]",
+    "log_level": "debug, info, warning, error or critical. [default: info]",
+    "memory_budget": "Memory that models may take, as 6GB or cpu=6GB,cuda:0=20GB. [default: 90 %]",
+    "database_url": "Where sessions are kept. [default: a file in the state folder]",
+    "load_timeout": "Time for a load, besides 20 s per GB. [default: 300s]",
+    "first_token_timeout": "Time to the first token. [default: 120s]",
+    "token_timeout": "Time between two tokens. [default: 60s]",
+    "max_wait": "Time that a request may wait to begin. [default: 300s]",
+    "queue_size": "Requests that may wait. [default: 512]",
+}
+
+ADDRESS = ("host", "port", "state_dir")
+FILES = ("settings", "state_dir")
+EVERY = tuple(_HELP)
+
+
+def operator_options(*names: str) -> Callable[[Command], Command]:
+    """Add the options `names` to a command, which gets them as keywords: None where not given."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            option = click.option(f"--{name.replace('_', '-')}", name, help=_HELP[name], metavar="VALUE")
+            command = option(command)
+        return command
+
+    return add
+
+
+def resolve(**given: Any) -> OperatorSettings:
+    """The operator's settings: options, else the environment, else defaults."""
+    try:
+        return operator_settings(**given)
+    except OperatorError as error:
+        raise WrongInput(str(error)) from error
+
+
+def gateway_of(**given: Any) -> Gateway:
+    """A client of the gateway at the given or configured address, else of the one of the state folder."""
+    settings = resolve(**given)
+    if {"host", "port"}.isdisjoint(settings.model_fields_set):
+        host, port = running_address(StateDir.at(settings.state_dir)) or (settings.host, settings.port)
+        return Gateway(host, port)
+    return Gateway(settings.host, settings.port)
+
+
+def running_address(state: StateDir) -> tuple[str, int] | None:
+    """Host and port in the run file of a state folder; None where no gateway left one."""
+    try:
+        value = orjson.loads(Path(state.run_file).read_bytes())
+        return str(value["host"]), int(value["port"])
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None

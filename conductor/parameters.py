@@ -1,0 +1,28 @@
+"""Which decoding parameters each runtime takes; a test compares this with the runtimes themselves.
+
+Written out here since asking a runtime means importing its library, which takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from conductor_core.catalogue import RuntimeName
+from handlers.engines.registry import engine_class
+from handlers.wire import Sampling
+
+REFUSED: Mapping[RuntimeName, frozenset[str]] = {
+    "openvino": frozenset({"logit_bias", "top_logprobs"}),
+    "transformers": frozenset(),
+    "vllm": frozenset(),
+}
+
+
+def parameter_table(runtime: RuntimeName, engine: str, row: Mapping[str, Any]) -> list[tuple[str, bool, Any]]:
+    """For each parameter of a request: its name, whether it is taken, and the default of row or engine."""
+    defaults = dict(engine_class(engine).defaults)
+    return [
+        (name, name not in REFUSED[runtime], row.get(name, defaults.get(name)))
+        for name in Sampling.model_fields
+    ]
