@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: another-torch help install archives serve test check bench proof lock clean
+.PHONY: another-torch help install archives serve test check bench proof lock docs clean
 
 VENV := .venv
 ENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
@@ -32,14 +32,17 @@ check: install ## lint, format, strict types
 	$(ENV) ruff check . && $(ENV) ruff format --check .
 	$(ENV) mypy
 
-bench: install ## drive a running gateway, beside the library called directly
-	$(ENV) conductor bench $(ARGS)
+bench: install ## the gateway beside the library called directly, as a table
+	$(ENV) conductor bench --self-serve $(ARGS)
 
 proof: install ## the long proofs that `make test` leaves out, a fresh clone for one
 	$(ENV) python -m pytest -m proof --timeout 3600 $(ARGS)
 
 lock: install ## resolve pyproject.toml anew into requirements*.lock
 	.ci/lock
+
+docs: install ## rewrite the generated part of ARCHITECTURE.md
+	$(ENV) python .ci/documents.py
 
 clean: ## remove .venv, archives and caches; models/ and .conductor/ stay
 	rm -rf $(VENV) archives/store build logs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

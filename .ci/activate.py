@@ -1,7 +1,7 @@
 """Adds what TorchServe alone needs to the environment's `activate`, and its undoing to `deactivate`.
 
-`torchserve` reads its configuration only from TS_CONFIG_FILE or an option, and finds Java only by JAVA_HOME or
-PATH. With `--java` the Java that pip brought is named there too. For bash and zsh; standard library only.
+`torchserve` reads its configuration from TS_CONFIG_FILE or an option, from nowhere else, and finds Java by
+JAVA_HOME or PATH. With `--java` the Java that pip brought is named too. Bash and zsh; standard library only.
 """
 
 from __future__ import annotations

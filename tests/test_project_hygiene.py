@@ -10,7 +10,7 @@ from tests.source_tree import ROOT, project_files, texts
 REGISTRY = re.compile(
     r"[\w.-]*(?:pypi|pythonhosted|artifactory|nexus|devpi|jfrog|mirror)[\w-]*\.[\w.-]*[a-z]{2,}[:/]"
 )
-MACHINE = re.compile(r"(?<![\w.~}$-])/(?:work|root|home|opt|mnt|Users|tmp)/\w+")
+MACHINE = re.compile(r"(?<![\w.~}$-])/(?:(?:work|root|opt|mnt|Users|tmp)/|home/(?!me\b))\w+")
 INDEX = re.compile(r"--(?:extra-)?index-url[ =]+(?P<url>https?://\S+)|--find-links[ =]+(?P<place>[\w/.:-]+)")
 
 

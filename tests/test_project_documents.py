@@ -1,0 +1,92 @@
+"""The documents say what is there: files, modules, targets, commands, settings and their defaults."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conductor_core.columns import Columns
+from conductor_core.operator import PREFIX, OperatorSettings
+from conductor_core.page import ROW_COLUMNS
+from conductor_core.settings import load_settings
+from handlers.wire import GenerateBody
+from tests.source_tree import ROOT, project_files
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+LATER_FIELDS = {"engine", "session", "session_id", "keep_alive", "logit_bias", "top_logprobs"}
+
+
+def test_the_file_tree_of_the_readme_is_the_disk() -> None:
+    tree = re.search(r"^```\n(README.md .*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert tree
+    named = {line.split()[0].rstrip("/") for line in tree[1].splitlines()}
+    assert named == {path.parts[0] for path in project_files()}
+
+
+def test_the_modules_of_the_architecture_page_are_those_on_disk() -> None:
+    command = [sys.executable, str(ROOT / ".ci/documents.py"), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_make_target_that_is_named_exists_and_is_explained() -> None:
+    named = set(re.findall(r"(?:`|\n|&& )make ([a-z]+)", README))
+    assert named <= TARGETS
+    assert {"install", "archives", "serve", "test", "check", "bench", "clean", "proof", "lock"} <= TARGETS
+    assert set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE)) == TARGETS
+
+
+def test_recipes_are_short() -> None:
+    recipes = re.findall(r"(?:^\t.*\n)+", MAKEFILE, re.MULTILINE)
+    assert all(recipe.count("\n") <= 3 for recipe in recipes)
+
+
+def test_every_command_that_is_named_exists_and_every_command_is_named() -> None:
+    from conductor.cli import main
+
+    rows = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `conductor ")]
+    named = set(re.findall(r"`conductor ([a-z]+)", " ".join(rows)))
+    assert named == set(main.commands)
+    used = set(re.findall(r"\bconductor ([a-z]+) ", " ".join(SHELL_BLOCKS)))
+    assert used <= named
+
+
+@pytest.mark.parametrize("block", SHELL_BLOCKS)
+def test_shell_blocks_are_shell(block: str) -> None:
+    text = block.replace("<this repository>", "there")
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_every_operator_setting_is_in_the_readme() -> None:
+    named = set(re.findall(rf"^\| `({PREFIX}[A-Z_]+)`", README, re.MULTILINE))
+    assert named == {PREFIX + field.upper() for field in OperatorSettings.model_fields}
+
+
+def test_plain_defaults_of_the_readme_are_those_of_the_code() -> None:
+    for name in ("host", "port", "state_dir", "settings", "queue_size"):
+        default = OperatorSettings.model_fields[name].default
+        assert f"`{PREFIX}{name.upper()}` | `{default}` |" in README
+
+
+def test_every_column_of_the_table_is_in_the_readme() -> None:
+    columns: Columns = ROW_COLUMNS
+    assert not [name for name in columns.known if f"| `{name}` |" not in README]
+
+
+def test_every_field_of_generate_is_in_the_readme() -> None:
+    assert not [
+        name for name in GenerateBody.model_fields if f"`{name}`" not in README and name not in LATER_FIELDS
+    ]
+
+
+def test_the_settings_of_the_repository_and_of_the_examples_parse() -> None:
+    assert load_settings(ROOT / "SETTINGS.md").rows
+    tables = sorted((ROOT / "examples").glob("*.md"))
+    assert tables
+    assert all(load_settings(table).rows for table in tables)
