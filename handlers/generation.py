@@ -61,9 +61,9 @@ def _load_runtime(name: str, config: RuntimeConfig, on_fatal: Callable[[str], No
 
         return OpenVinoRuntime(config, on_fatal)
     if name == "transformers":
-        from handlers.runtimes.transformers_load import load_runtime
+        from handlers.runtimes.transformers_runtime import open_runtime
 
-        return load_runtime(config, on_fatal)
+        return open_runtime(config, on_fatal)
     raise ValueError(f"there is no runtime {name!r}")
 
 

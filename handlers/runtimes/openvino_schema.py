@@ -11,10 +11,13 @@ import asyncio
 import ctypes
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
 import tempfile
-from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,66 +30,73 @@ PR_SET_PDEATHSIG = 1
 
 
 class SchemaProbe:
-    """Asks the child process, which is started at first use and replaced when it hangs or dies."""
+    """Asks the child process, which is started at first use and replaced when it hangs or dies.
+
+    One thread owns the child, since Linux ties `die_with_parent` to the thread that started it.
+    """
 
     def __init__(self, folder: Path, vocabulary: int) -> None:
         self._arguments = (str(folder), str(vocabulary))
-        self._child: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
-        self._verdicts: OrderedDict[str, str] = OrderedDict()
+        self._child: subprocess.Popen[str] | None = None
+        self._owner = ThreadPoolExecutor(1, "schema-probe")
+        self._verdict = lru_cache(REMEMBERED)(self._ask)
 
     async def check(self, schema: dict[str, Any]) -> None:
         """Raises RequestError 400 with the compiler's reason if it refuses `schema` or takes over 1 s."""
         text = json.dumps(schema, sort_keys=True)
-        async with self._turn:
-            if text not in self._verdicts:
-                self._verdicts[text] = await self._ask(text)
-                while len(self._verdicts) > REMEMBERED:
-                    self._verdicts.popitem(last=False)
-            refusal = self._verdicts[text]
+        refusal = await asyncio.get_running_loop().run_in_executor(self._owner, self._verdict, text)
         if refusal:
-            raise RequestError(
-                f"json_schema cannot be compiled: {refusal}", code="invalid_json_schema", param="json_schema"
-            )
+            raise _refused(refusal)
 
     def close(self) -> None:
-        if self._child is not None and self._child.returncode is None:
-            self._child.kill()
-        self._child = None
+        """Ends the child."""
+        self._owner.submit(self._end)
+        self._owner.shutdown()
 
-    async def _ask(self, text: str) -> str:
-        child = await self._started()
-        assert child.stdin is not None
-        assert child.stdout is not None
+    def _ask(self, text: str) -> str:
+        child = self._started()
         try:
-            child.stdin.write(text.encode() + b"\n")
-            async with asyncio.timeout(TIMEOUT_S):
-                line = await child.stdout.readline()
-        except TimeoutError:
-            line = json.dumps(f"the compiler took over {TIMEOUT_S:g} s").encode()
-            self.close()
-        except ConnectionError:
-            line = b""
-        if not line:
-            self.close()
-            return "the compiler crashed"
-        return str(json.loads(line))
+            print(text, file=child.stdin, flush=True)
+        except BrokenPipeError:
+            answer: str | None = ""
+        else:
+            answer = _line(child, TIMEOUT_S)
+        if not answer:
+            # Raised, not returned: only the compiler's own verdicts are remembered.
+            self._end()
+            raise _refused("the compiler crashed" if answer == "" else f"it took over {TIMEOUT_S:g} s")
+        return str(json.loads(answer))
 
-    async def _started(self) -> asyncio.subprocess.Process:
-        if self._child is None or self._child.returncode is not None:
-            self._child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                __name__,
-                *self._arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+    def _started(self) -> subprocess.Popen[str]:
+        if self._child is None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", __name__, *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-            assert self._child.stdout is not None
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await self._child.stdout.readline()
+            _line(self._child, START_TIMEOUT_S)
         return self._child
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+        self._child = None
+
+
+def _refused(reason: str) -> RequestError:
+    return RequestError(
+        f"json_schema cannot be compiled: {reason}", code="invalid_json_schema", param="json_schema"
+    )
+
+
+def _line(child: subprocess.Popen[str], timeout_s: float) -> str | None:
+    """The child's next line, empty at its end, None if it takes too long."""
+    assert child.stdout is not None
+    ready, _, _ = select.select([child.stdout], [], [], timeout_s)
+    return child.stdout.readline() if ready else None
 
 
 def die_with_parent() -> None:

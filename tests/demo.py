@@ -1,0 +1,23 @@
+"""The demo model as each runtime loads it, made once by the project's own build tool under `models/`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from archives.prepare import prepare
+from archives.workshop import Workshop
+from conductor_core.catalogue import Precision, RuntimeName
+from conductor_core.paths import ProjectPaths
+from conductor_core.settings import parse_settings
+
+SETTINGS = Path(__file__).parent.parent / "SETTINGS.md"
+
+
+@cache
+def demo_folder(runtime: RuntimeName, precision: Precision = Precision.FILE) -> Path:
+    """The folder that a worker of `runtime` loads the demo model from."""
+    row = parse_settings(SETTINGS.read_text(encoding="utf-8")).rows[0]
+    asked = replace(row, precision=precision, file_precision=None)
+    return prepare(asked, runtime, Workshop(ProjectPaths(SETTINGS))).path
