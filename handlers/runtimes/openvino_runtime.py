@@ -7,15 +7,12 @@ touched by the stepping thread only, so that no request waits on its locks.
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 import threading
 import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,16 +20,15 @@ import openvino as ov
 import openvino_genai as genai
 
 from handlers.runtimes.base import RuntimeConfig, RuntimeStats, SamplingPlan, Step
+from handlers.runtimes.openvino_config import (
+    BLOCK_TOKENS,
+    ModelShape,
+    generation_config,
+    properties,
+    scheduler,
+)
 from handlers.runtimes.openvino_schema import SchemaProbe
 from handlers.wire import RequestError
-
-BLOCK_TOKENS = 32
-"""Tokens of one KV block of the CPU plugin."""
-
-OVERHEAD_BYTES = 400 * 2**20
-"""Interpreter, libraries and compiled graph of a worker, measured beside the weights of a 135 M model."""
-
-DEFAULT_KV_BYTES = 2**30
 
 FINISH = {
     genai.GenerationFinishReason.STOP: "stop",
@@ -61,8 +57,10 @@ class _Job:
 
     def read(self) -> Step | _Failed | None:
         """What the last step made for this request; None if nothing."""
+        if self.handle.get_status() == genai.GenerationStatus.IGNORED:
+            return self._too_large()
         if not self.handle.can_read():
-            return self._ignored()
+            return None
         (output,) = self.handle.read().values()
         reason = FINISH.get(output.finish_reason)
         ids = output.generated_ids
@@ -71,9 +69,7 @@ class _Job:
             ids, log_probs = ids[:-1], log_probs[:-1]
         return Step(ids, reason, log_probs)  # type: ignore[arg-type]
 
-    def _ignored(self) -> _Failed | None:
-        if self.handle.get_status() != genai.GenerationStatus.IGNORED:
-            return None
+    def _too_large(self) -> _Failed:
         message = f"a prompt of {len(self.prompt_ids)} tokens does not fit into the KV cache of this model"
         return _Failed(RequestError(message, code="context_length_exceeded", param="prompt"))
 
@@ -91,7 +87,7 @@ class OpenVinoRuntime:
         self._eos = shape.eos
         self._schemas = SchemaProbe(config.model_path, shape.vocabulary)
         self._pipeline = genai.ContinuousBatchingPipeline(
-            str(config.model_path), _scheduler(config, shape, self.context), "CPU", _properties(config), {}
+            str(config.model_path), scheduler(config, shape, self.context), "CPU", properties(config), {}
         )
         self._warm()
         self._on_fatal = on_fatal
@@ -101,6 +97,8 @@ class OpenVinoRuntime:
         self._closing = False
         self._fatal: str | None = None
         self._next_id = 0
+        self._scheduled = 0
+        self._kv_usage = 0.0
         self._thread = threading.Thread(target=self._run, name="openvino-step", daemon=True)
         self._thread.start()
 
@@ -110,7 +108,7 @@ class OpenVinoRuntime:
         """Steps of `plan`'s decoding after `prompt_ids`; closing it cancels at the next step."""
         if plan.json_schema is not None:
             await self._schemas.check(plan.json_schema)
-        steps = self._steps(prompt_ids, _generation_config(plan, self._eos))
+        steps = self._steps(prompt_ids, generation_config(plan, self._eos))
         async with aclosing(steps):
             async for step in steps:
                 yield step
@@ -122,7 +120,7 @@ class OpenVinoRuntime:
         return list(await asyncio.gather(*(self._score_one(prompt_ids, c) for c in continuations)))
 
     async def _score_one(self, prompt_ids: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        config = _generation_config(SamplingPlan(max_tokens=1), self._eos)
+        config = generation_config(SamplingPlan(max_tokens=1), self._eos)
         config.echo = True
         config.logprobs = 1
         log_probs: list[float] = []
@@ -133,11 +131,9 @@ class OpenVinoRuntime:
 
     def stats(self) -> RuntimeStats:
         running = len(self._running)
-        metrics = self._pipeline.get_metrics()
-        scheduled = min(running, metrics.scheduled_requests) if running else 0
+        scheduled = min(running, self._scheduled) if running else 0
         waiting = running - scheduled + len(self._pending)
-        usage = metrics.cache_usage / 100 if running else 0.0
-        return RuntimeStats(running=scheduled, waiting=waiting, kv_usage=usage)
+        return RuntimeStats(running=scheduled, waiting=waiting, kv_usage=self._kv_usage)
 
     def close(self) -> None:
         with self._wake:
@@ -148,7 +144,7 @@ class OpenVinoRuntime:
 
     def _warm(self) -> None:
         # The first step compiles kernels: a second that no client should wait for.
-        config = _generation_config(SamplingPlan(max_tokens=2), self._eos)
+        config = generation_config(SamplingPlan(max_tokens=2), self._eos)
         self._pipeline.add_request(0, ov.Tensor(np.array([[0] * BLOCK_TOKENS], dtype=np.int64)), config)
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
@@ -182,6 +178,7 @@ class OpenVinoRuntime:
                 self._drop_cancelled()
                 self._pipeline.step()
                 self._deliver()
+                self._measure()
         except Exception as error:
             self._fail_all(traceback.format_exception_only(error)[-1].strip())
 
@@ -217,6 +214,11 @@ class OpenVinoRuntime:
         self._running = [job for job in self._running if job not in ended]
         self._send(made)
 
+    def _measure(self) -> None:
+        metrics = self._pipeline.get_metrics()
+        self._scheduled = metrics.scheduled_requests
+        self._kv_usage = metrics.cache_usage / 100
+
     def _send(self, made: list[tuple[_Job, Step | _Failed]]) -> None:
         # One wake-up of the loop per step, not per token: at 32 streams that is 22 instead of 700 a second.
         if made:
@@ -229,80 +231,6 @@ class OpenVinoRuntime:
             self._running, self._pending = [], deque()
         self._send([(job, _Failed(_runtime_failed(line))) for job in jobs])
         self._on_fatal(line)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """Sizes read from the converted model's own files."""
-
-    context: int
-    vocabulary: int
-    kv_bytes_per_token: int
-    weights_bytes: int
-    eos: frozenset[int]
-
-    @classmethod
-    def read(cls, folder: Path) -> ModelShape:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        # One byte an element, and a float scale and zero point for each head: the plugin's 8-bit cache.
-        per_token = config["num_hidden_layers"] * heads * 2 * (head_dim + 8)
-        return cls(
-            context=config["max_position_embeddings"],
-            vocabulary=config["vocab_size"],
-            kv_bytes_per_token=per_token,
-            weights_bytes=(folder / "openvino_model.bin").stat().st_size,
-            eos=eos_ids(folder, config),
-        )
-
-
-def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
-    """Every end-of-sequence id that generation_config.json, else config.json, names."""
-    generation = folder / "generation_config.json"
-    source = json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {}
-    ids = source.get("eos_token_id", config.get("eos_token_id"))
-    if ids is None:
-        return frozenset()
-    return frozenset(ids if isinstance(ids, list) else [ids])
-
-
-def _scheduler(config: RuntimeConfig, shape: ModelShape, context: int) -> Any:
-    room = DEFAULT_KV_BYTES
-    if config.memory is not None:
-        room = config.memory - shape.weights_bytes - OVERHEAD_BYTES
-    tokens = max(room // shape.kv_bytes_per_token, context + BLOCK_TOKENS)
-    scheduler = genai.SchedulerConfig()
-    # Without a bound the cache grows with every burst and never shrinks; pages are taken on first use.
-    scheduler.num_kv_blocks = tokens // BLOCK_TOKENS
-    scheduler.enable_prefix_caching = True
-    return scheduler
-
-
-def _properties(config: RuntimeConfig) -> dict[str, Any]:
-    return {"INFERENCE_NUM_THREADS": config.threads} if config.threads else {}
-
-
-def _generation_config(plan: SamplingPlan, eos: frozenset[int]) -> Any:
-    config = genai.GenerationConfig()
-    config.max_new_tokens = plan.max_tokens
-    config.stop_token_ids = set(eos)
-    config.repetition_penalty = plan.repetition_penalty
-    config.presence_penalty = plan.presence_penalty
-    config.frequency_penalty = plan.frequency_penalty
-    config.do_sample = plan.temperature > 0
-    if config.do_sample:
-        config.temperature = plan.temperature
-        config.top_p = plan.top_p
-        if plan.top_k is not None:
-            config.top_k = plan.top_k
-        # Left unset, every sampled answer to one prompt is the same text.
-        config.rng_seed = secrets.randbits(32) if plan.seed is None else plan.seed
-    if plan.json_schema is not None:
-        config.structured_output_config = genai.StructuredOutputConfig(
-            json_schema=json.dumps(plan.json_schema)
-        )
-    return config
 
 
 def _runtime_failed(line: str) -> RequestError:

@@ -1,0 +1,101 @@
+"""What openvino-genai is told: the KV cache of a model, and the decoding of one request.
+
+Sizes come from the converted model's own files; nothing here starts a pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino_genai as genai
+
+from handlers.runtimes.base import RuntimeConfig, SamplingPlan
+
+BLOCK_TOKENS = 32
+"""Tokens of one KV block of the CPU plugin."""
+
+OVERHEAD_BYTES = 400 * 2**20
+"""Interpreter, libraries and compiled graph of a worker, measured beside the weights of a 135 M model."""
+
+DEFAULT_KV_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes read from the converted model's own files."""
+
+    context: int
+    vocabulary: int
+    kv_bytes_per_token: int
+    weights_bytes: int
+    eos: frozenset[int]
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelShape:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        # One byte an element, and a float scale and zero point for each head: the plugin's 8-bit cache.
+        per_token = config["num_hidden_layers"] * heads * 2 * (head_dim + 8)
+        return cls(
+            context=config["max_position_embeddings"],
+            vocabulary=config["vocab_size"],
+            kv_bytes_per_token=per_token,
+            weights_bytes=(folder / "openvino_model.bin").stat().st_size,
+            eos=eos_ids(folder, config),
+        )
+
+
+def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
+    """Every end-of-sequence id that generation_config.json, else config.json, names."""
+    generation = folder / "generation_config.json"
+    source = json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {}
+    ids = source.get("eos_token_id", config.get("eos_token_id"))
+    if ids is None:
+        return frozenset()
+    return frozenset(ids if isinstance(ids, list) else [ids])
+
+
+def scheduler(config: RuntimeConfig, shape: ModelShape, context: int) -> Any:
+    """A bounded KV cache with prefix caching: what `config.memory` leaves, one whole context at least."""
+    room = DEFAULT_KV_BYTES
+    if config.memory is not None:
+        room = config.memory - shape.weights_bytes - OVERHEAD_BYTES
+    tokens = max(room // shape.kv_bytes_per_token, context + BLOCK_TOKENS)
+    made = genai.SchedulerConfig()
+    # Without a bound the cache grows with every burst and never shrinks; pages are taken on first use.
+    made.num_kv_blocks = tokens // BLOCK_TOKENS
+    made.enable_prefix_caching = True
+    return made
+
+
+def properties(config: RuntimeConfig) -> dict[str, Any]:
+    """Settings of the CPU plugin."""
+    return {"INFERENCE_NUM_THREADS": config.threads} if config.threads else {}
+
+
+def generation_config(plan: SamplingPlan, eos: frozenset[int]) -> Any:
+    """`plan` in the library's words; greedy is a mode of its own there."""
+    config = genai.GenerationConfig()
+    config.max_new_tokens = plan.max_tokens
+    config.stop_token_ids = set(eos)
+    config.repetition_penalty = plan.repetition_penalty
+    config.presence_penalty = plan.presence_penalty
+    config.frequency_penalty = plan.frequency_penalty
+    config.do_sample = plan.temperature > 0
+    if config.do_sample:
+        config.temperature = plan.temperature
+        config.top_p = plan.top_p
+        if plan.top_k is not None:
+            config.top_k = plan.top_k
+        # Left unset, every sampled answer to one prompt is the same text.
+        config.rng_seed = secrets.randbits(32) if plan.seed is None else plan.seed
+    if plan.json_schema is not None:
+        config.structured_output_config = genai.StructuredOutputConfig(
+            json_schema=json.dumps(plan.json_schema)
+        )
+    return config
