@@ -1,0 +1,272 @@
+"""What the project promises, and the tests that keep each promise.
+
+`tests` are patterns of node ids below tests/: `folder/test_file.py::test_name`, `*` for anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One sentence that a user may rely on, and where it is tested."""
+
+    says: str
+    tests: tuple[str, ...]
+
+
+PROMISES: dict[str, Promise] = {
+    "one-command": Promise(
+        "With Python 3.11, make and gcc, a fresh clone installs all that it needs, once.",
+        (
+            "test_project_clone.py::*",
+            "test_project_install.py::test_a_machine_without_python*",
+        ),
+    ),
+    "locked": Promise(
+        "Every dependency has its reason, and is pinned in a hashed lock; torch is the CPU build beside it.",
+        (
+            "test_project_install.py::test_a_dependency_is_pinned*",
+            "test_project_install.py::test_every_pin*",
+            "test_project_install.py::test_torch_is_the_cpu_build*",
+            "test_project_install.py::test_what_is_installed*",
+        ),
+    ),
+    "no-cuda-packages": Promise(
+        "An installation for the CPU has no nvidia, cuda or triton package.",
+        ("test_project_install.py::test_a_cpu_torch*",),
+    ),
+    "documents": Promise(
+        "README, ARCHITECTURE and Makefile say what is there.",
+        ("test_project_documents.py::*",),
+    ),
+    "layers": Promise(
+        "Imports point one way, and core, gateway and engines load no inference library.",
+        ("test_project_layers.py::*",),
+    ),
+    "settings-rows": Promise(
+        "SETTINGS.md is read with all its columns, in any order, Markdown and all.",
+        (
+            "conductor_core/test_settings_rows.py::*",
+            "conductor_core/test_model_refs.py::*",
+            "conductor_core/test_quantities.py::*",
+        ),
+    ),
+    "settings-mistakes": Promise(
+        "All mistakes of a table are told at once, with line, column and what was expected.",
+        ("conductor_core/test_settings_mistakes.py::*",),
+    ),
+    "settings-any-text": Promise(
+        "Any text gives a catalogue or a list of errors, never a traceback.",
+        (
+            "conductor_core/test_settings_properties.py::test_random_text",
+            "conductor_core/test_settings_properties.py::test_the_real_file*",
+        ),
+    ),
+    "personas": Promise(
+        "Personas and engine parameters are read from the page.",
+        (
+            "conductor_core/test_settings_personas.py::*",
+            "conductor_core/test_engine_parameters.py::*",
+        ),
+    ),
+    "worker-sets": Promise(
+        "Rows of equal weights, runtime and device share one worker set.",
+        (
+            "conductor_core/test_sharing.py::*",
+            "conductor_core/test_settings_properties.py::test_rows_share*",
+        ),
+    ),
+    "placement": Promise(
+        "A set is put on a device that fits it, or that is an error of its row.",
+        ("conductor_core/test_placement.py::*",),
+    ),
+    "examples": Promise(
+        "The tables in examples/ fit the GPUs they are for.",
+        ("conductor_core/test_examples.py::*",),
+    ),
+    "build-deterministic": Promise(
+        "The same inputs give the same archive, and a second build builds nothing.",
+        (
+            "archives/*::test_*same_bytes*",
+            "archives/*::test_*second_build*",
+        ),
+    ),
+    "build-checked": Promise(
+        "What is downloaded resumes and is checked; pickles and code are refused by name.",
+        (
+            "archives/*sha256*",
+            "archives/*resum*",
+            "archives/*pickle*",
+        ),
+    ),
+    "build-like-archiver": Promise(
+        "An archive has the members that torch-model-archiver makes.",
+        ("archives/*archiver*",),
+    ),
+    "five-precisions": Promise(
+        "FP32, FP16, BF16, 8-bit and 4-bit rows all answer on a CPU.",
+        ("*precision*answer*",),
+    ),
+    "alone": Promise(
+        "With TorchServe alone `/predictions` answers and streams as the gateway does.",
+        (
+            "contract/test_torchserve_alone_batch.py::test_a_call_is_answered*",
+            "contract/test_torchserve_alone_batch.py::test_a_streamed_call*",
+        ),
+    ),
+    "alone-no-convoy": Promise(
+        "In one batch short calls return before the long one.",
+        ("contract/test_torchserve_alone_batch.py::test_seven_short*",),
+    ),
+    "alone-bad-call": Promise(
+        "A bad call of a batch harms only itself.",
+        ("contract/test_torchserve_alone_batch.py::test_a_bad_call*",),
+    ),
+    "alone-beside": Promise(
+        "`conductor serve` and TorchServe alone run at the same time from one shell.",
+        ("e2e/*beside*",),
+    ),
+    "activated": Promise(
+        "The activated environment names TorchServe's configuration and, where the machine has none, a Java.",
+        (
+            "test_project_install.py::test_activate*",
+            "test_project_install.py::test_deactivate*",
+            "test_project_clone.py::*",
+        ),
+    ),
+    "worker-records": Promise(
+        "A worker answers with records, the last of which is done or error.",
+        (
+            "handlers/test_worker_app.py::test_an_answer_is*",
+            "handlers/test_worker_app.py::test_a_refusal*",
+            "handlers/test_worker_app.py::test_the_first_delta*",
+        ),
+    ),
+    "worker-cancel": Promise(
+        "Closing the connection ends that request alone, at the next step.",
+        (
+            "handlers/test_worker_app.py::test_a_client_that_leaves*",
+            "contract/test_torchserve_alone_worker.py::test_a_client*",
+            "contract/test_runtimes.py::test_cancel*",
+        ),
+    ),
+    "worker-parent": Promise(
+        "A worker ends when its TorchServe is gone.",
+        ("contract/test_torchserve_alone_worker.py::test_a_worker_ends*",),
+    ),
+    "worker-joined": Promise(
+        "In a crowd the pieces of a stream are joined, the first goes at once.",
+        ("handlers/test_worker_relay.py::*",),
+    ),
+    "runtime-greedy": Promise(
+        "Greedy text through every layer equals the library called directly.",
+        (
+            "contract/test_runtimes.py::test_greedy*",
+            "handlers/test_transformers_runtime.py::test_greedy*",
+        ),
+    ),
+    "runtime-pieces": Promise(
+        "Streamed pieces joined equal the whole text, whole characters only.",
+        (
+            "contract/test_runtimes.py::test_streamed_pieces*",
+            "handlers/test_model.py::test_no_piece*",
+        ),
+    ),
+    "runtime-usage": Promise(
+        "Usage counts are the tokenizer's own.",
+        ("contract/test_runtimes.py::test_usage*",),
+    ),
+    "runtime-overlong": Promise(
+        "An overlong prompt is an error with both numbers.",
+        ("contract/test_runtimes.py::test_an_overlong*",),
+    ),
+    "runtime-control": Promise(
+        "Control tokens in user text stay text.",
+        (
+            "contract/test_runtimes.py::test_control*",
+            "handlers/test_model.py::test_control*",
+        ),
+    ),
+    "runtime-hostile": Promise(
+        "After a hostile request its neighbour finishes and the next is answered.",
+        ("contract/test_runtimes.py::test_a_hostile*",),
+    ),
+    "runtime-floor": Promise(
+        "Each decoding parameter is answered or refused by name.",
+        (
+            "contract/test_runtimes.py::test_each_parameter*",
+            "contract/test_runtimes.py::test_a_json_schema*",
+            "contract/test_runtimes.py::test_stop_strings*",
+        ),
+    ),
+    "gateway-generate": Promise(
+        "`/generate` answers and `/generate/stream` streams from the real model.",
+        ("test_integration.py::*",),
+    ),
+    "gateway-routes": Promise(
+        "Models, health, stats, ping and predictions answer as documented.",
+        (
+            "conductor_admin/*models*",
+            "conductor_admin/*health*",
+            "conductor_admin/*stats*",
+            "conductor_admin/*ping*",
+            "conductor_admin/*predictions*",
+        ),
+    ),
+    "gateway-strict": Promise(
+        "Every malformed body is 400 in the one error shape and never repeats the prompt.",
+        ("conductor_admin/*400*",),
+    ),
+    "gateway-killed-worker": Promise(
+        "A worker killed in mid-answer is an error record at once, and the next request succeeds.",
+        (
+            "e2e/*killed*",
+            "contract/test_torchserve_alone_worker.py::test_a_killed_worker*",
+        ),
+    ),
+    "gateway-client-leaves": Promise(
+        "A client that leaves stops the worker's generation.",
+        ("e2e/*leaves*",),
+    ),
+    "gateway-concurrent": Promise(
+        "32 concurrent requests are all answered.",
+        ("e2e/*32*",),
+    ),
+    "gateway-ends": Promise(
+        "Ctrl-C and SIGTERM leave no process behind.",
+        ("e2e/*no_process*",),
+    ),
+    "gateway-start-errors": Promise(
+        "A port in use or a missing Java is told in one line that names the cure.",
+        (
+            "*port*use*",
+            "*java*",
+        ),
+    ),
+    "gateway-closed": Promise(
+        "A host beyond loopback is refused unless CONDUCTOR_ALLOW_OPEN says otherwise.",
+        ("*loopback*",),
+    ),
+    "gateway-logs": Promise(
+        "Logs are JSON with a request id, and never contain a prompt.",
+        ("*log*prompt*",),
+    ),
+    "cli-run": Promise(
+        "`conductor run` streams, or says how to start the gateway.",
+        ("conductor/*run*",),
+    ),
+    "cli-doctor": Promise(
+        "`conductor doctor` gives every finding with the command that mends it.",
+        ("conductor/*doctor*",),
+    ),
+    "bench": Promise(
+        "`conductor bench` compares the gateway with the library in alternating rounds.",
+        ("conductor/*bench*",),
+    ),
+    "portable": Promise(
+        "Nothing in the repository belongs to one machine or one package registry.",
+        ("test_project_hygiene.py::*",),
+    ),
+}
