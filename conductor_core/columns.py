@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from conductor_core.issues import Issue, close_name
-from conductor_core.markdown_tables import Cell, Table
+from conductor_core.markdown_tables import Cell, Table, TableLine
 
 _DOTS = frozenset(".…⋮⋯·: ")
 
@@ -57,9 +57,9 @@ def _header_fault(text: str, name: str | None, seen: Sequence[str | None], colum
     return f"expected each column once, got {name!r} again" if name in seen else None
 
 
-def is_filler(row: Sequence[Cell]) -> bool:
+def is_filler(row: TableLine) -> bool:
     """Whether a row says nothing: dots in place of more rows, or nothing at all."""
-    return all(_DOTS.issuperset(cell.text) for cell in row)
+    return all(_DOTS.issuperset(cell.text) for cell in row.cells)
 
 
 def named_rows(
@@ -69,10 +69,12 @@ def named_rows(
     for row in table.rows:
         if is_filler(row):
             continue
-        line = row[0].line
-        if len(row) == len(names):
-            yield line, {name: cell for name, cell in zip(names, row, strict=True) if name is not None}
+        cells = row.cells
+        if len(cells) == len(names):
+            yield row.line, {name: cell for name, cell in zip(names, cells, strict=True) if name is not None}
         else:
-            column = row[min(len(row), len(names) + 1) - 1].column
-            message = f"expected {len(names)} cells as in the header, got {len(row)} (\\| is a pipe in text)"
-            yield line, Issue(source, line, column, "row", message)
+            column = cells[min(len(cells), len(names) + 1) - 1].column
+            message = (
+                f"expected {len(names)} cells as in the header, got {len(cells)} (\\| is a pipe in text)"
+            )
+            yield row.line, Issue(source, row.line, column, "row", message)

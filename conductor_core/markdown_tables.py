@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import mdTrim
 from markdown_it.token import Token
 
 # Without `lheading` a line of dashes under a paragraph is a rule, not a heading that swallows the paragraph.
@@ -27,6 +28,14 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class TableLine:
+    """One line of a table, with as many cells as the source has there: none where it is a lone pipe."""
+
+    line: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Heading:
     """An ATX heading."""
 
@@ -38,12 +47,12 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; every row has as many cells as its source line, which may differ from the header's."""
+    """A table; its rows may be wider or narrower than its header."""
 
     line: int
     lines: tuple[str, ...]
     header: tuple[Cell, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[TableLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +98,15 @@ def _block(group: list[Token], lines: list[str]) -> Block:
     return Prose(start + 1, source, first.type in {"paragraph_open", "code_block"})
 
 
-def _rows(
-    group: list[Token], start: int, lines: list[str]
-) -> tuple[tuple[Cell, ...], tuple[tuple[Cell, ...], ...]]:
+def _rows(group: list[Token], start: int, lines: list[str]) -> tuple[tuple[Cell, ...], tuple[TableLine, ...]]:
     rows: list[tuple[int, list[Token]]] = []
     for token in group:
         if token.type == "tr_open":
             rows.append((token.map[0] if token.map else start, []))
         elif token.type == "inline":
             rows[-1][1].append(token)
-    header, *body = (_cells(inlines, number, lines[number]) for number, inlines in rows)
-    return header, tuple(body)
+    header, *body = (TableLine(n + 1, _cells(inlines, n, lines[n])) for n, inlines in rows)
+    return header.cells, tuple(body)
 
 
 def _cells(inlines: Sequence[Token], number: int, line: str) -> tuple[Cell, ...]:
@@ -111,7 +118,7 @@ def _cells(inlines: Sequence[Token], number: int, line: str) -> tuple[Cell, ...]
 
 def cell_spans(line: str) -> list[tuple[int, int]]:
     """Begin and end of each cell's text in a table line; a pipe after a backslash does not end a cell."""
-    stripped = line.strip(" \t")
+    stripped = mdTrim(line)
     offset = line.index(stripped)
     bounds = [-1, *_pipes(stripped), len(stripped)]
     spans = [(left + 1, right) for left, right in pairwise(bounds)]

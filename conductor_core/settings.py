@@ -20,7 +20,7 @@ from conductor_core.row_reader import FALLBACK_ENGINE, RowReader
 from conductor_core.sharing import unplaced_sets
 from handlers.engines.registry import engine_names
 
-LARGEST_FILE = 1_000_000
+LARGEST_FILE = 250_000
 """Characters; more is a mistake, and would keep the parser busy for seconds."""
 
 __all__ = ["CellError", "Issue", "SettingsError", "load_settings", "parse_settings"]
@@ -97,7 +97,7 @@ class _CatalogueReader:
         self._issues += issues
         for row in table.rows:
             if is_filler(row):
-                self._warn(row[0].line, "a row of dots or empty cells is skipped")
+                self._warn(row.line, "a row of dots or empty cells is skipped")
         for line, cells in named_rows(table, names, self._source):
             if isinstance(cells, Issue):
                 self._issues.append(cells)

@@ -15,7 +15,7 @@ def test_blocks_keep_their_lines() -> None:
     assert isinstance(prose, Prose)
     assert (prose.line, prose.lines, prose.is_text) == (2, ("x", "y"), True)
     assert isinstance(table, Table)
-    assert [[cell.text for cell in row] for row in table.rows] == [["1"]]
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [["1"]]
     assert isinstance(fence, Prose)
     assert not fence.is_text
 
@@ -25,8 +25,8 @@ def test_a_cell_knows_the_column_where_its_text_begins() -> None:
     assert isinstance(table, Table)
     assert [(cell.text, cell.line, cell.column) for cell in table.header] == [("a", 1, 6), ("b", 1, 10)]
     first, second = table.rows
-    assert [(cell.text, cell.column) for cell in first] == [("| x", 3), ("y|z", 8), ("extra", 19)]
-    assert [(cell.text, cell.line, cell.column) for cell in second] == [("only one", 4, 1)]
+    assert [(cell.text, cell.column) for cell in first.cells] == [("| x", 3), ("y|z", 8), ("extra", 19)]
+    assert [(cell.text, cell.line, cell.column) for cell in second.cells] == [("only one", 4, 1)]
 
 
 @given(st.lists(st.text(alphabet="ab |\\`*\t", max_size=8), min_size=2, max_size=5))
@@ -38,7 +38,7 @@ def test_cells_are_found_where_the_markdown_parser_finds_them(cells: list[str]) 
     (table, *_) = read_blocks(f"{header}\n{delimiter}\n{source}\n")
     assert isinstance(table, Table)
     for row in table.rows:
-        assert len(row) == len(spans)
-        for cell, (begin, end) in zip(row, spans, strict=True):
+        assert len(row.cells) == len(spans)
+        for cell, (begin, end) in zip(row.cells, spans, strict=True):
             plain = [letter for letter in source[begin:end] if letter in "ab"]
             assert [letter for letter in cell.text if letter in "ab"] == plain

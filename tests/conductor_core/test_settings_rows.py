@@ -125,11 +125,12 @@ def test_markup_and_escaped_pipes_are_not_part_of_the_text() -> None:
 
 
 def test_a_row_of_dots_is_a_warning_with_its_line() -> None:
-    text = settings_text({}) + "| ... | … | ... | ... | ... | ... |\n|  |  |  |  |  |  |\n"
+    text = settings_text({}) + "| ... | … | ... | ... | ... | ... |\n|  |  |  |  |  |  |\n|\n"
     catalogue = parse_settings(text, engines=ENGINES)
     assert catalogue.warnings == (
         "SETTINGS.md:4: a row of dots or empty cells is skipped",
         "SETTINGS.md:5: a row of dots or empty cells is skipped",
+        "SETTINGS.md:6: a row of dots or empty cells is skipped",
     )
 
 
