@@ -21,7 +21,8 @@ from handlers.wire import GenerateRequest, Message, RequestError, Sampling
 from tests.contract import direct
 from tests.demo import demo_folder
 
-pytestmark = pytest.mark.e2e
+# One loop for the module, as a worker has one: the runtimes outlive each test and hand their steps to it.
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
 PATIENCE_S = 120
