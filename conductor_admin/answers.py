@@ -1,0 +1,120 @@
+"""How a generation is shown: one JSON object, server-sent events, or the worker's own records.
+
+Knows the shapes of `/generate`, `/generate/stream` and `/predictions`; the records come from
+`conductor_admin.generation`. A stream that has begun tells a failure as its last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from conductor_admin.generation import Generations
+from conductor_admin.router import Job
+from conductor_admin.set_entry import SetView
+from conductor_admin.states import State
+from handlers.wire import Done, RequestError
+
+KEEP_ALIVE_S = 15.0
+LOADING_S = 1.0  # between two comments while a set loads
+DONE_EVENT = b"data: [DONE]\n\n"
+
+
+def generation_answer(job: Job, done: Done) -> dict[str, Any]:
+    """The body of `/generate`."""
+    return {"text": done.text, **last_record(job, done)}
+
+
+def last_record(job: Job, done: Done) -> dict[str, Any]:
+    """Every field of `/generate` but the text."""
+    return {
+        "id": job.request.id,
+        "category": job.row.slug,
+        "model": job.row.technical_model_name,
+        "finish_reason": done.finish_reason,
+        "usage": {**done.usage.model_dump(), "total_tokens": done.usage.total_tokens},
+        "timings": done.timings.model_dump(),
+        "findings": done.findings,
+        "session_id": None,
+    }
+
+
+def sse_lines(lines: bytes) -> bytes:
+    """Whole NDJSON lines as one event each, unparsed: JSON has no raw line end inside."""
+    return b"data: " + lines[:-1].replace(b"\n", b"\n\ndata: ") + b"\n\n"
+
+
+async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
+    """The generation as server-sent events, with comments while nothing else is to be said."""
+
+    def render(record: bytes | Done) -> bytes:
+        if isinstance(record, bytes):
+            return sse_lines(record)
+        return b"data: " + orjson.dumps(last_record(job, record)) + b"\n\n" + DONE_EVENT
+
+    def comment() -> bytes:
+        return loading_comment(job.row.slug, generations.lifecycle.view(job.set_name))
+
+    def quiet_s() -> float:
+        view = generations.lifecycle.view(job.set_name)
+        return KEEP_ALIVE_S if view.state is State.READY else LOADING_S
+
+    async with (
+        aclosing(generations.run(job)) as records,
+        aclosing(_with_comments(records, comment, quiet_s)) as pieces,
+    ):
+        async for piece in pieces:
+            yield piece if isinstance(piece, bytes) and piece.startswith(b":") else render(piece)
+
+
+async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
+    """The generation as the worker's records, for `/predictions`."""
+    async with aclosing(generations.run(job)) as records:
+        async for record in records:
+            if isinstance(record, bytes):
+                yield record
+            else:
+                yield orjson.dumps({"done": record.model_dump()}) + b"\n"
+
+
+def loading_comment(slug: str, view: SetView) -> bytes:
+    """`: loading conversational_chat 41%` while the set loads, else a bare keep-alive."""
+    if view.state is State.READY:
+        return b": keep-alive\n\n"
+    share = "" if view.progress is None else f" {view.progress:.0%}"
+    phase = f" ({view.phase})" if view.phase else ""
+    return f": loading {slug}{share}{phase}\n\n".encode()
+
+
+async def _with_comments(
+    records: AsyncGenerator[bytes | Done, None],
+    comment: Callable[[], bytes],
+    quiet_s: Callable[[], float],
+) -> AsyncGenerator[bytes | Done, None]:
+    """`records`, with a comment before the first one whenever nothing came for a while."""
+    first = asyncio.ensure_future(anext(records))
+    try:
+        while not (await asyncio.wait({first}, timeout=quiet_s()))[0]:
+            yield comment()
+        yield first.result()
+    except StopAsyncIteration:
+        return
+    finally:
+        first.cancel()
+        await asyncio.wait({first})
+    async for record in records:
+        yield record
+
+
+def error_event(error: RequestError) -> bytes:
+    """The last event of a stream that failed."""
+    return b"data: " + orjson.dumps(error.body()) + b"\n\n"
+
+
+def error_line(error: RequestError) -> bytes:
+    """The last record of a `/predictions` stream that failed."""
+    return orjson.dumps(error.body()) + b"\n"

@@ -1,0 +1,66 @@
+"""How failures leave the gateway: one JSON shape for every status, and `Retry-After` where a retry helps."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from handlers.wire import RequestError
+
+
+class JsonResponse(Response):
+    """A JSON answer by orjson, never cached."""
+
+    media_type = "application/json"
+
+    def __init__(
+        self, content: object, status_code: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(orjson.dumps(content), status_code, {"cache-control": "no-store", **(headers or {})})
+
+
+def error_response(error: RequestError) -> Response:
+    """The answer that carries `error`."""
+    return JsonResponse(error.body(), error.status, retry_header(error))
+
+
+def retry_header(error: RequestError) -> dict[str, str]:
+    """`Retry-After` in whole seconds where the error says that a retry helps."""
+    if error.retry_after_s is None:
+        return {}
+    return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+
+
+def internal_error() -> RequestError:
+    """What a client sees of a defect; the log has the rest."""
+    return RequestError("internal error", status=500, type="server_error", code="internal_error")
+
+
+def install(app: FastAPI) -> None:
+    """Render every failure that FastAPI lets through in the one shape."""
+    app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = {
+        404: ("no such route", "not_found"),
+        405: ("this route has no such method", "method_not_allowed"),
+    }
+    message, code = words.get(error.status_code, (HTTPStatus(error.status_code).phrase.lower(), "http_error"))
+    response = error_response(RequestError(message, status=error.status_code, code=code))
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response

@@ -1,0 +1,63 @@
+"""What the routes work with, built once and handed down; and the loop that reconciles the worker sets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from conductor_admin.generation import Generations
+from conductor_admin.guard import HostPolicy
+from conductor_admin.lifecycle import Lifecycle
+from conductor_admin.stats import Stats
+from conductor_core.catalogue import Catalogue
+
+log = structlog.get_logger()
+
+BEAT_S = 1.0
+STALLED_S = 5.0
+_REFRESH_BEATS = 5
+
+
+class Heart:
+    """Reconciles the lifecycle every second; its beat is what `/health/live` looks at."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._last_beat = time.monotonic()
+
+    @property
+    def is_beating(self) -> bool:
+        return time.monotonic() - self._last_beat < STALLED_S
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        beats = 0
+        while True:
+            self._last_beat = time.monotonic()
+            try:
+                await self._lifecycle.reconcile()
+                if beats % _REFRESH_BEATS == 0:
+                    await self._lifecycle.refresh()
+            except Exception:  # the outermost loop: one bad beat must not be the last
+                log.exception("reconcile_failed")
+            beats += 1
+            await asyncio.sleep(BEAT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of one gateway. `budget` is the bytes that models may take; `serves_models` is False under
+    --skip-model-loading.
+    """
+
+    catalogue: Catalogue
+    lifecycle: Lifecycle
+    generations: Generations
+    stats: Stats
+    heart: Heart
+    budget: int
+    serves_models: bool = True
+    policy: HostPolicy = field(default_factory=HostPolicy)

@@ -1,0 +1,101 @@
+"""One generation from job to last record: waits for a worker, relays its records, counts what happened.
+
+The only user of leases. Knows records, not how a protocol shows them: that is `conductor_admin.answers`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+
+import structlog
+
+from conductor_admin.lifecycle import Lease, Lifecycle
+from conductor_admin.router import Job
+from conductor_admin.stats import Stats
+from conductor_admin.worker_client import Patience, WorkerUnreachable, worker_died
+from handlers.wire import Done, RequestError
+
+log = structlog.get_logger()
+
+_ATTEMPTS = 3  # workers tried while none has taken the request
+
+
+class Generations:
+    """Runs jobs on the worker sets of `lifecycle`."""
+
+    def __init__(self, lifecycle: Lifecycle, stats: Stats, patience: Patience) -> None:
+        self.lifecycle = lifecycle
+        self._stats = stats
+        self._patience = patience
+
+    async def run(self, job: Job) -> AsyncGenerator[bytes | Done, None]:
+        """Blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
+
+        Raises RequestError where the generation fails.
+        """
+        start = time.monotonic()
+        first: float | None = None
+        try:
+            async with aclosing(self._relay(job)) as records:
+                async for record in records:
+                    if isinstance(record, Done):
+                        self._ended(job, record, start, first)
+                    elif first is None:
+                        first = time.monotonic()
+                    yield record
+        except RequestError as error:
+            if error.status >= 500:
+                self._stats.failed(job.row.slug)
+            log.info("generation_failed", category=job.row.slug, code=error.code, status=error.status)
+            raise
+
+    async def result(self, job: Job) -> Done:
+        """The last record alone."""
+        async with aclosing(self.run(job)) as records:
+            async for record in records:
+                if isinstance(record, Done):
+                    return record
+        raise worker_died()
+
+    async def _relay(self, job: Job) -> AsyncGenerator[bytes | Done, None]:
+        for _ in range(_ATTEMPTS):
+            try:
+                async with AsyncExitStack() as stack:
+                    with self._stats.queued(job.row.slug):
+                        lease = await stack.enter_async_context(
+                            self.lifecycle.lease(job.set_name, job.row.slug, job.max_wait_s)
+                        )
+                    _check_version(job, lease)
+                    records = await stack.enter_async_context(
+                        aclosing(lease.client.generate(job.request, self._patience))
+                    )
+                    async for record in records:
+                        yield record
+                    return
+            except WorkerUnreachable:
+                log.warning("worker_unreachable", set=job.set_name)
+        raise worker_died()
+
+    def _ended(self, job: Job, done: Done, start: float, first: float | None) -> None:
+        now = time.monotonic()
+        self._stats.succeeded(job.row.slug, done.usage, now - start, first and first - start)
+        log.info(
+            "generation",
+            category=job.row.slug,
+            prompt_tokens=done.usage.prompt_tokens,
+            completion_tokens=done.usage.completion_tokens,
+            finish_reason=done.finish_reason,
+            seconds=round(now - start, 4),
+        )
+
+
+def _check_version(job: Job, lease: Lease) -> None:
+    if job.version is not None and job.version != lease.version:
+        raise RequestError(
+            f"{job.row.slug} is served by version {lease.version}, not {job.version[:64]!r}",
+            status=404,
+            code="model_version_not_found",
+            param="version",
+        )

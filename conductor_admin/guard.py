@@ -1,0 +1,145 @@
+"""ASGI middleware that every request passes: request id, access log, Host and Origin checks, the last resort.
+
+Knows HTTP only. Host and Origin are checked because a web page of any site can reach a loopback port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from conductor_admin.failures import error_response, internal_error
+from handlers.wire import RequestError
+
+log = structlog.get_logger()
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """Names by which this gateway may be called; `any_address` also allows every literal address.
+
+    A literal address cannot be rebound by DNS, so that a gateway on all interfaces may take any.
+    """
+
+    names: Collection[str] = LOOPBACK
+    any_address: bool = False
+
+    def allows(self, authority: str) -> bool:
+        """Whether `authority` (host, with or without a port) names this gateway."""
+        host = _host_of(authority)
+        return host is not None and (host in self.names or (self.any_address and _is_address(host)))
+
+
+def _host_of(authority: str) -> str | None:
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?", authority):
+        return None
+    host = authority.rpartition("]")[0][1:] if authority.startswith("[") else authority.partition(":")[0]
+    return host.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def check_source(headers: Headers, policy: HostPolicy) -> None:
+    """Raise RequestError 421 for a foreign Host, 403 for a page of another origin."""
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or not policy.allows(hosts[0]):
+        raise RequestError("this server is not known by that Host", status=421, code="host_not_allowed")
+    origin = headers.get("origin")
+    if origin is not None and not _same_origin(origin, hosts[0]):
+        raise RequestError("requests from other origins are refused", status=403, code="origin_not_allowed")
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+
+
+class Guard:
+    """The middleware; the request id is `scope["state"]["request_id"]` and in every log line."""
+
+    def __init__(self, app: ASGIApp, policy: HostPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        exchange = _Exchange(_request_id(headers), send)
+        scope.setdefault("state", {})["request_id"] = exchange.request_id
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            start = time.monotonic()
+            try:
+                await self._handle(scope, headers, receive, exchange)
+            finally:
+                _log_access(scope, exchange.status, time.monotonic() - start)
+
+    async def _handle(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:
+        try:
+            check_source(headers, self._policy)
+            await self._app(scope, receive, exchange.send)
+        except RequestError as error:
+            await error_response(error)(scope, receive, exchange.send)
+        except Exception:  # the outermost loop: a defect becomes a log entry and a plain 500
+            log.exception("request_failed", path=scope["path"])
+            if exchange.status is None:
+                await error_response(internal_error())(scope, receive, exchange.send)
+            else:
+                raise
+
+
+class _Exchange:
+    """Adds the request id to the answer and remembers its status."""
+
+    def __init__(self, request_id: str, send: Send) -> None:
+        self.request_id = request_id
+        self.status: int | None = None
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = cast(int, message["status"])
+            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+        await self._send(message)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _log_access(scope: Scope, status: int | None, seconds: float) -> None:
+    write = log.debug if scope["path"] in _QUIET else log.info
+    write(
+        "request",
+        method=scope["method"],
+        path=scope["path"][:200],
+        status=status,
+        seconds=round(seconds, 4),
+        client=(scope.get("client") or (None,))[0],
+    )

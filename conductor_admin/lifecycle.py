@@ -1,0 +1,332 @@
+"""The one owner of every worker set's state: loads, restarts, unloads, and leases, the only way to a worker.
+
+Decisions are the pure functions of `conductor_admin.states`, effects those of `conductor_admin.loading`. A
+load is a job that requests join and leave; it belongs to none of them. Everything runs on one event loop:
+between two awaits nothing changes, so there is no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from conductor_admin import states
+from conductor_admin.loading import Loader, LoadError, is_alive
+from conductor_admin.set_entry import Archive, SetEntry, SetView, Worker
+from conductor_admin.states import Phase, State
+from conductor_admin.torchserve import TorchServeError
+from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
+from conductor_core.catalogue import StayLoaded, WorkerSet
+from handlers.wire import RequestError
+
+log = structlog.get_logger()
+
+_RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in seconds and requests; `load_s` maps a set's memory in bytes to its load's deadline."""
+
+    max_wait_s: float
+    queue_size: int
+    load_s: Callable[[int | None], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker that will not be unloaded while the lease lasts."""
+
+    client: WorkerClient
+    version: str
+
+
+class Lifecycle:
+    """States of all worker sets; `start` before use, `close` at the end."""
+
+    def __init__(self, sets: Iterable[WorkerSet], loader: Loader, limits: Limits) -> None:
+        self._entries = {worker_set.name: SetEntry(worker_set) for worker_set in sets}
+        self._loader = loader
+        self._limits = limits
+        self._torchserve_up = asyncio.Event()
+        self._reserved = 0
+        self._closing = False
+
+    @property
+    def torchserve_up(self) -> bool:
+        return self._torchserve_up.is_set()
+
+    def view(self, name: str) -> SetView:
+        """The set `name` at this moment."""
+        return self._entries[name].view()
+
+    def views(self) -> list[SetView]:
+        return [entry.view() for entry in self._entries.values()]
+
+    @contextlib.asynccontextmanager
+    async def lease(self, name: str, slug: str, max_wait_s: float | None = None) -> AsyncIterator[Lease]:
+        """A worker of the set `name` for the row `slug`, loaded if need be.
+
+        Raises RequestError: `server_overloaded`, `model_loading` after the wait, `model_load_failed`. The
+        request counts from here to the end of the block.
+        """
+        entry = self._entries[name]
+        with self._reservation():
+            worker = await self._acquire(entry, slug, max_wait_s)
+            try:
+                yield Lease(worker.client, entry.archive.version if entry.archive else "")
+            except WorkerUnreachable:
+                self._lost(entry, worker)
+                raise
+            except RequestError as error:
+                raise self._explained(entry, worker, error) from error
+            finally:
+                worker.in_flight -= 1
+                entry.last_used = time.time()
+                if entry.in_flight == 0:
+                    entry.drained.set()
+
+    async def load(self, name: str, slug: str) -> None:
+        """Load the set on an operator's word: a cool-down is cleared. Raises what a waiter gets."""
+        entry = self._entries[name]
+        if not self._closing and entry.state is State.FAILED:
+            entry.failure = None
+            entry.state = State.UNAVAILABLE
+        worker = await self._acquire(entry, slug, None)
+        worker.in_flight -= 1
+
+    async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
+        """Drop the row's claim and end the set's workers; 409 while other rows hold it and not `force`."""
+        entry = self._entries[name]
+        others = sorted(entry.claims - {slug})
+        entry.claims.discard(slug)
+        if others and not force:
+            raise RequestError(
+                f"{name} is also held by {', '.join(others)}; use force=true to end it for all",
+                status=409,
+                code="model_in_use",
+                param="force",
+            )
+        entry.claims.clear()
+        entry.wanted = False
+        if entry.job and not entry.job.done():
+            entry.job.cancel()
+            await asyncio.wait({entry.job})
+        if entry.state is State.FAILED:
+            entry.state, entry.failure = State.UNAVAILABLE, None
+        if entry.archive and entry.registered:
+            job = self._run(entry, self._unload(entry, entry.archive, drain=drain))
+            await asyncio.wait({job})
+
+    def start(self) -> None:
+        """Begin to load the resident sets."""
+        for entry in self._entries.values():
+            if entry.is_resident:
+                entry.claims |= {
+                    r.slug for r in entry.worker_set.rows if r.stay_loaded is not StayLoaded.FALSE
+                }
+                self._begin(entry)
+
+    async def torchserve_started(self) -> None:
+        self._torchserve_up.set()
+
+    async def torchserve_ended(self) -> None:
+        """Its workers are gone with it: what was READY is loaded again once TorchServe is back."""
+        self._torchserve_up.clear()
+        for entry in self._entries.values():
+            entry.registered = False
+            for worker in list(entry.workers.values()):
+                self._lost(entry, worker)
+
+    async def reconcile(self) -> None:
+        """Bring what is observed and what is wanted together; called every second."""
+        for entry in self._entries.values():
+            for worker in list(entry.workers.values()):
+                if not is_alive(worker.pid):
+                    self._lost(entry, worker)
+            if entry.state is State.READY and len(entry.workers) < entry.worker_set.workers:
+                await self._adopt_more(entry)
+            if entry.is_resident and entry.wanted and self._may_retry(entry):
+                self._begin(entry)
+
+    async def refresh(self) -> None:
+        """Ask every worker for its health; one that takes no connection is lost."""
+        for entry in self._entries.values():
+            for worker in list(entry.workers.values()):
+                try:
+                    worker.health = await worker.client.health()
+                except WorkerUnreachable:
+                    if not is_alive(worker.pid):
+                        self._lost(entry, worker)
+
+    async def close(self) -> None:
+        """Refuse new leases and end the jobs; streams end when TorchServe's workers are killed."""
+        self._closing = True
+        jobs = []
+        for entry in self._entries.values():
+            entry.ended_by = states.shutting_down
+            if entry.job and not entry.job.done():
+                entry.job.cancel()
+                jobs.append(entry.job)
+        if jobs:
+            await asyncio.wait(jobs)
+        for entry in self._entries.values():
+            for worker in entry.workers.values():
+                await worker.client.close()
+
+    @contextlib.contextmanager
+    def _reservation(self) -> Iterator[None]:
+        if self._reserved >= self._limits.queue_size:
+            raise states.overloaded(self._limits.queue_size)
+        self._reserved += 1
+        try:
+            yield
+        finally:
+            self._reserved -= 1
+
+    async def _acquire(self, entry: SetEntry, slug: str, max_wait_s: float | None) -> Worker:
+        wait_s = self._limits.max_wait_s if max_wait_s is None else min(max_wait_s, self._limits.max_wait_s)
+        deadline = time.monotonic() + wait_s
+        while True:
+            if self._closing:
+                raise states.shutting_down()
+            worker = states.least_busy(entry.workers.values()) if entry.state is State.READY else None
+            if worker:
+                entry.claims.add(slug)
+                worker.in_flight += 1
+                entry.drained.clear()
+                return worker
+            self._refuse_while_cooling(entry)
+            job = self._begin(entry)
+            done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                raise states.still_loading(entry.name, wait_s)
+
+    @staticmethod
+    def _refuse_while_cooling(entry: SetEntry) -> None:
+        now = time.monotonic()
+        if entry.state is State.FAILED and entry.failure and now < entry.failure.until:
+            raise states.load_failed(entry.name, entry.failure, now)
+
+    def _explained(self, entry: SetEntry, worker: Worker, error: RequestError) -> RequestError:
+        if error.code != "worker_died":
+            return error
+        if not is_alive(worker.pid):
+            self._lost(entry, worker)
+        return entry.ended_by() if entry.ended_by else error
+
+    def _begin(self, entry: SetEntry, phase: Phase = "start") -> asyncio.Task[None]:
+        if entry.job and not entry.job.done():
+            return entry.job
+        entry.state, entry.phase, entry.progress, entry.wanted = State.LOADING, phase, None, True
+        return self._run(entry, self._load(entry))
+
+    def _run(self, entry: SetEntry, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        entry.job = asyncio.create_task(work, name=f"{entry.name} job")
+        return entry.job
+
+    async def _load(self, entry: SetEntry) -> None:
+        """Bring the set to READY or FAILED; ends without an exception, cancelled or not."""
+        try:
+            deadline = self._limits.load_s(entry.worker_set.declared_memory)
+            if entry.archive is None:
+                entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
+            async with asyncio.timeout(deadline):
+                await self._start_worker(entry, entry.archive)
+        except LoadError as error:
+            await self._failed(entry, str(error))
+        except TimeoutError:
+            await self._failed(entry, f"no worker answered within {deadline:g} s")
+        except asyncio.CancelledError:
+            await self._forget(entry)
+            entry.state, entry.phase, entry.progress = State.UNAVAILABLE, None, None
+
+    async def _start_worker(self, entry: SetEntry, archive: Archive) -> None:
+        while True:
+            await self._torchserve_up.wait()
+            try:
+                if not entry.registered:
+                    await self._loader.register(archive)
+                    entry.registered = True
+                worker = await self._loader.first_worker(entry.name, archive, entry.dead)
+            except TorchServeError as error:
+                # TorchServe has gone or has been started anew: it must be told of the archive again.
+                log.warning("torchserve_lost_set", set=entry.name, cause=str(error))
+                entry.registered = False
+                await asyncio.sleep(_RETRY_S)
+                continue
+            entry.workers[worker.pid] = worker
+            entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
+            entry.ended_by = None
+            log.info("set_ready", set=entry.name, pid=worker.pid)
+            return
+
+    async def _failed(self, entry: SetEntry, message: str) -> None:
+        await self._forget(entry)
+        entry.failure = states.failed(message, entry.failure, time.monotonic())
+        entry.state, entry.phase, entry.progress = State.FAILED, None, None
+        # The build looks again at what it needs, which may be what has to be mended.
+        entry.archive = None
+        log.error("set_failed", set=entry.name, cause=message, failures=entry.failure.count)
+
+    async def _unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> None:
+        entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
+        if drain and entry.in_flight:
+            entry.drained.clear()
+            await entry.drained.wait()
+        entry.ended_by = partial(states.unloaded, entry.name)
+        await self._forget(entry)
+        entry.state = State.UNAVAILABLE
+        log.info("set_unloaded", set=entry.name)
+
+    async def _forget(self, entry: SetEntry) -> None:
+        """Unregister at once: TorchServe would restart a worker that fails to load for five minutes."""
+        workers = list(entry.workers.values())
+        entry.workers.clear()
+        if entry.archive and entry.registered:
+            entry.registered = False
+            with contextlib.suppress(TorchServeError):
+                await self._loader.unregister(entry.name, entry.archive, [worker.pid for worker in workers])
+        for worker in workers:
+            entry.dead.add(worker.pid)
+            await worker.client.close()
+
+    async def _adopt_more(self, entry: SetEntry) -> None:
+        known = {*entry.workers, *entry.dead}
+        if entry.archive is None or entry.job is None or not entry.job.done():
+            return
+        try:
+            found = await self._loader.more_workers(entry.name, entry.archive, known)
+        except (TorchServeError, LoadError) as error:
+            log.warning("worker_not_adopted", set=entry.name, cause=str(error))
+            return
+        for worker in found:
+            if entry.state is State.READY and worker.pid not in entry.workers:
+                entry.workers[worker.pid] = worker
+            else:
+                await worker.client.close()
+
+    def _lost(self, entry: SetEntry, worker: Worker) -> None:
+        """A worker is gone: another one serves, or the set is LOADING until TorchServe has restarted it."""
+        if entry.workers.pop(worker.pid, None) is None:
+            return
+        entry.dead.add(worker.pid)
+        log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
+        if not entry.workers and entry.state is State.READY and not self._closing:
+            self._begin(entry, "restart")
+
+    @staticmethod
+    def _may_retry(entry: SetEntry) -> bool:
+        cooled = entry.failure is None or time.monotonic() >= entry.failure.until
+        return entry.state is State.FAILED and cooled
+
+
+def _report(entry: SetEntry, phase: Phase, progress: float | None) -> None:
+    entry.phase, entry.progress = phase, progress

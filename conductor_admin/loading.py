@@ -1,0 +1,141 @@
+"""The effects of loading a worker set: build, register, find the worker's socket, unregister.
+
+Knows TorchServe and the build tool through two small interfaces, and keeps no state between calls; what a
+failure means is decided by `conductor_admin.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+import orjson
+import psutil
+
+from conductor_admin.set_entry import Archive, Worker
+from conductor_admin.states import Phase, health_fault
+from conductor_admin.torchserve import TorchServeError, WorkerProcess
+from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
+from conductor_core.catalogue import WorkerSet
+from conductor_core.paths import StateDir
+
+_POLL_S = 0.1
+_GONE_TIMEOUT_S = 10.0
+_SHOWN = 500  # characters of a traceback's last line
+_SILENT_END = "the worker ended while loading (out of memory, or killed); see logs/torchserve.log"
+
+Report = Callable[[Phase, float | None], None]
+
+
+class LoadError(Exception):
+    """A worker set cannot be loaded; the message is the cause in one line."""
+
+
+class Processes(Protocol):
+    """TorchServe's management calls; they raise TorchServeError."""
+
+    async def register(self, archive: str) -> None: ...
+
+    async def describe(self, name: str, version: str) -> list[WorkerProcess]: ...
+
+    async def unregister(self, name: str, version: str) -> None: ...
+
+
+class ArchiveBuilder(Protocol):
+    """The build tool; `report` may be called from the event loop only. Raises LoadError."""
+
+    async def build(self, worker_set: WorkerSet, report: Report) -> Archive: ...
+
+
+class Loader:
+    """Loads and unloads worker sets on one TorchServe."""
+
+    def __init__(self, processes: Processes, builder: ArchiveBuilder, state: StateDir) -> None:
+        self._processes = processes
+        self._builder = builder
+        self._state = state
+
+    async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
+        """The archive of `worker_set`, built if it is missing or stale."""
+        return await self._builder.build(worker_set, report)
+
+    async def register(self, archive: Archive) -> None:
+        """Start the archive's workers; LoadError where TorchServe refuses the archive."""
+        try:
+            await self._processes.register(archive.file)
+        except TorchServeError as error:
+            if error.status == 0:
+                raise
+            if error.status != 409:
+                raise LoadError(f"TorchServe refuses {archive.file}: {error}") from error
+
+    async def first_worker(self, name: str, archive: Archive, dead: Collection[int]) -> Worker:
+        """Wait for a worker that answers and serves this archive.
+
+        Raises LoadError with the last line of its traceback if a worker fails to load, TorchServeError if
+        TorchServe is gone or no longer knows the archive. Pids in `dead` are not looked at.
+        """
+        seen: set[int] = set()
+        while True:
+            described = await self._processes.describe(name, archive.version)
+            seen |= {process.pid for process in described} - set(dead)
+            for pid in seen:
+                if worker := await self.adopt(pid, archive):
+                    return worker
+                alive = is_alive(pid)
+                words = self._last_words(pid)
+                if words or not alive:
+                    raise LoadError(words or _SILENT_END)
+            await asyncio.sleep(_POLL_S)
+
+    async def more_workers(self, name: str, archive: Archive, known: Collection[int]) -> list[Worker]:
+        """Workers that answer by now and are not in `known`."""
+        described = await self._processes.describe(name, archive.version)
+        found = [await self.adopt(p.pid, archive) for p in described if p.pid not in known]
+        return [worker for worker in found if worker]
+
+    async def adopt(self, pid: int, archive: Archive) -> Worker | None:
+        """The worker `pid` if its socket answers, else None; LoadError if it must not be used."""
+        socket = self._state.worker_socket(pid)
+        if not socket.exists():
+            return None
+        client = WorkerClient(socket)
+        try:
+            health = await client.health()
+        except WorkerUnreachable:
+            await client.close()
+            return None
+        if fault := health_fault(health, archive.version):
+            await client.close()
+            raise LoadError(fault)
+        return Worker(pid=pid, client=client, health=health)
+
+    async def unregister(self, name: str, archive: Archive, pids: Collection[int]) -> None:
+        """End the workers and wait until `pids` are gone."""
+        await self._processes.unregister(name, archive.version)
+        deadline = asyncio.get_running_loop().time() + _GONE_TIMEOUT_S
+        while any(is_alive(pid) for pid in pids) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_POLL_S)
+
+    def _last_words(self, pid: int) -> str | None:
+        """The last line of the traceback that the worker `pid` left, or None."""
+        try:
+            notice = orjson.loads((self._state.run / f"{pid}.error").read_bytes())
+        except FileNotFoundError:
+            return None
+        except orjson.JSONDecodeError:
+            return _SILENT_END
+        return str(notice.get("error") or _SILENT_END)[:_SHOWN]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether `pid` runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+    except PermissionError:
+        return True

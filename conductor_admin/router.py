@@ -1,0 +1,115 @@
+"""From a checked body to what a worker is asked: the row, its worker set, persona, parameters.
+
+Pure functions of the catalogue and the body; no I/O, no state. Every refusal is a RequestError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from conductor_core.catalogue import Catalogue, Row
+from conductor_core.issues import CellError
+from conductor_core.slugs import slug_of
+from handlers.engines.registry import engine_names
+from handlers.wire import GenerateBody, GenerateRequest, RequestError, Sampling
+
+DEFAULT_CATEGORY = "conversational_chat"
+_NOT_YET = {
+    "session": "sessions are not available yet",
+    "session_id": "sessions are not available yet",
+    "keep_alive": "keep_alive is not available yet: a loaded set stays until it is unloaded",
+}
+_SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation: the row that answers, the set that serves it, and the request for its worker.
+
+    `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load.
+    """
+
+    row: Row
+    set_name: str
+    request: GenerateRequest
+    max_wait_s: float | None = None
+    version: str | None = None
+
+
+def find_row(catalogue: Catalogue, category: str | None) -> Row:
+    """The row of a slug or a category's name; without one the conversational row, else the first.
+
+    Raises 404 `model_not_found` with close names.
+    """
+    if category is None:
+        return catalogue.row(DEFAULT_CATEGORY) or catalogue.rows[0]
+    try:
+        row = catalogue.row(category) or catalogue.row(slug_of(category))
+    except CellError:
+        row = None
+    if row is None:
+        raise _unknown(category, [row.slug for row in catalogue.rows])
+    return row
+
+
+def _unknown(category: str, known: list[str]) -> RequestError:
+    close = get_close_matches(category[:_SHOWN].lower(), known, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else "GET /models lists them"
+    return RequestError(
+        f"no category {category[:_SHOWN]!r}; {hint}", status=404, code="model_not_found", param="category"
+    )
+
+
+def plan(catalogue: Catalogue, body: GenerateBody, request_id: str, *, version: str | None = None) -> Job:
+    """What `body` asks for; its decoding values over the row's parameters."""
+    for name, message in _NOT_YET.items():
+        if getattr(body, name) not in (None, False):
+            raise RequestError(message, param=name, code="not_available")
+    row = find_row(catalogue, body.category)
+    request = GenerateRequest(
+        id=request_id,
+        engine=_engine(body.engine, row),
+        prompt=body.prompt,
+        messages=body.messages,
+        system=persona_text(catalogue, body.persona, row),
+        sampling=body.sampling.over(row_sampling(row)),
+        options={**row_options(row), **body.options},
+    )
+    return Job(row, catalogue.set_of(row.slug).name, request, body.max_wait_s, version)
+
+
+def _engine(asked: str | None, row: Row) -> str:
+    if asked is not None and asked not in engine_names():
+        raise RequestError(
+            f"no engine {asked[:_SHOWN]!r}; there are {', '.join(engine_names())}",
+            param="engine",
+            code="unknown_engine",
+        )
+    return asked or row.engine
+
+
+def persona_text(catalogue: Catalogue, name: str | None, row: Row) -> str | None:
+    """The named persona's text, else the default persona for the conversational row, else None."""
+    if name is None:
+        return catalogue.persona if row.slug == DEFAULT_CATEGORY else None
+    by_fold = {known.casefold(): text for known, text in catalogue.personas.items()}
+    if name.casefold() not in by_fold:
+        known = ", ".join(sorted(catalogue.personas)) or "none"
+        raise RequestError(
+            f"no persona {name[:_SHOWN]!r}; there are: {known}",
+            status=404,
+            param="persona",
+            code="persona_not_found",
+        )
+    return by_fold[name.casefold()]
+
+
+def row_sampling(row: Row) -> Sampling:
+    """Those parameters of the row that are about decoding."""
+    return Sampling.model_validate({k: v for k, v in row.parameters.items() if k in Sampling.model_fields})
+
+
+def row_options(row: Row) -> dict[str, float | int | str | bool]:
+    """Those parameters of the row that are its engine's own options."""
+    return {k: v for k, v in row.parameters.items() if k not in Sampling.model_fields}

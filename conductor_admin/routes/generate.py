@@ -1,0 +1,45 @@
+"""`POST /generate` and `POST /generate/stream`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.answers import error_event, events, generation_answer
+from conductor_admin.body import read_json
+from conductor_admin.failures import JsonResponse
+from conductor_admin.gateway import Gateway
+from conductor_admin.openapi import reads
+from conductor_admin.router import Job, plan
+from conductor_admin.streaming import StreamResponse, until_left
+from handlers.wire import GenerateBody
+
+EVENT_STREAM = "text/event-stream"
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes over `gateway`."""
+    routes = APIRouter()
+
+    @routes.post("/generate", openapi_extra=reads(GenerateBody))
+    async def generate(request: Request) -> Response:
+        """Generate an answer; `stream: true` streams it as `/generate/stream` does."""
+        body = await read_json(request, GenerateBody)
+        job = plan(gateway.catalogue, body, request.state.request_id)
+        if body.stream:
+            return _stream(gateway, job)
+        done = await until_left(request.receive, gateway.generations.result(job))
+        return Response(status_code=499) if done is None else JsonResponse(generation_answer(job, done))
+
+    @routes.post("/generate/stream", openapi_extra=reads(GenerateBody))
+    async def generate_stream(request: Request) -> Response:
+        """Generate an answer as server-sent events."""
+        body = await read_json(request, GenerateBody)
+        return _stream(gateway, plan(gateway.catalogue, body, request.state.request_id))
+
+    return routes
+
+
+def _stream(gateway: Gateway, job: Job) -> Response:
+    return StreamResponse(events(gateway.generations, job), EVENT_STREAM, error_event)

