@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: another-torch help install archives serve test check bench proof lock docs clean
 
 VENV := .venv
-ENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+RUN := . $(VENV)/bin/activate && exec
 LOCKS := requirements.lock requirements-torch.lock requirements-java.lock
 
 # Where torch is asked for when pip's own configuration does not know it; the last part names the build. A CUDA one,
@@ -20,29 +20,30 @@ help: ## list the targets
 install: $(VENV)/.installed ## make .venv with everything in it: packages, torch, a Java where there is none
 
 archives: install ## compile SETTINGS.md into archives/store, for TorchServe alone
-	$(ENV) python -m archives
+	$(RUN) python -m archives
 
 serve: install ## build what is missing, then serve on http://127.0.0.1:8000 (ARGS="--port 9000")
-	$(ENV) conductor serve $(ARGS)
+	$(RUN) conductor serve $(ARGS)
 
 test: check archives ## the whole suite, on the real TorchServe and the demo model
-	$(ENV) python -m pytest $(ARGS)
+	$(RUN) python -m pytest $(ARGS)
 
 check: install ## lint, format, strict types
-	$(ENV) ruff check . && $(ENV) ruff format --check .
-	$(ENV) mypy
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
 
 bench: install ## the gateway beside the library called directly, as a table
-	$(ENV) conductor bench --self-serve $(ARGS)
+	$(RUN) conductor bench --self-serve $(ARGS)
 
 proof: install ## the long proofs that `make test` leaves out, a fresh clone for one
-	$(ENV) python -m pytest -m proof --timeout 3600 $(ARGS)
+	$(RUN) python -m pytest -m proof --timeout 3600 $(ARGS)
 
 lock: install ## resolve pyproject.toml anew into requirements*.lock
 	.ci/lock
 
 docs: install ## rewrite the generated part of ARCHITECTURE.md
-	$(ENV) python .ci/documents.py
+	$(RUN) python .ci/documents.py
 
 clean: ## remove .venv, archives and caches; models/ and .conductor/ stay
 	rm -rf $(VENV) archives/store build logs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -87,23 +87,40 @@ PROMISES: dict[str, Promise] = {
         ("conductor_core/test_examples.py::*",),
     ),
     "build-deterministic": Promise(
-        "The same inputs give the same archive, and a second build builds nothing.",
+        "The same inputs give the same archive, whole or not at all, and a second build does nothing.",
         (
-            "archives/*::test_*same_bytes*",
-            "archives/*::test_*second_build*",
+            "archives/test_archives_archive.py::test_equal_inputs*",
+            "archives/test_archives_build.py::test_a_second_build*",
+            "archives/test_archives_archive.py::test_nothing_half_written*",
         ),
     ),
     "build-checked": Promise(
-        "What is downloaded resumes and is checked; pickles and code are refused by name.",
+        "What is fetched is checked; pickles and code are refused by name.",
         (
-            "archives/*sha256*",
-            "archives/*resum*",
-            "archives/*pickle*",
+            "archives/test_archives_fetch.py::test_a_wheel_with_another_sha256*",
+            "archives/test_archives_fetch.py::test_a_wheel_is_downloaded*",
+            "archives/test_archives_safety.py::test_a_model_of_pickles*",
+            "archives/test_archives_safety.py::test_auto_map*",
         ),
+    ),
+    "build-once": Promise(
+        "Weights are made once, however many rows and processes want them.",
+        (
+            "archives/test_archives_prepare.py::test_weights_are_made_once",
+            "archives/test_archives_prepare.py::test_a_second_process*",
+        ),
+    ),
+    "build-validated": Promise(
+        "A damaged archive is refused with its fault.",
+        ("archives/test_archives_validate.py::*",),
+    ),
+    "build-real": Promise(
+        "The demo model is converted into what a worker loads.",
+        ("archives/test_archives_real_model.py::*",),
     ),
     "build-like-archiver": Promise(
         "An archive has the members that torch-model-archiver makes.",
-        ("archives/*archiver*",),
+        ("archives/test_archives_archive.py::test_members_and_manifest*",),
     ),
     "five-precisions": Promise(
         "FP32, FP16, BF16, 8-bit and 4-bit rows all answer on a CPU.",
@@ -241,8 +258,8 @@ PROMISES: dict[str, Promise] = {
     "gateway-start-errors": Promise(
         "A port in use or a missing Java is told in one line that names the cure.",
         (
-            "*port*use*",
-            "*java*",
+            "conductor/*port*",
+            "conductor_admin/*java*",
         ),
     ),
     "gateway-closed": Promise(
