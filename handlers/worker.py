@@ -100,6 +100,7 @@ class Worker:
         """Ends the loop and removes the socket, letting requests in progress finish. Not from the loop."""
         self._loop.call_soon_threadsafe(self._stop)
         self._thread.join()
+        self._loop.close()
 
     def end(self) -> None:
         """Ends the process at once, without its socket."""
@@ -132,7 +133,6 @@ class Worker:
         except (OSError, RuntimeError) as error:
             self._ready.set_exception(error)
             return
-        self._loop.close()
         if self.last_error is not None and self._server is not None:
             self.end()
 

@@ -1,0 +1,34 @@
+"""One-way signals between processes through a named pipe, waited for without polling."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+
+class Signal:
+    """A named pipe at `path`, made by whoever comes first; `send` here ends `wait` there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            os.mkfifo(path)
+        # Open for both, so that neither side waits for the other to open and none sees an end of file.
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def send(self) -> None:
+        os.write(self._pipe, b".")
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self._pipe, ready.set)
+        try:
+            await ready.wait()
+            os.read(self._pipe, 1)
+        finally:
+            loop.remove_reader(self._pipe)
+
+    def close(self) -> None:
+        os.close(self._pipe)
