@@ -6,14 +6,14 @@ SETTINGS.md is for models only; nothing here is about a model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from conductor_core.quantities import parse_bytes, parse_duration
+from conductor_core.budget import MemoryBudget
+from conductor_core.quantities import parse_duration
 
 PREFIX = "CONDUCTOR_"
 SECONDS_PER_GB = 20.0
@@ -21,26 +21,6 @@ SECONDS_PER_GB = 20.0
 
 class OperatorError(Exception):
     """Operator settings that cannot be used; one line for each bad value."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryBudget:
-    """Bytes that models may take: `default` for devices that `devices` (`cpu`, `cuda:0`) lacks."""
-
-    default: int | None = None
-    devices: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> MemoryBudget:
-        """Read "6GB", or "cpu=6GB,cuda:0=20GB"; CellError for anything else."""
-        if "=" not in text:
-            return cls(parse_bytes(text))
-        pairs = (part.split("=", 1) for part in text.split(",") if "=" in part)
-        return cls(devices={device.strip().lower(): parse_bytes(size) for device, size in pairs})
-
-    def of(self, device: str) -> int | None:
-        """The budget of `device`, None where the operator set none."""
-        return self.devices.get(device, self.default)
 
 
 def _budget(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conductor_core.budget import MemoryBudget
 from conductor_core.catalogue import Catalogue
 from conductor_core.issues import CellError, Issue, SettingsError
 from conductor_core.machine import Gpu, Machine
@@ -15,14 +16,19 @@ LARGEST_ON_CPU = 3_000_000_000
 """Parameters above which `auto` does not choose the CPU: answers would be too slow to be of use."""
 
 USABLE_SHARE = 0.9
+"""Of a device that the operator set no budget for."""
+
+NO_BUDGET = MemoryBudget()
 
 
-def place(catalogue: Catalogue, machine: Machine) -> Catalogue:
+def place(catalogue: Catalogue, machine: Machine, budget: MemoryBudget = NO_BUDGET) -> Catalogue:
     """The catalogue with its sets put on `machine`; SettingsError lists every row that fits nowhere.
+
+    A device without a budget of the operator's may be filled to nine tenths, and a GPU to what is free.
 
     Resident sets are placed first and take their memory for good; the others take turns in what is left.
     """
-    placer = _Placer(machine, catalogue.source)
+    placer = _Placer(machine, budget, catalogue.source)
     groups = group_rows(catalogue.rows)
     for group in sorted(groups, key=lambda group: not group.resident):
         placer.add(group)
@@ -34,8 +40,9 @@ def place(catalogue: Catalogue, machine: Machine) -> Catalogue:
 class _Placer:
     """Gives devices to groups one after another, remembering what resident ones took."""
 
-    def __init__(self, machine: Machine, source: str) -> None:
+    def __init__(self, machine: Machine, budget: MemoryBudget, source: str) -> None:
         self._machine = machine
+        self._budget = budget
         self._source = source
         self._resident = {gpu.device: 0 for gpu in machine.gpus}
         self._promised = {gpu.device: 0 for gpu in machine.gpus}
@@ -67,11 +74,15 @@ class _Placer:
         return self._small_enough(group)
 
     def _room(self, gpu: Gpu) -> int:
-        return int(min(gpu.free, gpu.total * USABLE_SHARE)) - self._resident[gpu.device]
+        return min(gpu.free, self._allowed(gpu.device, gpu.total)) - self._resident[gpu.device]
+
+    def _allowed(self, device: str, total: int) -> int:
+        budget = self._budget.of(device)
+        return int(total * USABLE_SHARE) if budget is None else min(budget, total)
 
     def _named_gpu(self, group: Group) -> str:
         gpu = next((gpu for gpu in self._machine.gpus if gpu.device == group.wanted), None)
-        if gpu is None or gpu.total * USABLE_SHARE < group.needed:
+        if gpu is None or self._allowed(gpu.device, gpu.total) < group.needed:
             raise CellError(self._no_gpu(group))
         return gpu.device
 
@@ -85,7 +96,7 @@ class _Placer:
         return self._cpu(group)
 
     def _cpu(self, group: Group) -> str:
-        room = int(self._machine.ram * USABLE_SHARE)
+        room = self._allowed("cpu", self._machine.ram)
         if group.needed > room:
             raise CellError(
                 f"needs {format_bytes(group.needed)} of memory, {format_bytes(room)} can be had here"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conductor_core.operator import MemoryBudget, OperatorError, operator_settings
+from conductor_core.budget import MemoryBudget
+from conductor_core.issues import CellError
+from conductor_core.operator import OperatorError, operator_settings
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +92,12 @@ def test_a_memory_budget_is_for_all_devices_or_for_named_ones(monkeypatch: pytes
     budget = operator_settings().memory_budget
     assert (budget.of("cpu"), budget.of("cuda:0"), budget.of("cuda:1")) == (6 * 10**9, 20 * 2**30, None)
     assert MemoryBudget.parse("6GB").of("cuda:3") == 6 * 10**9
+
+
+@pytest.mark.parametrize("text", ["", "cpu=", "tpu=6GB", "cpu=6GB,", "6GB,cpu=1GB", "=6GB"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(CellError, match="expected a size"):
+        MemoryBudget.parse(text)
 
 
 def test_loading_may_take_longer_for_larger_models() -> None:

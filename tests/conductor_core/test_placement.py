@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conductor_core.budget import MemoryBudget
 from conductor_core.catalogue import Catalogue
 from conductor_core.issues import SettingsError
 from conductor_core.machine import Gpu, Machine
@@ -114,6 +115,14 @@ def test_rows_that_meet_on_one_device_share_one_set() -> None:
 
 def test_workers_multiply_what_a_set_needs() -> None:
     assert "42 GB" in refusal(parsed(model("a", "7B", workers="3", device="cuda")), machine(24))[0]
+
+
+def test_the_operator_s_budget_stands_before_the_size_of_the_device() -> None:
+    catalogue, where = parsed(model("a", "3B")), machine(24, 24)
+    assert devices(place(catalogue, where, MemoryBudget.parse("cuda:0=4GB"))) == ["cuda:1"]
+    assert devices(place(catalogue, where, MemoryBudget.parse("cuda:0=4GB,cuda:1=4GB"))) == ["cpu"]
+    with pytest.raises(SettingsError, match=r"needs 6 GB of memory, 4 GB can be had here"):
+        place(catalogue, where, MemoryBudget.parse("4GB"))
 
 
 def test_placing_changes_nothing_but_the_sets() -> None:
