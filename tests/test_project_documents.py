@@ -13,7 +13,7 @@ from conductor_core.operator import PREFIX, OperatorSettings
 from conductor_core.page import ROW_COLUMNS
 from conductor_core.settings import load_settings
 from handlers.wire import GenerateBody
-from tests.source_tree import ROOT, project_files
+from tests.source_tree import ROOT, modules, project_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -90,3 +90,14 @@ def test_the_settings_of_the_repository_and_of_the_examples_parse() -> None:
     tables = sorted((ROOT / "examples").glob("*.md"))
     assert tables
     assert all(load_settings(table).rows for table in tables)
+
+
+def test_every_address_of_the_readme_is_a_route_of_the_gateway() -> None:
+    sources = [ROOT / path for path in modules("conductor_admin") if path.parts[1] == "routes"]
+    declared = re.findall(
+        r'routes\.\w+\("([^"]+)"', "".join(source.read_text(encoding="utf-8") for source in sources)
+    )
+    patterns = [re.sub(r"\{\w+\}", "[^/]+", route) for route in declared]
+    asked = set(re.findall(r"http://127\.0\.0\.1:8000(/[\w/]+)", " ".join(SHELL_BLOCKS)))
+    assert asked
+    assert not [path for path in asked if not any(re.fullmatch(pattern, path) for pattern in patterns)]
