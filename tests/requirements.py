@@ -55,7 +55,10 @@ PROMISES: dict[str, Promise] = {
     ),
     "settings-mistakes": Promise(
         "All mistakes of a table are told at once, with line, column and what was expected.",
-        ("conductor_core/test_settings_mistakes.py::*",),
+        (
+            "conductor_core/test_settings_mistakes.py::*",
+            "conductor/test_cli_models.py::test_every_mistake*",
+        ),
     ),
     "settings-any-text": Promise(
         "Any text gives a catalogue or a list of errors, never a traceback.",
@@ -271,12 +274,24 @@ PROMISES: dict[str, Promise] = {
         ("*log*prompt*",),
     ),
     "cli-run": Promise(
-        "`conductor run` streams, or says how to start the gateway.",
-        ("conductor/*run*",),
+        "`conductor run` streams or says how to start the gateway; its chat knows Ctrl-C and Ctrl-D.",
+        (
+            "conductor/test_cli_run.py::test_the_answer*",
+            "conductor/test_cli_run.py::test_no_gateway*",
+            "conductor/test_cli_run.py::test_verbose*",
+            "conductor/test_cli_run_chat.py::test_ctrl_c_stops*",
+        ),
+    ),
+    "cli-models": Promise(
+        "`list`, `show` and `ps` tell rows, parameters and what is loaded.",
+        ("conductor/test_cli_models.py::*", "conductor/test_cli_processes.py::test_ps*"),
     ),
     "cli-doctor": Promise(
         "`conductor doctor` gives every finding with the command that mends it.",
-        ("conductor/*doctor*",),
+        (
+            "conductor/test_doctor.py::test_each_finding*",
+            "conductor/test_doctor.py::test_install*",
+        ),
     ),
     "bench": Promise(
         "`conductor bench` compares the gateway with the library in alternating rounds.",
