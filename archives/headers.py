@@ -20,6 +20,7 @@ from archives.safety import JSON_WITH_CODE, refuse_auto_map, wanted_files
 from archives.weights_info import WeightsInfo
 
 _LONGEST_HEADER = 100_000_000
+_INDEX = "model.safetensors.index.json"
 _WORDS = {"F32": "FP32", "F16": "FP16", "BF16": "BF16"}
 
 
@@ -71,9 +72,19 @@ def read_folder(folder: Path, model: str) -> WeightsInfo:
             refuse_auto_map(_json(folder / name), name, model)
     if "config.json" not in names:
         raise BuildError(f"{model} has no config.json", "name a complete model folder")
+    _refuse_missing_parts(folder, names, model)
     tensors = [folder / name for name in names if name.endswith(".safetensors")]
     weights = tensors or [folder / name for name in names if name.endswith(".bin")]
     return _folder_info(_json(folder / "config.json"), tensors, sum(path.stat().st_size for path in weights))
+
+
+def _refuse_missing_parts(folder: Path, names: list[str], model: str) -> None:
+    if _INDEX not in names:
+        return
+    parts = _json(folder / _INDEX).get("weight_map")
+    missing = sorted(set(parts.values()) - set(names)) if isinstance(parts, dict) else [_INDEX]
+    if missing:
+        raise BuildError(f"{model} is not complete: {', '.join(map(str, missing[:4]))}", "fetch it again")
 
 
 def _json(path: Path) -> dict[str, Any]:

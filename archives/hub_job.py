@@ -14,6 +14,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from httpx2 import TransportError
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -33,6 +34,8 @@ from archives.safety import JSON_WITH_CODE, refuse_auto_map, wanted_files
 _OFFLINE = (
     "connect, or copy the model into a folder of this machine and name that path in Technical Model Name"
 )
+
+_UNREACHABLE = (TransportError, OSError, OfflineModeIsEnabled)
 
 
 def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -54,7 +57,10 @@ def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
     except (RevisionNotFoundError, EntryNotFoundError) as error:
         what = request.get("file") or request["revision"]
         raise BuildError(f"{request['repo']} has no {what}", "check the revision and the file") from error
-    except (HfHubHTTPError, OSError, OfflineModeIsEnabled) as error:
+    except HfHubHTTPError as error:
+        fault = f"the hub does not give {request['repo']}: {str(error).splitlines()[0]}"
+        raise BuildError(fault, "try again later") from error
+    except _UNREACHABLE as error:
         raise _offline(request["repo"]) from error
 
 
@@ -67,7 +73,7 @@ def _resolve(repo: str, revision: str | None) -> str:
         return str(HfApi().model_info(repo, revision=revision).sha)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
-    except (HfHubHTTPError, OSError, OfflineModeIsEnabled):
+    except (HfHubHTTPError, *_UNREACHABLE):
         # Somebody who has the model in the cache needs no hub.
         return Path(snapshot_download(repo, revision=revision, local_files_only=True)).name
 
@@ -78,7 +84,7 @@ def _download(repo: str, commit: str, file: str | None, report: Report) -> Path:
         return Path(hf_hub_download(repo, file, revision=commit, tqdm_class=bar))
     try:
         siblings = HfApi().model_info(repo, revision=commit).siblings or []
-    except (HfHubHTTPError, OSError, OfflineModeIsEnabled):
+    except (HfHubHTTPError, *_UNREACHABLE):
         return _cached(repo, commit)
     folder = Path()
     for name in wanted_files((sibling.rfilename for sibling in siblings), repo):

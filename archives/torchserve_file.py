@@ -21,9 +21,7 @@ def write_load_models(config: Path, archives: Sequence[str]) -> bool:
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end or BEGIN in tail or END in tail:
-        raise BuildError(
-            f"{config.name} has lost its two marks", f"write a line {BEGIN!r} and a line {END!r}"
-        )
+        raise BuildError(f"{config.name} has lost its marks", f"write a line {BEGIN!r} and a line {END!r}")
     line = f"load_models={','.join(archives)}" if archives else _NOTHING
     new = f"{head}{BEGIN}\n{line}\n{END}{tail}"
     if new == text:

@@ -41,6 +41,8 @@ def validate_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             _check(archive)
+    except BuildError as error:
+        raise InvalidArchiveError(path, error.fault) from error
     except FileNotFoundError as error:
         raise InvalidArchiveError(path, "there is no such archive") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:

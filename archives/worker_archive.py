@@ -66,6 +66,7 @@ def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
         context=context,
         workers=plan.workers,
         memory=estimate_memory(prepared.info, plan.runtime, precision, context, plan.workers),
+        model=plan.row.model,
         system=plan.system,
         parameters=dict(plan.row.parameters),
     )

@@ -1,0 +1,35 @@
+"""Fixtures of the build's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archives.workshop import Workshop
+from conductor_core.catalogue import ModelRef, Row
+from conductor_core.paths import ProjectPaths
+from tests.archives.samples import FakeJob, Recorder, make_row
+
+
+@pytest.fixture
+def job() -> FakeJob:
+    return FakeJob()
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, job: FakeJob) -> Workshop:
+    return Workshop(ProjectPaths.at(tmp_path / "SETTINGS.md"), progress=Recorder(), job=job)
+
+
+@pytest.fixture
+def gguf_row(tmp_path: Path) -> Row:
+    """A row on a local file, which only the fake converter would call a model."""
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    return make_row(ModelRef("path", "./tiny.gguf"))
+
+
+@pytest.fixture(scope="session")
+def demo_project(tmp_path_factory: pytest.TempPathFactory) -> ProjectPaths:
+    """A project whose `models/` the tests on the demo model share."""
+    return ProjectPaths.at(tmp_path_factory.mktemp("demo") / "SETTINGS.md")

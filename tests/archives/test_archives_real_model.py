@@ -1,0 +1,75 @@
+"""The real demo model through the real downloads and conversions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from archives.build import build_set
+from archives.prepare import Prepared, prepare
+from archives.workshop import Workshop
+from conductor_core.catalogue import Precision
+from conductor_core.paths import ProjectPaths
+from conductor_core.sharing import unplaced_sets
+from handlers.runtimes.base import RuntimeConfig
+from tests.archives.samples import DEMO, Recorder, make_row
+
+pytestmark = pytest.mark.e2e
+
+FILES = {"tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json", "conductor.json"}
+
+
+@pytest.fixture(scope="module")
+def openvino(demo_project: ProjectPaths) -> Prepared:
+    progress = Recorder()
+    prepared = prepare(make_row(DEMO, file_precision="Q4_1"), "openvino", Workshop(demo_project, progress))
+    phases = {phase for phase, *_ in progress.seen}
+    assert phases == {"download", "convert"}
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def bf16(demo_project: ProjectPaths, openvino: Prepared) -> Prepared:
+    return prepare(make_row(DEMO, precision=Precision.INT4), "transformers", Workshop(demo_project))
+
+
+def test_the_openvino_folder_is_complete(openvino: Prepared) -> None:
+    names = {path.name for path in openvino.path.iterdir()}
+
+    parts = {
+        f"openvino_{part}.{kind}" for part in ("model", "tokenizer", "detokenizer") for kind in ("xml", "bin")
+    }
+    assert names == FILES | parts
+    assert openvino.info.context == 8192
+    assert openvino.info.quantisation == "Q4_1"
+    assert 134_000_000 < openvino.info.parameters < 136_000_000
+
+
+def test_the_tokenizer_files_say_what_a_worker_needs(openvino: Prepared, bf16: Prepared) -> None:
+    for folder in (openvino.path, bf16.path):
+        tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+        config = json.loads((folder / "config.json").read_text())
+        assert tokenizer["eos_token"] == "<|im_end|>"
+        assert "<|im_start|>" in tokenizer["chat_template"]
+        assert (config["model_type"], config["architectures"]) == ("llama", ["LlamaForCausalLM"])
+        assert config["max_position_embeddings"] == 8192
+
+
+def test_4_bit_rows_get_bf16_safetensors_and_no_pickles(bf16: Prepared) -> None:
+    assert {path.name for path in bf16.path.iterdir()} == FILES | {"model.safetensors"}
+    assert json.loads((bf16.path / "config.json").read_text())["dtype"] == "bfloat16"
+    assert "quantization_config" not in json.loads((bf16.path / "config.json").read_text())
+
+
+def test_the_gateways_archive_names_the_converted_weights(
+    demo_project: ProjectPaths, openvino: Prepared, tmp_path: Path
+) -> None:
+    worker_set = unplaced_sets([make_row(DEMO, file_precision="Q4_1")])[0]
+
+    built = build_set(worker_set, tmp_path, Workshop(demo_project))
+
+    assert built.model_path == openvino.path
+    assert RuntimeConfig(built.model_path, "Q4_1").model_path.is_absolute()
+    assert 400_000_000 < built.memory < 1_500_000_000
