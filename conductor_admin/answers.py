@@ -26,7 +26,9 @@ DONE_EVENT = b"data: [DONE]\n\n"
 
 def generation_answer(job: Job, done: Done) -> dict[str, Any]:
     """The body of `/generate`."""
-    return {"text": done.text, **last_record(job, done)}
+    record = last_record(job, done)
+    named = {name: record.pop(name) for name in ("id", "category", "model")}
+    return {**named, "text": done.text, **record}
 
 
 def last_record(job: Job, done: Done) -> dict[str, Any]:

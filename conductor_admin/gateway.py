@@ -49,9 +49,7 @@ class Heart:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The parts of one gateway. `budget` is the bytes that models may take; `serves_models` is False under
-    --skip-model-loading.
-    """
+    """The parts of one gateway; `budget` is the bytes that models may take."""
 
     catalogue: Catalogue
     lifecycle: Lifecycle
@@ -59,5 +57,4 @@ class Gateway:
     stats: Stats
     heart: Heart
     budget: int
-    serves_models: bool = True
     policy: HostPolicy = field(default_factory=HostPolicy)

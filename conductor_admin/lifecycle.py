@@ -51,7 +51,10 @@ class Lease:
 class Lifecycle:
     """States of all worker sets; `start` before use, `close` at the end."""
 
-    def __init__(self, sets: Iterable[WorkerSet], loader: Loader, limits: Limits) -> None:
+    def __init__(
+        self, sets: Iterable[WorkerSet], loader: Loader, limits: Limits, *, serves_models: bool = True
+    ) -> None:
+        self.serves_models = serves_models
         self._entries = {worker_set.name: SetEntry(worker_set) for worker_set in sets}
         self._loader = loader
         self._limits = limits
@@ -166,12 +169,17 @@ class Lifecycle:
                     if not is_alive(worker.pid):
                         self._lost(entry, worker)
 
-    async def close(self) -> None:
-        """Refuse new leases and end the jobs; streams end when TorchServe's workers are killed."""
+    def refuse(self) -> None:
+        """Refuse new leases from now on; streams that end early are told why."""
         self._closing = True
-        jobs = []
         for entry in self._entries.values():
             entry.ended_by = states.shutting_down
+
+    async def close(self) -> None:
+        """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
+        self.refuse()
+        jobs = []
+        for entry in self._entries.values():
             if entry.job and not entry.job.done():
                 entry.job.cancel()
                 jobs.append(entry.job)
@@ -195,8 +203,7 @@ class Lifecycle:
         wait_s = self._limits.max_wait_s if max_wait_s is None else min(max_wait_s, self._limits.max_wait_s)
         deadline = time.monotonic() + wait_s
         while True:
-            if self._closing:
-                raise states.shutting_down()
+            self._refuse_while_ending()
             worker = states.least_busy(entry.workers.values()) if entry.state is State.READY else None
             if worker:
                 entry.claims.add(slug)
@@ -208,6 +215,12 @@ class Lifecycle:
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise states.still_loading(entry.name, wait_s)
+
+    def _refuse_while_ending(self) -> None:
+        if not self.serves_models:
+            raise states.loading_skipped()
+        if self._closing:
+            raise states.shutting_down()
 
     @staticmethod
     def _refuse_while_cooling(entry: SetEntry) -> None:
@@ -238,6 +251,7 @@ class Lifecycle:
             deadline = self._limits.load_s(entry.worker_set.declared_memory)
             if entry.archive is None:
                 entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
+                entry.phase, entry.progress = "start", None
             async with asyncio.timeout(deadline):
                 await self._start_worker(entry, entry.archive)
         except LoadError as error:

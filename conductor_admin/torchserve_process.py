@@ -86,7 +86,6 @@ class TorchServeProcess:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                umask=0o077,
             )
         self._spawned(self._process.pid)
         return self._process

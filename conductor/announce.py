@@ -1,0 +1,43 @@
+"""What `conductor serve` prints: one line for each step of a worker set, then the address."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from conductor_admin.gateway import Gateway
+from conductor_admin.routes.health import is_ready
+from conductor_admin.set_entry import SetView
+from conductor_admin.states import State
+
+_LOOK_S = 0.1
+_STEP = 0.1
+
+
+async def announce(gateway: Gateway, url: str, say: Callable[[str], None]) -> None:
+    """Say what happens until the gateway is ready, or every resident set has failed; then the address."""
+    start = time.monotonic()
+    said: dict[str, str] = {}
+    while True:
+        views = gateway.lifecycle.views()
+        for view in views:
+            line = set_line(view)
+            if line and said.get(view.worker_set.name) != line:
+                said[view.worker_set.name] = line
+                say(line)
+        if is_ready(views, gateway.lifecycle.torchserve_up):
+            say(f"ready in {time.monotonic() - start:.1f} s: {url}")
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def set_line(view: SetView) -> str | None:
+    """One line about a set, None while there is nothing to say; progress in tenths."""
+    name = view.worker_set.name
+    if view.state is State.FAILED and view.failure:
+        return f"{name}: failed: {view.failure.message}"
+    if view.state is State.LOADING:
+        share = "" if view.progress is None else f" {int(view.progress / _STEP) * 10}%"
+        return f"{name}: {view.phase}{share}"
+    return f"{name}: ready" if view.state is State.READY else None

@@ -1,0 +1,199 @@
+"""The one place that composes a gateway out of its parts, runs it, and ends everything it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+import uvloop
+
+from archives.errors import BuildError
+from archives.workshop import Workshop
+from conductor.announce import announce
+from conductor_admin.app import create_app
+from conductor_admin.gateway import Gateway, Heart
+from conductor_admin.generation import Generations
+from conductor_admin.lifecycle import Lifecycle, Limits
+from conductor_admin.listening import check_open, host_policy, listen, url_of
+from conductor_admin.loading import Loader
+from conductor_admin.logs import configure_logs
+from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers, only_gateway
+from conductor_admin.set_builder import SetBuilder
+from conductor_admin.stats import Stats
+from conductor_admin.torchserve import TorchServe
+from conductor_admin.torchserve_config import StartError, find_java
+from conductor_admin.torchserve_process import TorchServeProcess
+from conductor_admin.worker_client import Patience
+from conductor_core.machine import Machine, probe
+from conductor_core.operator import OperatorSettings
+from conductor_core.paths import ProjectPaths, StateDir, StateDirError
+from conductor_core.placement import place
+from conductor_core.settings import SettingsError, load_settings
+
+log = structlog.get_logger()
+
+DRAIN_S = 5.0
+_GRACE_S = 15.0  # until connections that take nothing are dropped
+_MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A composed gateway; `process` is None under --skip-model-loading."""
+
+    gateway: Gateway
+    state: StateDir
+    run_file: RunFile
+    process: TorchServeProcess | None
+
+
+def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
+    """Build every object once. Without `java` no model is served.
+
+    Raises SettingsError for a broken SETTINGS.md, BuildError for broken wheel pins.
+    """
+    state = StateDir.at(settings.state_dir)
+    project = ProjectPaths.at(settings.settings)
+    machine = probe()
+    catalogue = place(load_settings(project.settings), machine)
+    torchserve = TorchServe(state.management_socket, state.inference_socket)
+    loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
+    limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for)
+    lifecycle = Lifecycle(catalogue.sets, loader, limits, serves_models=java is not None)
+    stats = Stats()
+    patience = Patience(settings.first_token_timeout, settings.token_timeout)
+    gateway = Gateway(
+        catalogue=catalogue,
+        lifecycle=lifecycle,
+        generations=Generations(lifecycle, stats, patience),
+        stats=stats,
+        heart=Heart(lifecycle),
+        budget=_budget(settings, machine),
+        policy=host_policy(settings.host),
+    )
+    run_file = RunFile(state)
+    process = java and TorchServeProcess(
+        state,
+        java,
+        torchserve,
+        started=lifecycle.torchserve_started,
+        ended=lifecycle.torchserve_ended,
+        spawned=run_file.torchserve_spawned,
+    )
+    return Server(gateway, state, run_file, process or None)
+
+
+def _budget(settings: OperatorSettings, machine: Machine) -> int:
+    gpus = [settings.memory_budget.of(gpu.device) or int(gpu.total * _MEMORY_SHARE) for gpu in machine.gpus]
+    return sum(gpus) + (settings.memory_budget.of("cpu") or int(machine.ram * _MEMORY_SHARE))
+
+
+def serve(settings: OperatorSettings, *, skip_model_loading: bool = False) -> int:
+    """Serve until SIGINT or SIGTERM; the exit status. What prevents the start is told in one line."""
+    try:
+        check_open(settings.host, settings.allow_open)
+        java = None if skip_model_loading else find_java(os.environ)
+        state = StateDir.at(settings.state_dir)
+        state.create()
+        with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
+            configure_logs(state.logs, settings.log_level)
+            kill_leftovers(state.run_file)
+            uvloop.run(_serve(compose(settings, java=java), settings, listener))
+    except (StartError, StateDirError, SettingsError, BuildError) as error:
+        print(f"conductor: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(server: Server, settings: OperatorSettings, listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    url = url_of(settings.host, port)
+    me = ProcessName.of(os.getpid())
+    server.run_file.write(
+        pid=me.pid, started=me.started, host=settings.host, port=port, url=url, run=str(server.state.run)
+    )
+    http = _Http(
+        uvicorn.Config(
+            create_app(server.gateway),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=int(_GRACE_S),
+        )
+    )
+    models = asyncio.create_task(_models(server), name="models")
+    # A defect that ends the models ends the gateway: a server that can only refuse helps nobody.
+    models.add_done_callback(lambda _: setattr(http, "should_exit", True))
+    telling = asyncio.create_task(announce(server.gateway, url, _say))
+    try:
+        with _signals(http, models):
+            await http.serve(sockets=[listener])
+    finally:
+        telling.cancel()
+        models.cancel()
+        await asyncio.wait({models, telling})
+        server.run_file.remove()
+        log.info("gateway_ended")
+    if not models.cancelled():
+        models.result()
+
+
+async def _models(server: Server) -> None:
+    """Everything behind the routes; cancelling it ends TorchServe and the workers, and so every stream."""
+    lifecycle = server.gateway.lifecycle
+    tasks = [asyncio.create_task(server.gateway.heart.run(), name="heart")]
+    if server.process is not None:
+        tasks.append(asyncio.create_task(server.process.supervise(), name="torchserve"))
+        lifecycle.start()
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        lifecycle.refuse()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await lifecycle.close()
+
+
+class _Http(uvicorn.Server):
+    """uvicorn without its signal handlers, which would raise the signal again before our own end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `_signals`."""
+        yield
+
+
+@contextlib.contextmanager
+def _signals(http: uvicorn.Server, models: asyncio.Task[None]) -> Iterator[None]:
+    """First signal: no new connection, what runs may end within DRAIN_S. Second signal: end at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if http.should_exit:
+            models.cancel()
+        http.should_exit = True
+        loop.call_later(DRAIN_S, models.cancel)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

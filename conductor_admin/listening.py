@@ -1,0 +1,74 @@
+"""The gateway's TCP socket: bound before anything is started, refused in one line that names the cure."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import psutil
+
+from conductor_admin.guard import LOOPBACK, HostPolicy
+from conductor_admin.torchserve_config import StartError
+
+_EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
+
+
+def host_policy(host: str) -> HostPolicy:
+    """By which names a gateway on `host` may be called."""
+    if host in _EVERYWHERE:
+        return HostPolicy(LOOPBACK | {socket.gethostname().lower()}, any_address=True)
+    return HostPolicy(LOOPBACK | {host.lower()})
+
+
+def check_open(host: str, allow_open: bool) -> None:
+    """Refuse to be reachable from other machines without a key, unless the operator insists."""
+    if host not in LOOPBACK and not allow_open:
+        raise StartError(
+            f"--host {host} would let anybody on the network use the models: "
+            "use 127.0.0.1, or set CONDUCTOR_ALLOW_OPEN=1 to insist"
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise StartError(f"--host {host} is not an address of this machine: {error.strerror}") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise StartError(_refusal(host, port, error)) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _refusal(host: str, port: int, error: OSError) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
+    pid = _holder(port)
+    by = f" by pid {pid}" if pid else ""
+    return f"port {port} is in use{by}: end that process, or choose another with --port"
+
+
+def _holder(port: int) -> int | None:
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return None
+    listening = (
+        c for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port
+    )
+    return next((c.pid for c in listening if c.pid), None)
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a client on this machine reaches the gateway."""
+    shown = "127.0.0.1" if host in _EVERYWHERE else host
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -1,0 +1,59 @@
+"""The build tool behind the lifecycle's small interface: builds in a thread, with its progress as phases."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from archives.build import build_set
+from archives.errors import BuildCancelled, BuildError
+from archives.workshop import Workshop
+from conductor_admin.loading import LoadError, Report
+from conductor_admin.set_entry import Archive
+from conductor_admin.states import Phase
+from conductor_core.catalogue import WorkerSet
+
+_PHASES: dict[str, Phase] = {
+    "wait": "download",
+    "download": "download",
+    "convert": "convert",
+    "archive": "start",
+}
+
+
+class SetBuilder:
+    """Builds worker sets into one store; what is up to date is found, not built."""
+
+    def __init__(self, store: Path, workshop: Workshop) -> None:
+        self._store = store
+        self._workshop = workshop
+
+    async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
+        """The set's archive. Cancelling ends the build at its next step."""
+        stop = threading.Event()
+        progress = _Progress(asyncio.get_running_loop(), report)
+        workshop = replace(self._workshop, progress=progress, stop=stop)
+        try:
+            built = await asyncio.to_thread(build_set, worker_set, self._store, workshop)
+        except (BuildError, BuildCancelled) as error:
+            raise LoadError(str(error)) from error
+        except OSError as error:
+            raise LoadError(f"the archive cannot be built: {error}") from error
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+        return Archive(file=built.path.name, version=built.version, estimated=built.memory or None)
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """Carries progress from the building thread to the event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    report: Report
+
+    def update(self, phase: str, done: int, total: int | None, message: str) -> None:
+        share = min(1.0, done / total) if total else None
+        self.loop.call_soon_threadsafe(self.report, _PHASES.get(phase, "start"), share)
