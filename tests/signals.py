@@ -25,10 +25,18 @@ class Signal:
         ready = asyncio.Event()
         loop.add_reader(self._pipe, ready.set)
         try:
-            await ready.wait()
-            os.read(self._pipe, 1)
+            while not self._taken():
+                ready.clear()
+                await ready.wait()
         finally:
             loop.remove_reader(self._pipe)
+
+    def _taken(self) -> bool:
+        # Of several that wait, one takes the signal.
+        try:
+            return bool(os.read(self._pipe, 1))
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         os.close(self._pipe)

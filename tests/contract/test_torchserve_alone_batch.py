@@ -16,10 +16,10 @@ from tests.handlers.scripted_source import script
 from tests.signals import Signal
 from tests.torchserve_process import TorchServe, torchserve
 
-LIMIT_S = 60
+LIMIT_S = 20
 BATCH = 8
 # A batch is closed by its eighth call, never by this delay.
-DELAY_MS = 30_000
+DELAY_MS = 10_000
 
 
 @pytest.fixture(scope="module")

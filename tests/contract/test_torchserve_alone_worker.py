@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.torchserve_process import TorchServe, torchserve
 LIMIT_S = 60
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[TorchServe]:
     with torchserve() as server:
         answer = server.register(write_archive(server.folder / "archives", "chat"))
@@ -49,14 +50,19 @@ async def drain(lines: AsyncIterator[str]) -> None:
         assert "delta" in orjson.loads(line)
 
 
-async def new_worker(server: TorchServe, dead: int) -> int:
-    while (pids := server.worker_pids("chat")) == [dead] or not socket_of(server, pids).exists():
+@pytest.fixture
+async def pid(server: TorchServe) -> int:
+    async with asyncio.timeout(LIMIT_S):
+        return await serving(server)
+
+
+async def serving(server: TorchServe) -> int:
+    while True:
+        for pid in server.worker_pids("chat"):
+            with socket.socket(socket.AF_UNIX) as attempt:
+                if attempt.connect_ex(str(server.run_dir / f"{pid}.sock")) == 0:
+                    return pid
         await asyncio.sleep(0.1)
-    return pids[0]
-
-
-def socket_of(server: TorchServe, pids: list[int]) -> Path:
-    return server.run_dir / f"{pids[0]}.sock"
 
 
 def wait_for_end(pid: int) -> bool:
@@ -70,8 +76,9 @@ def wait_for_end(pid: int) -> bool:
         os.close(handle)
 
 
-async def test_a_killed_worker_closes_its_streams_and_torchserve_brings_it_back(server: TorchServe) -> None:
-    (pid,) = server.worker_pids("chat")
+async def test_a_killed_worker_closes_its_streams_and_torchserve_brings_it_back(
+    server: TorchServe, pid: int
+) -> None:
     async with asyncio.timeout(LIMIT_S):
         async with worker_client(server, pid) as client, streamed(client, ["forever"]) as answer:
             lines = answer.aiter_lines()
@@ -79,14 +86,15 @@ async def test_a_killed_worker_closes_its_streams_and_torchserve_brings_it_back(
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(httpx2.RemoteProtocolError):
                 await drain(lines)
-        back = await new_worker(server, pid)
+        back = await serving(server)
         async with worker_client(server, back) as client:
             assert (await client.get("/health")).json()["pid"] == back
 
 
-async def test_a_client_that_leaves_stops_the_generation(server: TorchServe, tmp_path: Path) -> None:
+async def test_a_client_that_leaves_stops_the_generation(
+    server: TorchServe, pid: int, tmp_path: Path
+) -> None:
     left = Signal(tmp_path / "left")
-    (pid,) = server.worker_pids("chat")
     async with asyncio.timeout(LIMIT_S), worker_client(server, pid) as client:
         steps = ["tell", str(left.path)], ["forever"]
         async with streamed(client, *steps) as answer:
@@ -96,8 +104,7 @@ async def test_a_client_that_leaves_stops_the_generation(server: TorchServe, tmp
     left.close()
 
 
-async def test_a_worker_whose_runtime_failed_ends_itself_and_comes_back(server: TorchServe) -> None:
-    (pid,) = server.worker_pids("chat")
+async def test_a_worker_whose_runtime_failed_ends_itself_and_comes_back(server: TorchServe, pid: int) -> None:
     async with asyncio.timeout(LIMIT_S):
         async with worker_client(server, pid) as client:
             answer = await client.post("/generate", json=body(["fatal"]))
@@ -105,21 +112,13 @@ async def test_a_worker_whose_runtime_failed_ends_itself_and_comes_back(server: 
         assert await asyncio.to_thread(wait_for_end, pid)
         notice = orjson.loads((server.run_dir / f"{pid}.error").read_bytes())
         assert (notice["set"], notice["pid"], notice["error"]) == ("chat", pid, "fatal as the script says")
-        await new_worker(server, pid)
+        assert await serving(server) != pid
 
 
 async def test_a_call_to_torchserve_alone_gets_the_failure_of_the_runtime(server: TorchServe) -> None:
     async with server.async_client("inference") as client, asyncio.timeout(LIMIT_S):
         answer = await client.post("/predictions/chat", json={"prompt": script(["fatal"])})
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "worker_failed")
-
-
-def test_a_worker_ends_when_its_torchserve_is_killed(server: TorchServe) -> None:
-    (pid,) = server.worker_pids("chat")
-    server.process.kill()
-    server.process.wait()
-    assert wait_for_end(pid)
-    assert not socket_of(server, [pid]).exists()
 
 
 def test_what_a_library_prints_goes_to_a_file_of_the_worker(server: TorchServe) -> None:
@@ -136,7 +135,16 @@ def test_what_a_library_prints_goes_to_a_file_of_the_worker(server: TorchServe) 
 def test_a_failed_load_leaves_its_last_line_and_traceback(server: TorchServe) -> None:
     fails = "raise FileNotFoundError('no weights here')"
     assert server.register(write_archive(server.folder / "archives", "lost", load=fails)).status_code == 500
-    notices = [orjson.loads(path.read_bytes()) for path in server.run_dir.glob("*.error")]
-    assert {(n["set"], n["error"]) for n in notices} == {("lost", "FileNotFoundError: no weights here")}
+    found = [orjson.loads(path.read_bytes()) for path in server.run_dir.glob("*.error")]
+    notices = [notice for notice in found if notice["set"] == "lost"]
+    assert {notice["error"] for notice in notices} == {"FileNotFoundError: no weights here"}
     assert "in load" in notices[0]["traceback"]
     assert "no weights here" in server.log.read_text()
+
+
+# The last of the file: it takes the TorchServe with it.
+def test_a_worker_ends_when_its_torchserve_is_killed(server: TorchServe, pid: int) -> None:
+    server.process.kill()
+    server.process.wait()
+    assert wait_for_end(pid)
+    assert not (server.run_dir / f"{pid}.sock").exists()

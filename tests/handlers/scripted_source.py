@@ -1,6 +1,6 @@
 """A source of records without a model: the prompt is a JSON list of steps, run one after the other.
 
-`["say", text]` a delta · `["wait", path]` until the signal · `["meet", n]` until n requests are there ·
+`["say", text]` a delta · `["wait", path]` until the signal · `["meet", n]` until n are at this step ·
 `["forever"]` deltas without end · `["tell", path]` signals when the request ends early ·
 `["refuse"]` RequestError 400 · `["break"]` a defect · `["fatal"]` the runtime fails while the request hangs.
 """
@@ -42,7 +42,7 @@ class ScriptedSource:
         self.runtime = CountingRuntime([])
         self.on_fatal = on_fatal
         self.requests: list[GenerateRequest] = []
-        self._arrived = asyncio.Condition()
+        self._meetings: dict[int, asyncio.Barrier] = {}
 
     async def records(self, request: GenerateRequest) -> AsyncGenerator[Record, None]:
         self.requests.append(request)
@@ -77,9 +77,7 @@ class ScriptedSource:
             case "tell":
                 told.append(Path(values[0]))
             case "meet":
-                async with self._arrived:
-                    self._arrived.notify_all()
-                    await self._arrived.wait_for(lambda: self.runtime.running >= values[0])
+                await self._meetings.setdefault(values[0], asyncio.Barrier(values[0])).wait()
             case _:
                 await self._other(name, values)
 
