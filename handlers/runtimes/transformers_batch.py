@@ -106,3 +106,12 @@ def start_batching(loaded: Loaded, plan: CachePlan, logits: PerRequestLogits) ->
 def held_tokens(manager: Any) -> int:
     """How many tokens the KV cache holds."""
     return int(manager.batch_processor.cache.num_blocks) * PAGE_TOKENS
+
+
+def cache_usage(cache: Any) -> float:
+    """Fraction of a `PagedAttentionCache` that running requests hold.
+
+    Blocks that it keeps for prompts yet to come, and gives up when it is short, count as free.
+    """
+    kept = sum(len(a.ledger.cached_blocks) * a.bytes_per_block for a in cache.cache_allocators.values())
+    return float(1.0 - cache.compute_free_capacity() - kept / (cache.num_sectors * cache.bytes_per_sector))

@@ -22,7 +22,7 @@ DTYPES = {
     "FP32": torch.float32,
     "FP16": torch.float16,
     "BF16": torch.bfloat16,
-    "8-bit": torch.bfloat16,
+    "8-bit": torch.float16,
     "4-bit": torch.bfloat16,
 }
 
@@ -102,7 +102,7 @@ def device_of(config: RuntimeConfig) -> torch.device:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """What the model computes in; 8-bit and 4-bit weights compute in bfloat16."""
+    """What the model computes in; 8-bit weights compute in float16, 4-bit in bfloat16."""
     try:
         return DTYPES[precision]
     except KeyError:

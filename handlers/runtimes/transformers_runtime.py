@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 
 from handlers.runtimes.base import Runtime, RuntimeConfig, RuntimeStats, SamplingPlan, Step
-from handlers.runtimes.transformers_batch import PerRequestLogits, held_tokens, start_batching
+from handlers.runtimes.transformers_batch import PerRequestLogits, cache_usage, held_tokens, start_batching
 from handlers.runtimes.transformers_checks import (
     check_continuations,
     check_plan,
@@ -104,7 +104,7 @@ class TransformersRuntime:
         return RuntimeStats(
             running=len(scheduler.active_requests),
             waiting=waiting,
-            kv_usage=1.0 - float(self._batch.cache.compute_free_capacity()),
+            kv_usage=cache_usage(self._batch.cache),
         )
 
     def close(self) -> None:

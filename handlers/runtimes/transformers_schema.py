@@ -79,7 +79,11 @@ class SchemaCompiler:
 
     def _build(self, schema: dict[str, Any]) -> LLMatcher:
         grammar = LLMatcher.grammar_from_json_schema(orjson.dumps(schema).decode(), overrides=OPTIONS)
-        return LLMatcher(self._tokenizer, grammar, log_level=0)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if not matcher.is_error():
+            # Part of the bounded time; a schema that nothing satisfies fails only here.
+            matcher.compute_bitmask()
+        return matcher
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:

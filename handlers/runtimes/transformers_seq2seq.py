@@ -137,8 +137,8 @@ class Seq2SeqRuntime:
             flow=Flow(decoding, self._loaded.eos_ids, skip=len(prefix)),
             loop=asyncio.get_running_loop(),
         )
-        self._require_alive()
         self._inbox.put(job)
+        self._require_alive()
         try:
             async for step in job.flow.steps():
                 yield step
@@ -192,6 +192,7 @@ class Seq2SeqRuntime:
                 self._running = [job for job in jobs if not job.cancelled]
                 if self._running:
                     self._generate(self._running)
+                    self._report_unfinished(self._running)
                 self._running = []
         except Exception as error:
             self._end(traceback.format_exception_only(error)[-1].strip(), jobs)
@@ -227,6 +228,12 @@ class Seq2SeqRuntime:
                 logits_processor=LogitsProcessorList([RowDecoding(jobs)]),
                 stopping_criteria=StoppingCriteriaList([RowStops(jobs, self._loaded.eos_ids)]),
             )
+
+    def _report_unfinished(self, jobs: Sequence[Job]) -> None:
+        # Nobody listens to a row that its client left; one that `close` ended has a reader still.
+        for job in jobs:
+            if not job.finished:
+                job.report(error="it was closed")
 
     def _settings(self, limit: int) -> GenerationConfig:
         given = self._model.generation_config

@@ -1,0 +1,63 @@
+"""Sizes of the KV cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from handlers.runtimes.base import RuntimeConfig
+from handlers.runtimes.transformers_load import Loaded
+from handlers.runtimes.transformers_memory import MIN_TOKENS, PAGE_TOKENS, bytes_per_token, plan_cache
+
+GIB = 1024**3
+
+
+def loaded(positions: int = 8192, weights: int = GIB) -> Loaded:
+    text = SimpleNamespace(num_hidden_layers=30, num_key_value_heads=3, head_dim=64)
+    config = SimpleNamespace(get_text_config=lambda: text)
+    model: Any = SimpleNamespace(config=config, dtype=torch.bfloat16)
+    return Loaded(model, (2,), 49152, positions, weights, Path("tokenizer.json"))
+
+
+def config(**values: Any) -> RuntimeConfig:
+    return RuntimeConfig(Path("m"), "BF16", **values)
+
+
+def test_a_token_costs_key_and_value_of_every_layer() -> None:
+    assert bytes_per_token(loaded().model) == 2 * 30 * 3 * 64 * 2
+
+
+def test_without_declared_memory_the_cache_holds_the_whole_context() -> None:
+    plan = plan_cache(config(), loaded(positions=131_072), None)
+    assert plan.context == 131_072
+    assert plan.blocks is not None
+    assert plan.blocks * PAGE_TOKENS > plan.context
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 8192), (4096, 4096), (100_000, 8192)])
+def test_the_context_is_the_smaller_of_row_and_model(asked: int | None, given: int) -> None:
+    assert plan_cache(config(context=asked), loaded(), None).context == given
+
+
+def test_declared_memory_cuts_the_models_context_but_not_one_that_the_row_names() -> None:
+    scarce = GIB + GIB // 2 + 2048 * bytes_per_token(loaded().model)
+    assert plan_cache(config(memory=scarce), loaded(), None).context == 2048
+    named = plan_cache(config(memory=scarce, context=8192), loaded(), None)
+    assert named.context == 8192
+    assert named.blocks is not None
+    assert named.blocks * PAGE_TOKENS > 8192
+
+
+def test_memory_smaller_than_the_weights_leaves_a_usable_context() -> None:
+    assert plan_cache(config(memory=1), loaded(), None).context == MIN_TOKENS
+
+
+def test_on_a_gpu_the_library_sizes_the_cache_within_a_fraction() -> None:
+    plan = plan_cache(config(device="cuda", memory=3 * GIB), loaded(), 10 * GIB)
+    assert plan.blocks is None
+    assert plan.fraction == pytest.approx(0.2)
+    assert plan_cache(config(device="cuda"), loaded(), 10 * GIB).fraction == pytest.approx(0.8)
