@@ -15,7 +15,7 @@ import httpx2
 import orjson
 
 from conductor.errors import CommandError
-from conductor.sse import Event, events
+from conductor.sse import BrokenEvent, Event, events
 
 CONNECT_TIMEOUT_S = 5.0
 DEFAULT_PORT = 8000
@@ -89,7 +89,7 @@ class Gateway:
                 yield events(reply.iter_lines())
         except httpx2.ConnectError as error:
             raise self._not_running() from error
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, BrokenEvent) as error:
             raise CommandError(f"the answer broke off: {_cause(error)}; see the gateway's log") from error
 
     def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:

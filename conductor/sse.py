@@ -31,6 +31,10 @@ class End:
     """The `[DONE]` line: the stream succeeded."""
 
 
+class BrokenEvent(ValueError):
+    """An event that is not JSON: the stream was cut inside it."""
+
+
 Event = Comment | Record | End
 
 
@@ -44,4 +48,9 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
 
 
 def _data(text: str) -> Event:
-    return End() if text == "[DONE]" else Record(orjson.loads(text))
+    if text == "[DONE]":
+        return End()
+    try:
+        return Record(orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        raise BrokenEvent(text[:80]) from error

@@ -1,0 +1,125 @@
+"""`conductor list`, `show`, `serve`'s checks before the start, and the group itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conductor.parameters import REFUSED
+from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+from handlers.runtimes.transformers_runtime import TransformersRuntime
+from handlers.wire import WIRE_VERSION, Sampling
+from handlers.worker_config import WorkerConfig
+from tests.conductor.command_line import Invoke
+from tests.conductor.fake_gateway import FakeGateway
+
+BROKEN = """\
+| Category/Area | Best Open Source Model | VRAM/RAM Requirements | Technical Model Name | Stay Loaded \
+| Precision |
+|---|---|---|---|---|---|
+| Chat | Demo | ~1GB | `demo/model.gguf` | maybe | Q4_1 |
+| Code | Demo | ~1GB | `demo/model.gguf` | true | FP17 |
+"""
+
+
+def write_archive(store: Path, runtime: str = "openvino", version: str = "0123456789ab") -> Path:
+    """An archive of the demo table's one set, as far as the commands read it."""
+    config = WorkerConfig(
+        wire=WIRE_VERSION, set="conversational_chat", version=version, category="conversational_chat",
+        engine="conversational_chat", runtime=runtime, device="cpu", precision="Q4_1",  # type: ignore[arg-type]
+        weights="demo/model.gguf@file", model_path=store,
+    )  # fmt: skip
+    store.mkdir(parents=True, exist_ok=True)
+    path = store / f"conversational_chat-{version}.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model-config.yaml", yaml.safe_dump({"conductor": config.to_yaml()}))
+    return path
+
+
+def archives_of(conductor: Invoke) -> list[str]:
+    return [row["archive"] for row in json.loads(conductor("list", "--json").stdout)["models"]]
+
+
+def test_list_shows_every_row(conductor: Invoke) -> None:
+    head, first, second = conductor("list").stdout.splitlines()
+    assert re.split(" {2,}", head) == [
+        "CATEGORY", "MODEL", "PRECISION", "MEMORY", "STAY LOADED", "RUNTIME", "SET", "ARCHIVE",
+    ]  # fmt: skip
+    assert re.split(" {2,}", first) == [
+        "conversational_chat", "Demo", "Q4_1", "1 GB", "true", "openvino", "conversational_chat", "missing",
+    ]  # fmt: skip
+    assert second.split()[-2:] == ["conversational_chat", "missing"]
+
+
+def test_list_knows_whether_the_newest_archive_is_of_this_row(conductor: Invoke, project: Path) -> None:
+    store = project / ".conductor" / "store"
+    assert archives_of(conductor) == ["missing", "missing"]
+    os.utime(write_archive(store), (1, 1))
+    assert archives_of(conductor) == ["built", "built"]
+    other = write_archive(store, runtime="transformers", version="ba9876543210")
+    assert archives_of(conductor) == ["stale", "stale"]
+    other.write_bytes(b"damaged")
+    assert archives_of(conductor) == ["stale", "stale"]
+
+
+@pytest.mark.parametrize("command", ["list", "serve", "build", "pull", "show chat"])
+def test_every_mistake_of_the_table_is_told_with_line_and_column(
+    conductor: Invoke, project: Path, command: str
+) -> None:
+    (project / "SETTINGS.md").write_text(BROKEN)
+    result = conductor(*command.split())
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["SETTINGS.md:3:44", "Stay Loaded"],
+        ["SETTINGS.md:4:51", "Precision"],
+    ]
+
+
+def test_a_missing_table_is_told(conductor: Invoke, project: Path) -> None:
+    result = conductor("list", "--settings", "nowhere.md")
+    assert result.exit_code == 2
+    assert "nowhere.md" in result.stderr
+
+
+def test_show_names_a_close_category(conductor: Invoke) -> None:
+    result = conductor("show", "conversationalchat")
+    assert result.exit_code == 2
+    assert "did you mean 'conversational_chat'?" in result.stderr
+
+
+def test_show_tells_the_state_and_every_parameter(conductor: Invoke, gateway: FakeGateway) -> None:
+    said = conductor("show", "conversational_chat", "--port", str(gateway.port)).stdout
+    assert "state: READY" in said
+    assert "shared with: general_reasoning" in said
+    table = {line.split()[0]: line.split()[1] for line in said.split("\n\n", 1)[1].splitlines()[1:]}
+    assert set(table) == set(Sampling.model_fields)
+    assert {name for name, taken in table.items() if taken == "refused"} == REFUSED["openvino"]
+
+
+def test_show_works_without_a_gateway(conductor: Invoke) -> None:
+    result = conductor("show", "general_reasoning", "--json", "--port", "1")
+    facts = json.loads(result.stdout)
+    assert facts["state"] == "the gateway is not running"
+    assert facts["set"] == "conversational_chat"
+
+
+def test_the_parameter_table_says_what_the_runtimes_refuse() -> None:
+    for runtime in (OpenVinoRuntime, TransformersRuntime):
+        assert REFUSED[runtime.name] == runtime.refused  # type: ignore[index]
+
+
+def test_help_lists_the_commands_and_each_has_a_sentence(conductor: Invoke) -> None:
+    listed = conductor("--help").stdout.split("Commands:")[1].split("\n")
+    names = [line.split()[0] for line in listed if line.strip()]
+    assert names == sorted(
+        ["bench", "build", "doctor", "list", "load", "ps", "pull", "run", "serve", "show", "unload"]
+    )
+    for name in names:
+        assert conductor(name, "--help").exit_code == 0
