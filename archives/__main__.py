@@ -22,7 +22,9 @@ from conductor_core.settings import SettingsError, load_settings
 @click.option("--settings", type=click.Path(path_type=Path), default=Path("SETTINGS.md"), show_default=True)
 @click.option("--store", type=click.Path(path_type=Path), help="Where to write. [default: archives/store]")
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="TorchServe's file. [default: config.properties]"
+    "--config",
+    type=click.Path(path_type=Path, exists=True),
+    help="TorchServe's file. [default: config.properties]",
 )
 @click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
 def main(settings: Path, store: Path | None, config: Path | None, bundle: bool) -> None:
@@ -36,9 +38,12 @@ def main(settings: Path, store: Path | None, config: Path | None, bundle: bool) 
                 stack.enter_context(progress)
             catalogue = place(load_settings(project.settings), probe())
             built = build_rows(catalogue, store, Workshop(project, progress), bundle=bundle)
-            configured = write_config(catalogue, config or project.root / "config.properties")
+            config = config or project.root / "config.properties"
+            configured = config.exists() and write_config(catalogue, config)
     except (BuildError, SettingsError) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error.filename or store}: {error.strerror}; make room or mend its permissions")
     _tell(built, store, configured)
 
 

@@ -109,15 +109,15 @@ def _row_plan(catalogue: Catalogue, row: Row, bundle: bool) -> WorkerPlan:
 
 
 @contextmanager
-def _naming(row: Row) -> Iterator[None]:
+def _naming(row: Row, workshop: Workshop) -> Iterator[None]:
     try:
         yield
     except BuildError as error:
-        raise error.at(row) from error
+        raise error.at(row, workshop.project.settings.name) from error
 
 
 def _build(plan: WorkerPlan, store: Path, file: str, workshop: Workshop) -> Built:
-    with _naming(plan.row):
+    with _naming(plan.row, workshop):
         prepared = prepare(plan.row, plan.runtime, workshop)
         spec = archive_spec(plan, prepared)
         path = store / file.format(name=spec.name, version=spec.version)
@@ -141,7 +141,7 @@ def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> B
 
 
 def _pull(row: Row, workshop: Workshop) -> Path:
-    with _naming(row):
+    with _naming(row, workshop):
         identity = identify(row.ref, workshop)
         lock = workshop.lock(workshop.folder(row.ref, identity))
         with weights_lock(lock, workshop.progress, workshop.stop):

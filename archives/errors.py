@@ -14,11 +14,11 @@ class BuildError(Exception):
         self.cure = cure
         self.where = where
 
-    def at(self, row: Row) -> BuildError:
-        """This error with the row named, unless it names one already."""
+    def at(self, row: Row, source: str) -> BuildError:
+        """This error with the row of the file `source` named, unless it names one already."""
         if self.where is not None:
             return self
-        return BuildError(self.fault, self.cure, where=f"SETTINGS.md line {row.line} ({row.category})")
+        return BuildError(self.fault, self.cure, where=f"{source} line {row.line} ({row.category})")
 
 
 class BuildCancelled(Exception):

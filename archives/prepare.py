@@ -76,6 +76,7 @@ def _make(
 ) -> Prepared:
     source = fetch(row.ref, identity, workshop)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         work = {**request, "source": str(source), "target": str(temporary)}
@@ -97,6 +98,12 @@ def _make(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Prepared(Path(stamp.path) if stamp.path else folder, identity, info, made=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what a killed build left; the lock says that nobody is filling it now."""
+    for left in (*parent.glob(".*-*"), *parent.glob("source/.download-*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _name(row: Row) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from archives.__main__ import main
 from archives.build import build_rows, build_set, pull_rows, write_config
 from archives.errors import BuildError
 from archives.progress import Lines
@@ -158,3 +160,17 @@ def test_progress_in_a_log_is_one_line_for_each_tenth() -> None:
 
     assert len(stream.getvalue().splitlines()) == 11
     assert stream.getvalue().splitlines()[-1] == "download: m 100%"
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    settings = tmp_path / "SETTINGS.md"
+    header = "| Category/Area | Best Open Source Model | VRAM/RAM Requirements | Technical Model Name |"
+    row = "| Chat | Small | 1GB | `./gone.gguf` |"
+    settings.write_text(f"{header} Stay Loaded | Precision |\n|---|---|---|---|---|---|\n{row} true | |\n")
+
+    result = CliRunner().invoke(main, ["--settings", str(settings)])
+
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith(
+        f"SETTINGS.md line 3 (Chat): {tmp_path}/gone.gguf does not"
+    )

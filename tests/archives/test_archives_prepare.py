@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from archives.errors import BuildCancelled, BuildError
+from archives.identity import identify
 from archives.locks import weights_lock
 from archives.prepare import prepare
 from archives.progress import Silent
@@ -78,6 +79,16 @@ def test_a_conversion_that_fails_leaves_nothing(workshop: Workshop, gguf_row: Ro
 
     assert not [path for path in workshop.models.rglob("*") if path.name == "half" or path.name == "openvino"]
     assert prepare(gguf_row, "openvino", workshop).made
+
+
+def test_what_a_killed_build_left_is_removed(workshop: Workshop, gguf_row: Row) -> None:
+    folder = workshop.folder(gguf_row.ref, identify(gguf_row.ref, workshop))
+    left = folder / ".openvino-killed"
+    left.mkdir(parents=True)
+
+    prepare(gguf_row, "openvino", workshop)
+
+    assert [path.name for path in folder.iterdir()] == ["openvino"]
 
 
 def test_a_folder_without_its_stamp_is_made_again(workshop: Workshop, gguf_row: Row) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archives.build import build_set
+from archives.child import run_job
+from archives.errors import BuildError
 from archives.prepare import Prepared, prepare
 from archives.workshop import Workshop
-from conductor_core.catalogue import Precision
+from conductor_core.catalogue import ModelRef, Precision
 from conductor_core.paths import ProjectPaths
 from conductor_core.sharing import unplaced_sets
 from handlers.runtimes.base import RuntimeConfig
-from tests.archives.samples import DEMO, Recorder, make_row
+from tests.archives.samples import DEMO, Recorder, make_row, write_model_folder
 
 pytestmark = pytest.mark.e2e
 
@@ -61,6 +64,33 @@ def test_4_bit_rows_get_bf16_safetensors_and_no_pickles(bf16: Prepared) -> None:
     assert {path.name for path in bf16.path.iterdir()} == FILES | {"model.safetensors"}
     assert json.loads((bf16.path / "config.json").read_text())["dtype"] == "bfloat16"
     assert "quantization_config" not in json.loads((bf16.path / "config.json").read_text())
+
+
+def test_a_folder_of_safetensors_is_served_where_it_lies(bf16: Prepared, workshop: Workshop) -> None:
+    row = make_row(ModelRef("path", str(bf16.path)), precision=Precision.FP32)
+
+    prepared = prepare(row, "transformers", replace(workshop, job=run_job))
+
+    assert prepared.path == bf16.path
+    assert (prepared.info.quantisation, prepared.info.context) == ("BF16", 8192)
+
+
+def test_a_folder_without_a_tokenizer_is_refused_in_one_line(workshop: Workshop, tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "m")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+    with pytest.raises(BuildError, match=r"m has no .*tokenizer") as caught:
+        prepare(make_row(ModelRef("path", "./m")), "transformers", replace(workshop, job=run_job))
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_architecture_is_refused_before_any_slow_work(workshop: Workshop, tmp_path: Path) -> None:
+    write_model_folder(tmp_path / "m", model_type="squid")
+
+    with pytest.raises(BuildError, match="transformers generates no text with the architecture 'squid'"):
+        prepare(make_row(ModelRef("path", "./m")), "transformers", replace(workshop, job=run_job))
 
 
 def test_the_gateways_archive_names_the_converted_weights(
