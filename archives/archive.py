@@ -15,6 +15,7 @@ import yaml
 
 import handlers
 from archives.manifest import CONFIG, MANIFEST, handler_name, manifest_json
+from archives.safety import wanted_files
 from archives.validate import InvalidArchiveError, validate_archive
 
 HANDLERS = Path(handlers.__file__ or "").parent
@@ -63,7 +64,10 @@ def members(spec: ArchiveSpec) -> Members:
         **handler_files(),
     }
     if spec.bundle is not None:
-        content.update({f"{BUNDLED}/{path.name}": path for path in spec.bundle.iterdir() if path.is_file()})
+        names = wanted_files(
+            (path.name for path in spec.bundle.iterdir() if path.is_file()), str(spec.bundle)
+        )
+        content.update({f"{BUNDLED}/{name}": spec.bundle / name for name in names})
     return dict(sorted(content.items()))
 
 

@@ -114,6 +114,8 @@ def test_a_bundled_archive_carries_the_weights_and_a_relative_path(tmp_path: Pat
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "model.bin").write_bytes(os.urandom(2_000_000))
+    (weights / "model.xml").write_text("<net/>")
+    (weights / "pytorch_model.bin").write_text("pickle")
     (weights / "conductor.json").write_text("{}")
     target = tmp_path / "a.mar"
     spec = make_spec(weights, bundle=True)
@@ -123,6 +125,7 @@ def test_a_bundled_archive_carries_the_weights_and_a_relative_path(tmp_path: Pat
 
     validate_archive(target)
     with zipfile.ZipFile(target) as archive:
+        assert "weights/pytorch_model.bin" not in archive.namelist()
         assert archive.read("weights/model.bin") == (weights / "model.bin").read_bytes()
     assert spec.config["conductor"]["model_path"] == "weights"
 
