@@ -1,9 +1,9 @@
 """The one hook into transformers' continuous batching: per-request decoding inside its shared batch.
 
 Out of the box the library takes only temperature, top_k and top_p per request
-(`generation/continuous_batching/cb_logits_processors.py:326` in 5.23.0). It does call its list of logits
-processors with the requests of the batch before the forward pass (`input_outputs.py:424`) and with the
-logits, one row for each request that gets a token and in that order, after it (`model_runner.py:230`); both
+(`generation/continuous_batching/cb_logits_processors.py:325` in 5.23.0). It does call its list of logits
+processors with the requests of the batch before the forward pass (`input_outputs.py:423`) and with the
+logits, one row for each request that gets a token and in that order, after it (`model_runner.py:211`); both
 calls come from its generation thread. The list here uses that pair of calls. It needs the library's
 synchronous mode without CUDA graphs: the asynchronous mode prepares a batch before the tokens of the last one
 are known, and a replayed graph runs no Python.
@@ -71,7 +71,7 @@ class PerRequestLogits(ContinuousBatchingLogitsProcessorList):
 def produced(state: Any) -> Sequence[int]:
     """All tokens a request has produced, also after the scheduler took its cache away and started it again.
 
-    Such a request has its first tokens moved to the prompt (`requests.py:296`).
+    Such a request has its first tokens moved to the prompt (`requests.py:295`).
     """
     if state._true_initial_tokens:
         return [*state.initial_tokens[state._true_initial_tokens :], *state.generated_tokens]
