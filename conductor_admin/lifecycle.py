@@ -10,25 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import structlog
 
 from conductor_admin import states
-from conductor_admin.loading import Loader, LoadError, is_alive
-from conductor_admin.set_entry import Archive, SetEntry, SetView, Worker
-from conductor_admin.states import Phase, State
-from conductor_admin.torchserve import TorchServeError
+from conductor_admin.loading import Loader, is_alive
+from conductor_admin.set_entry import SetEntry, SetView, Worker
+from conductor_admin.set_jobs import SetJobs
+from conductor_admin.states import State
 from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
 from conductor_core.catalogue import StayLoaded, WorkerSet
 from handlers.wire import RequestError
 
 log = structlog.get_logger()
-
-_RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +52,14 @@ class Lifecycle:
     ) -> None:
         self.serves_models = serves_models
         self._entries = {worker_set.name: SetEntry(worker_set) for worker_set in sets}
-        self._loader = loader
+        self._jobs = SetJobs(loader, limits.load_s)
         self._limits = limits
-        self._torchserve_up = asyncio.Event()
         self._reserved = 0
         self._closing = False
 
     @property
     def torchserve_up(self) -> bool:
-        return self._torchserve_up.is_set()
+        return self._jobs.torchserve_up.is_set()
 
     def view(self, name: str) -> SetView:
         """The set `name` at this moment."""
@@ -125,7 +120,7 @@ class Lifecycle:
         if entry.state is State.FAILED:
             entry.state, entry.failure = State.UNAVAILABLE, None
         if entry.archive and entry.registered:
-            job = self._run(entry, self._unload(entry, entry.archive, drain=drain))
+            job = self._jobs.begin_unload(entry, entry.archive, drain=drain)
             await asyncio.wait({job})
 
     def start(self) -> None:
@@ -135,14 +130,14 @@ class Lifecycle:
                 entry.claims |= {
                     r.slug for r in entry.worker_set.rows if r.stay_loaded is not StayLoaded.FALSE
                 }
-                self._begin(entry)
+                self._jobs.begin_load(entry)
 
     async def torchserve_started(self) -> None:
-        self._torchserve_up.set()
+        self._jobs.torchserve_up.set()
 
     async def torchserve_ended(self) -> None:
         """Its workers are gone with it: what was READY is loaded again once TorchServe is back."""
-        self._torchserve_up.clear()
+        self._jobs.torchserve_up.clear()
         for entry in self._entries.values():
             entry.registered = False
             for worker in list(entry.workers.values()):
@@ -155,9 +150,9 @@ class Lifecycle:
                 if not is_alive(worker.pid):
                     self._lost(entry, worker)
             if entry.state is State.READY and len(entry.workers) < entry.worker_set.workers:
-                await self._adopt_more(entry)
+                await self._jobs.adopt_more(entry)
             if entry.is_resident and entry.wanted and self._may_retry(entry):
-                self._begin(entry)
+                self._jobs.begin_load(entry)
 
     async def refresh(self) -> None:
         """Ask every worker for its health; one that takes no connection is lost."""
@@ -185,9 +180,6 @@ class Lifecycle:
                 jobs.append(entry.job)
         if jobs:
             await asyncio.wait(jobs)
-        for entry in self._entries.values():
-            for worker in entry.workers.values():
-                await worker.client.close()
 
     @contextlib.contextmanager
     def _reservation(self) -> Iterator[None]:
@@ -211,10 +203,13 @@ class Lifecycle:
                 entry.drained.clear()
                 return worker
             self._refuse_while_cooling(entry)
-            job = self._begin(entry)
+            job = self._jobs.begin_load(entry)
+            was_loading = entry.state is State.LOADING
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise states.still_loading(entry.name, wait_s)
+            if was_loading and not entry.wanted:
+                raise states.unloaded(entry.name)
 
     def _refuse_while_ending(self) -> None:
         if not self.serves_models:
@@ -235,98 +230,6 @@ class Lifecycle:
             self._lost(entry, worker)
         return entry.ended_by() if entry.ended_by else error
 
-    def _begin(self, entry: SetEntry, phase: Phase = "start") -> asyncio.Task[None]:
-        if entry.job and not entry.job.done():
-            return entry.job
-        entry.state, entry.phase, entry.progress, entry.wanted = State.LOADING, phase, None, True
-        return self._run(entry, self._load(entry))
-
-    def _run(self, entry: SetEntry, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        entry.job = asyncio.create_task(work, name=f"{entry.name} job")
-        return entry.job
-
-    async def _load(self, entry: SetEntry) -> None:
-        """Bring the set to READY or FAILED; ends without an exception, cancelled or not."""
-        try:
-            deadline = self._limits.load_s(entry.worker_set.declared_memory)
-            if entry.archive is None:
-                entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
-                entry.phase, entry.progress = "start", None
-            async with asyncio.timeout(deadline):
-                await self._start_worker(entry, entry.archive)
-        except LoadError as error:
-            await self._failed(entry, str(error))
-        except TimeoutError:
-            await self._failed(entry, f"no worker answered within {deadline:g} s")
-        except asyncio.CancelledError:
-            await self._forget(entry)
-            entry.state, entry.phase, entry.progress = State.UNAVAILABLE, None, None
-
-    async def _start_worker(self, entry: SetEntry, archive: Archive) -> None:
-        while True:
-            await self._torchserve_up.wait()
-            try:
-                if not entry.registered:
-                    await self._loader.register(archive)
-                    entry.registered = True
-                worker = await self._loader.first_worker(entry.name, archive, entry.dead)
-            except TorchServeError as error:
-                # TorchServe has gone or has been started anew: it must be told of the archive again.
-                log.warning("torchserve_lost_set", set=entry.name, cause=str(error))
-                entry.registered = False
-                await asyncio.sleep(_RETRY_S)
-                continue
-            entry.workers[worker.pid] = worker
-            entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
-            entry.ended_by = None
-            log.info("set_ready", set=entry.name, pid=worker.pid)
-            return
-
-    async def _failed(self, entry: SetEntry, message: str) -> None:
-        await self._forget(entry)
-        entry.failure = states.failed(message, entry.failure, time.monotonic())
-        entry.state, entry.phase, entry.progress = State.FAILED, None, None
-        # The build looks again at what it needs, which may be what has to be mended.
-        entry.archive = None
-        log.error("set_failed", set=entry.name, cause=message, failures=entry.failure.count)
-
-    async def _unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> None:
-        entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
-        if drain and entry.in_flight:
-            entry.drained.clear()
-            await entry.drained.wait()
-        entry.ended_by = partial(states.unloaded, entry.name)
-        await self._forget(entry)
-        entry.state = State.UNAVAILABLE
-        log.info("set_unloaded", set=entry.name)
-
-    async def _forget(self, entry: SetEntry) -> None:
-        """Unregister at once: TorchServe would restart a worker that fails to load for five minutes."""
-        workers = list(entry.workers.values())
-        entry.workers.clear()
-        if entry.archive and entry.registered:
-            entry.registered = False
-            with contextlib.suppress(TorchServeError):
-                await self._loader.unregister(entry.name, entry.archive, [worker.pid for worker in workers])
-        for worker in workers:
-            entry.dead.add(worker.pid)
-            await worker.client.close()
-
-    async def _adopt_more(self, entry: SetEntry) -> None:
-        known = {*entry.workers, *entry.dead}
-        if entry.archive is None or entry.job is None or not entry.job.done():
-            return
-        try:
-            found = await self._loader.more_workers(entry.name, entry.archive, known)
-        except (TorchServeError, LoadError) as error:
-            log.warning("worker_not_adopted", set=entry.name, cause=str(error))
-            return
-        for worker in found:
-            if entry.state is State.READY and worker.pid not in entry.workers:
-                entry.workers[worker.pid] = worker
-            else:
-                await worker.client.close()
-
     def _lost(self, entry: SetEntry, worker: Worker) -> None:
         """A worker is gone: another one serves, or the set is LOADING until TorchServe has restarted it."""
         if entry.workers.pop(worker.pid, None) is None:
@@ -334,13 +237,9 @@ class Lifecycle:
         entry.dead.add(worker.pid)
         log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
         if not entry.workers and entry.state is State.READY and not self._closing:
-            self._begin(entry, "restart")
+            self._jobs.begin_load(entry, "restart")
 
     @staticmethod
     def _may_retry(entry: SetEntry) -> bool:
         cooled = entry.failure is None or time.monotonic() >= entry.failure.until
         return entry.state is State.FAILED and cooled
-
-
-def _report(entry: SetEntry, phase: Phase, progress: float | None) -> None:
-    entry.phase, entry.progress = phase, progress

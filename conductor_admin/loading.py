@@ -105,10 +105,8 @@ class Loader:
         try:
             health = await client.health()
         except WorkerUnreachable:
-            await client.close()
             return None
         if fault := health_fault(health, archive.version):
-            await client.close()
             raise LoadError(fault)
         return Worker(pid=pid, client=client, health=health)
 

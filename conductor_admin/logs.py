@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, in a rotating file, and on standard error where that is no terminal.
+"""Structured logs: one JSON object a line, in a rotating file, and on standard error that is no terminal.
 
 Prompts and answers are never logged; every line of a request carries its id.
 """

@@ -24,6 +24,7 @@ _HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _LAST = (b'{"done"', b'{"error"')
 _JSON = {"content-type": "application/json"}
+_BUFFER = 2**18  # bytes that a client who reads slowly may leave unread
 _LIMIT = 64 * 2**20  # bytes of one record; the last one repeats the whole text
 
 
@@ -80,23 +81,20 @@ def worker_died() -> RequestError:
 
 
 class WorkerClient:
-    """HTTP over one worker's socket. Connections are not kept: a kept one that the worker has closed in the
-    meantime would look like its death.
+    """HTTP over one worker's socket. Nothing is kept between calls: a kept connection that the worker has
+    closed in the meantime would look like its death.
     """
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def health(self) -> Health:
         """The worker's own report; WorkerUnreachable where it gives none."""
         try:
-            async with self._http().get("http://worker/health", timeout=_HEALTH_TIMEOUT) as response:
+            async with (
+                self._session(_HEALTH_TIMEOUT) as session,
+                session.get("http://worker/health") as response,
+            ):
                 return Health.parse(orjson.loads(await response.read()))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
             raise WorkerUnreachable(f"no health from the worker: {type(error).__name__}") from error
@@ -108,26 +106,22 @@ class WorkerClient:
         where nothing was sent. Closing the iterator cancels the generation.
         """
         body = request.model_dump_json(exclude_none=True).encode()
-        try:
-            response = await self._http().post("http://worker/generate", data=body, headers=_JSON)
-        except aiohttp.ClientConnectorError as error:
-            raise WorkerUnreachable("the worker takes no connection") from error
-        except aiohttp.ClientError as error:
-            raise worker_died() from error
-        try:
+        async with self._session(_NO_TIMEOUT) as session:
+            try:
+                response = await session.post("http://worker/generate", data=body, headers=_JSON)
+            except aiohttp.ClientConnectorError as error:
+                raise WorkerUnreachable("the worker takes no connection") from error
+            except aiohttp.ClientError as error:
+                raise worker_died() from error
             async with aclosing(_records(response.content, patience)) as records:
                 async for record in records:
                     yield record
-        finally:
-            response.close()
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.UnixConnector(path=str(self._socket), force_close=True, limit=0)
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=_NO_TIMEOUT, auto_decompress=False, read_bufsize=2**18
-            )
-        return self._session
+    def _session(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+        connector = aiohttp.UnixConnector(path=str(self._socket), force_close=True)
+        return aiohttp.ClientSession(
+            connector=connector, timeout=timeout, auto_decompress=False, read_bufsize=_BUFFER
+        )
 
 
 async def _records(content: aiohttp.StreamReader, patience: Patience) -> AsyncGenerator[bytes | Done]:

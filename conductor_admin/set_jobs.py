@@ -1,0 +1,140 @@
+"""The jobs on worker sets: load, restart, unload. They change a SetEntry step by step as the effects succeed.
+
+Called by `conductor_admin.lifecycle` alone, which owns the entries and decides when a job is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import structlog
+
+from conductor_admin import states
+from conductor_admin.loading import Loader, LoadError
+from conductor_admin.set_entry import Archive, SetEntry
+from conductor_admin.states import Phase, State
+from conductor_admin.torchserve import TorchServeError
+
+log = structlog.get_logger()
+
+_RETRY_S = 0.2
+
+
+class SetJobs:
+    """Runs at most one job for each set; `load_s` maps a set's memory in bytes to its load's deadline.
+
+    `torchserve_up` is set while TorchServe answers; a load waits for it.
+    """
+
+    def __init__(self, loader: Loader, load_s: Callable[[int | None], float]) -> None:
+        self.torchserve_up = asyncio.Event()
+        self._loader = loader
+        self._load_s = load_s
+
+    def begin_load(self, entry: SetEntry, phase: Phase = "start") -> asyncio.Task[None]:
+        if entry.job and not entry.job.done():
+            return entry.job
+        entry.state, entry.phase, entry.progress, entry.wanted = State.LOADING, phase, None, True
+        return self._run(entry, self._load(entry))
+
+    def begin_unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> asyncio.Task[None]:
+        """End the set's workers, after their requests if `drain`."""
+        return self._run(entry, self._unload(entry, archive, drain=drain))
+
+    def _run(self, entry: SetEntry, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        entry.job = asyncio.create_task(work, name=f"{entry.name} job")
+        return entry.job
+
+    async def _load(self, entry: SetEntry) -> None:
+        """Bring the set to READY or FAILED; ends without an exception, cancelled or not."""
+        try:
+            deadline = self._load_s(entry.worker_set.declared_memory)
+            if entry.archive is None:
+                entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
+                entry.phase, entry.progress = "start", None
+            async with asyncio.timeout(deadline):
+                await self._start_worker(entry, entry.archive)
+        except LoadError as error:
+            await self._failed(entry, str(error))
+        except TimeoutError:
+            await self._failed(entry, f"no worker answered within {deadline:g} s")
+        except asyncio.CancelledError:
+            await self._forget(entry)
+            entry.state, entry.phase, entry.progress = State.UNAVAILABLE, None, None
+        except (
+            Exception
+        ) as error:  # the outermost loop of a job: a defect fails the set, its waiters included
+            log.exception("load_broke", set=entry.name)
+            await self._failed(entry, f"internal error: {type(error).__name__}")
+
+    async def _start_worker(self, entry: SetEntry, archive: Archive) -> None:
+        while True:
+            await self.torchserve_up.wait()
+            try:
+                if not entry.registered:
+                    entry.dead.clear()
+                    await self._loader.register(archive)
+                    entry.registered = True
+                worker = await self._loader.first_worker(entry.name, archive, entry.dead)
+            except TorchServeError as error:
+                # TorchServe has gone or has been started anew: it must be told of the archive again.
+                log.warning("torchserve_lost_set", set=entry.name, cause=str(error))
+                entry.registered = False
+                await asyncio.sleep(_RETRY_S)
+                continue
+            entry.workers[worker.pid] = worker
+            entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
+            entry.ended_by = None
+            log.info("set_ready", set=entry.name, pid=worker.pid)
+            return
+
+    async def _failed(self, entry: SetEntry, message: str) -> None:
+        await self._forget(entry)
+        entry.failure = states.failed(message, entry.failure, time.monotonic())
+        entry.state, entry.phase, entry.progress = State.FAILED, None, None
+        # The build looks again at what it needs, which may be what has to be mended.
+        entry.archive = None
+        log.error("set_failed", set=entry.name, cause=message, failures=entry.failure.count)
+
+    async def _unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> None:
+        entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
+        if drain and entry.in_flight:
+            entry.drained.clear()
+            await entry.drained.wait()
+        entry.ended_by = partial(states.unloaded, entry.name)
+        await self._forget(entry)
+        entry.state = State.UNAVAILABLE
+        log.info("set_unloaded", set=entry.name)
+
+    async def _forget(self, entry: SetEntry) -> None:
+        """Unregister at once: TorchServe would restart a worker that fails to load for five minutes."""
+        workers = list(entry.workers.values())
+        entry.workers.clear()
+        if entry.archive and entry.registered:
+            entry.registered = False
+            with contextlib.suppress(TorchServeError):
+                await self._loader.unregister(entry.name, entry.archive, [worker.pid for worker in workers])
+        for worker in workers:
+            entry.dead.add(worker.pid)
+
+    async def adopt_more(self, entry: SetEntry) -> None:
+        known = {*entry.workers, *entry.dead}
+        if entry.archive is None or entry.job is None or not entry.job.done():
+            return
+        try:
+            found = await self._loader.more_workers(entry.name, entry.archive, known)
+        except (TorchServeError, LoadError) as error:
+            log.warning("worker_not_adopted", set=entry.name, cause=str(error))
+            return
+        for worker in found:
+            if entry.state is State.READY and worker.pid not in entry.workers:
+                entry.workers[worker.pid] = worker
+
+
+def _report(entry: SetEntry, phase: Phase, progress: float | None) -> None:
+    entry.phase, entry.progress = phase, progress
