@@ -57,7 +57,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a number of streams gave: `measures[side][name]`, and gateway over direct, round by round."""
+    """What a number of streams gave: `measures[side][name]`, and gateway over direct, round by round.
+
+    `tokens` are totals; `tokens_equal` and `prompts_equal` say whether every stream had equal counts on both
+    sides, which makes their times comparable.
+    """
 
     streams: int
     rounds: int
@@ -65,12 +69,8 @@ class Comparison:
     ratio: Spread
     added_ttft_ms: float
     tokens: Mapping[Side, int]
+    tokens_equal: bool
     prompts_equal: bool
-
-    @property
-    def tokens_equal(self) -> bool:
-        """Whether both sides produced the same number of tokens, which makes their times comparable."""
-        return len(set(self.tokens.values())) == 1
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -113,12 +113,17 @@ def compare(streams: int, samples: Mapping[Side, Sequence[Sample]]) -> Compariso
         ratio=Spread.of(ratios),
         added_ttft_ms=measures["gateway"]["ttft_p50_ms"].median - measures["direct"]["ttft_p50_ms"].median,
         tokens={side: sum(sample.tokens for sample in samples[side]) for side in SIDES},
+        tokens_equal=_counts(samples["gateway"]) == _counts(samples["direct"]),
         prompts_equal=_prompt_tokens(samples["gateway"]) == _prompt_tokens(samples["direct"]),
     )
 
 
 def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     return {name: Spread.of([one[name] for one in figures]) for name in figures[0]}
+
+
+def _counts(samples: Sequence[Sample]) -> list[int]:
+    return [stream.tokens for sample in samples for stream in sample.streams]
 
 
 def _prompt_tokens(samples: Sequence[Sample]) -> list[int]:

@@ -30,7 +30,9 @@ def build(bundle: bool, **given: Any) -> None:
     paths, table = ProjectPaths.at(settings.settings), placed(settings)
     with workshop(paths) as shop:
         built = build_rows(table, paths.store, shop, bundle=bundle)
-        write_config(table, paths.root / "config.properties")
+        config = paths.root / "config.properties"
+        if config.exists():
+            write_config(table, config)
     for archive in built.archives:
         click.echo(f"{archive.path.name} {archive.version} {'built' if archive.changed else 'is up to date'}")
     for path in built.removed:
@@ -63,6 +65,9 @@ def workshop(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[Workshop
             yield Workshop(paths, progress, refresh=refresh)
     except BuildError as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        where = error.filename or paths.root
+        raise CommandError(f"{where}: {error.strerror}; make room or mend its permissions") from error
 
 
 def chosen_rows(table: Catalogue, categories: Sequence[str]) -> tuple[Row, ...]:

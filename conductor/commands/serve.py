@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from conductor.options import EVERY, operator_options, resolve
-from conductor.project import catalogue
+from conductor.project import placed
 
 
 @click.command()
@@ -18,7 +18,7 @@ def serve(skip_model_loading: bool, **given: Any) -> None:
     """Start the gateway; Ctrl-C ends it and all that it started."""
     settings = resolve(**given)
     # Before the server, so that a mistake in the table is told in a second and with nothing started.
-    catalogue(settings)
+    placed(settings)
     from conductor.server import serve as serve_until_stopped
 
     sys.exit(serve_until_stopped(settings, skip_model_loading=skip_model_loading))
