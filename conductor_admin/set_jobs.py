@@ -66,9 +66,7 @@ class SetJobs:
         except asyncio.CancelledError:
             await self._forget(entry)
             entry.state, entry.phase, entry.progress = State.UNAVAILABLE, None, None
-        except (
-            Exception
-        ) as error:  # the outermost loop of a job: a defect fails the set, its waiters included
+        except Exception as error:  # the outermost loop of a job: a defect fails the set and its waiters
             log.exception("load_broke", set=entry.name)
             await self._failed(entry, f"internal error: {type(error).__name__}")
 

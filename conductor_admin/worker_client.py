@@ -113,9 +113,12 @@ class WorkerClient:
                 raise WorkerUnreachable("the worker takes no connection") from error
             except aiohttp.ClientError as error:
                 raise worker_died() from error
-            async with aclosing(_records(response.content, patience)) as records:
-                async for record in records:
-                    yield record
+            try:
+                async with aclosing(_records(response.content, patience)) as records:
+                    async for record in records:
+                        yield record
+            finally:
+                response.close()
 
     def _session(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         connector = aiohttp.UnixConnector(path=str(self._socket), force_close=True)
@@ -125,10 +128,9 @@ class WorkerClient:
 
 
 async def _records(content: aiohttp.StreamReader, patience: Patience) -> AsyncGenerator[bytes | Done]:
-    rest = b""
-    wait = patience.first_token_s
-    while chunk := await _read(content, wait, first=wait is patience.first_token_s):
-        wait = patience.token_s
+    rest, first = b"", True
+    while chunk := await _read(content, patience, first=first):
+        first = False
         lines, newline, rest = (rest + chunk).rpartition(b"\n")
         if len(rest) > _LIMIT:
             raise worker_died()
@@ -144,7 +146,8 @@ async def _records(content: aiohttp.StreamReader, patience: Patience) -> AsyncGe
     raise worker_died()
 
 
-async def _read(content: aiohttp.StreamReader, seconds: float, *, first: bool) -> bytes:
+async def _read(content: aiohttp.StreamReader, patience: Patience, *, first: bool) -> bytes:
+    seconds = patience.first_token_s if first else patience.token_s
     try:
         async with asyncio.timeout(seconds):
             return await content.readany()

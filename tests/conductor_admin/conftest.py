@@ -1,0 +1,83 @@
+"""Fixtures of the gateway tests: a state directory, a catalogue, a gateway over the fake TorchServe."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from conductor_admin.app import create_app
+from conductor_admin.gateway import Gateway, Heart
+from conductor_admin.generation import Generations
+from conductor_admin.lifecycle import Lifecycle, Limits
+from conductor_admin.loading import Loader
+from conductor_admin.stats import Stats
+from conductor_admin.torchserve import TorchServe
+from conductor_admin.worker_client import Patience
+from conductor_core.catalogue import Catalogue
+from conductor_core.paths import StateDir
+from conductor_core.settings import parse_settings
+from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
+from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
+
+PATIENCE = Patience(5, 5)
+
+
+@pytest.fixture
+def state() -> Iterator[StateDir]:
+    # Not tmp_path: its names are too long for the path of a Unix socket.
+    with tempfile.TemporaryDirectory(prefix="ct-") as folder:
+        state = StateDir.at(Path(folder))
+        state.create()
+        yield state
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return parse_settings(SETTINGS)
+
+
+@pytest.fixture
+def make_rig(state: StateDir, catalogue: Catalogue) -> MakeRig:
+    """`make_rig(**limits)`; resident sets are not loaded unless the test calls `lifecycle.start`."""
+
+    @contextlib.asynccontextmanager
+    async def make(
+        *,
+        max_wait_s: float = 5.0,
+        queue_size: int = 64,
+        patience: Patience = PATIENCE,
+        serves: bool = True,
+    ) -> AsyncIterator[Rig]:
+        torchserve, builder = FakeTorchServe(state), FakeBuilder(state)
+        client = TorchServe(state.management_socket, state.inference_socket)
+        limits = Limits(max_wait_s, queue_size, lambda memory: 5.0)
+        lifecycle = Lifecycle(catalogue.sets, Loader(client, builder, state), limits, serves_models=serves)
+        stats = Stats()
+        gateway = Gateway(
+            catalogue, lifecycle, Generations(lifecycle, stats, patience), stats, Heart(lifecycle), 10_000
+        )
+        server = SocketServer(create_app(gateway))
+        await torchserve.start()
+        await server.start()
+        await lifecycle.torchserve_started()
+        url = f"http://127.0.0.1:{server.port}"
+        try:
+            async with httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+                yield Rig(state, gateway, torchserve, builder, http, url)
+        finally:
+            await server.stop()
+            await lifecycle.close()
+            await torchserve.stop()
+
+    return make
+
+
+@pytest.fixture
+async def rig(make_rig: MakeRig) -> AsyncIterator[Rig]:
+    async with make_rig() as rig:
+        yield rig

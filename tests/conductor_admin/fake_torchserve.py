@@ -1,0 +1,284 @@
+"""A TorchServe and workers that are no processes of their own, and refuse what the real ones refuse.
+
+FakeTorchServe speaks the management API on a Unix socket: 404 for an archive that is not in the store, 409
+for one that is registered, 404 for an unknown model, a worker that dies is started again. A FakeWorker is a
+sleeping process (its pid lives and dies as a real one's) and a socket served from the test's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from conductor_admin.loading import LoadError, Report
+from conductor_admin.set_entry import Archive
+from conductor_core.catalogue import WorkerSet
+from conductor_core.paths import StateDir
+from handlers.wire import WIRE_VERSION
+
+VERSION = "0123456789ab"
+
+Script = Callable[[dict[str, Any]], AsyncIterator[dict[str, Any]]]
+
+
+def done(text: str, finish_reason: str = "stop") -> dict[str, Any]:
+    """The last record of an answer of three words."""
+    return {
+        "done": {
+            "finish_reason": finish_reason,
+            "usage": {"prompt_tokens": 5, "completion_tokens": 3},
+            "timings": {"first_token_s": 0.01, "total_s": 0.02},
+            "findings": {},
+            "text": text,
+        }
+    }
+
+
+async def three_words(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """What a worker answers unless a test says otherwise."""
+    for word in ("one", " two", " three"):
+        yield {"delta": word}
+    yield done("one two three")
+
+
+class SocketServer:
+    """An ASGI application on a Unix socket, or on a port of the kernel's choice, of this event loop."""
+
+    def __init__(self, app: ASGIApp, path: Path | None = None) -> None:
+        self._app = app
+        self._where: dict[str, Any] = {"uds": str(path)} if path else {"host": "127.0.0.1", "port": 0}
+
+    @property
+    def port(self) -> int:
+        return int(self._server.servers[0].sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        config = uvicorn.Config(
+            self._app, log_config=None, lifespan="off", ws="none", access_log=False, **self._where
+        )
+        config.load()
+        self._server = uvicorn.Server(config)
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup()
+
+    async def stop(self) -> None:
+        """End at once, as a killed process does: open connections break."""
+        for server in self._server.servers:
+            server.close()
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        tasks = list(self._server.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(eq=False)
+class FakeWorker:
+    """A worker's process and socket; `requests` are the bodies it got, `left` that a client went away."""
+
+    state: StateDir
+    version: str
+    script: Script
+    wire: int = WIRE_VERSION
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: bool = False
+    process: asyncio.subprocess.Process | None = None
+    server: SocketServer | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def spawn(self) -> None:
+        self.process = await asyncio.create_subprocess_exec("sleep", "600")
+
+    async def serve(self) -> None:
+        routes = [
+            Route("/generate", self._generate, methods=["POST"]),
+            Route("/health", self._health, methods=["GET"]),
+        ]
+        self.server = SocketServer(Starlette(routes=routes), self.state.worker_socket(self.pid))
+        await self.server.start()
+        self.answering = True
+
+    async def kill(self) -> None:
+        """What `kill -9` does: the process ends, every connection breaks."""
+        self.answering = False
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
+        if self.server is not None:
+            await self.server.stop()
+
+    async def _health(self, request: Request) -> Response:
+        body = {"wire": self.wire, "version": self.version, "set": "s", "memory": 1000, "context": 2048}
+        return JSONResponse({**body, "device": "cpu", "running": 0, "waiting": 0})
+
+    async def _generate(self, request: Request) -> Response:
+        body = orjson.loads(await request.body())
+        self.requests.append(body)
+        return StreamingResponse(self._lines(body), media_type="application/x-ndjson")
+
+    async def _lines(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        try:
+            async for record in self.script(body):
+                yield orjson.dumps(record) + b"\n"
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+
+
+@dataclass(eq=False)
+class _Model:
+    archive: str
+    workers: list[FakeWorker] = field(default_factory=list)
+    keeper: asyncio.Task[None] | None = None
+
+
+class FakeTorchServe:
+    """The management and inference APIs; `registered` lists every archive that was registered, in order.
+
+    `may_load` holds loads back while it is clear; `traceback` makes the next loads fail with that line.
+    """
+
+    def __init__(self, state: StateDir) -> None:
+        self.state = state
+        self.script: Script = three_words
+        self.wire = WIRE_VERSION
+        self.traceback: str | None = None
+        self.may_load = asyncio.Event()
+        self.may_load.set()
+        self.registered: list[str] = []
+        self.unregistered: list[str] = []
+        self._models: dict[tuple[str, str], _Model] = {}
+        routes = [
+            Route("/models", self._register, methods=["POST"]),
+            Route("/models/{name}/{version}", self._describe, methods=["GET"]),
+            Route("/models/{name}/{version}", self._unregister, methods=["DELETE"]),
+            Route("/ping", self._ping),
+        ]
+        app = Starlette(routes=routes)
+        self._servers = [
+            SocketServer(app, state.management_socket),
+            SocketServer(app, state.inference_socket),
+        ]
+
+    async def start(self) -> None:
+        for server in self._servers:
+            await server.start()
+
+    async def stop(self) -> None:
+        for key in list(self._models):
+            await self._end(key)
+        for server in self._servers:
+            await server.stop()
+
+    def workers(self, name: str) -> list[FakeWorker]:
+        """The workers of a model that answer."""
+        return [w for (n, _), m in self._models.items() if n == name for w in m.workers if w.answering]
+
+    async def _ping(self, request: Request) -> Response:
+        return JSONResponse({"status": "Healthy"})
+
+    async def _register(self, request: Request) -> Response:
+        archive = request.query_params["url"]
+        assert request.query_params["synchronous"] == "false"
+        if not (self.state.store / archive).exists():
+            return _refusal(404, "ModelNotFoundException", f"Model not found in model store: {archive}")
+        key = _key(archive)
+        if key in self._models:
+            return _refusal(409, "ConflictStatusException", f"Model version {key[1]} is already registered")
+        self.registered.append(archive)
+        model = self._models[key] = _Model(archive)
+        model.keeper = asyncio.create_task(self._keep(key, model))
+        return JSONResponse({"status": "Processing worker updates..."}, 202)
+
+    async def _keep(self, key: tuple[str, str], model: _Model) -> None:
+        """Run one worker and start it again whenever it ends."""
+        while True:
+            worker = FakeWorker(self.state, key[1], self.script, self.wire)
+            await worker.spawn()
+            model.workers = [worker]
+            await self.may_load.wait()
+            if self.traceback is not None:
+                notice = {"set": key[0], "version": key[1], "pid": worker.pid, "error": self.traceback}
+                (self.state.run / f"{worker.pid}.error").write_bytes(orjson.dumps(notice))
+                await worker.kill()
+            else:
+                await worker.serve()
+            assert worker.process is not None
+            await worker.process.wait()
+
+    async def _describe(self, request: Request) -> Response:
+        key = (request.path_params["name"], request.path_params["version"])
+        if key not in self._models:
+            return _refusal(404, "ModelNotFoundException", f"Model not found: {key[0]}")
+        workers = [
+            {"id": "9000", "pid": w.pid, "status": "READY" if w.answering else "UNLOADING"}
+            for w in self._models[key].workers
+        ]
+        return JSONResponse([{"modelName": key[0], "modelVersion": key[1], "workers": workers}])
+
+    async def _unregister(self, request: Request) -> Response:
+        key = (request.path_params["name"], request.path_params["version"])
+        if key not in self._models:
+            return _refusal(404, "ModelNotFoundException", f"Model not found: {key[0]}")
+        self.unregistered.append(key[0])
+        await self._end(key)
+        return JSONResponse({"status": f'Model "{key[0]}" unregistered'})
+
+    async def _end(self, key: tuple[str, str]) -> None:
+        model = self._models.pop(key)
+        if model.keeper is not None:
+            model.keeper.cancel()
+            await asyncio.wait({model.keeper})
+        for worker in model.workers:
+            await worker.kill()
+
+
+def _key(archive: str) -> tuple[str, str]:
+    name, _, version = archive.removesuffix(".mar").rpartition("-")
+    return name, version
+
+
+def _refusal(code: int, kind: str, message: str) -> Response:
+    return JSONResponse({"code": code, "type": kind, "message": message}, code)
+
+
+class FakeBuilder:
+    """A build tool whose archives are empty files; `may_build` holds it back, `fault` makes it fail."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+        self.may_build = asyncio.Event()
+        self.may_build.set()
+        self.fault: str | None = None
+        self.builds = 0
+
+    async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
+        self.builds += 1
+        report("convert", 0.41)
+        await self.may_build.wait()
+        if self.fault is not None:
+            raise LoadError(self.fault)
+        file = f"{worker_set.name}-{VERSION}.mar"
+        (self._state.store / file).touch()
+        return Archive(file=file, version=VERSION, estimated=500)
