@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-
 from tokenizers import decoders, models, pre_tokenizers
 
 from handlers.generation import Generator

@@ -1,0 +1,121 @@
+"""`conductor serve` as a process of its own: on a free port, in a state directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+
+from tests.torchserve_process import ROOT
+
+START_S = 120.0
+STOP_S = 30.0
+
+
+class Serving:
+    """A running gateway with the TorchServe and the workers that it started."""
+
+    def __init__(self, state: Path, *arguments: str, settings: Path, environment: dict[str, str]) -> None:
+        self.state = state
+        self.log = state.parent / f"{state.name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "conductor.cli", "serve", "--port", "0", *arguments],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "CONDUCTOR_STATE_DIR": str(state),
+                    "CONDUCTOR_SETTINGS": str(settings),
+                    **environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def url(self) -> str:
+        return str(self._wait("its address", self._run_file)["url"])
+
+    def client(self, timeout_s: float = 120) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, timeout=timeout_s)
+
+    def async_client(self, timeout_s: float = 120) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url=self.url, timeout=timeout_s)
+
+    def wait_until_ready(self) -> None:
+        """Returns once every resident set serves; fails at once with the log if the gateway has ended."""
+        with self.client() as client:
+            self._wait("readiness", lambda: client.get("/health/ready").status_code == 200 or None)
+
+    def model(self, category: str = "conversational_chat") -> dict[str, Any]:
+        with self.client() as client:
+            return dict(client.get(f"/models/{category}").json())
+
+    def wait_for_model(self, category: str, **wanted: Any) -> dict[str, Any]:
+        """The model's entry of `/models` once it has the wanted values."""
+
+        def seen() -> dict[str, Any] | None:
+            model = self.model(category)
+            return model if all(model[name] == value for name, value in wanted.items()) else None
+
+        return dict(self._wait(f"{category} with {wanted}", seen))
+
+    def processes(self) -> list[psutil.Process]:
+        """The gateway and everything below it, workers that TorchServe restarted included."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signals the gateway and waits for its end; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+    def kill(self) -> None:
+        """Ends whatever is left of it."""
+        if self.process.poll() is None:
+            for process in self.processes():
+                process.kill()
+            self.process.wait(STOP_S)
+
+    def _run_file(self) -> dict[str, Any] | None:
+        file = self.state / "run.json"
+        try:
+            run = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return run if run["pid"] == self.process.pid else None
+
+    def _wait(self, what: str, seen: Any) -> Any:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+            if (found := seen()) is not None:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"no {what} within {START_S:g} s:\n{self.log.read_text(encoding='utf-8')}")
+
+
+@contextmanager
+def serving(
+    state: Path, *arguments: str, settings: Path = ROOT / "SETTINGS.md", **environment: str
+) -> Iterator[Serving]:
+    """A gateway that is gone at the end of the block, however it ends."""
+    server = Serving(state, *arguments, settings=settings, environment=environment)
+    try:
+        yield server
+        if server.process.poll() is None:
+            server.stop()
+    finally:
+        server.kill()
