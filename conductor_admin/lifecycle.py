@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import structlog
 
 from conductor_admin import states
-from conductor_admin.loading import Loader, is_alive
+from conductor_admin.loading import Loader
+from conductor_admin.processes import is_alive
 from conductor_admin.set_entry import SetEntry, SetView, Worker
 from conductor_admin.set_jobs import SetJobs
 from conductor_admin.states import State

@@ -7,13 +7,12 @@ failure means is decided by `conductor_admin.lifecycle`.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 import orjson
-import psutil
 
+from conductor_admin.processes import is_alive, wait_until_gone
 from conductor_admin.set_entry import Archive, Worker
 from conductor_admin.states import Phase, health_fault
 from conductor_admin.torchserve import TorchServeError, WorkerProcess
@@ -113,9 +112,7 @@ class Loader:
     async def unregister(self, name: str, archive: Archive, pids: Collection[int]) -> None:
         """End the workers and wait until `pids` are gone."""
         await self._processes.unregister(name, archive.version)
-        deadline = asyncio.get_running_loop().time() + _GONE_TIMEOUT_S
-        while any(is_alive(pid) for pid in pids) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_S)
+        await asyncio.to_thread(wait_until_gone, pids, _GONE_TIMEOUT_S)
 
     def _last_words(self, pid: int) -> str | None:
         """The last line of the traceback that the worker `pid` left, or None."""
@@ -126,14 +123,3 @@ class Loader:
         except orjson.JSONDecodeError:
             return _SILENT_END
         return str(notice.get("error") or _SILENT_END)[:_SHOWN]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether `pid` runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return False
-    except PermissionError:
-        return True

@@ -17,11 +17,12 @@ from typing import Any
 import orjson
 import psutil
 
+from conductor_admin.processes import kill_session, wait_until_gone
 from conductor_admin.torchserve_config import StartError
-from conductor_admin.torchserve_process import kill_session
 from conductor_core.paths import StateDir
 
 _SAME_START_S = 1.0
+_GONE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,6 @@ def kill_leftovers(path: Path) -> bool:
         return False
     if not name.was_replaced:
         # Where TorchServe itself is gone, its workers still form its session, which keeps the pid from reuse.
-        kill_session(name.pid)
+        wait_until_gone(kill_session(name.pid), _GONE_TIMEOUT_S)
     path.unlink(missing_ok=True)
     return True

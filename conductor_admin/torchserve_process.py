@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import psutil
 import structlog
 
 from conductor_admin import torchserve_config
+from conductor_admin.processes import kill_session, wait_until_gone
 from conductor_admin.torchserve import TorchServe
 from conductor_core.paths import StateDir
 
@@ -23,6 +22,7 @@ log = structlog.get_logger()
 
 START_TIMEOUT_S = 60.0
 _POLL_S = 0.1
+_GONE_TIMEOUT_S = 10.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -61,7 +61,7 @@ class TorchServeProcess:
                 log.warning("torchserve_ended", answered=answered)
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
         finally:
-            self._kill()
+            await self._kill()
 
     async def _run_once(self) -> bool:
         process = await self._spawn()
@@ -70,7 +70,7 @@ class TorchServeProcess:
             log.info("torchserve_started", pid=process.pid)
             await self._started()
             await process.wait()
-        self._kill()
+        await self._kill()
         await process.wait()
         await self._ended()
         return answered
@@ -99,18 +99,7 @@ class TorchServeProcess:
                     await asyncio.sleep(_POLL_S)
         return False
 
-    def _kill(self) -> None:
+    async def _kill(self) -> None:
         if self._process is not None:
-            kill_session(self._process.pid)
-
-
-def kill_session(pid: int) -> None:
-    """SIGKILL the processes of the session that `pid` leads; TorchServe takes up to a minute on SIGTERM."""
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError):
-            if os.getsid(process.pid) == pid:
-                members.append(process.pid)
-    for member in members:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
+            members = kill_session(self._process.pid)
+            await asyncio.to_thread(wait_until_gone, members, _GONE_TIMEOUT_S)

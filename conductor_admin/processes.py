@@ -1,0 +1,53 @@
+"""Facts about processes of this machine that the gateway started, directly or through TorchServe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Collection
+
+import psutil
+
+_POLL_S = 0.01
+
+
+def is_alive(pid: int) -> bool:
+    """Whether `pid` runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+    except PermissionError:
+        return True
+
+
+def kill_session(leader: int) -> list[int]:
+    """SIGKILL the processes of the session that `leader` leads; TorchServe takes up to a minute on SIGTERM.
+
+    Its members, which may take a moment to be gone.
+    """
+    members = [pid for pid in psutil.pids() if _session_of(pid) == leader]
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return members
+
+
+def wait_until_gone(pids: Collection[int], seconds: float) -> bool:
+    """Block until none of `pids` runs, `seconds` at most; whether they are gone."""
+    deadline = time.monotonic() + seconds
+    while any(is_alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None

@@ -1,0 +1,94 @@
+"""The pure decisions: cool-downs, worker choice, routing, percentiles, hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from conductor_admin import states
+from conductor_admin.answers import sse_lines
+from conductor_admin.guard import HostPolicy
+from conductor_admin.listening import check_open, host_policy, url_of
+from conductor_admin.router import find_row, plan
+from conductor_admin.stats import percentiles_ms
+from conductor_admin.torchserve_config import StartError
+from conductor_admin.worker_client import Health
+from conductor_core.catalogue import Catalogue
+from handlers.wire import WIRE_VERSION, GenerateBody, RequestError
+
+
+@dataclass
+class Busy:
+    name: str
+    in_flight: int
+
+
+def test_the_least_busy_worker_is_chosen_the_first_of_equals() -> None:
+    chosen = states.least_busy([Busy("a", 2), Busy("b", 1), Busy("c", 1)])
+    assert chosen is not None
+    assert chosen.name == "b"
+    assert states.least_busy([]) is None
+
+
+def test_cool_downs_double_from_ten_seconds_to_five_minutes() -> None:
+    failure, cooldowns = None, []
+    for _ in range(8):
+        failure = states.failed("cause", failure, now=100.0)
+        cooldowns.append(failure.until - 100.0)
+    assert cooldowns == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_a_worker_of_another_version_is_not_used() -> None:
+    assert states.health_fault(Health(wire=WIRE_VERSION, version="a"), "a") is None
+    assert "version a" in (states.health_fault(Health(wire=WIRE_VERSION, version="a"), "b") or "")
+    assert "wire" in (states.health_fault(Health(wire=WIRE_VERSION + 1, version="a"), "a") or "")
+
+
+def test_no_category_means_conversation_and_names_work_as_slugs(catalogue: Catalogue) -> None:
+    assert find_row(catalogue, None).slug == "conversational_chat"
+    assert find_row(catalogue, "Legal Analysis").slug == "legal_analysis"
+
+
+@pytest.mark.parametrize("category", ["", "x" * 200, "a/b", "%2e%2e", "a\r\nb", "token", "日本"])
+def test_odd_categories_are_not_found(catalogue: Catalogue, category: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        find_row(catalogue, category)
+    assert (caught.value.status, caught.value.param) == (404, "category")
+    assert len(caught.value.message) < 200
+
+
+def test_request_values_go_over_the_rows_parameters(catalogue: Catalogue) -> None:
+    job = plan(catalogue, GenerateBody(prompt="x", category="translation", temperature=1.5), "id")
+    assert (job.request.sampling.temperature, job.request.sampling.max_tokens) == (1.5, 77)
+    assert job.set_name == "translation"
+
+
+def test_percentiles_are_nearest_ranks_in_milliseconds() -> None:
+    assert percentiles_ms([]) == {"p50": None, "p99": None}
+    assert percentiles_ms([0.003, 0.001, 0.002]) == {"p50": 2.0, "p99": 3.0}
+
+
+def test_lines_become_events_without_being_parsed() -> None:
+    assert sse_lines(b'{"delta":"a"}\n{"delta":"b"}\n') == b'data: {"delta":"a"}\n\ndata: {"delta":"b"}\n\n'
+
+
+def test_an_open_gateway_takes_addresses_but_no_foreign_names() -> None:
+    policy = host_policy("0.0.0.0")
+    assert policy.allows("192.168.1.5:8000")
+    assert policy.allows("[fe80::1]:8000")
+    assert not policy.allows("evil.com")
+    assert not HostPolicy().allows("192.168.1.5")
+
+
+def test_only_loopback_is_open_without_a_key() -> None:
+    for host in ("127.0.0.1", "localhost", "::1"):
+        check_open(host, allow_open=False)
+    check_open("0.0.0.0", allow_open=True)
+    with pytest.raises(StartError, match="CONDUCTOR_ALLOW_OPEN=1"):
+        check_open("0.0.0.0", allow_open=False)
+
+
+def test_the_address_of_a_wildcard_is_loopback() -> None:
+    assert url_of("0.0.0.0", 80) == "http://127.0.0.1:80"
+    assert url_of("::1", 80) == "http://[::1]:80"
