@@ -43,6 +43,6 @@ def placed(settings: OperatorSettings) -> Catalogue:
     """The catalogue on this machine's devices; WrongInput too for a row that fits nowhere."""
     table = catalogue(settings)
     try:
-        return place(table, probe())
+        return place(table, probe(), settings.memory_budget)
     except SettingsError as error:
         raise WrongInput("\n".join(map(str, error.issues))) from error

@@ -64,7 +64,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     state = StateDir.at(settings.state_dir)
     project = ProjectPaths.at(settings.settings)
     machine = probe()
-    catalogue = place(load_settings(project.settings), machine)
+    catalogue = place(load_settings(project.settings), machine, settings.memory_budget)
     torchserve = TorchServe(state.management_socket, state.inference_socket)
     loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
     limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for)

@@ -19,6 +19,7 @@ from conductor_admin.loading import Loader, LoadError
 from conductor_admin.set_entry import Archive, SetEntry
 from conductor_admin.states import Phase, State
 from conductor_admin.torchserve import TorchServeError
+from conductor_core.requirements import cure_for_failure
 
 log = structlog.get_logger()
 
@@ -60,7 +61,8 @@ class SetJobs:
             async with asyncio.timeout(deadline):
                 await self._start_worker(entry, entry.archive)
         except LoadError as error:
-            await self._failed(entry, str(error))
+            cure = cure_for_failure(str(error))
+            await self._failed(entry, f"{error}; {cure}" if cure else str(error))
         except TimeoutError:
             await self._failed(entry, f"no worker answered within {deadline:g} s")
         except asyncio.CancelledError:

@@ -65,6 +65,12 @@ async def test_a_cool_down_refuses_at_once_and_an_operators_load_clears_it(rig: 
     assert (await ask(rig)).status_code == 200
 
 
+async def test_a_load_that_misses_a_package_names_the_command_that_installs_it(rig: Rig) -> None:
+    rig.torchserve.traceback = "ModuleNotFoundError: No module named 'bitsandbytes'"
+    answer = await ask(rig)
+    assert "pip install bitsandbytes==" in answer.json()["error"]["message"]
+
+
 async def test_a_build_that_fails_is_a_failed_load(rig: Rig) -> None:
     rig.builder.fault = "SETTINGS.md line 9: the file is not there"
     answer = await ask(rig)
