@@ -1,0 +1,206 @@
+"""Who may hold memory: one pure function from demands, holdings and room to what is to be done now.
+
+The rules, all of them here. A demand is admitted where there is room for it. Else it evicts the sets that
+free enough at the least cost, reload seconds times recent use; one that outgrew what it was admitted for
+costs nothing, a `yield` set goes only where nothing else will do, a resident set never. Sets that are
+loading are left alone, busy ones for GROUP_S seconds, so that requests for one set are answered together;
+after that they take no new request and go when their last one has ended. What fits beside the resident sets
+in no case is refused. Older demands come first; a younger one may take room that an older one can do without.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from conductor_core.catalogue import StayLoaded
+
+GROUP_S = 10.0
+"""Seconds that a demand waits for a busy set to become idle by itself, before that set is drained."""
+
+EXACT = 12
+"""Candidates up to which the very cheapest subset is looked for."""
+
+Bytes = Mapping[str, int]
+"""Memory by device (`cpu`, `cuda:0`); a device that is missing counts as nothing."""
+
+
+class Hold(Enum):
+    """What a set that holds memory is doing with it."""
+
+    LOADING = "loading"
+    IDLE = "idle"
+    BUSY = "busy"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A set that holds memory; `recent_use` counts requests, lately made ones more."""
+
+    name: str
+    memory: Bytes
+    hold: Hold
+    stay: StayLoaded = StayLoaded.FALSE
+    reload_s: float = 1.0
+    recent_use: float = 0.0
+    outgrown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A set that wants `memory` to be loaded in, and how long somebody has waited for it."""
+
+    name: str
+    memory: Bytes
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Load it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be done until something else ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Unload these sets, busy ones after their requests; then decide again."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It fits in no case; the figures are those of the first device that is too small."""
+
+    device: str
+    needed: int
+    free: int
+    evictable: int
+
+
+Decision = Admit | Wait | Evict | Refuse
+
+_Cost = tuple[int, float, int]
+"""Yield sets displaced, then seconds, then bytes freed: of equals the smaller one goes."""
+
+
+def schedule(
+    demands: Sequence[Demand], holdings: Sequence[Holding], room: Bytes, budget: Bytes
+) -> dict[str, Decision]:
+    """What each of `demands`, oldest first, may do; `room` is what is free now on each device."""
+    decisions: dict[str, Decision] = {}
+    left = list(holdings)
+    coming = total(h.memory for h in holdings if h.hold is Hold.LEAVING)
+    for demand in demands:
+        decision = decide(demand, left, room, coming, budget)
+        decisions[demand.name] = decision
+        if isinstance(decision, Admit):
+            room = lack(room, demand.memory)
+        elif not isinstance(decision, Refuse):
+            freed = [h for h in left if isinstance(decision, Evict) and h.name in decision.names]
+            pool = total([coming, *(h.memory for h in left if _displaceable(h))])
+            coming = lack(total([coming, *(h.memory for h in freed)]), lack(demand.memory, room))
+            # An older demand keeps of the room what it cannot get elsewhere.
+            room = lack(room, lack(demand.memory, pool))
+            left = [h for h in left if h not in freed]
+    return decisions
+
+
+def decide(
+    demand: Demand, holdings: Iterable[Holding], room: Bytes, coming: Bytes, budget: Bytes
+) -> Decision:
+    """What one demand may do; `coming` is memory that sets under way out will give back."""
+    others = [h for h in holdings if h.name != demand.name]
+    if refusal := refuse(demand, others, room, budget):
+        return refusal
+    short = lack(demand.memory, room)
+    if not short:
+        return Admit()
+    short = lack(short, coming)
+    patient = demand.waited_s < GROUP_S
+    able = [h for h in others if _displaceable(h) and not (patient and h.hold is Hold.BUSY)]
+    victims = cheapest(able, short)
+    return Evict(tuple(h.name for h in victims)) if victims else Wait()
+
+
+def refuse(demand: Demand, others: Iterable[Holding], room: Bytes, budget: Bytes) -> Refuse | None:
+    """The refusal of a demand that does not fit beside the resident sets, or None."""
+    others = list(others)
+    resident = total(h.memory for h in others if h.stay is StayLoaded.TRUE)
+    never = lack(demand.memory, lack(budget, resident))
+    if not never:
+        return None
+    device = min(never)
+    evictable = total(h.memory for h in others if h.stay is not StayLoaded.TRUE).get(device, 0)
+    return Refuse(device, demand.memory[device], max(0, room.get(device, 0)), evictable)
+
+
+def overrun(holdings: Sequence[Holding], budget: Bytes) -> tuple[str, ...]:
+    """Idle sets to unload because what is held has grown beyond the budget; those that grew come first."""
+    held = total(h.memory for h in holdings)
+    coming = total(h.memory for h in holdings if h.hold is Hold.LEAVING)
+    short = lack(lack(held, budget), coming)
+    idle = [h for h in holdings if h.hold is Hold.IDLE and _displaceable(h)]
+    return tuple(h.name for h in cheapest(idle, short))
+
+
+def cheapest(able: Sequence[Holding], short: Bytes) -> list[Holding]:
+    """Those of `able` that free `short` at the least cost; none where nothing is short or all are too few."""
+    useful = [h for h in able if any(h.memory.get(device, 0) > 0 for device in short)]
+    if not short or lack(short, total(h.memory for h in useful)):
+        return []
+    return _cheap_enough(useful, short) if len(useful) > EXACT else _cheapest_of_all(useful, short)
+
+
+def _cheapest_of_all(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
+    # Best first: subsets leave the heap in the order of their cost, so the first that frees enough is it.
+    heap: list[tuple[_Cost, tuple[int, ...]]] = [((0, 0.0, 0), ())]
+    while True:
+        cost, chosen = heapq.heappop(heap)
+        if not lack(short, total(useful[i].memory for i in chosen)):
+            return [useful[i] for i in chosen]
+        for i in range(chosen[-1] + 1 if chosen else 0, len(useful)):
+            heapq.heappush(heap, (_dearer(cost, useful[i]), (*chosen, i)))
+
+
+def _cheap_enough(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
+    # Give up the dearest ones that the rest can do without: no search through the subsets of many sets.
+    kept = list(useful)
+    for holding in sorted(useful, key=lambda h: _dearer((0, 0.0, 0), h), reverse=True):
+        rest = [h for h in kept if h is not holding]
+        if not lack(short, total(h.memory for h in rest)):
+            kept = rest
+    return kept
+
+
+def _dearer(cost: _Cost, holding: Holding) -> _Cost:
+    yields, seconds, freed = cost
+    price = 0.0 if holding.outgrown else holding.reload_s * (1.0 + holding.recent_use)
+    is_yield = holding.stay is StayLoaded.YIELD
+    return yields + is_yield, seconds + price, freed + sum(holding.memory.values())
+
+
+def _displaceable(holding: Holding) -> bool:
+    return holding.hold in (Hold.IDLE, Hold.BUSY) and holding.stay is not StayLoaded.TRUE
+
+
+def total(amounts: Iterable[Bytes]) -> dict[str, int]:
+    """The sum, device by device."""
+    summed: dict[str, int] = {}
+    for amount in amounts:
+        for device, size in amount.items():
+            summed[device] = summed.get(device, 0) + size
+    return summed
+
+
+def lack(wanted: Bytes, had: Bytes) -> dict[str, int]:
+    """What of `wanted` is left over `had`, on the devices where anything is."""
+    over = {device: size - had.get(device, 0) for device, size in wanted.items()}
+    return {device: size for device, size in over.items() if size > 0}
