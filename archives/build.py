@@ -27,7 +27,8 @@ class Built:
     """One archive that exists now.
 
     `name` is the model's name in TorchServe, `memory` the estimate in bytes for all its workers, `context` in
-    tokens. `changed` tells whether this build had to write the archive or make the weights.
+    tokens; `identity` tells one content of the weights from another. `changed` tells whether this build had
+    to write the archive or make the weights.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Built:
     memory: int
     context: int | None
     changed: bool
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> B
         memory=config.memory or 0,
         context=config.context,
         changed=written or prepared.made,
+        identity=prepared.identity,
     )
 
 

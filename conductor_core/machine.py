@@ -13,7 +13,8 @@ from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 
-_QUERY = "--query-gpu=index,uuid,name,memory.free,memory.total"
+_GPUS = "--query-gpu=index,uuid,name,memory.free,memory.total"
+_PROCESSES = "--query-compute-apps=pid,used_memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,13 @@ class Machine:
 
 def probe() -> Machine:
     """This machine. GPUs that the installed torch cannot use are left out."""
-    gpus = () if torch_is_cpu_only() else parse_nvidia_smi(_nvidia_smi(), os.environ)
+    gpus = () if torch_is_cpu_only() else parse_nvidia_smi(_nvidia_smi(_GPUS), os.environ)
     return Machine(gpus, usable_memory())
 
 
 def nvidia_gpus(environ: Mapping[str, str]) -> tuple[Gpu, ...]:
     """Every GPU that the driver shows, whether or not the installed torch can use it."""
-    return parse_nvidia_smi(_nvidia_smi(), environ)
+    return parse_nvidia_smi(_nvidia_smi(_GPUS), environ)
 
 
 def torch_is_cpu_only() -> bool:
@@ -57,8 +58,8 @@ def torch_is_cpu_only() -> bool:
         return True
 
 
-def _nvidia_smi() -> str:
-    command = ["nvidia-smi", _QUERY, "--format=csv,noheader,nounits"]
+def _nvidia_smi(query: str) -> str:
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -83,37 +84,83 @@ def _shown(visible: str) -> list[str]:
     return list(takewhile(lambda name: name and name != "-1", (name.strip() for name in visible.split(","))))
 
 
+def gpu_memory_by_pid() -> dict[int, int]:
+    """Bytes of GPU memory that each process holds; those that this machine's drivers show by their pid."""
+    rows = [[field.strip() for field in line.split(",")] for line in _nvidia_smi(_PROCESSES).splitlines()]
+    held: dict[int, int] = {}
+    for row in rows:
+        if len(row) == 2 and row[0].isdecimal() and row[1].isdecimal():
+            held[int(row[0])] = held.get(int(row[0]), 0) + int(row[1]) * 2**20
+    return held
+
+
 def usable_memory(root: Path = Path("/")) -> int:
     """The smaller of MemTotal and every cgroup limit above this process, in bytes, read under `root`."""
-    return min([_mem_total(root), *_cgroup_limits(root)])
+    return min([_meminfo(root, "MemTotal"), *_cgroup_limits(root)])
 
 
-def _mem_total(root: Path) -> int:
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that processes can still take: of this machine, and of every cgroup above this process."""
+    return min([_meminfo(root, "MemAvailable"), *_cgroup_rooms(root)])
+
+
+def _meminfo(root: Path, name: str) -> int:
     for line in (root / "proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError("MemTotal is missing from /proc/meminfo")
+    raise ValueError(f"{name} is missing from /proc/meminfo")
 
 
 def _cgroup_limits(root: Path) -> list[int]:
+    return [limit for _, limit in _limited_groups(root)]
+
+
+def _cgroup_rooms(root: Path) -> list[int]:
+    """What is left below each limit; the kernel drops inactive file pages before it refuses memory."""
+    rooms = []
+    for folder, limit in _limited_groups(root):
+        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
+        rooms.append(max(0, limit - used + _inactive_file(folder)))
+    return rooms
+
+
+def _inactive_file(folder: Path) -> int:
+    try:
+        pairs = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
+    except OSError:
+        return 0
+    found = {name: int(size) for name, size in pairs}
+    return found.get("total_inactive_file", found.get("inactive_file", 0))
+
+
+def _limited_groups(root: Path) -> list[tuple[Path, int]]:
+    """The folders of the cgroups above this process that have a memory limit, each with it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    limits: list[int] = []
+    groups: list[tuple[Path, int]] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            limits += _limits_above(root / "sys/fs/cgroup", path, "memory.max")
+            groups += _limits_above(root / "sys/fs/cgroup", path, "memory.max")
         elif "memory" in controllers.split(","):
-            limits += _limits_above(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
-    return limits
+            groups += _limits_above(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
+    return groups
 
 
-def _limits_above(mount: Path, path: str, name: str) -> list[int]:
+def _limits_above(mount: Path, path: str, name: str) -> list[tuple[Path, int]]:
     folder = Path(os.path.normpath(mount / path.lstrip("/")))
     folders = [folder, *folder.parents] if folder.is_relative_to(mount) else [mount]
     # In a container the path names the host's hierarchy, which is not mounted here.
-    files = (one / name for one in folders if one.is_relative_to(mount) and (one / name).is_file())
-    texts = (file.read_text().strip() for file in files)
-    return [int(text) for text in texts if text.isdecimal()]
+    limits = ((one, _number(one / name)) for one in folders if one.is_relative_to(mount))
+    return [(one, limit) for one, limit in limits if limit is not None]
+
+
+def _number(file: Path) -> int | None:
+    """The number in `file`; None where there is no file or it says something else, such as max."""
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None

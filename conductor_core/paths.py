@@ -63,6 +63,11 @@ class StateDir:
         return self.root / "lock"
 
     @property
+    def peaks_file(self) -> Path:
+        """Memory peaks of worker sets as measured on this machine."""
+        return self.root / "peaks.json"
+
+    @property
     def torchserve(self) -> Path:
         """TorchServe's own working directory."""
         return self.root / "torchserve"

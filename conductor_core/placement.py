@@ -37,6 +37,17 @@ def place(catalogue: Catalogue, machine: Machine, budget: MemoryBudget = NO_BUDG
     return replace(catalogue, sets=worker_sets([replace(g, wanted=placer.chosen[g.key]) for g in groups]))
 
 
+def device_budgets(machine: Machine, budget: MemoryBudget = NO_BUDGET) -> dict[str, int]:
+    """Bytes that models may take on each device: the operator's, else nine tenths of what there is."""
+    there = {"cpu": machine.ram, **{gpu.device: gpu.total for gpu in machine.gpus}}
+    return {device: _allowed(budget, device, size) for device, size in there.items()}
+
+
+def _allowed(budget: MemoryBudget, device: str, total: int) -> int:
+    own = budget.of(device)
+    return int(total * USABLE_SHARE) if own is None else min(own, total)
+
+
 class _Placer:
     """Gives devices to groups one after another, remembering what resident ones took."""
 
@@ -74,15 +85,11 @@ class _Placer:
         return self._small_enough(group)
 
     def _room(self, gpu: Gpu) -> int:
-        return min(gpu.free, self._allowed(gpu.device, gpu.total)) - self._resident[gpu.device]
-
-    def _allowed(self, device: str, total: int) -> int:
-        budget = self._budget.of(device)
-        return int(total * USABLE_SHARE) if budget is None else min(budget, total)
+        return min(gpu.free, _allowed(self._budget, gpu.device, gpu.total)) - self._resident[gpu.device]
 
     def _named_gpu(self, group: Group) -> str:
         gpu = next((gpu for gpu in self._machine.gpus if gpu.device == group.wanted), None)
-        if gpu is None or self._allowed(gpu.device, gpu.total) < group.needed:
+        if gpu is None or _allowed(self._budget, gpu.device, gpu.total) < group.needed:
             raise CellError(self._no_gpu(group))
         return gpu.device
 
@@ -96,7 +103,7 @@ class _Placer:
         return self._cpu(group)
 
     def _cpu(self, group: Group) -> str:
-        room = self._allowed("cpu", self._machine.ram)
+        room = _allowed(self._budget, "cpu", self._machine.ram)
         if group.needed > room:
             raise CellError(
                 f"needs {format_bytes(group.needed)} of memory, {format_bytes(room)} can be had here"

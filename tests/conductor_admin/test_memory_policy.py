@@ -63,7 +63,7 @@ YIELD = holding("yield", 6, stay=StayLoaded.YIELD)
         pytest.param(
             4, [YIELD, holding("a", 4, reload_s=900)], Evict(("a",)), id="yield-only-where-nothing-else"
         ),
-        pytest.param(4, [holding("chat", 6), holding("embed", 1)], Evict(("chat",)), id="frees-enough"),
+        pytest.param(5, [holding("chat", 6), holding("embed", 1)], Evict(("chat",)), id="frees-enough"),
         pytest.param(
             2,
             [holding("a", 5, reload_s=60), holding("b", 5, reload_s=3)],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conductor_core.machine import Machine, parse_nvidia_smi, probe, usable_memory
+from conductor_core.machine import Machine, free_memory, parse_nvidia_smi, probe, usable_memory
 
 SMI = """0, GPU-aaaa, NVIDIA H200, 142000, 143771
 1, GPU-bbbb, NVIDIA L4, 20000, 23034
@@ -80,3 +80,35 @@ def test_memory_is_the_smaller_of_the_machine_and_every_cgroup_limit(
     tmp_path: Path, files: dict[str, str], gib: int
 ) -> None:
     assert usable_memory(system(tmp_path, files)) == gib * 2**30
+
+
+@pytest.mark.parametrize(
+    ("files", "gib"),
+    [
+        ({}, 5),
+        (
+            {
+                "proc/self/cgroup": "0::/a\n",
+                "sys/fs/cgroup/a/memory.max": f"{4 * 2**30}\n",
+                "sys/fs/cgroup/a/memory.current": f"{3 * 2**30}\n",
+                "sys/fs/cgroup/a/memory.stat": f"anon 5\ninactive_file {2 * 2**30}\n",
+            },
+            3,
+        ),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"}, 5),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/x\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{4 * 2**30}\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{4 * 2**30}\n",
+                "sys/fs/cgroup/memory/memory.stat": f"inactive_file 0\ntotal_inactive_file {2**30}\n",
+            },
+            1,
+        ),
+    ],
+)
+def test_free_memory_is_the_smallest_room_of_the_machine_and_its_cgroups(
+    tmp_path: Path, files: dict[str, str], gib: int
+) -> None:
+    meminfo = {"proc/meminfo": f"MemTotal: {8 * 2**20} kB\nMemAvailable: {5 * 2**20} kB\n"}
+    assert free_memory(system(tmp_path, {**meminfo, **files})) == gib * 2**30
