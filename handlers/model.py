@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from handlers.runtimes.base import Runtime, SamplingPlan
@@ -41,6 +42,7 @@ class RequestModel:
         self._id = request_id
         self._started = time.monotonic()
         self.context = runtime.context
+        self.languages = None if tokenizer.languages is None else frozenset(tokenizer.languages)
         self.usage = Usage()
         self.finish_reason: FinishReason = "stop"
         self.first_token_s: float | None = None
@@ -53,20 +55,19 @@ class RequestModel:
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of the answer, cut at the first stop string, never ending inside a character."""
         prompt_ids = await self._encode(messages)
-        plan = make_plan(sampling, len(prompt_ids), self._runtime)
-        stops, decoder = StopStrings(sampling.stop or ()), self._tokenizer.decoder()
-        self.usage += Usage(prompt_tokens=len(prompt_ids))
-        async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
-            async for step in steps:
-                self._count(len(step.token_ids))
-                piece = stops.feed(decoder.feed(step.token_ids))
-                if piece:
-                    yield piece
-                if stops.hit or step.finish_reason is not None:
-                    self.finish_reason = "stop" if stops.hit else step.finish_reason or "stop"
-                    break
-        if rest := stops.flush():
-            yield rest
+        async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def translate(
+        self, text: str, source: str, target: str, sampling: Sampling
+    ) -> AsyncGenerator[str, None]:
+        """Pieces of a translation; `source` and `target` are the model's own language codes, or empty."""
+        prompt_ids = self._tokenizer.encode_source(text, source)
+        prefix_ids = self._tokenizer.language_ids(target)
+        async with aclosing(self._answer(prompt_ids, sampling, prefix_ids)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Log-probability of each continuation after the prompt, summed over its tokens."""
@@ -86,6 +87,24 @@ class RequestModel:
     def count(self, text: str) -> int:
         """Tokens of `text` by the model's own tokenizer."""
         return self._tokenizer.count(text)
+
+    async def _answer(
+        self, prompt_ids: Sequence[int], sampling: Sampling, prefix_ids: Sequence[int] = ()
+    ) -> AsyncGenerator[str, None]:
+        plan = replace(make_plan(sampling, len(prompt_ids), self._runtime), prefix_ids=prefix_ids)
+        stops, decoder = StopStrings(sampling.stop or ()), self._tokenizer.decoder()
+        self.usage += Usage(prompt_tokens=len(prompt_ids))
+        async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
+            async for step in steps:
+                self._count(len(step.token_ids))
+                piece = stops.feed(decoder.feed(step.token_ids))
+                if piece:
+                    yield piece
+                if stops.hit or step.finish_reason is not None:
+                    self.finish_reason = "stop" if stops.hit else step.finish_reason or "stop"
+                    break
+        if rest := stops.flush():
+            yield rest
 
     async def _encode(self, messages: Sequence[Message]) -> list[int]:
         if sum(len(message.content) for message in messages) < LONG_TEXT:

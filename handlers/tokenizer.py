@@ -18,6 +18,7 @@ import tokenizers
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers.decoders import DecodeStream
 
+from handlers.language_tokens import language_tokens
 from handlers.wire import Message, RequestError
 
 # Private-use characters around a control token that came from outside; stripped from all text first.
@@ -41,6 +42,7 @@ class TextTokenizer:
         source = _template_source(folder, config)
         self._template = _environment().from_string(source) if source else None
         self._control = _control_pattern(self._plain, source or "")
+        self.languages = language_tokens(self._plain, folder)
         self._newline = self._plain.encode("\n", add_special_tokens=False).ids
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
@@ -54,6 +56,15 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; control tokens in it stay text."""
         return list(self._literal.encode(text, add_special_tokens=False).ids)
+
+    def encode_source(self, text: str, language: str) -> list[int]:
+        """Token ids of a text for a translation model: its language, the text, the end."""
+        end = self._plain.token_to_id(self._specials["eos_token"])
+        return [*self.language_ids(language), *self.encode(text), *([] if end is None else [end])]
+
+    def language_ids(self, language: str) -> list[int]:
+        """The token of one of `languages`; none for the empty name."""
+        return [(self.languages or {})[language]] if language else []
 
     def count(self, text: str) -> int:
         return len(self.encode(text))

@@ -21,11 +21,18 @@ class ScriptedModel:
         self.asked: list[tuple[list[Message], Sampling]] = []
         self.usage = Usage()
         self.finish_reason: FinishReason = "stop"
+        self.languages: frozenset[str] | None = None
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         self.asked.append((list(messages), sampling))
         for word in self.texts.pop(0).split(" "):
             yield word
+
+    async def translate(
+        self, text: str, source: str, target: str, sampling: Sampling
+    ) -> AsyncGenerator[str, None]:
+        self.asked.append(([Message(role="user", content=text)], sampling))
+        yield f"<{source or '-'}>{target or '-'}:{text}"
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         return [0.0 for _ in continuations]
@@ -66,6 +73,23 @@ async def test_general_reasoning() -> None:
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     _, own, _ = await ask("general_reasoning", prompt=None, messages=turns, system="You are Ada.")
     assert own[0].content == f"{engine.system_prompt}\n\nBe brief."
+
+
+async def test_translation() -> None:
+    text, messages, sampling = await ask(
+        "translation", prompt="Why?", options={"source": "en", "target": "French", "register": "formal"}
+    )
+    assert text == "ananswer"
+    assert [m.role for m in messages] == ["system", "user"]
+    assert "from English into French" in messages[0].content
+    assert sampling.temperature == 0.0
+    findings = engine_class("translation")().check(
+        GenerateRequest(id="r", engine="translation", prompt="Why?", options={"target": "fra_Latn"}),
+        "Pourquoi ?",
+    )
+    assert findings["translations"] == ["Pourquoi ?"]
+    assert findings["target"] == "fra_Latn"
+    assert findings["warnings"] == []
 
 
 @pytest.mark.parametrize("name", engine_names())

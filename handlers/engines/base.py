@@ -5,10 +5,12 @@ Knows requests and text; no runtime, no HTTP, no TorchServe. An engine keeps not
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
 
@@ -29,14 +31,25 @@ class Attempt:
 
 
 class Model(Protocol):
-    """The loaded model as one request sees it; `usage` sums over all its calls."""
+    """The loaded model as one request sees it; `usage` sums over all its calls.
+
+    `languages` are the codes that a translation model marks its texts with (`fra_Latn`, or `fr`), none for a
+    model of one pair of languages; None says that the model follows instructions instead.
+    """
 
     context: int
     usage: Usage
     finish_reason: FinishReason
+    languages: frozenset[str] | None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of the answer; RequestError for what the runtime refuses."""
+        ...
+
+    def translate(
+        self, text: str, source: str, target: str, sampling: Sampling
+    ) -> AsyncGenerator[str, None]:
+        """Pieces of a translation model's answer; `source` and `target` are of `languages`, or empty."""
         ...
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
@@ -52,16 +65,39 @@ class Model(Protocol):
         ...
 
 
+class EngineOptions(BaseModel):
+    """What a request may put under `options`; an engine with options of its own names a subclass."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """What the options are called in a request: an alias stands for a name that pydantic itself uses."""
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
+
+
+SomeOptions = TypeVar("SomeOptions", bound=EngineOptions)
+Check = Callable[[GenerateRequest, str], Awaitable[dict[str, Any]]]
+
+
 class BaseLLMEngine:
-    """An engine that adds a system prompt and checks nothing; a category overrides what differs."""
+    """An engine that adds a system prompt and checks nothing; a category overrides what differs.
+
+    `parses` says that `check` hands the text to a parser: it then runs in the checker process. `notes` are
+    findings about how this answer came to be, which nobody could read off its text.
+    """
 
     name: ClassVar[str]
     system_prompt: ClassVar[str]
     defaults: ClassVar[Sampling] = Sampling(max_tokens=512, temperature=0.7, top_p=0.95)
     options: ClassVar[frozenset[str]] = frozenset()
+    options_type: ClassVar[type[EngineOptions]] = EngineOptions
+    parses: ClassVar[bool] = False
 
-    def __init__(self) -> None:
+    def __init__(self, check: Check | None = None) -> None:
         self._model: Model | None = None
+        self._check = check
+        self.notes: dict[str, Any] = {}
 
     def load_model(self, model: Model) -> None:
         """Binds the engine to the model that answers its requests."""
@@ -75,20 +111,34 @@ class BaseLLMEngine:
         """The engine's own instructions for this request."""
         return self.system_prompt
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
-        """The conversation and the decoding values; RequestError 400 for options it does not know."""
-        unknown = sorted(request.options.keys() - self.options)
+    def accept(self, request: GenerateRequest) -> None:
+        """Raises RequestError 400 naming the option that this engine does not know or cannot take."""
+        known = self.options | self.options_type.names()
+        unknown = sorted(request.options.keys() - known)
         if unknown:
             raise RequestError(
-                f"engine {self.name} has no option {unknown[0]!r}; it knows {sorted(self.options) or 'none'}",
+                f"engine {self.name} has no option {unknown[0]!r}; it knows {sorted(known) or 'none'}",
                 code="unknown_option",
                 param=f"options.{unknown[0]}",
             )
+        read_options(self.options_type, request)
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The conversation and the decoding values; RequestError 400 for options it does not know."""
+        self.accept(request)
         return Prepared(self._with_system(request), request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Findings about an answer; pure, the same for a streamed answer and for `/check`."""
         return {}
+
+    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+        """Findings where `check` could not be finished; `reason` is a sentence for the client."""
+        return {"warnings": [reason]}
+
+    async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """What `check` finds, in the checker process where there is one."""
+        return await self._check(request, text) if self._check else self.check(request, text)
 
     def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """Pieces of the answer; overridden, as an async generator, where one call of the model is not enough.
@@ -125,3 +175,16 @@ class BaseLLMEngine:
         parts = [self.get_system_prompt(request), *(own or [request.system or ""])]
         system = "\n\n".join(part for part in parts if part)
         return [Message(role="system", content=system), *rest] if system else rest
+
+
+def read_options(kind: type[SomeOptions], request: GenerateRequest) -> SomeOptions:
+    """The options that `kind` has, typed; RequestError 400 names the first wrong one and what it may be."""
+    own = {name: value for name, value in request.options.items() if name in kind.names()}
+    try:
+        return kind.model_validate(own)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            f"option {name}: {first['msg']}", code="invalid_option", param=f"options.{name}"
+        ) from error

@@ -13,6 +13,7 @@ from transformers import (
     LlamaForCausalLM,
     M2M100Config,
     M2M100ForConditionalGeneration,
+    NllbTokenizer,
 )
 
 PAD, EOS, SOURCE_LANGUAGE, TARGET_LANGUAGE = 0, 1, 2, 3
@@ -66,6 +67,39 @@ def tiny_m2m100(folder: Path) -> Path:
         pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=EOS, forced_bos_token_id=TARGET_LANGUAGE
     )
     return _save(model, folder)
+
+
+def tiny_nllb(folder: Path) -> Path:
+    """NLLB with 128 positions: its own tokenizer class with all language codes, a token for each letter."""
+    torch.manual_seed(7)
+    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,?!'"
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokenizer = NllbTokenizer(vocab={token: i for i, token in enumerate([*specials, *letters])})
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model = M2M100ForConditionalGeneration(
+        M2M100Config(
+            vocab_size=len(tokenizer),
+            d_model=64,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            max_position_embeddings=128,
+            init_std=0.4,
+            pad_token_id=pad,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=end,
+            decoder_start_token_id=end,
+        )
+    )
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        pad_token_id=pad, eos_token_id=end, decoder_start_token_id=end
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def _save(model: Any, folder: Path) -> Path:

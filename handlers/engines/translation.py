@@ -1,0 +1,110 @@
+"""Translation: line by line and sentence by sentence, so that none is lost and the layout stays.
+
+A model with language tokens (NLLB) or of one pair (Marian) is given sentences, any other an instruction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared
+from handlers.text_checks.languages import english_name
+from handlers.text_checks.translation_pieces import TranslationPieces
+from handlers.text_checks.translation_task import Task, TranslationOptions, read_task
+from handlers.text_checks.translations import translation_warnings
+from handlers.wire import GenerateRequest, Message, Sampling
+
+
+class Translation(BaseLLMEngine):
+    """Without a target language the prompt itself is the instruction."""
+
+    name: ClassVar[str] = "translation"
+    system_prompt: ClassVar[str] = "You are a professional translator."
+    defaults: ClassVar[Sampling] = Sampling(temperature=0.0)
+    options_type: ClassVar[type[EngineOptions]] = TranslationOptions
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """From what into what, in which register, and that nothing else is wanted."""
+        task = read_task(request)
+        if task.target is None:
+            return f"{self.system_prompt} Answer with the translation alone."
+        source = f" from {english_name(task.source)}" if task.source else ""
+        tone = f" Use the {task.formality} register throughout." if task.formality else ""
+        return (
+            f"{self.system_prompt} Translate the user's text{source} into {english_name(task.target)}.{tone} "
+            "Leave nothing out and add nothing. Answer with the translation alone."
+        )
+
+    def accept(self, request: GenerateRequest) -> None:
+        """Also refuses languages that nobody knows."""
+        super().accept(request)
+        read_task(request)
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The instruction over the whole text; `run` asks for each of its pieces."""
+        whole = super().prepare(request)
+        return Prepared(self._asking(whole, read_task(request).texts[0]), whole.sampling)
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """Languages, the translations one by one, and what speaks against them."""
+        self.accept(request)
+        task = read_task(request)
+        translations = _translations(text) if task.batch else [text]
+        return {
+            "source": task.source,
+            "target": task.target,
+            "detected": task.detected,
+            "translations": translations or [],
+            "warnings": list(_warnings(task, translations)),
+        }
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """The translation as it comes, or the items of a JSON list."""
+        task = read_task(request)
+        whole = super().prepare(request)
+        work = TranslationPieces(task, model, whole.sampling, lambda text: self._asking(whole, text))
+        for index, text in enumerate(task.texts):
+            async with aclosing(work.pieces(text)) as pieces:
+                if task.batch:
+                    joined = "".join([piece async for piece in pieces])
+                    yield f"{', ' if index else '['}{json.dumps(joined, ensure_ascii=False)}"
+                else:
+                    async for piece in pieces:
+                        yield piece
+        if task.batch:
+            yield "]"
+        if work.cut:
+            model.finish_reason = "length"
+
+    def _asking(self, whole: Prepared, text: str) -> list[Message]:
+        system = [message for message in whole.messages if message.role == "system"]
+        return [*system, Message(role="user", content=text)]
+
+
+def _translations(text: str) -> list[str] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
+
+
+def _warnings(task: Task, translations: list[str] | None) -> list[str]:
+    if translations is None:
+        return ["form: the answer is not a JSON list of texts"]
+    if task.target is None:
+        return ["target: no target language was given, so that nothing could be checked"]
+    found = (
+        []
+        if len(translations) == len(task.texts)
+        else [f"count: {len(task.texts)} texts, {len(translations)} translations"]
+    )
+    for index, (source, translation) in enumerate(zip(task.texts, translations, strict=False)):
+        where = f"input {index}: " if task.batch else ""
+        found += [
+            where + said for said in translation_warnings(source, translation, task.source, task.target)
+        ]
+    return found

@@ -1,0 +1,91 @@
+"""What a translation request asks for: which texts, from which language into which.
+
+Knows options and languages; no model but the codes that it knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from handlers.engines.base import EngineOptions, read_options
+from handlers.text_checks.languages import detect_language, english_name, known_as, language_code
+from handlers.text_checks.refusals import bad_option
+from handlers.wire import GenerateRequest
+
+IN_WORDS = re.compile(
+    r"\s*(?:please\s+)?translate\b[^:\n]{0,60}?\b(?:in)?to\s+(?:the\s+)?"
+    r"(?P<target>[\w ()-]{2,40}?)\s*:\s*(?P<text>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class TranslationOptions(EngineOptions):
+    """Languages by code or name; with `inputs` the answer is a JSON list of their translations."""
+
+    source: str | None = None
+    target: str | None = None
+    formality: Literal["formal", "informal"] | None = Field(default=None, alias="register")
+    inputs: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be translated; languages as `fra_Latn`, None where nobody said and nothing told."""
+
+    texts: Sequence[str]
+    source: str | None
+    target: str | None
+    detected: str | None
+    formality: str | None
+    batch: bool
+
+
+def read_task(request: GenerateRequest) -> Task:
+    """What `request` asks for; RequestError 400 names the option that is no language."""
+    options = read_options(TranslationOptions, request)
+    source, target = _code("source", options.source), _code("target", options.target)
+    prompt = next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
+    worded = IN_WORDS.fullmatch(prompt) if target is None and options.inputs is None else None
+    if worded and (code := language_code(worded["target"])):
+        prompt, target = worded["text"], code
+    texts = [prompt] if options.inputs is None else options.inputs
+    detected = detect_language("\n".join(texts))
+    return Task(texts, source or detected, target, detected, options.formality, options.inputs is not None)
+
+
+def _code(option: str, name: str | None) -> str | None:
+    code = language_code(name) if name is not None else None
+    if name is not None and code is None:
+        raise bad_option(
+            option, "no such language; give a FLORES code (fra_Latn), an ISO code or an English name"
+        )
+    return code
+
+
+def language_marks(task: Task, known: frozenset[str] | None) -> tuple[str, str] | None:
+    """The model's own codes of both languages; empty for a model of one pair, None for one that is told."""
+    if known is None:
+        if task.batch and task.target is None:
+            raise bad_option("target", "inputs need a target language")
+        return None
+    if task.formality is not None:
+        raise bad_option("register", "this model only translates and knows no registers")
+    if not known:
+        return "", ""
+    return _mark("source", task.source, known), _mark("target", task.target, known)
+
+
+def _mark(option: str, code: str | None, known: frozenset[str]) -> str:
+    if code is None:
+        raise bad_option(option, "this model must be told the language")
+    found = known_as(code, known)
+    if found is None:
+        raise bad_option(
+            option, f"this model does not know {english_name(code)}; it knows {', '.join(sorted(known))}"
+        )
+    return found
