@@ -92,6 +92,19 @@ async def test_translation() -> None:
     assert findings["warnings"] == []
 
 
+async def test_legal_analysis() -> None:
+    options = {"task": "review", "document": "1. The tenant pays rent on Mondays."}
+    _, messages, sampling = await ask("legal_analysis", options=options)
+    assert "The tenant pays rent" in messages[-1].content
+    assert sampling.json_schema is not None
+    findings = engine_class("legal_analysis")().check(
+        GenerateRequest(id="r", engine="legal_analysis", prompt="Why?", options=options),
+        '{"items": [{"quote": "pays rent on Mondays"}, {"quote": "pays rent on Sundays"}]}',
+    )
+    assert [(quote["found"], quote["start"]) for quote in findings["quotes"]] == [(True, 14), (False, None)]
+    assert "not legal advice" in findings["note"]
+
+
 @pytest.mark.parametrize("name", engine_names())
 def test_every_engine_is_named_after_its_file(name: str) -> None:
     engine = engine_class(name)

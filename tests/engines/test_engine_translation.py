@@ -24,7 +24,7 @@ class EchoModel(ScriptedModel):
         yield ">\n"
 
 
-def asked(prompt: str, **options: object) -> GenerateRequest:
+def asked(prompt: str, **options: Any) -> GenerateRequest:
     return GenerateRequest(id="r", engine="translation", prompt=prompt, options=options)
 
 
@@ -34,7 +34,7 @@ async def translated(model: ScriptedModel, request: GenerateRequest) -> str:
     return await engine.generate(request)
 
 
-def warnings(source: str, translation: str, **options: object) -> list[str]:
+def warnings(source: str, translation: str, **options: Any) -> list[str]:
     found = Translation().check(asked(source, **{"source": "en", "target": "de", **options}), translation)
     return list(found["warnings"])
 
@@ -160,7 +160,7 @@ async def test_max_tokens_counts_for_the_whole_translation() -> None:
         ({"inputs": ["a"]}, "options.target"),
     ],
 )
-async def test_a_wrong_option_is_refused_by_name(options: dict[str, object], param: str) -> None:
+async def test_a_wrong_option_is_refused_by_name(options: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestError) as refused:
         await translated(EchoModel(), asked("Hello", **options))
     assert (refused.value.status, refused.value.param) == (400, param)
@@ -174,7 +174,7 @@ async def test_a_wrong_option_is_refused_by_name(options: dict[str, object], par
         ({"source": "en", "target": "de", "register": "formal"}, "options.register"),
     ],
 )
-async def test_what_a_translation_model_cannot_do_is_refused(options: dict[str, object], param: str) -> None:
+async def test_what_a_translation_model_cannot_do_is_refused(options: dict[str, Any], param: str) -> None:
     model = ScriptedModel()
     model.languages = FLORES
     with pytest.raises(RequestError) as refused:

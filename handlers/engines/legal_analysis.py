@@ -1,0 +1,149 @@
+"""Legal analysis: a document reviewed clause by clause, every quotation looked up in it.
+
+Structured by a JSON schema where there is a task; an opinion of a machine, and it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.text_checks.documents import counted, item_list, parts, room_for
+from handlers.text_checks.json_answers import read_items
+from handlers.text_checks.legal_terms import CLAUSES, NOTE, REGULATIONS, Area, Task, item_schema
+from handlers.text_checks.quotes import locate, quotations
+from handlers.text_checks.refusals import bad_option
+from handlers.wire import GenerateRequest, Message, Sampling
+
+INSTRUCTIONS: dict[Task, str] = {
+    "review": "List the clauses that a careful lawyer would raise, each with its issue and a recommendation.",
+    "risk": "List the risks, each with the clause it comes from, its likelihood and its severity.",
+    "compliance": "For each requirement say whether the document meets it, with an explanation.",
+    "clauses": f"Extract the clauses of these kinds, no others: {', '.join(CLAUSES)}.",
+}
+Text = Annotated[str, Field(min_length=1, max_length=4_000_000)]
+
+
+class LegalOptions(EngineOptions):
+    """`regulation` is GDPR, HIPAA, CCPA, SOX or the text of a rule; without a `document` the prompt is it."""
+
+    task: Task | None = None
+    document: Text | None = None
+    area: Area | None = None
+    jurisdiction: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    regulation: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+
+
+class LegalAnalysis(BaseLLMEngine):
+    """With a task the answer is JSON; a document alone is reviewed; a prompt alone is answered in prose."""
+
+    name: ClassVar[str] = "legal_analysis"
+    system_prompt: ClassVar[str] = (
+        "You are a careful legal analyst. Quote the document word for word, in double quotation marks, and "
+        "never quote what does not stand in it. Say so where it is silent. You give no legal advice."
+    )
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
+    options_type: ClassVar[type[EngineOptions]] = LegalOptions
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """The analyst in the given area and jurisdiction, then the task."""
+        options = read_options(LegalOptions, request)
+        said = [self.system_prompt]
+        if options.area:
+            said.append(f"The area of law is {options.area.replace('_', ' ')}.")
+        if options.jurisdiction:
+            said.append(f"The jurisdiction is {options.jurisdiction}.")
+        if task := _task(options):
+            said += [INSTRUCTIONS[task], 'Answer in JSON: {"items": [...]}; each item quotes the document.']
+        if options.regulation:
+            said.append(f"The requirements: {_rule(options.regulation)}.")
+        return " ".join(said)
+
+    def accept(self, request: GenerateRequest) -> None:
+        """Also refuses a compliance check without a rule."""
+        super().accept(request)
+        options = read_options(LegalOptions, request)
+        if options.task == "compliance" and options.regulation is None:
+            raise bad_option(
+                "regulation", f"a compliance check needs one of {', '.join(REGULATIONS)} or a rule's text"
+            )
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The conversation about the whole document; `run` cuts it into parts where it is long."""
+        whole = super().prepare(request)
+        task, document = _asked(request)
+        if task is None:
+            return whole
+        sampling = whole.sampling
+        if sampling.json_schema is None:
+            sampling = sampling.model_copy(update={"json_schema": item_schema(task)})
+        return Prepared(_about(whole.messages, _question(request), document, 1, 1), sampling)
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """Prose, or one JSON object over all parts of the document."""
+        prepared = self.prepare(request)
+        task, document = _asked(request)
+        if task is None:
+            events = model.stream(prepared.messages, prepared.sampling)
+        else:
+            spoken = f"{self.get_system_prompt(request)} {request.system or ''} {_question(request)}"
+            room = room_for(model, spoken, prepared.sampling.max_tokens)
+            pieces = parts(document, counted(model, room.part))
+            ask = partial(_about, prepared.messages, _question(request))
+            sampling = prepared.sampling.model_copy(update={"max_tokens": room.answer})
+            events = item_list(model, pieces, ask, sampling)
+        async with aclosing(events):
+            async for piece in events:
+                yield piece
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """The items, and for each quotation whether it stands in the document; `items` is null where cut."""
+        self.accept(request)
+        task, document = _asked(request)
+        items = read_items(text) if task else []
+        quotes = quotations(text) if not items else _quoted(items)
+        found = [_lookup(quote, document) for quote in quotes] if document else []
+        warnings = [f"quote not in the document: {quote['text']!r}" for quote in found if not quote["found"]]
+        if items is None:
+            warnings.insert(0, "the answer is not the JSON that was asked for, or was cut")
+        return {"items": items, "quotes": found, "note": NOTE, "warnings": warnings}
+
+
+def _task(options: LegalOptions) -> Task | None:
+    return options.task or ("review" if options.document else None)
+
+
+def _asked(request: GenerateRequest) -> tuple[Task | None, str]:
+    options = read_options(LegalOptions, request)
+    return _task(options), options.document or request.turns[-1].content
+
+
+def _question(request: GenerateRequest) -> str:
+    return request.turns[-1].content if "document" in request.options else ""
+
+
+def _about(messages: list[Message], question: str, part: str, number: int, count: int) -> list[Message]:
+    system = [message for message in messages if message.role == "system"]
+    place = f" (part {number} of {count})" if count > 1 else ""
+    asked = f"\n\n{question}" if question else ""
+    return [*system, Message(role="user", content=f"Document{place}:\n\n{part}{asked}")]
+
+
+def _rule(regulation: str) -> str:
+    name = regulation.strip().upper()
+    return f"{name}: {REGULATIONS[name]}" if name in REGULATIONS else regulation
+
+
+def _quoted(items: list[dict[str, Any]]) -> list[str]:
+    # A requirement that nothing meets has an empty quote.
+    return [item["quote"] for item in items if isinstance(item.get("quote"), str) and item["quote"].strip()]
+
+
+def _lookup(quote: str, document: str) -> dict[str, Any]:
+    start = locate(quote, document)
+    return {"text": quote, "found": start is not None, "start": start}
