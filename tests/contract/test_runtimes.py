@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from conductor_core.catalogue import Precision, RuntimeName
 from handlers.engines.conversational_chat import ConversationalChat
@@ -79,8 +80,8 @@ class Subject:
                 await asyncio.sleep(0.01)
 
 
-@pytest.fixture(scope="module", params=["openvino", "transformers"])
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["openvino", "transformers"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     name: RuntimeName = request.param
     made = Subject(name, demo_folder(name, PRECISION[name]))
     yield made
