@@ -101,7 +101,7 @@ async def test_greedy_text_equals_the_library_called_directly(subject: Subject) 
 
 async def test_streamed_pieces_joined_equal_the_whole_text(subject: Subject) -> None:
     pieces: list[str] = []
-    async with subject.stream("Write a line with emojis: 🎉🚀 and 世界", seed=None, max_tokens=48) as records:
+    async with subject.stream("Repeat after me: 🎉🚀 and 世界 🎉", temperature=0.0, max_tokens=48) as records:
         async for record in records:
             if "delta" in record:
                 pieces.append(record["delta"])
