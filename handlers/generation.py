@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from handlers.checker import Checker
 from handlers.engines.base import Attempt
 from handlers.engines.registry import engine_class
 from handlers.model import LoadedModel, RequestModel
@@ -25,6 +26,7 @@ class Generator:
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
+        self._checker = Checker()
         self.runtime = model.runtime
 
     async def records(self, request: GenerateRequest) -> AsyncGenerator[Record, None]:
@@ -32,7 +34,7 @@ class Generator:
 
         Closing it cancels the generation at the runtime's next step.
         """
-        engine = engine_class(request.engine)()
+        engine = engine_class(request.engine)(self._checker.findings)
         model = self._model.for_request(request.id)
         engine.load_model(model)
         pieces: list[str] = []
@@ -45,7 +47,8 @@ class Generator:
                     pieces.append(event)
                     yield {"delta": event}
         text = "".join(pieces)
-        yield {"done": _done(model, engine.check(request, text), text)}
+        findings = {**await engine.findings(request, text), **engine.notes}
+        yield {"done": _done(model, findings, text)}
 
 
 def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Generator:

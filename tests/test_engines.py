@@ -105,6 +105,36 @@ async def test_legal_analysis() -> None:
     assert "not legal advice" in findings["note"]
 
 
+async def test_scientific_research() -> None:
+    options = {
+        "task": "abstract",
+        "bibliography": "@book{kn68, title={Art}, author={Knuth, D.}, year={1968}}",
+    }
+    _, messages, _ = await ask("scientific_research", options=options)
+    assert "[@kn68] Knuth, D. (1968). Art." in messages[0].content
+    findings = engine_class("scientific_research")().check(
+        GenerateRequest(id="r", engine="scientific_research", prompt="Why?", options=options),
+        "Known [@kn68] and guessed [@roe99], see doi:10.1/x.",
+    )
+    assert findings["citations"] == [{"key": "kn68", "supported": True}, {"key": "roe99", "supported": False}]
+    assert findings["references"] == [{"key": "kn68", "text": "Knuth, D. (1968). Art."}]
+    assert findings["invalid_dois"] == ["10.1/x"]
+
+
+async def test_mathematical_reasoning() -> None:
+    engine = engine_class("mathematical_reasoning")()
+    model = ScriptedModel("Final answer: 41", "Final answer: 42")
+    engine.load_model(model)
+    request = GenerateRequest(
+        id="r", engine=engine.name, prompt="What is 6 * 7?", options={"context": "arithmetic"}
+    )
+    assert await engine.generate(request) == "Finalanswer:42"
+    assert (len(model.asked), engine.notes) == (2, {"attempts": 2})
+    found = engine.check(request, "Final answer: 42")
+    assert (found["answer"], found["latex"], found["verified"], found["attempts"]) == ("42", "42", "true", 1)
+    assert engine.check(request, "Final answer: 41")["verified"] == "false"
+
+
 @pytest.mark.parametrize("name", engine_names())
 def test_every_engine_is_named_after_its_file(name: str) -> None:
     engine = engine_class(name)

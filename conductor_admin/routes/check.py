@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,13 +11,14 @@ from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import CheckBody, reads
 from conductor_admin.router import find_row, row_options
-from handlers.engines.registry import engine_class
+from handlers.checker import Checker
 from handlers.wire import GenerateRequest
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
     routes = APIRouter()
+    checker = Checker()
 
     @routes.post("/check", openapi_extra=reads(CheckBody))
     async def check(request: Request) -> Response:
@@ -32,7 +31,6 @@ def router(gateway: Gateway) -> APIRouter:
             prompt=body.prompt,
             options={**row_options(row), **body.options},
         )
-        findings = await asyncio.to_thread(engine_class(row.engine)().check, asked, body.text)
-        return JsonResponse({"findings": findings})
+        return JsonResponse({"findings": await checker.findings(asked, body.text)})
 
     return routes

@@ -46,9 +46,7 @@ class Model(Protocol):
         """Pieces of the answer; RequestError for what the runtime refuses."""
         ...
 
-    def translate(
-        self, text: str, source: str, target: str, sampling: Sampling
-    ) -> AsyncGenerator[str, None]:
+    def translate(self, text: str, source: str, target: str, sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of a translation model's answer; `source` and `target` are of `languages`, or empty."""
         ...
 

@@ -1,0 +1,93 @@
+"""Finds the final answer in a model's text, by its marks and never by understanding it.
+
+Regular expressions over the end of the text; nothing is parsed or evaluated here.
+"""
+
+from __future__ import annotations
+
+import re
+
+TAIL_CHARS = 6_000
+_MARK = re.compile(
+    r"(?:final answer|correct answer|the answer|the solutions?|the result|answer|solutions?)\**\s*"
+    r"(?:is|are|:|=|\s)+\s*\**\s*|####\s*",
+    re.IGNORECASE,
+)
+_SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_LEAD = re.compile(
+    r"^(?:therefore|thus|hence|so|then|finally|and|that|we (?:get|have|find)|(?:it )?(?:is|equals)|equal to|"
+    r"approximately|about|roughly|exactly|[:=,≈])+(?![A-Za-z])[\s,:]*",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(
+    r"(?<=[\w)}\]%])\s*(?:\\(?:text|mathrm)\{[^{}]*\}|"
+    r"\s(?:square|cubic)?\s*(?:cm|mm|km|m|ft|in|kg|g|mg|s|min|h|hr|mph|"
+    r"km/h|m/s|L|ml|[A-Za-z]{3,}(?:\s[A-Za-z]{3,}){0,3}))(?:\s*(?:\^\s*\{?[23]\}?|[²³]))?$"
+)
+_NAMED = re.compile(
+    r"^(?:\\?[A-Za-z]'{0,3}\s*\([a-z]\)|[A-Za-z]'{1,3}|dy/dx|\\frac\{d\w?\}\{d[a-z]\})\s*=\s*"
+)
+_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z])|\.\s*$|(?<=\w)[;?]\s*$")
+
+
+def candidates(text: str) -> list[str]:
+    """What may be the final answer, the likeliest first; empty if there is nothing at all."""
+    text = text[-TAIL_CHARS:].strip()
+    box = clean(_boxed(text))
+    prose = [clean(one) for one in (*_marked(text), *_last_lines(text))]
+    # "It is 5!" is more likely joy than a factorial.
+    found = [box, *(one for one in prose if not one.endswith("!"))]
+    variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one)) if v]
+    return list(dict.fromkeys(variants))
+
+
+def clean(text: str) -> str:
+    """One answer without emphasis, delimiters, lead words, currency and full stop."""
+    spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
+    text = ", ".join(spans) if spans else text
+    text = text.replace("**", "").replace("`", "").replace("\\$", "")
+    text = _SENTENCE_END.split(text.strip(), maxsplit=1)[0]
+    text = _LEAD.sub("", text.strip(" \t\n*")).strip()
+    return text.lstrip("$€£").rstrip("., ").strip()
+
+
+def _boxed(text: str) -> str:
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if start < 0:
+        return ""
+    begin = text.index("{", start) + 1
+    depth = 1
+    for at in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[begin:at]
+    return ""
+
+
+def _marked(text: str) -> list[str]:
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return []
+    rest = text[marks[-1].end() :].strip()
+    display = re.match(r"(\$\$.+?\$\$|\\\[.+?\\\])", rest, re.DOTALL)
+    line = display[1] if display else rest.partition("\n")[0]
+    return [line, *_right_hand_sides(line)]
+
+
+def _last_lines(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
+    if not lines:
+        return []
+    line = _SENTENCE_END.sub("", lines[-1]).strip()
+    sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])", line)[-1]
+    last_span = [spans[-1]] if spans and spans[-1] in text[-len(spans[-1]) - 60 :] else []
+    return [sentence, *last_span, *_right_hand_sides(sentence)]
+
+
+def _right_hand_sides(line: str) -> list[str]:
+    after_words = re.split(r"\s(?:is|are|equals|gives|get|have)\s(?:therefore |then |thus )?", line)
+    sides = [after_words[-1]] if len(after_words) > 1 else []
+    if line.count("=") == 1 or re.search(r"=[^=,]*$", line):
+        sides.append(line.rpartition("=")[2])
+    return sides

@@ -1,0 +1,109 @@
+"""Plain mathematical notation as tokens: numbers, names, operators; LaTeX is turned into it first.
+
+Only looks at characters. What a name means is `handlers.checkers.maths_syntax`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_CHARS = 2_000
+
+
+class NotMaths(ValueError):
+    """The text is not notation that is understood here, or could be read in two ways."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`kind` is number, name, op or end; `spaced` says that white space stands before it."""
+
+    kind: str
+    text: str
+    spaced: bool = False
+
+
+_TOKEN = re.compile(
+    r"(?P<space>\s*)(?:"
+    r"(?P<number>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z]))?)"
+    r"|(?P<name>[A-Za-z]+(?:_(?:\d+|[A-Za-z])(?![A-Za-z]))?'*)"
+    r"|(?P<op>\*\*|<=|>=|!=|==|->|\+-|[-+*/^=<>!%°|(),;\[\]{}_±]))"
+)
+_SIGNS = {
+    "−": "-", "–": "-", "·": "*", "⋅": "*", "×": "*", "∗": "*", "÷": "/", "≤": "<=", "≥": ">=", "≠": "!=",
+    "π": " pi ", "∞": " oo ", "√": " sqrt ", "²": "^2", "³": "^3", "⁴": "^4", "→": "->", "θ": " theta ",
+    "½": "(1/2)", "¼": "(1/4)", "⅓": "(1/3)", "\u00a0": " ", "′": "'",
+}  # fmt: skip
+_COMMANDS = {
+    "cdot": "*", "times": "*", "div": "/", "pi": " pi ", "infty": " oo ", "pm": "±", "le": "<=", "leq": "<=",
+    "ge": ">=", "geq": ">=", "ne": "!=", "neq": "!=", "to": "->", "rightarrow": "->",
+    "lvert": "|", "rvert": "|",
+    "circ": "°", "lt": "<", "gt": ">", "left": "", "right": "", "displaystyle": "", "quad": " ", "qquad": " ",
+    "lbrace": "{", "rbrace": "}", "langle": "(", "rangle": ")", "big": "", "Big": "", "bigl": "", "bigr": "",
+    "limits": "",
+}  # fmt: skip
+_GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+_FRACTION = re.compile(r"\\[dtc]?frac\s*" + _GROUP + r"\s*" + _GROUP)
+_SHORT_FRACTION = re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)")
+_ROOT = re.compile(r"\\sqrt\s*(?:\[(\w+)\])?\s*" + _GROUP)
+_BINOMIAL = re.compile(r"\\[dt]?binom\s*" + _GROUP + r"\s*" + _GROUP)
+_MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*?)\\end\{\1\}", re.DOTALL)
+_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|operatorname|mbox|textit)\s*\{([^{}]*)\}")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*" + _GROUP)
+_SCRIPT = re.compile(r"([\^_])" + _GROUP)
+_SPACES = re.compile(r"\\[,;:! ]|~|\\(?=\n)|&")
+
+
+def plain(text: str) -> str:
+    """`text` with its LaTeX and typographic signs as plain notation; NotMaths if it is too long."""
+    if len(text) > MAX_CHARS:
+        raise NotMaths(f"longer than {MAX_CHARS} characters")
+    for sign, spelled in _SIGNS.items():
+        text = text.replace(sign, spelled)
+    return _without_commands(_without_groups(text))
+
+
+def _without_groups(text: str) -> str:
+    text = _MATRIX.sub(_matrix, text.replace("$", ""))
+    text = _WORDS.sub(r" \1 ", _SPACES.sub(" ", text.replace(r"\%", "%")))
+    for _ in range(20):  # from the inside out, as deep as anybody nests by hand
+        before = text
+        text = _SHORT_FRACTION.sub(r"((\1)/(\2))", text)
+        text = _FRACTION.sub(r"((\1)/(\2))", text)
+        text = _BINOMIAL.sub(r" binomial((\1),(\2))", text)
+        text = _ROOT.sub(lambda m: f" root(({m[2]}),{m[1]})" if m[1] else f" sqrt({m[2]})", text)
+        text = _SCRIPT.sub(r"\1(\2)", _BOX.sub(r"\1", text))
+        if text == before:
+            break
+    return text
+
+
+def _without_commands(text: str) -> str:
+    text = re.sub(r"_\((\w+)\)", r"_\1", text).replace("\\{", "{").replace("\\}", "}")
+    return re.sub(r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m[1], f" {m[1]} "), text)
+
+
+def _matrix(found: re.Match[str]) -> str:
+    if found[1] == "vmatrix":
+        raise NotMaths("a determinant")
+    rows = [row.split("&") for row in re.split(r"\\\\", found[2]) if row.strip()]
+    return "[" + ",".join("[" + ",".join(row) + "]" for row in rows) + "]"
+
+
+def tokens(text: str) -> list[Token]:
+    """The tokens of plain notation, an `end` after them; NotMaths for any other character."""
+    found, at = [], 0
+    text = text.strip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise NotMaths(f"{text[at]!r} is no notation")
+        kind = match.lastgroup or ""
+        found.append(
+            Token(
+                kind, match[kind].replace(",", "") if kind == "number" else match[kind], bool(match["space"])
+            )
+        )
+        at = match.end()
+    return [*found, Token("end", "")]

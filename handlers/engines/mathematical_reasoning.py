@@ -1,0 +1,128 @@
+"""Mathematics: worked step by step, its final answer checked, one more attempt where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from handlers.checkers.maths_answer import candidates
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.wire import GenerateRequest, Message, Sampling
+
+Context = Literal[
+    "arithmetic",
+    "algebra",
+    "calculus",
+    "statistics",
+    "geometry",
+    "linear_algebra",
+    "number_theory",
+    "discrete",
+]
+ADVICE: dict[Context, str] = {
+    "arithmetic": "Keep the order of operations, and keep fractions exact until the end.",
+    "algebra": "Name the unknowns, do the same to both sides, and put every solution back into the equation.",
+    "calculus": "Name the rule of every step; an indefinite integral ends with + C.",
+    "statistics": "Say which formula you use, and whether the data are a sample or the population.",
+    "geometry": "State the figure's known lengths and angles and the theorem of every step; name the units.",
+    "linear_algebra": "Write matrices row by row, as [[a, b], [c, d]], and show every row operation.",
+    "number_theory": "Work with integers only, and show factorisations and remainders.",
+    "discrete": "Say what is counted, and whether order and repetition matter.",
+}
+FORMATS = {
+    "text": "End with one line: Final answer: <the answer alone>",
+    "latex": "Write mathematics in LaTeX between \\( and \\). End with the answer alone in \\boxed{}.",
+}
+
+
+class MathsOptions(EngineOptions):
+    """`options` of this engine."""
+
+    context: Annotated[Context | None, Field(description="the field that the problem is from")] = None
+    format: Annotated[Literal["text", "latex"], Field(description="how mathematics is written")] = "text"
+    expected: Annotated[
+        str | None, Field(max_length=2_000, description="the right answer, if it is known, to check against")
+    ] = None
+
+
+class MathematicalReasoning(BaseLLMEngine):
+    """Findings: `answer`, `latex`, `verified` (true, false, unknown), `reason`, `attempts`."""
+
+    name: ClassVar[str] = "mathematical_reasoning"
+    system_prompt: ClassVar[str] = (
+        "You are a careful mathematician. Solve the problem step by step, one short step on each line, and "
+        "check the result before you state it."
+    )
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
+    options_type: ClassVar[type[EngineOptions]] = MathsOptions
+    parses: ClassVar[bool] = True
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """How to work in this context, and in which form to answer."""
+        options = read_options(MathsOptions, request)
+        parts = [
+            self.system_prompt,
+            ADVICE[options.context] if options.context else "",
+            FORMATS[options.format],
+        ]
+        return " ".join(part for part in parts if part)
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """The final answer, and whether it is right, by SymPy."""
+        # SymPy takes 40 MB and belongs in the checker process: a worker imports this module without it.
+        from handlers.checkers.maths_verdict import VERDICTS, judge
+
+        verdict = judge(_problem(request), text, read_options(MathsOptions, request).expected)
+        return {
+            "answer": verdict.answer,
+            "latex": verdict.latex,
+            "verified": VERDICTS[verdict.holds],
+            "reason": verdict.reason,
+            "attempts": 1,
+        }
+
+    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+        """The final answer as the text has it; nobody knows whether it is right."""
+        found = candidates(text)
+        answer = found[0] if found else None
+        return {"answer": answer, "latex": None, "verified": "unknown", "reason": reason, "attempts": 1}
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """The answer, and where it proves wrong a second one that has been told so, but not the right one."""
+        prepared = self.prepare(request)
+        pieces: list[str] = []
+        async with aclosing(model.stream(prepared.messages, prepared.sampling)) as stream:
+            async for piece in stream:
+                pieces.append(piece)
+                yield piece
+        text = "".join(pieces)
+        findings = await self.findings(request, text)
+        if findings["verified"] != "false":
+            return
+        self.notes = {"attempts": 2}
+        yield Attempt(2)
+        again = _corrected(prepared, text, findings["answer"])
+        async with aclosing(model.stream(again.messages, again.sampling)) as stream:
+            async for piece in stream:
+                yield piece
+
+
+def _problem(request: GenerateRequest) -> str:
+    asked = [turn.content for turn in request.turns if turn.role == "user"]
+    return asked[-1] if asked else ""
+
+
+def _corrected(prepared: Prepared, text: str, answer: str) -> Prepared:
+    correction = (
+        f"The final answer {answer} is not correct. Find the mistake, work the problem again from the start, "
+        "and end with the answer in the same form."
+    )
+    turns = [
+        *prepared.messages,
+        Message(role="assistant", content=text),
+        Message(role="user", content=correction),
+    ]
+    return Prepared(turns, prepared.sampling)
