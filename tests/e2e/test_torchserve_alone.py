@@ -1,0 +1,146 @@
+"""TorchServe alone, started as the README says, beside `conductor serve` of the same shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from archives.build import build_rows, write_config
+from archives.workshop import Workshop
+from conductor_core.paths import ProjectPaths
+from conductor_core.settings import load_settings
+from tests.serving import serving
+from tests.torchserve_process import ROOT, short_folder
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+START_S = 90
+GREEDY = {"prompt": "Name three colours.", "temperature": 0.0, "max_tokens": 24}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago; TorchServe takes no port 0."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Alone:
+    """`torchserve --start` in a folder with archives and a config.properties of its own ports."""
+
+    def __init__(self, folder: Path) -> None:
+        catalogue = load_settings(ROOT / "SETTINGS.md")
+        build_rows(catalogue, folder / "store", Workshop(ProjectPaths.at(ROOT / "SETTINGS.md")))
+        self.config = folder / "config.properties"
+        shutil.copyfile(ROOT / "config.properties", self.config)
+        write_config(catalogue, self.config)
+        text = self.config.read_text(encoding="utf-8").replace("archives/store", str(folder / "store"))
+        ports = dict(zip(("8080", "8081", "8082", "7070", "7071"), map(str, free_ports(5)), strict=True))
+        self.config.write_text(re.sub("|".join(ports), lambda m: ports[m[0]], text), encoding="utf-8")
+        self.url = f"http://127.0.0.1:{ports['8080']}"
+        self.log = folder / "torchserve.log"
+        self.environment = {**os.environ, "TS_CONFIG_FILE": str(self.config)}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["torchserve", "--start", "--foreground", "--ncs"],
+                cwd=folder,
+                env={**self.environment, "TMPDIR": str(folder), "TEMP": str(folder)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_it_answers(self) -> None:
+        """Returns once the model answers; fails at once with the log if TorchServe has ended."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+            try:
+                if self.post({**GREEDY, "max_tokens": 1}).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError(self.log.read_text(encoding="utf-8"))
+
+    def post(self, body: dict[str, object], category: str = "conversational_chat") -> httpx2.Response:
+        return httpx2.post(f"{self.url}/predictions/{category}", json=body, timeout=60)
+
+    def end(self) -> None:
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
+        self.process.wait(30)
+        for process in psutil.wait_procs(below, timeout=10)[1]:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Alone]:
+    with short_folder() as folder:
+        server = Alone(folder)
+        try:
+            server.wait_until_it_answers()
+            yield server
+        finally:
+            server.end()
+
+
+def test_a_resident_row_answers_and_streams(alone: Alone) -> None:
+    whole = alone.post(GREEDY)
+    assert whole.status_code == 200
+    streamed = alone.post({**GREEDY, "stream": True})
+    *records, last = map(json.loads, streamed.text.splitlines())
+    assert "".join(record["delta"] for record in records) == whole.json()["text"] == last["done"]["text"]
+
+
+def curl(*arguments: str, body: str) -> dict[str, Any]:
+    """The JSON that curl prints."""
+    command = ["curl", "-sS", *arguments]
+    done = subprocess.run(command, input=body, capture_output=True, text=True, timeout=60, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    "how", [("-T", "-", "-X", "POST"), ("-H", "content-type: application/json", "-d", "@-")]
+)
+def test_curl_as_torchserve_users_type_it_is_answered(alone: Alone, how: tuple[str, ...]) -> None:
+    assert curl(f"{alone.url}/predictions/conversational_chat", *how, body=json.dumps(GREEDY))["text"]
+
+
+def test_a_form_is_refused_with_the_content_type_to_send(alone: Alone) -> None:
+    answer = curl(f"{alone.url}/predictions/conversational_chat", "-d", "@-", body=json.dumps(GREEDY))
+    assert "content-type: application/json" in answer["error"]["message"]
+
+
+def test_another_engine_is_named_in_the_body(alone: Alone) -> None:
+    assert alone.post({**GREEDY, "engine": "general_reasoning"}).json()["text"]
+    refused = alone.post({**GREEDY, "engine": "nope"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "engine"
+
+
+def test_a_row_that_is_not_resident_is_not_loaded(alone: Alone) -> None:
+    assert alone.post(GREEDY, "translation").status_code == 404
+
+
+def test_conductor_serve_runs_beside_it_from_the_same_shell(alone: Alone, tmp_path: Path) -> None:
+    with serving(tmp_path / "state", TS_CONFIG_FILE=str(alone.config)) as gateway:
+        gateway.wait_until_ready()
+        with gateway.client() as client:
+            assert client.post("/generate", json=GREEDY).json()["text"] == alone.post(GREEDY).json()["text"]
+    assert alone.post(GREEDY).status_code == 200
