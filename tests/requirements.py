@@ -127,13 +127,14 @@ PROMISES: dict[str, Promise] = {
     ),
     "five-precisions": Promise(
         "FP32, FP16, BF16, 8-bit and 4-bit rows all answer on a CPU.",
-        ("*precision*answer*",),
+        ("e2e/test_precisions.py::*",),
     ),
     "alone": Promise(
         "With TorchServe alone `/predictions` answers and streams as the gateway does.",
         (
             "contract/test_torchserve_alone_batch.py::test_a_call_is_answered*",
             "contract/test_torchserve_alone_batch.py::test_a_streamed_call*",
+            "e2e/test_torchserve_alone.py::test_a_resident_row*",
         ),
     ),
     "alone-no-convoy": Promise(
@@ -146,7 +147,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "alone-beside": Promise(
         "`conductor serve` and TorchServe alone run at the same time from one shell.",
-        ("e2e/*beside*",),
+        ("e2e/test_torchserve_alone.py::test_conductor_serve_runs_beside*",),
     ),
     "activated": Promise(
         "The activated environment names TorchServe's configuration and, where the machine has none, a Java.",
@@ -237,26 +238,27 @@ PROMISES: dict[str, Promise] = {
     ),
     "gateway-strict": Promise(
         "Every malformed body is 400 in the one error shape and never repeats the prompt.",
-        ("conductor_admin/*400*",),
+        ("conductor_admin/test_gateway_bodies.py::*", "test_integration.py::test_an_invalid_body*"),
     ),
     "gateway-killed-worker": Promise(
         "A worker killed in mid-answer is an error record at once, and the next request succeeds.",
         (
-            "e2e/*killed*",
+            "test_integration.py::test_a_killed_worker*",
+            "contract/test_gateway_real.py::*",
             "contract/test_torchserve_alone_worker.py::test_a_killed_worker*",
         ),
     ),
     "gateway-client-leaves": Promise(
         "A client that leaves stops the worker's generation.",
-        ("e2e/*leaves*",),
+        ("test_integration.py::test_a_client_that_leaves*",),
     ),
     "gateway-concurrent": Promise(
         "32 concurrent requests are all answered.",
-        ("e2e/*32*",),
+        ("test_integration.py::test_thirty_two*",),
     ),
     "gateway-ends": Promise(
         "Ctrl-C and SIGTERM leave no process behind.",
-        ("e2e/*no_process*",),
+        ("test_integration.py::test_a_signal_leaves*", "test_integration.py::test_a_killed_gateway*"),
     ),
     "gateway-start-errors": Promise(
         "A port in use or a missing Java is told in one line that names the cure.",
@@ -271,7 +273,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",
-        ("*log*prompt*",),
+        ("test_integration.py::test_logs_are_json*",),
     ),
     "cli-run": Promise(
         "`conductor run` streams or says how to start the gateway; its chat knows Ctrl-C and Ctrl-D.",
