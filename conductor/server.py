@@ -26,6 +26,8 @@ from conductor_admin.lifecycle import Lifecycle, Limits
 from conductor_admin.listening import check_open, host_policy, listen, url_of
 from conductor_admin.loading import Loader
 from conductor_admin.logs import configure_logs
+from conductor_admin.machine_memory import MachineMemory
+from conductor_admin.peaks import Peaks
 from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers, only_gateway
 from conductor_admin.set_builder import SetBuilder
 from conductor_admin.stats import Stats
@@ -33,17 +35,16 @@ from conductor_admin.torchserve import TorchServe
 from conductor_admin.torchserve_config import StartError, find_java
 from conductor_admin.torchserve_process import TorchServeProcess
 from conductor_admin.worker_client import Patience
-from conductor_core.machine import Machine, probe
+from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths, StateDir, StateDirError
-from conductor_core.placement import place
+from conductor_core.placement import device_budgets, place
 from conductor_core.settings import SettingsError, load_settings
 
 log = structlog.get_logger()
 
 DRAIN_S = 5.0
 _GRACE_S = 15.0  # until connections that take nothing are dropped
-_MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,11 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     catalogue = place(load_settings(project.settings), machine, settings.memory_budget)
     torchserve = TorchServe(state.management_socket, state.inference_socket)
     loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
-    limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for)
-    lifecycle = Lifecycle(catalogue.sets, loader, limits, serves_models=java is not None)
+    budget = device_budgets(machine, settings.memory_budget)
+    limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
+    memory = MachineMemory(gpu.device for gpu in machine.gpus)
+    peaks = Peaks(state.peaks_file)
+    lifecycle = Lifecycle(catalogue.sets, loader, limits, memory, peaks, serves_models=java is not None)
     stats = Stats()
     patience = Patience(settings.first_token_timeout, settings.token_timeout)
     gateway = Gateway(
@@ -77,7 +81,6 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         generations=Generations(lifecycle, stats, patience),
         stats=stats,
         heart=Heart(lifecycle),
-        budget=_budget(settings, machine),
         policy=host_policy(settings.host),
     )
     run_file = RunFile(state)
@@ -90,11 +93,6 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         spawned=run_file.torchserve_spawned,
     )
     return Server(gateway, state, run_file, process or None)
-
-
-def _budget(settings: OperatorSettings, machine: Machine) -> int:
-    gpus = [settings.memory_budget.of(gpu.device) or int(gpu.total * _MEMORY_SHARE) for gpu in machine.gpus]
-    return sum(gpus) + (settings.memory_budget.of("cpu") or int(machine.ram * _MEMORY_SHARE))
 
 
 def serve(settings: OperatorSettings, *, skip_model_loading: bool = False) -> int:

@@ -84,9 +84,14 @@ async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, Non
 
 
 def loading_comment(slug: str, view: SetView) -> bytes:
-    """`: loading conversational_chat 41%` while the set loads, else a bare keep-alive."""
+    """`: loading conversational_chat 41%` while the set loads, else a bare keep-alive.
+
+    While it waits for memory, the position among those that do.
+    """
     if view.state is State.READY:
         return b": keep-alive\n\n"
+    if view.position is not None:
+        return f": waiting for memory {slug}, position {view.position}\n\n".encode()
     share = "" if view.progress is None else f" {view.progress:.0%}"
     phase = f" ({view.phase})" if view.phase else ""
     return f": loading {slug}{share}{phase}\n\n".encode()

@@ -49,12 +49,11 @@ class Heart:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The parts of one gateway; `budget` is the bytes that models may take."""
+    """The parts of one gateway."""
 
     catalogue: Catalogue
     lifecycle: Lifecycle
     generations: Generations
     stats: Stats
     heart: Heart
-    budget: int
     policy: HostPolicy = field(default_factory=HostPolicy)

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, aclosing
 
 import structlog
 
-from conductor_admin.lifecycle import Lease, Lifecycle
+from conductor_admin.leases import Lease, Wish
+from conductor_admin.lifecycle import Lifecycle
 from conductor_admin.router import Job
 from conductor_admin.stats import Stats
 from conductor_admin.worker_client import Patience, WorkerUnreachable, worker_died
@@ -64,9 +65,8 @@ class Generations:
             try:
                 async with AsyncExitStack() as stack:
                     with self._stats.queued(job.row.slug):
-                        lease = await stack.enter_async_context(
-                            self.lifecycle.lease(job.set_name, job.row.slug, job.max_wait_s)
-                        )
+                        wish = Wish(job.row.slug, job.max_wait_s, job.keep_alive_s)
+                        lease = await stack.enter_async_context(self.lifecycle.lease(job.set_name, wish))
                     _check_version(job, lease)
                     records = await stack.enter_async_context(
                         aclosing(lease.client.generate(job.request, self._patience))

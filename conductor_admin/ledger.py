@@ -60,11 +60,10 @@ class Figures:
             needed["cpu"] = HOST_OF_GPU_WORKER * self.workers
         return needed
 
-    @property
-    def has_outgrown(self) -> bool:
-        """Whether more is held than was admitted, by more than a tenth."""
-        admitted = self.admission
-        return any(size > admitted.get(d, 0) * OUTGROWN for d, size in self.measured.items())
+
+def has_outgrown(admitted: Bytes, measured: Bytes) -> bool:
+    """Whether a set holds more than it was admitted for, by more than a tenth."""
+    return any(size > admitted.get(d, 0) * OUTGROWN for d, size in measured.items())
 
 
 def charge(admitted: Bytes, measured: Bytes) -> dict[str, int]:

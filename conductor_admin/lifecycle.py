@@ -1,8 +1,8 @@
 """The one owner of every worker set's state: loads, restarts, unloads, and leases, the only way to a worker.
 
-Decisions are the pure functions of `conductor_admin.states`, effects those of `conductor_admin.loading`. A
-load is a job that requests join and leave; it belongs to none of them. Everything runs on one event loop:
-between two awaits nothing changes, so there is no lock.
+Decisions are the pure functions of `conductor_admin.policy`, `idle` and `states`, effects those of
+`conductor_admin.loading`. A load is a job that requests join and leave; it belongs to none of them.
+Everything runs on one event loop: between two awaits nothing changes, so there is no lock.
 """
 
 from __future__ import annotations
@@ -13,47 +13,51 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import structlog
-
 from conductor_admin import states
+from conductor_admin.leases import Lease, Wish
 from conductor_admin.loading import Loader
+from conductor_admin.machine_memory import MemoryOf
+from conductor_admin.peaks import Peaks
+from conductor_admin.policy import Bytes
 from conductor_admin.processes import is_alive
+from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry, SetView, Worker
 from conductor_admin.set_jobs import SetJobs
 from conductor_admin.states import State
-from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
+from conductor_admin.upkeep import Upkeep
+from conductor_admin.worker_client import WorkerUnreachable
 from conductor_core.catalogue import StayLoaded, WorkerSet
 from handlers.wire import RequestError
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in seconds and requests; `load_s` maps a set's memory in bytes to its load's deadline."""
+    """Bounds in seconds, requests and bytes by device; `load_s` maps a set's memory to a deadline."""
 
     max_wait_s: float
     queue_size: int
     load_s: Callable[[int | None], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A worker that will not be unloaded while the lease lasts."""
-
-    client: WorkerClient
-    version: str
+    budget: Bytes
 
 
 class Lifecycle:
     """States of all worker sets; `start` before use, `close` at the end."""
 
     def __init__(
-        self, sets: Iterable[WorkerSet], loader: Loader, limits: Limits, *, serves_models: bool = True
+        self,
+        sets: Iterable[WorkerSet],
+        loader: Loader,
+        limits: Limits,
+        machine: MemoryOf,
+        peaks: Peaks,
+        *,
+        serves_models: bool = True,
     ) -> None:
         self.serves_models = serves_models
         self._entries = {worker_set.name: SetEntry(worker_set) for worker_set in sets}
-        self._jobs = SetJobs(loader, limits.load_s)
+        self.rooms = Rooms(self._entries, limits.budget, machine, peaks)
+        self._jobs = SetJobs(loader, self.rooms, limits.load_s)
+        self._upkeep = Upkeep(self._entries, self._jobs, self.rooms, machine)
         self._limits = limits
         self._reserved = 0
         self._closing = False
@@ -70,27 +74,24 @@ class Lifecycle:
         return [entry.view() for entry in self._entries.values()]
 
     @contextlib.asynccontextmanager
-    async def lease(self, name: str, slug: str, max_wait_s: float | None = None) -> AsyncIterator[Lease]:
-        """A worker of the set `name` for the row `slug`, loaded if need be.
+    async def lease(self, name: str, wish: Wish) -> AsyncIterator[Lease]:
+        """A worker of the set `name`, loaded if need be.
 
-        Raises RequestError: `server_overloaded`, `model_loading` after the wait, `model_load_failed`. The
-        request counts from here to the end of the block.
+        Raises RequestError: `server_overloaded`, `model_loading` after the wait, `model_load_failed`,
+        `insufficient_memory`. The request counts from here to the end of the block.
         """
         entry = self._entries[name]
         with self._reservation():
-            worker = await self._acquire(entry, slug, max_wait_s)
+            worker = await self._acquire(entry, wish)
             try:
                 yield Lease(worker.client, entry.archive.version if entry.archive else "")
             except WorkerUnreachable:
-                self._lost(entry, worker)
+                self._jobs.lost(entry, worker)
                 raise
             except RequestError as error:
                 raise self._explained(entry, worker, error) from error
             finally:
-                worker.in_flight -= 1
-                entry.last_used = time.time()
-                if entry.in_flight == 0:
-                    entry.drained.set()
+                self._release(entry, worker, wish)
 
     async def load(self, name: str, slug: str) -> None:
         """Load the set on an operator's word: a cool-down is cleared. Raises what a waiter gets."""
@@ -98,8 +99,7 @@ class Lifecycle:
         if not self._closing and entry.state is State.FAILED:
             entry.failure = None
             entry.state = State.UNAVAILABLE
-        worker = await self._acquire(entry, slug, None)
-        worker.in_flight -= 1
+        self._release(entry, await self._acquire(entry, Wish(slug)), Wish(slug))
 
     async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
         """Drop the row's claim and end the set's workers; 409 while other rows hold it and not `force`."""
@@ -127,7 +127,7 @@ class Lifecycle:
     def start(self) -> None:
         """Begin to load the resident sets."""
         for entry in self._entries.values():
-            if entry.is_resident:
+            if entry.worker_set.stay_loaded is not StayLoaded.FALSE:
                 entry.claims |= {
                     r.slug for r in entry.worker_set.rows if r.stay_loaded is not StayLoaded.FALSE
                 }
@@ -142,32 +142,19 @@ class Lifecycle:
         for entry in self._entries.values():
             entry.registered = False
             for worker in list(entry.workers.values()):
-                self._lost(entry, worker)
+                self._jobs.lost(entry, worker)
 
     async def reconcile(self) -> None:
         """Bring what is observed and what is wanted together; called every second."""
-        for entry in self._entries.values():
-            for worker in list(entry.workers.values()):
-                if not is_alive(worker.pid):
-                    self._lost(entry, worker)
-            if entry.state is State.READY and len(entry.workers) < entry.worker_set.workers:
-                await self._jobs.adopt_more(entry)
-            if entry.is_resident and entry.wanted and self._may_retry(entry):
-                self._jobs.begin_load(entry)
+        await self._upkeep.reconcile()
 
     async def refresh(self) -> None:
-        """Ask every worker for its health; one that takes no connection is lost."""
-        for entry in self._entries.values():
-            for worker in list(entry.workers.values()):
-                try:
-                    worker.health = await worker.client.health()
-                except WorkerUnreachable:
-                    if not is_alive(worker.pid):
-                        self._lost(entry, worker)
+        """Ask every worker for its health, and the machine for its memory; called every few seconds."""
+        await self._upkeep.refresh()
 
     def refuse(self) -> None:
         """Refuse new leases from now on; streams that end early are told why."""
-        self._closing = True
+        self._closing = self._jobs.closing = True
         for entry in self._entries.values():
             entry.ended_by = states.shutting_down
 
@@ -192,25 +179,44 @@ class Lifecycle:
         finally:
             self._reserved -= 1
 
-    async def _acquire(self, entry: SetEntry, slug: str, max_wait_s: float | None) -> Worker:
-        wait_s = self._limits.max_wait_s if max_wait_s is None else min(max_wait_s, self._limits.max_wait_s)
+    async def _acquire(self, entry: SetEntry, wish: Wish) -> Worker:
+        self.rooms.asked(entry)
+        entry.waiting += 1
+        try:
+            worker = await self._worker(entry, wish)
+        finally:
+            entry.waiting -= 1
+        entry.claims.add(wish.slug)
+        worker.in_flight += 1
+        entry.drained.clear()
+        return worker
+
+    async def _worker(self, entry: SetEntry, wish: Wish) -> Worker:
+        longest = self._limits.max_wait_s
+        wait_s = longest if wish.max_wait_s is None else min(wish.max_wait_s, longest)
         deadline = time.monotonic() + wait_s
         while True:
             self._refuse_while_ending()
             worker = states.least_busy(entry.workers.values()) if entry.state is State.READY else None
             if worker:
-                entry.claims.add(slug)
-                worker.in_flight += 1
-                entry.drained.clear()
                 return worker
             self._refuse_while_cooling(entry)
             job = self._jobs.begin_load(entry)
             was_loading = entry.state is State.LOADING
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
-                raise states.still_loading(entry.name, wait_s)
+                raise states.still_loading(entry.name, wait_s, entry.eta_s(time.monotonic()))
             if was_loading and not entry.wanted:
                 raise states.unloaded(entry.name)
+
+    def _release(self, entry: SetEntry, worker: Worker, wish: Wish) -> None:
+        worker.in_flight -= 1
+        entry.last_used = time.time()
+        entry.expires = entry.idleness.expires(time.monotonic(), wish.keep_alive_s)
+        if entry.in_flight == 0:
+            entry.drained.set()
+            self._upkeep.end_if_idle(entry)
+            self.rooms.settle()
 
     def _refuse_while_ending(self) -> None:
         if not self.serves_models:
@@ -228,19 +234,5 @@ class Lifecycle:
         if error.code != "worker_died":
             return error
         if not is_alive(worker.pid):
-            self._lost(entry, worker)
+            self._jobs.lost(entry, worker)
         return entry.ended_by() if entry.ended_by else error
-
-    def _lost(self, entry: SetEntry, worker: Worker) -> None:
-        """A worker is gone: another one serves, or the set is LOADING until TorchServe has restarted it."""
-        if entry.workers.pop(worker.pid, None) is None:
-            return
-        entry.dead.add(worker.pid)
-        log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
-        if not entry.workers and entry.state is State.READY and not self._closing:
-            self._jobs.begin_load(entry, "restart")
-
-    @staticmethod
-    def _may_retry(entry: SetEntry) -> bool:
-        cooled = entry.failure is None or time.monotonic() >= entry.failure.until
-        return entry.state is State.FAILED and cooled

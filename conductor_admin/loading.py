@@ -7,12 +7,13 @@ failure means is decided by `conductor_admin.lifecycle`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 import orjson
 
-from conductor_admin.processes import is_alive, wait_until_gone
+from conductor_admin.processes import end_all, families, is_alive
 from conductor_admin.set_entry import Archive, Worker
 from conductor_admin.states import Phase, health_fault
 from conductor_admin.torchserve import TorchServeError, WorkerProcess
@@ -110,9 +111,17 @@ class Loader:
         return Worker(pid=pid, client=client, health=health)
 
     async def unregister(self, name: str, archive: Archive, pids: Collection[int]) -> None:
-        """End the workers and wait until `pids` are gone."""
-        await self._processes.unregister(name, archive.version)
-        await asyncio.to_thread(wait_until_gone, pids, _GONE_TIMEOUT_S)
+        """End the workers, and wait until they, `pids` and all their children are gone, and so their memory.
+
+        Where TorchServe does not answer, its workers end with it.
+        """
+        known = set(pids)
+        with contextlib.suppress(TorchServeError):
+            known |= {process.pid for process in await self._processes.describe(name, archive.version)}
+        ended = families(known)
+        with contextlib.suppress(TorchServeError):
+            await self._processes.unregister(name, archive.version)
+        await asyncio.to_thread(end_all, ended, _GONE_TIMEOUT_S)
 
     def _last_words(self, pid: int) -> str | None:
         """The last line of the traceback that the worker `pid` left, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
     return " ".join((*parts, f"context={context}", f"workers={worker_set.workers}"))
 
 
+@cache
 def runtime_version(runtime: RuntimeName) -> str:
     """The installed version of the runtime's library, "none" where it is missing."""
     versions = []

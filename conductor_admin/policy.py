@@ -147,7 +147,7 @@ def overrun(holdings: Sequence[Holding], budget: Bytes) -> tuple[str, ...]:
     held = total(h.memory for h in holdings)
     coming = total(h.memory for h in holdings if h.hold is Hold.LEAVING)
     short = lack(lack(held, budget), coming)
-    idle = [h for h in holdings if h.hold is Hold.IDLE and _displaceable(h)]
+    idle = [h for h in holdings if is_spare(h)]
     return tuple(h.name for h in cheapest(idle, short))
 
 
@@ -185,6 +185,11 @@ def _dearer(cost: _Cost, holding: Holding) -> _Cost:
     price = 0.0 if holding.outgrown else holding.reload_s * (1.0 + holding.recent_use)
     is_yield = holding.stay is StayLoaded.YIELD
     return yields + is_yield, seconds + price, freed + sum(holding.memory.values())
+
+
+def is_spare(holding: Holding) -> bool:
+    """Whether the set may be unloaded at once for another one's sake."""
+    return holding.hold is Hold.IDLE and _displaceable(holding)
 
 
 def _displaceable(holding: Holding) -> bool:

@@ -46,6 +46,25 @@ def wait_until_gone(pids: Collection[int], seconds: float) -> bool:
     return True
 
 
+def families(pids: Collection[int]) -> set[int]:
+    """`pids` and every process below them."""
+    found = set(pids)
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return found
+
+
+def end_all(pids: Collection[int], seconds: float) -> bool:
+    """Block until none of `pids`, which are ending, runs; kill those that still do after `seconds`."""
+    if wait_until_gone(pids, seconds):
+        return True
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return wait_until_gone(pids, seconds)
+
+
 def _session_of(pid: int) -> int | None:
     try:
         return os.getsid(pid)

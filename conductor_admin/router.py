@@ -18,7 +18,6 @@ DEFAULT_CATEGORY = "conversational_chat"
 _NOT_YET = {
     "session": "sessions are not available yet",
     "session_id": "sessions are not available yet",
-    "keep_alive": "keep_alive is not available yet: a loaded set stays until it is unloaded",
 }
 _SHOWN = 64
 
@@ -27,13 +26,15 @@ _SHOWN = 64
 class Job:
     """One generation: the row that answers, the set that serves it, and the request for its worker.
 
-    `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load.
+    `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load,
+    `keep_alive_s` is how long its set is kept afterwards.
     """
 
     row: Row
     set_name: str
     request: GenerateRequest
     max_wait_s: float | None = None
+    keep_alive_s: float | None = None
     version: str | None = None
 
 
@@ -76,7 +77,8 @@ def plan(catalogue: Catalogue, body: GenerateBody, request_id: str, *, version: 
         sampling=body.sampling.over(row_sampling(row)),
         options={**row_options(row), **body.options},
     )
-    return Job(row, catalogue.set_of(row.slug).name, request, body.max_wait_s, version)
+    set_name = catalogue.set_of(row.slug).name
+    return Job(row, set_name, request, body.max_wait_s, body.keep_alive, version)
 
 
 def _engine(asked: str | None, row: Row) -> str:

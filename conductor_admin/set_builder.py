@@ -44,7 +44,12 @@ class SetBuilder:
         except asyncio.CancelledError:
             stop.set()
             raise
-        return Archive(file=built.path.name, version=built.version, estimated=built.memory or None)
+        return Archive(
+            file=built.path.name,
+            version=built.version,
+            estimated=built.memory or None,
+            identity=built.identity,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ Only `conductor_admin.lifecycle` writes a SetEntry; everybody else gets a SetVie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from conductor_admin.idle import Idleness, Use
 from conductor_admin.states import Failure, Phase, State
 from conductor_admin.worker_client import Health, WorkerClient
 from conductor_core.catalogue import StayLoaded, WorkerSet
@@ -17,11 +20,15 @@ from handlers.wire import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A built archive: `file` in the store, its 12-hex-digit `version`, its estimated memory in bytes."""
+    """A built archive: `file` in the store, its 12-hex-digit `version`, its estimated memory in bytes.
+
+    `identity` tells one content of the weights from another.
+    """
 
     file: str
     version: str
     estimated: int | None = None
+    identity: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +52,9 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class SetView:
-    """A worker set at one moment; memory in bytes, `last_used` in Unix seconds, `progress` a fraction."""
+    """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
+    fraction, `position` the place among those that wait for memory. `peak` is of this life of the set.
+    """
 
     worker_set: WorkerSet
     state: State
@@ -57,8 +66,11 @@ class SetView:
     context: int | None
     estimated: int | None
     measured: int | None
+    peak: int | None
     workers: tuple[WorkerView, ...]
     last_used: float | None
+    expires_at: float | None
+    position: int | None
 
     @property
     def in_flight(self) -> int:
@@ -66,7 +78,7 @@ class SetView:
 
     @property
     def is_resident(self) -> bool:
-        return self.worker_set.stay_loaded is not StayLoaded.FALSE
+        return self.worker_set.stay_loaded is StayLoaded.TRUE
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +88,10 @@ class SetEntry:
     `job` is the load or unload under way; `registered` whether TorchServe has the archive; `dead` are pids
     that must not be adopted again; `claims` are the rows that asked for the set; `ended_by` is why its
     streams were ended, where that was on purpose; `wanted` is False after an unload until the next load.
+    `waiting` counts requests that have no worker yet. Memory is by device: `held` what the set was admitted
+    with, None while it holds nothing; `measured` now and `peak` in this life. Times are monotonic seconds:
+    `demanded_at` when it asked for memory, `started_at` when its load began, `expires` when it will have been
+    idle for long enough; `load_s` is how long the last load took, None before the first.
     """
 
     worker_set: WorkerSet
@@ -90,6 +106,16 @@ class SetEntry:
     job: asyncio.Task[None] | None = None
     registered: bool = False
     wanted: bool = True
+    waiting: int = 0
+    held: dict[str, int] | None = None
+    measured: dict[str, int] = field(default_factory=dict)
+    peak: dict[str, int] = field(default_factory=dict)
+    position: int | None = None
+    demanded_at: float = 0.0
+    started_at: float = 0.0
+    load_s: float | None = None
+    expires: float = math.inf
+    use: Use = field(default_factory=Use)
     ended_by: Callable[[], RequestError] | None = None
     last_used: float | None = None
     drained: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,8 +129,19 @@ class SetEntry:
         return sum(worker.in_flight for worker in self.workers.values())
 
     @property
-    def is_resident(self) -> bool:
-        return self.worker_set.stay_loaded is not StayLoaded.FALSE
+    def is_busy(self) -> bool:
+        return self.in_flight > 0 or self.waiting > 0
+
+    @property
+    def idleness(self) -> Idleness:
+        worker_set = self.worker_set
+        return Idleness(worker_set.idle_timeout_s, stays=worker_set.stay_loaded is not StayLoaded.FALSE)
+
+    def eta_s(self, now: float) -> float | None:
+        """Seconds that the load will still take; None where no load was timed or it has not begun."""
+        if self.load_s is None or self.state is not State.LOADING or self.phase != "start":
+            return None
+        return max(0.0, self.started_at + self.load_s - now)
 
     def view(self) -> SetView:
         first = next(iter(self.workers.values()), None)
@@ -118,15 +155,18 @@ class SetEntry:
             device=(first.health.device if first else None) or self.worker_set.device,
             context=(first.health.context if first else None) or self.worker_set.context,
             estimated=self.archive.estimated if self.archive else None,
-            measured=_total(worker.health.memory for worker in self.workers.values()),
+            measured=self.measured.get(self.worker_set.device),
+            peak=self.peak.get(self.worker_set.device),
             workers=tuple(
                 WorkerView(pid=worker.pid, in_flight=worker.in_flight, waiting=worker.health.waiting)
                 for worker in self.workers.values()
             ),
             last_used=self.last_used,
+            expires_at=self._expires_at(),
+            position=self.position,
         )
 
-
-def _total(sizes: Iterable[int | None]) -> int | None:
-    known = [size for size in sizes if size is not None]
-    return sum(known) if known else None
+    def _expires_at(self) -> float | None:
+        if self.state is not State.READY or self.in_flight or math.isinf(self.expires):
+            return None
+        return time.time() + self.expires - time.monotonic()

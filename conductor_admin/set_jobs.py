@@ -1,12 +1,12 @@
 """The jobs on worker sets: load, restart, unload. They change a SetEntry step by step as the effects succeed.
 
-Called by `conductor_admin.lifecycle` alone, which owns the entries and decides when a job is due.
+Called by those who decide when a job is due: `conductor_admin.lifecycle` for requests and operators,
+`conductor_admin.upkeep` for time that passes, `conductor_admin.rooms` for memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -16,7 +16,8 @@ import structlog
 
 from conductor_admin import states
 from conductor_admin.loading import Loader, LoadError
-from conductor_admin.set_entry import Archive, SetEntry
+from conductor_admin.rooms import NoRoom, Rooms
+from conductor_admin.set_entry import Archive, SetEntry, Worker
 from conductor_admin.states import Phase, State
 from conductor_admin.torchserve import TorchServeError
 from conductor_core.requirements import cure_for_failure
@@ -29,13 +30,17 @@ _RETRY_S = 0.2
 class SetJobs:
     """Runs at most one job for each set; `load_s` maps a set's memory in bytes to its load's deadline.
 
-    `torchserve_up` is set while TorchServe answers; a load waits for it.
+    `torchserve_up` is set while TorchServe answers; a load waits for it. Once `closing` is set nothing is
+    loaded again.
     """
 
-    def __init__(self, loader: Loader, load_s: Callable[[int | None], float]) -> None:
+    def __init__(self, loader: Loader, rooms: Rooms, load_s: Callable[[int | None], float]) -> None:
         self.torchserve_up = asyncio.Event()
+        self.closing = False
         self._loader = loader
+        self._rooms = rooms
         self._load_s = load_s
+        rooms.evict = self.evict
 
     def begin_load(self, entry: SetEntry, phase: Phase = "start") -> asyncio.Task[None]:
         if entry.job and not entry.job.done():
@@ -45,7 +50,36 @@ class SetJobs:
 
     def begin_unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> asyncio.Task[None]:
         """End the set's workers, after their requests if `drain`."""
+        entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
         return self._run(entry, self._unload(entry, archive, drain=drain))
+
+    def evict(self, entry: SetEntry) -> None:
+        """Begin to unload a READY set once its requests have ended."""
+        if entry.archive:
+            self.begin_unload(entry, entry.archive, drain=True)
+
+    def lost(self, entry: SetEntry, worker: Worker) -> None:
+        """A worker is gone: another one serves, or the set is LOADING until TorchServe has restarted it."""
+        if entry.workers.pop(worker.pid, None) is None:
+            return
+        entry.dead.add(worker.pid)
+        log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
+        if not entry.workers and entry.state is State.READY and not self.closing:
+            self.begin_load(entry, "restart")
+
+    async def adopt_more(self, entry: SetEntry) -> None:
+        """Take up workers of a READY set that have begun to answer."""
+        known = {*entry.workers, *entry.dead}
+        if entry.archive is None or entry.job is None or not entry.job.done():
+            return
+        try:
+            found = await self._loader.more_workers(entry.name, entry.archive, known)
+        except (TorchServeError, LoadError) as error:
+            log.warning("worker_not_adopted", set=entry.name, cause=str(error))
+            return
+        for worker in found:
+            if entry.state is State.READY and worker.pid not in entry.workers:
+                entry.workers[worker.pid] = worker
 
     def _run(self, entry: SetEntry, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         entry.job = asyncio.create_task(work, name=f"{entry.name} job")
@@ -54,23 +88,46 @@ class SetJobs:
     async def _load(self, entry: SetEntry) -> None:
         """Bring the set to READY or FAILED; ends without an exception, cancelled or not."""
         try:
-            deadline = self._load_s(entry.worker_set.declared_memory)
-            if entry.archive is None:
-                entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
-                entry.phase, entry.progress = "start", None
-            async with asyncio.timeout(deadline):
-                await self._start_worker(entry, entry.archive)
+            await self._try_load(entry)
+        except NoRoom as error:
+            self._refused(entry, str(error))
         except LoadError as error:
             cure = cure_for_failure(str(error))
             await self._failed(entry, f"{error}; {cure}" if cure else str(error))
-        except TimeoutError:
-            await self._failed(entry, f"no worker answered within {deadline:g} s")
         except asyncio.CancelledError:
             await self._forget(entry)
             entry.state, entry.phase, entry.progress = State.UNAVAILABLE, None, None
         except Exception as error:  # the outermost loop of a job: a defect fails the set and its waiters
             log.exception("load_broke", set=entry.name)
             await self._failed(entry, f"internal error: {type(error).__name__}")
+        self._rooms.settle()
+
+    async def _try_load(self, entry: SetEntry) -> None:
+        self._rooms.check(entry)
+        if entry.archive is None:
+            entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
+        try:
+            await self._start(entry, entry.archive)
+        except LoadError as error:
+            if not states.is_out_of_memory(str(error)):
+                raise
+            log.warning("load_out_of_memory", set=entry.name, cause=str(error))
+            await self._forget(entry)
+            await self._rooms.clear_for(entry)
+            await self._start(entry, entry.archive)
+
+    async def _start(self, entry: SetEntry, archive: Archive) -> None:
+        """Load the set once it may take its memory. Raises LoadError."""
+        is_restart = entry.phase == "restart"
+        await self._rooms.admit(entry)
+        entry.phase, entry.progress = "restart" if is_restart else "start", None
+        entry.started_at = time.monotonic()
+        deadline = self._load_s(entry.worker_set.declared_memory)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._start_worker(entry, archive)
+        except TimeoutError as error:
+            raise LoadError(f"no worker answered within {deadline:g} s") from error
 
     async def _start_worker(self, entry: SetEntry, archive: Archive) -> None:
         while True:
@@ -88,10 +145,25 @@ class SetJobs:
                 await asyncio.sleep(_RETRY_S)
                 continue
             entry.workers[worker.pid] = worker
-            entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
-            entry.ended_by = None
-            log.info("set_ready", set=entry.name, pid=worker.pid)
+            self._ready(entry)
             return
+
+    def _ready(self, entry: SetEntry) -> None:
+        now = time.monotonic()
+        if entry.phase == "start":
+            entry.load_s = now - entry.started_at
+        entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
+        entry.ended_by, entry.peak = None, {}
+        # A timer that began with the load would end a set that took long to load.
+        entry.expires = entry.idleness.expires(now)
+        self._rooms.measure(entry)
+        log.info("set_ready", set=entry.name, pids=list(entry.workers), memory=entry.measured)
+
+    def _refused(self, entry: SetEntry, message: str) -> None:
+        if entry.failure is None or entry.failure.message != message:
+            log.error("set_refused", set=entry.name, cause=message)
+        entry.failure = states.refused(message, time.monotonic())
+        entry.state, entry.phase, entry.progress = State.FAILED, None, None
 
     async def _failed(self, entry: SetEntry, message: str) -> None:
         await self._forget(entry)
@@ -102,7 +174,6 @@ class SetJobs:
         log.error("set_failed", set=entry.name, cause=message, failures=entry.failure.count)
 
     async def _unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> None:
-        entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
         if drain and entry.in_flight:
             entry.drained.clear()
             await entry.drained.wait()
@@ -117,23 +188,10 @@ class SetJobs:
         entry.workers.clear()
         if entry.archive and entry.registered:
             entry.registered = False
-            with contextlib.suppress(TorchServeError):
-                await self._loader.unregister(entry.name, entry.archive, [worker.pid for worker in workers])
+            await self._loader.unregister(entry.name, entry.archive, [worker.pid for worker in workers])
         for worker in workers:
             entry.dead.add(worker.pid)
-
-    async def adopt_more(self, entry: SetEntry) -> None:
-        known = {*entry.workers, *entry.dead}
-        if entry.archive is None or entry.job is None or not entry.job.done():
-            return
-        try:
-            found = await self._loader.more_workers(entry.name, entry.archive, known)
-        except (TorchServeError, LoadError) as error:
-            log.warning("worker_not_adopted", set=entry.name, cause=str(error))
-            return
-        for worker in found:
-            if entry.state is State.READY and worker.pid not in entry.workers:
-                entry.workers[worker.pid] = worker
+        self._rooms.gave_back(entry)
 
 
 def _report(entry: SetEntry, phase: Phase, progress: float | None) -> None:

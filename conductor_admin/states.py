@@ -5,6 +5,7 @@ No I/O, no clock, no logging: `conductor_admin.lifecycle` acts on what is decide
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +16,14 @@ from handlers.wire import WIRE_VERSION, RequestError
 
 COOLDOWN_FIRST_S = 10.0
 COOLDOWN_LONGEST_S = 300.0
+REFUSED_S = 5.0
 BUSY_RETRY_S = 1.0
 LOADING_RETRY_S = 5.0
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|MemoryError|bad_alloc|cannot allocate memory|failed to allocate|can't allocate",
+    re.IGNORECASE,
+)
 
 
 class State(StrEnum):
@@ -29,23 +36,40 @@ class State(StrEnum):
     FAILED = "FAILED"
 
 
-Phase = Literal["download", "convert", "start", "warm", "restart"]
+Phase = Literal["download", "convert", "wait", "start", "warm", "restart"]
+"""What a set that is LOADING does; `wait` is for memory that others hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A load that failed; `until` is the monotonic time before which no request tries again."""
+    """A load that failed; `until` is the monotonic time before which no request tries again.
+
+    `code` is what requests are told; `refused` of a set that fits in no case, where waiting does not help.
+    """
 
     message: str
     count: int
     until: float
+    code: str = "model_load_failed"
+    refused: bool = False
 
 
 def failed(message: str, before: Failure | None, now: float) -> Failure:
     """The next failure: its cool-down is 10 s, doubled for each failure in a row, at most 5 minutes."""
     count = before.count + 1 if before else 1
     cooldown = min(COOLDOWN_FIRST_S * 2.0 ** min(count - 1, 10), COOLDOWN_LONGEST_S)
-    return Failure(message=message, count=count, until=now + cooldown)
+    code = "insufficient_memory" if is_out_of_memory(message) else "model_load_failed"
+    return Failure(message=message, count=count, until=now + cooldown, code=code)
+
+
+def refused(message: str, now: float) -> Failure:
+    """The failure of a set that fits in no case; it is looked at again soon, since nothing was tried."""
+    return Failure(message, 1, now + REFUSED_S, code="insufficient_memory", refused=True)
+
+
+def is_out_of_memory(message: str) -> bool:
+    """Whether a worker's last words say that memory ran out."""
+    return _OUT_OF_MEMORY.search(message) is not None
 
 
 class Busy(Protocol):
@@ -75,24 +99,27 @@ def health_fault(health: Health, version: str) -> str | None:
 
 def load_failed(name: str, failure: Failure, now: float) -> RequestError:
     """What every waiter of a failed load gets, and who comes during its cool-down."""
-    retry = max(1.0, failure.until - now)
     return RequestError(
-        f"{name} could not be loaded: {failure.message}",
+        failure.message if failure.refused else f"{name} could not be loaded: {failure.message}",
         status=503,
         type="server_error",
-        code="model_load_failed",
-        retry_after_s=retry,
+        code=failure.code,
+        retry_after_s=None if failure.refused else max(1.0, failure.until - now),
     )
 
 
-def still_loading(name: str, waited_s: float) -> RequestError:
-    """What a request gets whose patience ended before the load did; the load goes on."""
+def still_loading(name: str, waited_s: float, eta_s: float | None) -> RequestError:
+    """What a request gets whose patience ended before the load did; the load goes on.
+
+    `eta_s` is None where nobody knows how long it will take.
+    """
+    rest = "" if eta_s is None else f", for about {eta_s:.0f} s more"
     return RequestError(
-        f"{name} is still loading after {waited_s:g} s; the load goes on",
+        f"{name} is still loading after {waited_s:g} s; the load goes on{rest}",
         status=503,
         type="server_error",
         code="model_loading",
-        retry_after_s=LOADING_RETRY_S,
+        retry_after_s=LOADING_RETRY_S if eta_s is None else max(1.0, eta_s),
     )
 
 

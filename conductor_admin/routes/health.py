@@ -71,6 +71,7 @@ def _set(view: SetView) -> dict[str, Any]:
         "state": view.state,
         "phase": view.phase,
         "progress": view.progress,
+        "position": view.position,
         "error": view.failure.message if view.failure else None,
         "retry_after_s": retry_after_s(view),
     }

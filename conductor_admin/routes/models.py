@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
+from conductor_admin.ledger import corrected_cell
 from conductor_admin.router import find_row
 from conductor_admin.set_entry import SetView
 from conductor_core.catalogue import Precision, Row
@@ -51,8 +52,20 @@ def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
         "version": view.version,
         "stay_loaded": row.stay_loaded.value,
         "vram_requirement": row.vram_requirement,
-        "memory": {"declared": row.declared_memory, "estimated": view.estimated, "measured": view.measured},
+        "memory": _memory(view, row),
         **_use(view, row),
+    }
+
+
+def _memory(view: SetView, row: Row) -> dict[str, Any]:
+    """Declared of one worker, the others of the set; `correction` is the cell that measuring asks for."""
+    peak = (view.peak or 0) // view.worker_set.workers
+    return {
+        "declared": row.declared_memory,
+        "estimated": view.estimated,
+        "measured": view.measured,
+        "peak": view.peak,
+        "correction": corrected_cell(row.declared_memory, peak, _precision(row)),
     }
 
 
@@ -63,10 +76,11 @@ def _use(view: SetView, row: Row) -> dict[str, Any]:
             for w in view.workers
         ],
         "in_flight": view.in_flight,
+        "position": view.position,
         "set": view.worker_set.name,
         "shared_with": [other.slug for other in view.worker_set.rows if other.slug != row.slug],
         "last_used": view.last_used,
-        "expires_at": None,
+        "expires_at": view.expires_at,
         "last_error": view.failure.message if view.failure else None,
         "retry_after_s": retry_after_s(view),
     }

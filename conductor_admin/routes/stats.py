@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
+from conductor_admin.policy import Bytes
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -16,16 +19,25 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/stats")
     async def stats() -> Response:
         """Memory in bytes, times in milliseconds."""
-        used = sum(view.measured or 0 for view in gateway.lifecycle.views())
-        memory = {"budget": gateway.budget, "used": used, "free": max(0, gateway.budget - used)}
+        rooms = gateway.lifecycle.rooms
         return JsonResponse(
             {
                 "uptime_s": round(gateway.stats.uptime_s, 3),
-                "memory": memory,
-                "swaps": 0,
-                "swaps_avoided": 0,
+                "memory": _memory(rooms.budget, rooms.charged),
+                "swaps": rooms.swaps.made,
+                "swaps_avoided": rooms.swaps.avoided,
                 "categories": gateway.stats.categories(),
             }
         )
 
     return routes
+
+
+def _memory(budget: Bytes, charged: Bytes) -> dict[str, Any]:
+    """All devices together, and each one; `used` is what loaded sets are charged."""
+    devices = {device: _use(size, charged.get(device, 0)) for device, size in budget.items()}
+    return {**_use(sum(budget.values()), sum(charged.values())), "devices": devices}
+
+
+def _use(budget: int, used: int) -> dict[str, int]:
+    return {"budget": budget, "used": used, "free": max(0, budget - used)}

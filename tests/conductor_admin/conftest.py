@@ -15,6 +15,7 @@ from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
 from conductor_admin.lifecycle import Lifecycle, Limits
 from conductor_admin.loading import Loader
+from conductor_admin.peaks import Peaks
 from conductor_admin.stats import Stats
 from conductor_admin.torchserve import TorchServe
 from conductor_admin.worker_client import Patience
@@ -22,7 +23,7 @@ from conductor_core.catalogue import Catalogue
 from conductor_core.paths import StateDir
 from conductor_core.settings import parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
-from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
+from tests.conductor_admin.gateway_rig import GB, SETTINGS, FakeMemory, MakeRig, Rig
 
 PATIENCE = Patience(5, 5)
 
@@ -42,7 +43,7 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture
-def make_rig(state: StateDir, catalogue: Catalogue) -> MakeRig:
+def make_rig(state: StateDir) -> MakeRig:
     """`make_rig(**limits)`; resident sets are not loaded unless the test calls `lifecycle.start`."""
 
     @contextlib.asynccontextmanager
@@ -52,15 +53,18 @@ def make_rig(state: StateDir, catalogue: Catalogue) -> MakeRig:
         queue_size: int = 64,
         patience: Patience = PATIENCE,
         serves: bool = True,
+        budget: int = 10 * GB,
+        settings: str = SETTINGS,
     ) -> AsyncIterator[Rig]:
+        page = parse_settings(settings)
         torchserve, builder = FakeTorchServe(state), FakeBuilder(state)
         client = TorchServe(state.management_socket, state.inference_socket)
-        limits = Limits(max_wait_s, queue_size, lambda memory: 5.0)
-        lifecycle = Lifecycle(catalogue.sets, Loader(client, builder, state), limits, serves_models=serves)
+        limits = Limits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
+        loader, memory, peaks = Loader(client, builder, state), FakeMemory(), Peaks(state.peaks_file)
+        lifecycle = Lifecycle(page.sets, loader, limits, memory, peaks, serves_models=serves)
         stats = Stats()
-        gateway = Gateway(
-            catalogue, lifecycle, Generations(lifecycle, stats, patience), stats, Heart(lifecycle), 10_000
-        )
+        generations = Generations(lifecycle, stats, patience)
+        gateway = Gateway(page, lifecycle, generations, stats, Heart(lifecycle))
         server = SocketServer(create_app(gateway))
         await torchserve.start()
         await server.start()
@@ -68,7 +72,7 @@ def make_rig(state: StateDir, catalogue: Catalogue) -> MakeRig:
         url = f"http://127.0.0.1:{server.port}"
         try:
             async with httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
-                yield Rig(state, gateway, torchserve, builder, http, url)
+                yield Rig(state, gateway, torchserve, builder, memory, http, url)
         finally:
             await server.stop()
             await lifecycle.close()

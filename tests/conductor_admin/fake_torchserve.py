@@ -95,6 +95,7 @@ class FakeWorker:
     version: str
     script: Script
     wire: int = WIRE_VERSION
+    memory: int = 1000
     requests: list[dict[str, Any]] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     answering: bool = False
@@ -129,7 +130,13 @@ class FakeWorker:
             await self.server.stop()
 
     async def _health(self, request: Request) -> Response:
-        body = {"wire": self.wire, "version": self.version, "set": "s", "memory": 1000, "context": 2048}
+        body = {
+            "wire": self.wire,
+            "version": self.version,
+            "set": "s",
+            "memory": self.memory,
+            "context": 2048,
+        }
         return JSONResponse({**body, "device": "cpu", "running": 0, "waiting": 0})
 
     async def _generate(self, request: Request) -> Response:
@@ -156,13 +163,16 @@ class _Model:
 class FakeTorchServe:
     """The management and inference APIs; `registered` lists every archive that was registered, in order.
 
-    `may_load` holds loads back while it is clear; `traceback` makes the next loads fail with that line.
+    `may_load` holds loads back while it is clear; `traceback` makes the next loads fail with that line. Where
+    more archives than `fits` are registered, memory runs out.
     """
 
     def __init__(self, state: StateDir) -> None:
         self.state = state
         self.script: Script = three_words
         self.wire = WIRE_VERSION
+        self.memory = 1000
+        self.fits: int | None = None
         self.traceback: str | None = None
         self.may_load = asyncio.Event()
         self.may_load.set()
@@ -214,18 +224,22 @@ class FakeTorchServe:
     async def _keep(self, key: tuple[str, str], model: _Model) -> None:
         """Run one worker and start it again whenever it ends."""
         while True:
-            worker = FakeWorker(self.state, key[1], self.script, self.wire)
+            worker = FakeWorker(self.state, key[1], self.script, self.wire, self.memory)
             await worker.spawn()
             model.workers = [worker]
             await self.may_load.wait()
-            if self.traceback is not None:
-                notice = {"set": key[0], "version": key[1], "pid": worker.pid, "error": self.traceback}
+            if words := self._last_words():
+                notice = {"set": key[0], "version": key[1], "pid": worker.pid, "error": words}
                 (self.state.run / f"{worker.pid}.error").write_bytes(orjson.dumps(notice))
                 await worker.kill()
             else:
                 await worker.serve()
             assert worker.process is not None
             await worker.process.wait()
+
+    def _last_words(self) -> str | None:
+        crowded = self.fits is not None and len(self._models) > self.fits
+        return "MemoryError: std::bad_alloc" if crowded else self.traceback
 
     async def _describe(self, request: Request) -> Response:
         key = (request.path_params["name"], request.path_params["version"])
@@ -281,4 +295,4 @@ class FakeBuilder:
             raise LoadError(self.fault)
         file = f"{worker_set.name}-{VERSION}.mar"
         (self._state.store / file).touch()
-        return Archive(file=file, version=VERSION, estimated=500)
+        return Archive(file=file, version=VERSION, estimated=500, identity=worker_set.name)

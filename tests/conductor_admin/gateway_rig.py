@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import httpx2
@@ -34,6 +34,26 @@ You are a pirate.
 """
 
 
+GB = 1_000_000_000
+
+
+class FakeMemory:
+    """A machine whose free memory a test may set; by default it does not say."""
+
+    def __init__(self) -> None:
+        self.left: dict[str, int] = {}
+        self.gpu: int | None = None
+
+    def free(self) -> dict[str, int]:
+        return dict(self.left)
+
+    def on_gpu(self, pids: Collection[int]) -> int | None:
+        return self.gpu
+
+    async def look(self) -> None:
+        """Nothing to ask."""
+
+
 @dataclass
 class Rig:
     """A gateway in parts, for tests that hold one of them back."""
@@ -42,6 +62,7 @@ class Rig:
     gateway: Gateway
     torchserve: FakeTorchServe
     builder: FakeBuilder
+    memory: FakeMemory
     client: httpx2.AsyncClient
     url: str
 

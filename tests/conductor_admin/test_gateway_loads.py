@@ -55,7 +55,7 @@ async def test_a_failed_load_tells_every_waiter_the_last_line_and_is_unregistere
 
 
 async def test_a_cool_down_refuses_at_once_and_an_operators_load_clears_it(rig: Rig) -> None:
-    rig.torchserve.traceback = "MemoryError"
+    rig.torchserve.traceback = "OSError: no such file"
     assert (await ask(rig)).status_code == 503
     assert (await ask(rig)).status_code == 503
     assert len(rig.torchserve.registered) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conductor_admin.ledger import Figures, charge, corrected_cell, pending, room
+from conductor_admin.ledger import Figures, charge, corrected_cell, has_outgrown, pending, room
 from conductor_admin.peaks import Peaks
 from conductor_core.catalogue import WorkerSet
 from conductor_core.settings import parse_settings
@@ -48,9 +48,10 @@ def test_a_gpu_set_that_was_never_measured_is_given_host_memory_too(worker_set: 
     assert admission["cpu"] > 0
 
 
-def test_a_set_that_holds_a_tenth_more_than_admitted_has_outgrown_it(worker_set: WorkerSet) -> None:
-    assert not Figures.of(worker_set, GB, {"cpu": int(2.1 * GB)}, {}).has_outgrown
-    assert Figures.of(worker_set, GB, {"cpu": int(2.3 * GB)}, {}).has_outgrown
+def test_a_set_that_holds_a_tenth_more_than_admitted_has_outgrown_it() -> None:
+    assert not has_outgrown({"cpu": 20}, {"cpu": 21})
+    assert has_outgrown({"cpu": 20}, {"cpu": 23})
+    assert has_outgrown({"cuda:0": 20}, {"cpu": 1, "cuda:0": 20})
 
 
 def test_a_loaded_set_is_charged_the_larger_of_given_and_held() -> None:

@@ -1,0 +1,27 @@
+"""What a request says to the lifecycle, and the lease that it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conductor_admin.worker_client import WorkerClient
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request says of its set: the row that asks, how long it waits, how long the set is kept.
+
+    None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever.
+    """
+
+    slug: str
+    max_wait_s: float | None = None
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker that will not be unloaded while the lease lasts."""
+
+    client: WorkerClient
+    version: str

@@ -1,0 +1,217 @@
+"""Gives worker sets their memory: keeps who waits and who holds, and lets `conductor_admin.policy` decide.
+
+Everything runs on one event loop. `settle` is called after each event that may change a decision: it admits
+and refuses those who wait, and has sets unloaded through the one function it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from conductor_admin import ledger, policy
+from conductor_admin.ledger import Figures
+from conductor_admin.loading import LoadError
+from conductor_admin.machine_memory import MemoryOf
+from conductor_admin.peaks import Peaks
+from conductor_admin.policy import Admit, Bytes, Demand, Evict, Hold, Holding, Refuse
+from conductor_admin.set_entry import SetEntry
+from conductor_admin.states import State
+from conductor_admin.swaps import Swaps
+from conductor_core.quantities import format_bytes
+
+log = structlog.get_logger()
+
+_UNKNOWN_LOAD_S = 10.0
+
+
+class NoRoom(LoadError):
+    """A set fits into the memory in no case; the message has needed, free and evictable."""
+
+
+class Rooms:
+    """The memory of `entries` under `budget`; `evict` begins to unload a READY set: SetJobs sets it."""
+
+    def __init__(
+        self,
+        entries: Mapping[str, SetEntry],
+        budget: Bytes,
+        machine: MemoryOf,
+        peaks: Peaks,
+    ) -> None:
+        self.budget = budget
+        self.swaps = Swaps(budget)
+        self._entries = entries
+        self._machine = machine
+        self._peaks = peaks
+        self.evict: Callable[[SetEntry], None] = _nobody_evicts
+        self._asking: dict[str, asyncio.Future[None]] = {}
+        self._swapping: set[str] = set()
+
+    @property
+    def charged(self) -> dict[str, int]:
+        """Bytes that sets hold or have been given, by device."""
+        return policy.total(holding.memory for holding in self._holdings())
+
+    def figures(self, entry: SetEntry) -> Figures:
+        """The set's memory as it is known now."""
+        archive = entry.archive
+        learned = self._peaks.of(entry.worker_set, archive.identity if archive else None)
+        return Figures.of(entry.worker_set, archive.estimated if archive else None, entry.measured, learned)
+
+    def asked(self, entry: SetEntry) -> None:
+        """A request for the set has come, whether it is loaded or not."""
+        entry.use = entry.use.another(time.monotonic())
+        self.swaps.asked(entry.name, self.figures(entry).admission)
+
+    def check(self, entry: SetEntry) -> None:
+        """Refuse a set that fits in no case, before anything is downloaded for it. Raises NoRoom."""
+        if entry.held is None:
+            refusal = policy.refuse(self._demand(entry), self._holdings(), self._room(), self.budget)
+            if refusal:
+                raise _no_room(entry.name, refusal)
+
+    async def admit(self, entry: SetEntry) -> None:
+        """Wait until the set may take its memory, and charge it. Raises NoRoom where it never may."""
+        if entry.held is not None:
+            return
+        entry.phase, entry.progress, entry.demanded_at = "wait", None, time.monotonic()
+        answer = self._asking[entry.name] = asyncio.get_running_loop().create_future()
+        try:
+            self.settle()
+            await answer
+        finally:
+            del self._asking[entry.name]
+            self._swapping.discard(entry.name)
+            entry.position = None
+        entry.phase = "start"
+
+    def gave_back(self, entry: SetEntry) -> None:
+        """The set's workers are gone and so is what they held."""
+        entry.held, entry.measured = None, {}
+        self.settle()
+
+    def settle(self) -> None:
+        """Act on every decision that is due."""
+        while self._act():
+            pass
+
+    def relieve(self) -> None:
+        """Unload what has to go because loaded sets grew beyond the budget."""
+        for name in policy.overrun(self._holdings(), self.budget):
+            log.warning("memory_overrun", set=name, budget=self.budget, held=self.charged)
+            self.evict(self._entries[name])
+
+    def has_room_for(self, entry: SetEntry) -> bool:
+        """Whether the set could be loaded without anything being unloaded or anybody being overtaken."""
+        return not self._asking and not policy.lack(self.figures(entry).admission, self._room())
+
+    async def clear_for(self, entry: SetEntry) -> None:
+        """Unload every idle set that shares a device with this one, and wait until they are gone."""
+        wanted = self.figures(entry).admission.keys()
+        for one in self._holdings():
+            if one.name != entry.name and policy.is_spare(one) and wanted & one.memory.keys():
+                self.evict(self._entries[one.name])
+        leaving = [e.job for e in self._entries.values() if e.state is State.UNLOADING and e.job]
+        if leaving:
+            await asyncio.wait(leaving)
+
+    def measure(self, entry: SetEntry) -> None:
+        """Take the workers' own figures, and learn from them once all workers are there."""
+        sizes = [worker.health.memory for worker in entry.workers.values()]
+        if not sizes or None in sizes:
+            return
+        measured = {"cpu": sum(size or 0 for size in sizes)}
+        if entry.worker_set.device != "cpu":
+            on_gpu = self._machine.on_gpu(entry.workers.keys())
+            if on_gpu is None:
+                return
+            measured[entry.worker_set.device] = on_gpu
+        entry.measured = measured
+        entry.peak = ledger.higher(entry.peak, measured)
+        if entry.archive and len(entry.workers) >= entry.worker_set.workers:
+            self._peaks.learn(entry.worker_set, entry.archive.identity, measured)
+
+    def _act(self) -> bool:
+        demands = [self._demand(self._entries[name]) for name in self._queue()]
+        decisions = policy.schedule(demands, self._holdings(), self._room(), self.budget)
+        acted = False
+        for name, decision in decisions.items():
+            entry, answer = self._entries[name], self._asking[name]
+            if isinstance(decision, Admit):
+                self._admitted(entry)
+                answer.set_result(None)
+                acted = True
+            elif isinstance(decision, Refuse):
+                answer.set_exception(_no_room(name, decision))
+                acted = True
+            elif isinstance(decision, Evict):
+                self._evict_for(name, decision.names)
+                acted = True
+        return acted
+
+    def _queue(self) -> list[str]:
+        """Those who wait, the oldest first; each is told its position."""
+        waiting = [name for name, answer in self._asking.items() if not answer.done()]
+        waiting.sort(key=lambda name: self._entries[name].demanded_at)
+        for position, name in enumerate(waiting, 1):
+            self._entries[name].position = position
+        return waiting
+
+    def _admitted(self, entry: SetEntry) -> None:
+        entry.held = self.figures(entry).admission
+        self.swaps.made += entry.name in self._swapping
+        log.info("set_admitted", set=entry.name, memory=entry.held, room=self._room())
+
+    def _evict_for(self, name: str, victims: tuple[str, ...]) -> None:
+        self._swapping.add(name)
+        for victim in victims:
+            log.info("set_evicted", set=victim, for_set=name)
+            self.evict(self._entries[victim])
+
+    def _demand(self, entry: SetEntry) -> Demand:
+        return Demand(entry.name, self.figures(entry).admission, time.monotonic() - entry.demanded_at)
+
+    def _holdings(self) -> list[Holding]:
+        now = time.monotonic()
+        return [self._holding(entry, now) for entry in self._entries.values() if entry.held is not None]
+
+    def _holding(self, entry: SetEntry, now: float) -> Holding:
+        return Holding(
+            name=entry.name,
+            memory=ledger.charge(entry.held or {}, entry.measured),
+            hold=_hold(entry),
+            stay=entry.worker_set.stay_loaded,
+            reload_s=entry.load_s or _UNKNOWN_LOAD_S,
+            recent_use=entry.use.recent(now),
+            outgrown=ledger.has_outgrown(entry.held or {}, entry.measured),
+        )
+
+    def _room(self) -> dict[str, int]:
+        loading = [e for e in self._entries.values() if e.held and e.state is State.LOADING]
+        awaited = policy.total(ledger.pending(e.held or {}, e.measured) for e in loading)
+        return ledger.room(self.budget, self.charged, self._machine.free(), awaited)
+
+
+def _nobody_evicts(entry: SetEntry) -> None:
+    raise RuntimeError(f"nobody was given the task to unload {entry.name}")
+
+
+def _hold(entry: SetEntry) -> Hold:
+    if entry.state is State.READY and not entry.waiting:
+        return Hold.BUSY if entry.in_flight else Hold.IDLE
+    # READY a moment ago: its waiters are not awake yet, and it is theirs before it is anybody else's.
+    return Hold.LEAVING if entry.state is State.UNLOADING else Hold.LOADING
+
+
+def _no_room(name: str, refusal: Refuse) -> NoRoom:
+    figures = {
+        "needed": refusal.needed,
+        "free": refusal.free,
+        "evictable": refusal.evictable,
+    }
+    told = ", ".join(f"{word} {format_bytes(size)}" for word, size in figures.items())
+    return NoRoom(f"{name} does not fit into the memory budget of {refusal.device}: {told}")

@@ -1,0 +1,77 @@
+"""What time alone makes due: lost workers, failed residents, idle sets, memory that grew, `yield` sets.
+
+Called every second by `conductor_admin.gateway.Heart`; decides nothing about requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from conductor_admin.machine_memory import MemoryOf
+from conductor_admin.processes import is_alive
+from conductor_admin.rooms import Rooms
+from conductor_admin.set_entry import SetEntry
+from conductor_admin.set_jobs import SetJobs
+from conductor_admin.states import State
+from conductor_admin.worker_client import WorkerUnreachable
+from conductor_core.catalogue import StayLoaded
+
+
+class Upkeep:
+    """Brings what is observed and what is wanted of `entries` together."""
+
+    def __init__(
+        self, entries: Mapping[str, SetEntry], jobs: SetJobs, rooms: Rooms, machine: MemoryOf
+    ) -> None:
+        self._entries = entries
+        self._jobs = jobs
+        self._rooms = rooms
+        self._machine = machine
+
+    async def reconcile(self) -> None:
+        """One look at every set."""
+        for entry in list(self._entries.values()):
+            for worker in list(entry.workers.values()):
+                if not is_alive(worker.pid):
+                    self._jobs.lost(entry, worker)
+            if entry.state is State.READY and len(entry.workers) < entry.worker_set.workers:
+                await self._jobs.adopt_more(entry)
+            self.end_if_idle(entry)
+            self._restore(entry)
+        self._rooms.relieve()
+        self._rooms.settle()
+
+    async def refresh(self) -> None:
+        """Ask the machine and every worker for their memory; a worker that takes no connection is lost."""
+        await self._machine.look()
+        for entry in list(self._entries.values()):
+            for worker in list(entry.workers.values()):
+                try:
+                    worker.health = await worker.client.health()
+                except WorkerUnreachable:
+                    if not is_alive(worker.pid):
+                        self._jobs.lost(entry, worker)
+            self._rooms.measure(entry)
+
+    def end_if_idle(self, entry: SetEntry) -> None:
+        """Unload the set if nobody asked for it for long enough."""
+        if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
+            self._rooms.swaps.ended(entry.name)
+            self._jobs.evict(entry)
+
+    def _restore(self, entry: SetEntry) -> None:
+        """Load what stays loaded and is not: residents after a failure, `yield` sets once there is room."""
+        if not entry.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
+            return
+        has_failed = entry.state is State.FAILED and _has_cooled(entry)
+        if has_failed or self._may_return(entry):
+            self._jobs.begin_load(entry)
+
+    def _may_return(self, entry: SetEntry) -> bool:
+        is_away = entry.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
+        return is_away and self._jobs.torchserve_up.is_set() and self._rooms.has_room_for(entry)
+
+
+def _has_cooled(entry: SetEntry) -> bool:
+    return entry.failure is None or time.monotonic() >= entry.failure.until
