@@ -135,6 +135,21 @@ async def test_mathematical_reasoning() -> None:
     assert engine.check(request, "Final answer: 41")["verified"] == "false"
 
 
+async def test_code_generation() -> None:
+    options = {"language": "Python", "template": "function"}
+    _, messages, sampling = await ask("code_generation", options=options)
+    engine = engine_class("code_generation")()
+    assert "type hints" in messages[0].content
+    assert sampling.temperature == engine.defaults.temperature
+    request = GenerateRequest(id="r", engine=engine.name, prompt="Add.", options=options)
+    found = engine.check(request, "```py\ndef add(a, b):\n    return a + b\n```\n```js\nlet = ;\n```")
+    assert [(b["language"], b["syntax_ok"]) for b in found["blocks"]] == [
+        ("python", True),
+        ("javascript", False),
+    ]
+    assert found["language"] == "python"
+
+
 @pytest.mark.parametrize("name", engine_names())
 def test_every_engine_is_named_after_its_file(name: str) -> None:
     engine = engine_class(name)
