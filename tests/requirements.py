@@ -275,6 +275,50 @@ PROMISES: dict[str, Promise] = {
         "Logs are JSON with a request id, and never contain a prompt.",
         ("test_integration.py::test_logs_are_json*",),
     ),
+    "budget-on-demand": Promise(
+        "A set is loaded by its first request, once for all who wait, or refused where it cannot fit.",
+        (
+            "conductor_admin/test_gateway_loads.py::test_fifty*",
+            "conductor_admin/test_memory_loads.py::test_what_can_never_fit*",
+            "conductor_admin/test_memory_loads.py::test_a_load_waits*",
+            "conductor_admin/test_memory_loads.py::test_who_waits*",
+        ),
+    ),
+    "budget-policy": Promise(
+        "Memory is given by one pure policy: no double load, no eviction of busy, nobody forgotten.",
+        (
+            "conductor_admin/test_memory_policy.py::*",
+            "conductor_admin/test_memory_policy_machine.py::*",
+        ),
+    ),
+    "budget-ledger": Promise(
+        "Memory is declared, estimated and measured; peaks are learned, a cell that drifted is corrected.",
+        (
+            "conductor_admin/test_memory_ledger.py::*",
+            "conductor_admin/test_memory_loads.py::test_measured_memory*",
+        ),
+    ),
+    "budget-eviction": Promise(
+        "The cheapest idle sets make room; resident, busy and loading ones do not; `yield` sets come back.",
+        (
+            "conductor_admin/test_memory_loads.py::test_an_idle_set_makes*",
+            "conductor_admin/test_memory_loads.py::test_resident*",
+            "conductor_admin/test_memory_loads.py::test_a_set_that_yields*",
+            "conductor_admin/test_memory_loads.py::test_an_out_of_memory*",
+        ),
+    ),
+    "budget-idle": Promise(
+        "Idle sets end after their timeout or a request's keep_alive; looking at them changes nothing.",
+        (
+            "conductor_admin/test_memory_idle.py::*",
+            "conductor_admin/test_memory_loads.py::test_an_idle_set_is_unloaded*",
+            "conductor_admin/test_memory_loads.py::test_looking*",
+        ),
+    ),
+    "budget-races": Promise(
+        "The races that stopped other servers do not stop this one.",
+        ("conductor_admin/test_memory_loads.py::test_race*",),
+    ),
     "cli-run": Promise(
         "`conductor run` streams or says how to start the gateway; its chat knows Ctrl-C and Ctrl-D.",
         (

@@ -31,6 +31,8 @@ def ps(everything: bool, as_json: bool, **given: Any) -> None:
     for one in shown:
         if one.get("last_error"):
             click.echo(f"{one.get('set')}: {error_text(one['last_error'])}")
+        if cell := (one.get("memory") or {}).get("correction"):
+            click.echo(f"{one.get('set')}: measured memory asks for the cell {cell}")
 
 
 _HEADINGS = (
@@ -39,7 +41,9 @@ _HEADINGS = (
     "model",
     "precision",
     "device",
-    "memory",
+    "declared",
+    "estimated",
+    "measured",
     "workers",
     "in flight",
     "rows",
@@ -69,7 +73,7 @@ def _line(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
         str(model.get("model") or "-"),
         str(model.get("precision") or "-"),
         str(model.get("device") or "-"),
-        size(_memory(model.get("memory") or {})),
+        *(size((model.get("memory") or {}).get(column)) for column in ("declared", "estimated", "measured")),
         str(len(model.get("workers") or ())),
         str(model.get("in_flight", 0)),
         str(1 + len([s for s in model.get("shared_with") or () if s != model["category"]])),
@@ -81,11 +85,6 @@ def _state(model: Mapping[str, Any]) -> str:
     phase, progress = model.get("phase"), model.get("progress")
     share = f" {progress * 100:.0f}%" if isinstance(progress, float | int) and phase else ""
     return f"{model['state']}{f' ({phase}{share})' if phase else ''}"
-
-
-def _memory(memory: Mapping[str, Any]) -> int | None:
-    """What was measured, else what is expected."""
-    return next((memory[k] for k in ("measured", "estimated", "declared") if memory.get(k) is not None), None)
 
 
 def expiry(value: Any, now: float) -> str:
