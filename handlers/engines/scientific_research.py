@@ -1,0 +1,105 @@
+"""Scientific research: reviews and reports over given sources, every citation held against them.
+
+References are formatted by CSL styles; nothing is looked up anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, read_options
+from handlers.text_checks.bibliography import BibliographyError, Source, Style, formatted, read_bibliography
+from handlers.text_checks.citations import find_citations, is_doi, written_dois
+from handlers.text_checks.refusals import bad_option
+from handlers.wire import GenerateRequest, Sampling
+
+Task = Literal["literature_review", "methodology", "peer_review", "research_question", "abstract"]
+INSTRUCTIONS: dict[Task, str] = {
+    "literature_review": "Write a literature review: themes, agreement and disagreement, gaps.",
+    "methodology": "Analyse the methodology: design, sample, measures, analysis, threats to validity.",
+    "peer_review": "Write a peer review: summary, strengths, major points, minor points, recommendation.",
+    "research_question": "Formulate answerable research questions with hypotheses, variables and method.",
+    "abstract": "Write an abstract: background, aim, methods, results, conclusion, in at most 250 words.",
+}
+
+
+class ResearchOptions(EngineOptions):
+    """`bibliography` is BibTeX; `style` is how its references are written."""
+
+    task: Task | None = None
+    bibliography: Annotated[str, Field(max_length=100_000)] | None = None
+    style: Style = "apa"
+
+
+class ScientificResearch(BaseLLMEngine):
+    """The sources stand in the instructions with their keys; citing another one is a finding."""
+
+    name: ClassVar[str] = "scientific_research"
+    system_prompt: ClassVar[str] = (
+        "You are a careful researcher. Separate what is known from what is assumed, and name limits."
+    )
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.3, top_p=0.95)
+    options_type: ClassVar[type[EngineOptions]] = ResearchOptions
+    parses: ClassVar[bool] = True
+
+    def accept(self, request: GenerateRequest) -> None:
+        """Also refuses a bibliography that is no BibTeX."""
+        super().accept(request)
+        _sources(read_options(ResearchOptions, request))
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """The task, then the sources that may be cited."""
+        options = read_options(ResearchOptions, request)
+        task = f" {INSTRUCTIONS[options.task]}" if options.task else ""
+        sources = _sources(options)
+        if not sources:
+            return f"{self.system_prompt}{task} No sources are given: cite none."
+        texts = {one["key"]: one["text"] for one in formatted(sources, "apa")}
+        lines = "\n".join(f"[@{source.key}] {texts[source.key]}{_abstract(source)}" for source in sources)
+        return f"{self.system_prompt}{task} Cite only these sources, by their keys, as [@key]:\n{lines}"
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """One answer; a long bibliography is read off the event loop."""
+        prepared = await asyncio.to_thread(self.prepare, request)
+        async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """References in the style asked for, which citations are of given sources, DOIs that are none."""
+        self.accept(request)
+        options = read_options(ResearchOptions, request)
+        sources = _sources(options)
+        citations = find_citations(text, sources)
+        written = written_dois(text)
+        own = {source.doi.lower() for source in sources if source.doi}
+        dois = dict.fromkeys([*(source.doi for source in sources if source.doi), *written])
+        unknown = [doi for doi in written if is_doi(doi) and doi.lower() not in own]
+        return {
+            "references": formatted(sources, options.style) if sources else [],
+            "citations": [{"key": key, "supported": supported} for key, supported in citations],
+            "invalid_dois": [doi for doi in dois if not is_doi(doi)],
+            "warnings": [
+                *(f"citation of no given source: {key}" for key, supported in citations if not supported),
+                *(f"DOI of no given source: {doi}" for doi in unknown),
+            ],
+        }
+
+
+def _sources(options: ResearchOptions) -> list[Source]:
+    if options.bibliography is None:
+        return []
+    try:
+        return read_bibliography(options.bibliography)
+    except BibliographyError as error:
+        raise bad_option("bibliography", str(error)) from error
+
+
+def _abstract(source: Source) -> str:
+    text = str(source.csl.get("abstract", ""))
+    return f" Abstract: {text}" if text else ""
