@@ -11,8 +11,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
+from handlers.engines.base import Control, Kept
 from handlers.runtimes.base import Runtime, SamplingPlan
 from handlers.stop_strings import StopStrings
 from handlers.tokenizer import TextTokenizer
@@ -28,15 +30,19 @@ class LoadedModel:
     def __init__(self, runtime: Runtime, tokenizer: TextTokenizer) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
+        self._kept: dict[type, Any] = {}
 
     def for_request(self, request_id: str) -> RequestModel:
-        return RequestModel(self.runtime, self.tokenizer, request_id)
+        return RequestModel(self.runtime, self.tokenizer, request_id, self._kept)
 
 
 class RequestModel:
     """What `handlers.engines.base.Model` describes, with `usage` and times of one request."""
 
-    def __init__(self, runtime: Runtime, tokenizer: TextTokenizer, request_id: str) -> None:
+    def __init__(
+        self, runtime: Runtime, tokenizer: TextTokenizer, request_id: str, kept: dict[type, Any]
+    ) -> None:
+        self._kept = kept
         self._runtime = runtime
         self._tokenizer = tokenizer
         self._id = request_id
@@ -69,6 +75,27 @@ class RequestModel:
             async for piece in pieces:
                 yield piece
 
+    async def complete(
+        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+    ) -> AsyncGenerator[str, None]:
+        """Pieces that follow the bare `parts`; RequestError 400 where there is nothing to follow."""
+        prompt_ids = await asyncio.to_thread(self._encode_parts, parts)
+        known = (self._tokenizer.control_id(token) for token in ends)
+        end_ids = frozenset(token for token in known if token is not None)
+        async with aclosing(self._answer(prompt_ids, sampling, end_ids=end_ids)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def has_control(self, token: str) -> bool:
+        """Whether `token` is one token of the model beside its ordinary vocabulary."""
+        return self._tokenizer.control_id(token) is not None
+
+    def kept(self, kind: type[Kept]) -> Kept:
+        """The one `kind` of this worker's model."""
+        if kind not in self._kept:
+            self._kept[kind] = kind()
+        return self._kept[kind]  # type: ignore[no-any-return]
+
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Log-probability of each continuation after the prompt, summed over its tokens."""
         prompt_ids = self._tokenizer.encode(prompt)
@@ -89,7 +116,11 @@ class RequestModel:
         return self._tokenizer.count(text)
 
     async def _answer(
-        self, prompt_ids: Sequence[int], sampling: Sampling, prefix_ids: Sequence[int] = ()
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        prefix_ids: Sequence[int] = (),
+        end_ids: frozenset[int] = frozenset(),
     ) -> AsyncGenerator[str, None]:
         plan = replace(make_plan(sampling, len(prompt_ids), self._runtime), prefix_ids=prefix_ids)
         stops, decoder = StopStrings(sampling.stop or ()), self._tokenizer.decoder()
@@ -97,14 +128,23 @@ class RequestModel:
         async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
             async for step in steps:
                 self._count(len(step.token_ids))
-                piece = stops.feed(decoder.feed(step.token_ids))
+                ids = list(takewhile(lambda token: token not in end_ids, step.token_ids))
+                ended = len(ids) < len(step.token_ids)
+                piece = stops.feed(decoder.feed(ids))
                 if piece:
                     yield piece
-                if stops.hit or step.finish_reason is not None:
-                    self.finish_reason = "stop" if stops.hit else step.finish_reason or "stop"
+                if stops.hit or ended or step.finish_reason is not None:
+                    self.finish_reason = "stop" if stops.hit or ended else step.finish_reason or "stop"
                     break
         if rest := stops.flush():
             yield rest
+
+    def _encode_parts(self, parts: Sequence[str | Control]) -> list[int]:
+        known = [self._tokenizer.control_id(p.token) if isinstance(p, Control) else p for p in parts]
+        ids = self._tokenizer.encode_bare([part for part in known if part is not None])
+        if not ids:
+            raise RequestError("there is no text to continue", code="empty_prompt", param="prompt")
+        return ids
 
     async def _encode(self, messages: Sequence[Message]) -> list[int]:
         if sum(len(message.content) for message in messages) < LONG_TEXT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Never
@@ -43,6 +43,11 @@ class TextTokenizer:
         self._template = _environment().from_string(source) if source else None
         self._control = _control_pattern(self._plain, source or "")
         self.languages = language_tokens(self._plain, folder)
+        added = self._plain.get_added_tokens_decoder()
+        self._added = {token.content: number for number, token in added.items()}
+        # Those marked special are text to `_literal` anyway.
+        self._unmarked = _behind_first_character(t.content for t in added.values() if not t.special)
+        self._beginning = _beginning(self._plain)
         self._newline = self._plain.encode("\n", add_special_tokens=False).ids
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
@@ -66,6 +71,24 @@ class TextTokenizer:
         """The token of one of `languages`; none for the empty name."""
         return [(self.languages or {})[language]] if language else []
 
+    def control_id(self, token: str) -> int | None:
+        """The id of a token that stands beside the ordinary vocabulary; None if the model has no such one."""
+        return self._added.get(token)
+
+    def encode_bare(self, parts: Sequence[str | int]) -> list[int]:
+        """Token ids of text and of control tokens given as ids, after what the model begins every text with.
+
+        Control tokens that stand in the text stay text, those that are not marked special too.
+        """
+        ids = list(self._beginning)
+        for part in parts:
+            if isinstance(part, int):
+                ids.append(part)
+                continue
+            for text in self._apart(part):
+                ids += self._encode_piece(text, literal=True, first=not ids)
+        return ids
+
     def count(self, text: str) -> int:
         return len(self.encode(text))
 
@@ -74,6 +97,11 @@ class TextTokenizer:
 
     def decoder(self) -> Decoder:
         return Decoder(self._plain)
+
+    def _apart(self, text: str) -> list[str]:
+        # Each one is cut behind its first character: no tokenizer matches it across two calls.
+        pieces = self._unmarked.split(text) if self._unmarked else [text]
+        return [piece for piece in pieces if piece]
 
     def _mark(self, text: str) -> str:
         text = text.replace(OPEN, "").replace(CLOSE, "")
@@ -181,6 +209,21 @@ def _control_pattern(tokenizer: tokenizers.Tokenizer, template: str) -> re.Patte
     # Longest first: a token that contains another one is matched whole.
     longest_first = sorted(control, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _behind_first_character(tokens: Iterable[str]) -> re.Pattern[str] | None:
+    longer = sorted(
+        (token for token in tokens if len(token) > 1 and not token.isspace()), key=len, reverse=True
+    )
+    spots = [f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in longer]
+    return re.compile("|".join(spots)) if spots else None
+
+
+def _beginning(tokenizer: tokenizers.Tokenizer) -> list[int]:
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    return list(whole[: next(starts, 0)])
 
 
 def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]] | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
 
-from handlers.engines.base import BaseLLMEngine
+from handlers.engines.base import BaseLLMEngine, Control, Kept
 from handlers.engines.registry import engine_class, engine_names
 from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
 
@@ -22,6 +23,9 @@ class ScriptedModel:
         self.usage = Usage()
         self.finish_reason: FinishReason = "stop"
         self.languages: frozenset[str] | None = None
+        self.controls: frozenset[str] = frozenset()
+        self.completed: list[tuple[list[str | Control], list[str]]] = []
+        self._kept: dict[type, Any] = {}
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         self.asked.append((list(messages), sampling))
@@ -33,6 +37,21 @@ class ScriptedModel:
     ) -> AsyncGenerator[str, None]:
         self.asked.append(([Message(role="user", content=text)], sampling))
         yield f"<{source or '-'}>{target or '-'}:{text}"
+
+    async def complete(
+        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+    ) -> AsyncGenerator[str, None]:
+        text = "".join(part if isinstance(part, str) else part.token for part in parts)
+        self.asked.append(([Message(role="user", content=text)], sampling))
+        self.completed.append((list(parts), list(ends)))
+        for character in self.texts.pop(0):
+            yield character
+
+    def has_control(self, token: str) -> bool:
+        return token in self.controls
+
+    def kept(self, kind: type[Kept]) -> Kept:
+        return self._kept.setdefault(kind, kind())  # type: ignore[no-any-return]
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         return [0.0 for _ in continuations]
@@ -52,6 +71,12 @@ async def ask(name: str, **fields: object) -> tuple[str, list[Message], Sampling
     request = GenerateRequest.model_validate({"id": "r", "engine": name, "prompt": "Why?", **fields})
     text = await engine.generate(request)
     return text, *model.asked[0]
+
+
+def findings(name: str, text: str, **options: object) -> dict[str, Any]:
+    """What an engine says of an answer to `Why?`."""
+    request = GenerateRequest(id="r", engine=name, prompt="Why?", options=options)
+    return engine_class(name)().check(request, text)
 
 
 async def test_conversational_chat() -> None:
@@ -148,6 +173,59 @@ async def test_code_generation() -> None:
         ("javascript", False),
     ]
     assert found["language"] == "python"
+
+
+async def test_code_completion() -> None:
+    engine = engine_class("code_completion")()
+    model = ScriptedModel("return a + b\n\n\ndef other():\n    pass\n")
+    engine.load_model(model)
+    options = {"prefix": "def add(a, b):\n    ", "filename": "sums.py"}
+    request = GenerateRequest(id="r", engine=engine.name, prompt="-", options=options)
+    assert (await engine.generate(request)).strip() == "return a + b"
+    assert model.completed == [([options["prefix"]], [])]
+    assert engine.notes == {"mode": "continuation", "cached": False}
+    assert engine.check(request, "return a + b")["language"] == "python"
+
+
+async def test_summarization() -> None:
+    _, messages, _ = await ask("summarization", prompt="A long text.", options={"length": "short"})
+    assert "two or three sentences" in messages[0].content
+    assert messages[1].content == "Text:\n\nA long text."
+    assert findings("summarization", "Short.", length="short")["words"] == 1
+
+
+async def test_question_answering() -> None:
+    options = {"passages": ["The sky is blue because of scattering."]}
+    _, messages, _ = await ask("question_answering", options=options)
+    assert messages[1].content == f"Passages:\n\n[1] {options['passages'][0]}\n\nQuestion: Why?"
+    quotes = findings("question_answering", 'It is "because of scattering" I think.', **options)["quotes"]
+    assert quotes == [{"text": "because of scattering", "found": True, "passage": 0}]
+
+
+async def test_creative_writing() -> None:
+    _, messages, sampling = await ask("creative_writing", options={"form": "haiku", "tone": "wry"})
+    assert "Write a haiku. The tone is wry." in messages[0].content
+    assert sampling.temperature == 1.0
+    assert findings("creative_writing", "One two.", form="haiku")["words"] == 2
+
+
+async def test_text_classification() -> None:
+    engine = engine_class("text_classification")()
+    engine.load_model(ScriptedModel())
+    request = GenerateRequest(
+        id="r", engine=engine.name, prompt="Why?", options={"labels": ["question", "answer"]}
+    )
+    assert await engine.generate(request) == "question"
+    assert engine.check(request, "question")["label"] == "question"
+    assert engine.notes["scores"] == {"question": 0.5, "answer": 0.5}
+
+
+async def test_information_extraction() -> None:
+    schema = {"type": "object", "required": ["name"]}
+    _, _, sampling = await ask("information_extraction", options={"schema": schema})
+    assert sampling.json_schema == schema
+    assert findings("information_extraction", '{"name": 1}', schema=schema)["data"] == {"name": 1}
+    assert findings("information_extraction", '{"name": ', schema=schema)["data"] is None
 
 
 @pytest.mark.parametrize("name", engine_names())

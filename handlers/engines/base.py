@@ -30,6 +30,16 @@ class Attempt:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control token of the model, by its text, in a prompt that no template is put around."""
+
+    token: str
+
+
+Kept = TypeVar("Kept")
+
+
 class Model(Protocol):
     """The loaded model as one request sees it; `usage` sums over all its calls.
 
@@ -48,6 +58,20 @@ class Model(Protocol):
 
     def translate(self, text: str, source: str, target: str, sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of a translation model's answer; `source` and `target` are of `languages`, or empty."""
+        ...
+
+    def complete(
+        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+    ) -> AsyncGenerator[str, None]:
+        """Pieces that follow the bare `parts`; a token of `ends` ends the answer like the model's own end."""
+        ...
+
+    def has_control(self, token: str) -> bool:
+        """Whether `token` is one token of the model beside its ordinary vocabulary."""
+        ...
+
+    def kept(self, kind: type[Kept]) -> Kept:
+        """The one `kind` of this loaded model, made at first use and lost with the model."""
         ...
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:

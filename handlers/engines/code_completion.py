@@ -1,0 +1,106 @@
+"""Code completion: the code between prefix and suffix, without a word around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from handlers.checkers.code_endings import BlockReader
+from handlers.checkers.code_languages import Language, of_content, of_file, of_mention
+from handlers.checkers.code_middle import Family, family_of
+from handlers.completion_cache import Completion, CompletionCache
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.wire import GenerateRequest, Message, Sampling
+
+Code = Annotated[str, Field(max_length=4_000_000)]
+_OPEN_FENCE = re.compile(r"(?:\A|\n)(?:```|~~~)[^\n`]*\n(?P<code>(?:(?!\n(?:```|~~~))[\s\S])*)\Z")
+
+
+class CompletionOptions(EngineOptions):
+    """`options` of this engine; without a `prefix` the prompt is it."""
+
+    prefix: Annotated[Code | None, Field(description="the code before the cursor")] = None
+    suffix: Annotated[Code, Field(description="the code behind the cursor")] = ""
+    language: Annotated[Language | None, Field(description="the programming language of the file")] = None
+    filename: Annotated[str | None, Field(max_length=4_096, description="tells the language too")] = None
+
+
+class CodeCompletion(BaseLLMEngine):
+    """Findings: `language`, `mode` (fim, continuation), `cached`."""
+
+    name: ClassVar[str] = "code_completion"
+    system_prompt: ClassVar[str] = ""
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=128, temperature=0.0)
+    options_type: ClassVar[type[EngineOptions]] = CompletionOptions
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The bare prefix: the model continues it, and no chat template gets between."""
+        self.accept(request)
+        prefix = Message(role="user", content=_prefix(request))
+        return Prepared([prefix], request.sampling.over(self.defaults))
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """The language of prefix and completion together."""
+        options = read_options(CompletionOptions, request)
+        language = (
+            options.language
+            or of_file(options.filename or "")
+            or (None if options.prefix is not None else of_mention(_asked(request)))
+            or of_content(f"{_prefix(request)}{text}{options.suffix}")
+        )
+        return {"language": language, "mode": "continuation", "cached": False}
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """A kept completion where the user asks again or types on inside it, else a new one."""
+        prepared = self.prepare(request)
+        prefix, suffix = prepared.messages[0].content, read_options(CompletionOptions, request).suffix
+        cache = model.kept(CompletionCache)
+        context = f"{prepared.sampling.model_dump_json()}\n{suffix}"
+        if kept := cache.find(context, prefix):
+            self.notes = {"mode": kept.mode, "cached": True}
+            model.finish_reason = kept.finish_reason
+            yield kept.text
+            return
+        family = family_of(model.has_control) if suffix.strip() else None
+        self.notes = {"mode": "fim" if family else "continuation", "cached": False}
+        pieces: list[str] = []
+        async with aclosing(_generated(model, family, prefix, suffix, prepared.sampling)) as stream:
+            async for piece in stream:
+                pieces.append(piece)
+                yield piece
+        cache.keep(context, prefix, Completion("".join(pieces), self.notes["mode"], model.finish_reason))
+
+
+async def _generated(
+    model: Model, family: Family | None, prefix: str, suffix: str, sampling: Sampling
+) -> AsyncGenerator[str, None]:
+    reader = BlockReader(prefix, suffix)
+    parts, ends = (family.parts(prefix, suffix), family.ends) if family else ((prefix,), ())
+    async with aclosing(model.complete(parts, sampling, ends)) as stream:
+        async for piece in stream:
+            if text := reader.feed(piece):
+                yield text
+            if reader.done:
+                break
+    if reader.done:
+        model.finish_reason = "stop"
+    if text := reader.flush():
+        yield text
+
+
+def _asked(request: GenerateRequest) -> str:
+    turns = [turn.content for turn in request.turns if turn.role == "user"]
+    return turns[-1] if turns else ""
+
+
+def _prefix(request: GenerateRequest) -> str:
+    given = read_options(CompletionOptions, request).prefix
+    if given is not None:
+        return given
+    asked = _asked(request)
+    fenced = _OPEN_FENCE.search(asked)
+    return fenced["code"] if fenced else asked
