@@ -101,20 +101,14 @@ async def test_general_reasoning() -> None:
 
 
 async def test_translation() -> None:
-    text, messages, sampling = await ask(
-        "translation", prompt="Why?", options={"source": "en", "target": "French", "register": "formal"}
-    )
+    options = {"source": "en", "target": "French", "register": "formal"}
+    text, messages, sampling = await ask("translation", options=options)
     assert text == "ananswer"
     assert [m.role for m in messages] == ["system", "user"]
     assert "from English into French" in messages[0].content
     assert sampling.temperature == 0.0
-    findings = engine_class("translation")().check(
-        GenerateRequest(id="r", engine="translation", prompt="Why?", options={"target": "fra_Latn"}),
-        "Pourquoi ?",
-    )
-    assert findings["translations"] == ["Pourquoi ?"]
-    assert findings["target"] == "fra_Latn"
-    assert findings["warnings"] == []
+    found = findings("translation", "Pourquoi ?", target="fra_Latn")
+    assert (found["translations"], found["target"], found["warnings"]) == (["Pourquoi ?"], "fra_Latn", [])
 
 
 async def test_legal_analysis() -> None:
@@ -122,28 +116,20 @@ async def test_legal_analysis() -> None:
     _, messages, sampling = await ask("legal_analysis", options=options)
     assert "The tenant pays rent" in messages[-1].content
     assert sampling.json_schema is not None
-    findings = engine_class("legal_analysis")().check(
-        GenerateRequest(id="r", engine="legal_analysis", prompt="Why?", options=options),
-        '{"items": [{"quote": "pays rent on Mondays"}, {"quote": "pays rent on Sundays"}]}',
-    )
-    assert [(quote["found"], quote["start"]) for quote in findings["quotes"]] == [(True, 14), (False, None)]
-    assert "not legal advice" in findings["note"]
+    answer = '{"items": [{"quote": "pays rent on Mondays"}, {"quote": "pays rent on Sundays"}]}'
+    found = findings("legal_analysis", answer, **options)
+    assert [(quote["found"], quote["start"]) for quote in found["quotes"]] == [(True, 14), (False, None)]
+    assert "not legal advice" in found["note"]
 
 
 async def test_scientific_research() -> None:
-    options = {
-        "task": "abstract",
-        "bibliography": "@book{kn68, title={Art}, author={Knuth, D.}, year={1968}}",
-    }
+    options = {"bibliography": "@book{kn68, title={Art}, author={Knuth, D.}, year={1968}}"}
     _, messages, _ = await ask("scientific_research", options=options)
     assert "[@kn68] Knuth, D. (1968). Art." in messages[0].content
-    findings = engine_class("scientific_research")().check(
-        GenerateRequest(id="r", engine="scientific_research", prompt="Why?", options=options),
-        "Known [@kn68] and guessed [@roe99], see doi:10.1/x.",
-    )
-    assert findings["citations"] == [{"key": "kn68", "supported": True}, {"key": "roe99", "supported": False}]
-    assert findings["references"] == [{"key": "kn68", "text": "Knuth, D. (1968). Art."}]
-    assert findings["invalid_dois"] == ["10.1/x"]
+    found = findings("scientific_research", "Known [@kn68], guessed [@roe99], see doi:10.1/x.", **options)
+    assert found["citations"] == [{"key": "kn68", "supported": True}, {"key": "roe99", "supported": False}]
+    assert found["references"] == [{"key": "kn68", "text": "Knuth, D. (1968). Art."}]
+    assert found["invalid_dois"] == ["10.1/x"]
 
 
 async def test_mathematical_reasoning() -> None:
@@ -212,11 +198,9 @@ async def test_creative_writing() -> None:
 async def test_text_classification() -> None:
     engine = engine_class("text_classification")()
     engine.load_model(ScriptedModel())
-    request = GenerateRequest(
-        id="r", engine=engine.name, prompt="Why?", options={"labels": ["question", "answer"]}
-    )
-    assert await engine.generate(request) == "question"
-    assert engine.check(request, "question")["label"] == "question"
+    options = {"labels": ["question", "answer"]}
+    request = GenerateRequest(id="r", engine=engine.name, prompt="Why?", options=options)
+    assert await engine.generate(request) == findings(engine.name, "question", **options)["label"]
     assert engine.notes["scores"] == {"question": 0.5, "answer": 0.5}
 
 

@@ -1,0 +1,67 @@
+"""Question answering over given passages; what the answer quotes must stand in one of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
+from handlers.text_checks.quotes import locate, quotations
+from handlers.wire import GenerateRequest, Message, Sampling
+
+Passage = Annotated[str, Field(min_length=1, max_length=1_000_000)]
+
+
+class AnswerOptions(EngineOptions):
+    """`passages` are what the answer may rest on."""
+
+    passages: Annotated[list[Passage], Field(min_length=1, max_length=1000)] | None = None
+
+
+class QuestionAnswering(BaseLLMEngine):
+    """With passages the answer rests on them alone; without, on what the model knows."""
+
+    name: ClassVar[str] = "question_answering"
+    system_prompt: ClassVar[str] = "You answer questions briefly. Say so when you do not know."
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=512, temperature=0.1, top_p=0.95)
+    options_type: ClassVar[type[EngineOptions]] = AnswerOptions
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """Whether to keep to passages and quote them."""
+        if not _passages(request):
+            return self.system_prompt
+        return (
+            f"{self.system_prompt} Use nothing but the passages. Support the answer with a word-for-word "
+            "quotation in double quotation marks and the number of its passage. If they do not answer it, "
+            "say that they do not."
+        )
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The passages, numbered from 1, before the question."""
+        whole = super().prepare(request)
+        passages = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(_passages(request), start=1))
+        if not passages:
+            return whole
+        *before, last = whole.messages
+        asked = Message(role="user", content=f"Passages:\n\n{passages}\n\nQuestion: {last.content}")
+        return Prepared([*before, asked], whole.sampling)
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """Every quotation with the passage, counted from 0, in which it stands, or null."""
+        self.accept(request)
+        passages = _passages(request)
+        quotes = [_lookup(quote, passages) for quote in quotations(text)] if passages else []
+        missing = [f"quote in no passage: {quote['text']!r}" for quote in quotes if not quote["found"]]
+        if passages and not quotes:
+            missing.append("the answer quotes no passage")
+        return {"quotes": quotes, "warnings": missing}
+
+
+def _passages(request: GenerateRequest) -> list[str]:
+    return read_options(AnswerOptions, request).passages or []
+
+
+def _lookup(quote: str, passages: list[str]) -> dict[str, Any]:
+    found = next((n for n, passage in enumerate(passages) if locate(quote, passage) is not None), None)
+    return {"text": quote, "found": found is not None, "passage": found}

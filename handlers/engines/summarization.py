@@ -1,0 +1,112 @@
+"""Summarisation: a text that fits in one call, a longer one part by part and then the parts' summaries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.text_checks.documents import counted, parts, room_for
+from handlers.wire import GenerateRequest, Message, Sampling
+
+LENGTHS = {"short": "two or three sentences", "medium": "one paragraph", "long": "several paragraphs"}
+STYLES = {
+    "paragraph": "as running text",
+    "bullets": "as a list of bullet points, one fact each",
+    "headline": "as a headline of at most fifteen words",
+    "executive": "for a decision maker: what it is about, what matters, what to decide",
+}
+MOST_WORDS = {"short": 120, "medium": 250, "long": 800}
+ROUNDS = 5
+"""Summaries of summaries: a model that does not shorten would go on for ever."""
+
+
+class SummaryOptions(EngineOptions):
+    """Without a `document` the prompt is what is summarised."""
+
+    document: Annotated[str, Field(min_length=1, max_length=4_000_000)] | None = None
+    length: Literal["short", "medium", "long"] = "medium"
+    style: Literal["paragraph", "bullets", "headline", "executive"] = "paragraph"
+
+
+class Summarization(BaseLLMEngine):
+    """A document longer than the context is summarised in parts; `chunks` says in how many."""
+
+    name: ClassVar[str] = "summarization"
+    system_prompt: ClassVar[str] = (
+        "You summarise texts. Keep to what the text says, with its names and numbers; add nothing."
+    )
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=512, temperature=0.2, top_p=0.95)
+    options_type: ClassVar[type[EngineOptions]] = SummaryOptions
+
+    def get_system_prompt(self, request: GenerateRequest) -> str:
+        """How long and in which style."""
+        options = read_options(SummaryOptions, request)
+        return f"{self.system_prompt} Write {LENGTHS[options.length]}, {STYLES[options.style]}."
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The conversation over the whole text; `run` reads a long one in parts."""
+        whole = super().prepare(request)
+        return Prepared(self._asking(whole, request, _text(request)), whole.sampling)
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """The summary as it is written, after those of the parts."""
+        whole = self.prepare(request)
+        room = room_for(
+            model, f"{self.get_system_prompt(request)} {request.system or ''}", whole.sampling.max_tokens
+        )
+        fits = counted(model, room.part)
+        sampling = whole.sampling.model_copy(update={"max_tokens": room.answer})
+        pieces = parts(_text(request), fits)
+        self.notes["chunks"] = len(pieces)
+        for _ in range(ROUNDS):
+            if len(pieces) == 1:
+                break
+            pieces = parts(
+                "\n\n".join([await self._one(whole, request, model, sampling, p) for p in pieces]), fits
+            )
+        messages = self._asking(whole, request, pieces[0])
+        async with aclosing(model.stream(messages, sampling)) as answer:
+            async for text in answer:
+                yield text
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """Words of the summary, and what is wrong with their number and with their numbers."""
+        self.accept(request)
+        options, source = read_options(SummaryOptions, request), _text(request)
+        words = len(text.split())
+        warnings = [f"number not in the text: {number}" for number in _new_numbers(text, source)]
+        if words > MOST_WORDS[options.length]:
+            warnings.append(f"length: {words} words are too many for a {options.length} summary")
+        if source and words >= len(source.split()):
+            warnings.append("length: the summary is no shorter than the text")
+        return {"words": words, "warnings": warnings}
+
+    async def _one(
+        self, whole: Prepared, request: GenerateRequest, model: Model, sampling: Sampling, part: str
+    ) -> str:
+        async with aclosing(model.stream(self._asking(whole, request, part), sampling)) as answer:
+            return "".join([text async for text in answer])
+
+    def _asking(self, whole: Prepared, request: GenerateRequest, text: str) -> list[Message]:
+        system = [message for message in whole.messages if message.role == "system"]
+        wish = f"\n\n{request.turns[-1].content}" if "document" in request.options else ""
+        return [*system, Message(role="user", content=f"Text:\n\n{text}{wish}")]
+
+
+def _text(request: GenerateRequest) -> str:
+    return read_options(SummaryOptions, request).document or request.turns[-1].content
+
+
+def _new_numbers(text: str, source: str) -> Iterable[str]:
+    there = set(_numbers(source))
+    # A single digit is more often a count of points than a claim.
+    return dict.fromkeys(number for number in _numbers(text) if number not in there and len(number) > 1)
+
+
+def _numbers(text: str) -> list[str]:
+    return [number.replace(",", "") for number in re.findall(r"\d+(?:[.,]\d+)*", text)]

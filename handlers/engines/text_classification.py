@@ -1,0 +1,108 @@
+"""Text classification: the answer is one of the given labels, scored by the model's own probabilities."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, read_options
+from handlers.text_checks.json_answers import read_json
+from handlers.text_checks.refusals import bad_option
+from handlers.wire import GenerateRequest, Sampling
+
+NOTHING = "N/A"
+"""The text that labels are scored for too: what a label gains over it is the text's own doing."""
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ClassOptions(EngineOptions):
+    """With `multiple` any number of `labels` applies, and the answer is a JSON list."""
+
+    labels: Annotated[list[Label], Field(min_length=2, max_length=200)] | None = None
+    multiple: bool = False
+
+
+class TextClassification(BaseLLMEngine):
+    """Without labels the model names one of its own, and there is nothing to score."""
+
+    name: ClassVar[str] = "text_classification"
+    system_prompt: ClassVar[str] = "You classify texts. Answer with one short label and nothing else."
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=16, temperature=0.0)
+    options_type: ClassVar[type[EngineOptions]] = ClassOptions
+
+    def accept(self, request: GenerateRequest) -> None:
+        """Also refuses labels that are not told apart."""
+        super().accept(request)
+        options = read_options(ClassOptions, request)
+        labels = options.labels or []
+        if any(label != label.strip() for label in labels) or len(set(labels)) != len(labels):
+            raise bad_option("labels", "expected different labels without outer white space")
+        if options.multiple and not labels:
+            raise bad_option("labels", "multiple needs labels")
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """The best label, or a JSON list of those more likely than not."""
+        prepared = self.prepare(request)
+        options, text = read_options(ClassOptions, request), request.turns[-1].content
+        if options.labels is None:
+            async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        elif options.multiple:
+            scores = await _each(model, text, options.labels)
+            self.notes["scores"] = scores
+            yield json.dumps([label for label, score in scores.items() if score > 0.5], ensure_ascii=False)
+        else:
+            scores = await _best(model, text, options.labels)
+            self.notes["scores"] = scores
+            yield max(scores, key=lambda label: scores[label])
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """The label or labels, null where the answer names others; scores come with a generation only."""
+        self.accept(request)
+        options = read_options(ClassOptions, request)
+        label = _labels(text) if options.multiple else text.strip()
+        named = label if isinstance(label, list) else [label]
+        wrong = [str(one) for one in named if options.labels is not None and one not in options.labels]
+        warnings = [f"not one of the labels: {one}" for one in wrong]
+        return {"label": None if wrong else label, "scores": None, "warnings": warnings}
+
+
+async def _best(model: Model, text: str, labels: list[str]) -> dict[str, float]:
+    """Probabilities that sum to 1; what a label would have without any text is taken off first."""
+    ends = [f" {label}" for label in labels]
+    given = await model.score(_prompt(text, labels), ends)
+    always = await model.score(_prompt(NOTHING, labels), ends)
+    gains = [one - other for one, other in zip(given, always, strict=True)]
+    top = max(gains)
+    weights = [math.exp(gain - top) for gain in gains]
+    return {label: weight / sum(weights) for label, weight in zip(labels, weights, strict=True)}
+
+
+async def _each(model: Model, text: str, labels: list[str]) -> dict[str, float]:
+    """For each label by itself the probability that it applies."""
+    scores = {}
+    for label in labels:
+        gains = []
+        for asked in (text, NOTHING):
+            yes, no = await model.score(f"Text: {asked}\nIs it about {label}? Answer:", [" yes", " no"])
+            gains.append(yes - no)
+        scores[label] = 1 / (1 + math.exp(min(700.0, gains[1] - gains[0])))
+    return scores
+
+
+def _prompt(text: str, labels: list[str]) -> str:
+    return f"Labels: {'; '.join(labels)}\nText: {text}\nLabel:"
+
+
+def _labels(text: str) -> list[Any] | None:
+    try:
+        value = read_json(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None
