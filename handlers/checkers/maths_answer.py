@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 TAIL_CHARS = 6_000
+MAX_ANSWER_CHARS = 500
 _MARK = re.compile(
     r"(?:final answer|correct answer|the answer|the solutions?|the result|answer|solutions?)\**\s*"
     r"(?:is|are|:|=|\s)+\s*\**\s*|####\s*",
@@ -37,8 +38,8 @@ def candidates(text: str) -> list[str]:
     prose = [clean(one) for one in (*_marked(text), *_last_lines(text))]
     # "It is 5!" is more likely joy than a factorial.
     found = [box, *(one for one in prose if not one.endswith("!"))]
-    variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one)) if v]
-    return list(dict.fromkeys(variants))
+    variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one))]
+    return list(dict.fromkeys(v for v in variants if 0 < len(v) <= MAX_ANSWER_CHARS))
 
 
 def clean(text: str) -> str:

@@ -65,7 +65,10 @@ def _against(prompt: str, answer: Answer, expected: str | None) -> tuple[bool | 
     problem = recognise(prompt)
     if problem is None:
         return None, "the problem is not one that can be checked, and no expected answer was given"
-    return problem(answer)
+    holds, reason = problem(answer)
+    if holds and _restates(prompt, answer.text):
+        return None, "the answer only says the question again"
+    return holds, reason
 
 
 def _against_expected(prompt: str, answer: Answer, expected: str) -> tuple[bool | None, str]:
@@ -97,6 +100,11 @@ def _compared(prompt: str, answer: Answer, wanted: str, base: int | None) -> boo
 def _other_name(value: Any, truth: Any) -> bool:
     ours, theirs = assignments(value), assignments(truth)
     return bool(ours and theirs and ours.keys() != theirs.keys())
+
+
+def _restates(prompt: str, text: str) -> bool:
+    # 12 * 13 is a true answer to 12 * 13, and none at all.
+    return re.search(r"\d.*[^\d.,%]|[A-Za-z]", text) is not None and _bare(text) in _bare(prompt)
 
 
 def _may_be_in_another_unit(text: str, answer: Answer) -> bool:
