@@ -319,6 +319,18 @@ PROMISES: dict[str, Promise] = {
         "The races that stopped other servers do not stop this one.",
         ("conductor_admin/test_memory_loads.py::test_race*",),
     ),
+    "reload-plan": Promise(
+        "What an edit of SETTINGS.md changes is shown first: rows, fit, and what is never loaded together.",
+        (
+            "conductor_admin/test_settings_plan.py::*",
+            "conductor_admin/test_settings_reload.py::test_the_plan*",
+            "conductor/test_cli_plan.py::*",
+        ),
+    ),
+    "reload-live": Promise(
+        "A good edit is applied row by row while everything serves; a broken one changes nothing, and is told.",
+        ("conductor_admin/test_settings_reload.py::*",),
+    ),
     "cli-run": Promise(
         "`conductor run` streams or says how to start the gateway; its chat knows Ctrl-C and Ctrl-D.",
         (
@@ -342,6 +354,26 @@ PROMISES: dict[str, Promise] = {
     "bench": Promise(
         "`conductor bench` compares the gateway with the library in alternating rounds.",
         ("conductor/*bench*",),
+    ),
+    "maths": Promise(
+        "No wrong mathematical answer is called true and no right one false, and no text is ever run.",
+        ("engines/test_engine_maths.py::*", "e2e/test_code_and_maths.py::*sum*"),
+    ),
+    "code": Promise(
+        "Generated code is taken out of the answer and parsed, and a fault is said by its line.",
+        ("engines/test_engine_code_generation.py::*", "e2e/test_code_and_maths.py::*generated*"),
+    ),
+    "completion": Promise(
+        "Code is filled into the middle, ends with its block, and is kept for who types on.",
+        (
+            "engines/test_engine_code_completion.py::*",
+            "handlers/test_bare_prompts.py::*",
+            "e2e/test_code_and_maths.py::*completion*",
+        ),
+    ),
+    "checker": Promise(
+        "A check without an end is stopped, and harms no other request.",
+        ("handlers/test_checker.py::*",),
     ),
     "portable": Promise(
         "Nothing in the repository belongs to one machine or one package registry.",
