@@ -331,6 +331,26 @@ PROMISES: dict[str, Promise] = {
         "A good edit is applied row by row while everything serves; a broken one changes nothing, and is told.",
         ("conductor_admin/test_settings_reload.py::*",),
     ),
+    "translation": Promise(
+        "A translation loses no sentence and no line; languages go by any name; NLLB gets its own language codes.",
+        (
+            "engines/test_engine_translation.py::*",
+            "handlers/test_nllb.py::*",
+            "test_engines.py::test_translation",
+        ),
+    ),
+    "quotes-and-citations": Promise(
+        "What an answer quotes or cites is held against the given document, passages or sources.",
+        (
+            "engines/test_engine_legal_analysis.py::*",
+            "engines/test_engine_scientific_research.py::*",
+            "engines/test_engine_documents.py::*quote*",
+        ),
+    ),
+    "bound-answers": Promise(
+        "A classification is one of the labels, an extraction is of its schema or nothing.",
+        ("engines/test_engine_labels.py::*",),
+    ),
     "cli-run": Promise(
         "`conductor run` streams or says how to start the gateway; its chat knows Ctrl-C and Ctrl-D.",
         (
