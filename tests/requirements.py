@@ -332,7 +332,7 @@ PROMISES: dict[str, Promise] = {
         ("conductor_admin/test_settings_reload.py::*",),
     ),
     "translation": Promise(
-        "A translation loses no sentence and no line; languages go by any name; NLLB gets its own language codes.",
+        "A translation loses no sentence and no line; languages go by any name; NLLB gets its own codes.",
         (
             "engines/test_engine_translation.py::*",
             "handlers/test_nllb.py::*",

@@ -67,6 +67,8 @@ class TextClassification(BaseLLMEngine):
         self.accept(request)
         options = read_options(ClassOptions, request)
         label = _labels(text) if options.multiple else text.strip()
+        if label is None:
+            return {"label": None, "scores": None, "warnings": ["the answer is no JSON list"]}
         named = label if isinstance(label, list) else [label]
         wrong = [str(one) for one in named if options.labels is not None and one not in options.labels]
         warnings = [f"not one of the labels: {one}" for one in wrong]
