@@ -10,6 +10,7 @@ from conductor.commands.bench import bench
 from conductor.commands.build import build, pull
 from conductor.commands.doctor import doctor
 from conductor.commands.models import list_rows, show
+from conductor.commands.plan import plan
 from conductor.commands.processes import load, ps, unload
 from conductor.commands.run import run
 from conductor.commands.serve import serve
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for _command in (serve, run, build, pull, list_rows, show, ps, load, unload, doctor, bench):
+for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, doctor, bench):
     main.add_command(_command)
 
 if __name__ == "__main__":

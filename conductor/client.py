@@ -77,6 +77,12 @@ class Gateway:
         query = {"mode": mode} | ({"force": "true"} if force else {})
         return self._call("POST", f"/admin/models/{quote(category, safe='')}/unload", query)
 
+    def plan(self, text: bytes | None = None) -> dict[str, Any]:
+        """What applying SETTINGS.md, or `text` in its place, would change; its mistakes are an error."""
+        if text is None:
+            return self._call("GET", "/admin/plan")
+        return self._call("POST", "/admin/plan", content=text)
+
     @contextmanager
     def generate(self, body: Mapping[str, Any]) -> Iterator[Iterator[Event]]:
         """The events of one answer; leaving the block early closes the stream, which stops the model."""
@@ -92,9 +98,11 @@ class Gateway:
         except (httpx2.TransportError, BrokenEvent) as error:
             raise CommandError(f"the answer broke off: {_cause(error)}; see the gateway's log") from error
 
-    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> dict[str, Any]:
         try:
-            reply = self._http.request(method, path, params=query)
+            reply = self._http.request(method, path, params=query, content=content)
         except httpx2.ConnectError as error:
             raise self._not_running() from error
         except httpx2.TransportError as error:

@@ -30,16 +30,18 @@ from conductor_admin.machine_memory import MachineMemory
 from conductor_admin.peaks import Peaks
 from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers, only_gateway
 from conductor_admin.set_builder import SetBuilder
+from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_admin.torchserve import TorchServe
 from conductor_admin.torchserve_config import StartError, find_java
 from conductor_admin.torchserve_process import TorchServeProcess
 from conductor_admin.worker_client import Patience
+from conductor_core.catalogue import Catalogue
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths, StateDir, StateDirError
 from conductor_core.placement import device_budgets, place
-from conductor_core.settings import SettingsError, load_settings
+from conductor_core.settings import SettingsError, load_settings, parse_settings
 
 log = structlog.get_logger()
 
@@ -65,7 +67,12 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     state = StateDir.at(settings.state_dir)
     project = ProjectPaths.at(settings.settings)
     machine = probe()
-    catalogue = place(load_settings(project.settings), machine, settings.memory_budget)
+
+    def read(text: str | None = None) -> Catalogue:
+        page = load_settings(project.settings) if text is None else parse_settings(text)
+        return place(page, machine, settings.memory_budget)
+
+    catalogue = read()
     torchserve = TorchServe(state.management_socket, state.inference_socket)
     loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
     budget = device_budgets(machine, settings.memory_budget)
@@ -75,12 +82,13 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     lifecycle = Lifecycle(catalogue.sets, loader, limits, memory, peaks, serves_models=java is not None)
     stats = Stats()
     patience = Patience(settings.first_token_timeout, settings.token_timeout)
+    watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
     gateway = Gateway(
-        catalogue=catalogue,
+        settings=watch,
         lifecycle=lifecycle,
         generations=Generations(lifecycle, stats, patience),
         stats=stats,
-        heart=Heart(lifecycle),
+        heart=Heart(lifecycle, watch.look),
         policy=host_policy(settings.host),
     )
     run_file = RunFile(state)

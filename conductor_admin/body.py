@@ -27,7 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 async def read_json(request: Request, model: type[M], *, limit: int = MAX_BODY_BYTES) -> M:
     """The body as a `model`. Also refused: another content type or encoding, repeated keys, deep nesting."""
     _check_headers(request, limit)
-    raw = await _read(request, limit)
+    raw = await read_body(request, limit)
     if not raw.strip():
         raise RequestError("a JSON body is needed", code="invalid_json")
     _check_shape(raw)
@@ -45,7 +45,8 @@ def _check_headers(request: Request, limit: int) -> None:
         raise _too_large(limit)
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body's bytes; 413 where there are more than `limit`."""
     body = bytearray()
     try:
         async for chunk in request.stream():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from conductor_admin.generation import Generations
 from conductor_admin.guard import HostPolicy
 from conductor_admin.lifecycle import Lifecycle
+from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_core.catalogue import Catalogue
 
@@ -24,8 +26,10 @@ _REFRESH_BEATS = 5
 class Heart:
     """Reconciles the lifecycle every second; its beat is what `/health/live` looks at."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, look: Callable[[], None] = lambda: None) -> None:
+        """`look` is called at each beat, for what has to be looked at besides."""
         self._lifecycle = lifecycle
+        self._look = look
         self._last_beat = time.monotonic()
 
     @property
@@ -38,6 +42,7 @@ class Heart:
         while True:
             self._last_beat = time.monotonic()
             try:
+                self._look()
                 await self._lifecycle.reconcile()
                 if beats % _REFRESH_BEATS == 0:
                     await self._lifecycle.refresh()
@@ -51,9 +56,14 @@ class Heart:
 class Gateway:
     """The parts of one gateway."""
 
-    catalogue: Catalogue
+    settings: SettingsWatch
     lifecycle: Lifecycle
     generations: Generations
     stats: Stats
     heart: Heart
     policy: HostPolicy = field(default_factory=HostPolicy)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What SETTINGS.md means now."""
+        return self.settings.now

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from conductor_admin import states
+from conductor_admin.changes import Changes
 from conductor_admin.leases import Lease, Wish
 from conductor_admin.loading import Loader
 from conductor_admin.machine_memory import MemoryOf
@@ -23,6 +24,8 @@ from conductor_admin.processes import is_alive
 from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry, SetView, Worker
 from conductor_admin.set_jobs import SetJobs
+from conductor_admin.set_table import SetTable
+from conductor_admin.settings_plan import Plan
 from conductor_admin.states import State
 from conductor_admin.upkeep import Upkeep
 from conductor_admin.worker_client import WorkerUnreachable
@@ -54,10 +57,11 @@ class Lifecycle:
         serves_models: bool = True,
     ) -> None:
         self.serves_models = serves_models
-        self._entries = {worker_set.name: SetEntry(worker_set) for worker_set in sets}
-        self.rooms = Rooms(self._entries, limits.budget, machine, peaks)
+        self._table = SetTable(sets)
+        self.rooms = Rooms(self._table.entries, limits.budget, machine, peaks)
         self._jobs = SetJobs(loader, self.rooms, limits.load_s)
-        self._upkeep = Upkeep(self._entries, self._jobs, self.rooms, machine)
+        self._upkeep = Upkeep(self._table, self._jobs, self.rooms, machine)
+        self._changes = Changes(self._table, self._jobs, self.rooms)
         self._limits = limits
         self._reserved = 0
         self._closing = False
@@ -68,21 +72,19 @@ class Lifecycle:
 
     def view(self, name: str) -> SetView:
         """The set `name` at this moment."""
-        return self._entries[name].view()
+        return self._table.named(name).view()
 
     def views(self) -> list[SetView]:
-        return [entry.view() for entry in self._entries.values()]
+        return [entry.view() for entry in self._table.present()]
 
     @contextlib.asynccontextmanager
     async def lease(self, name: str, wish: Wish) -> AsyncIterator[Lease]:
         """A worker of the set `name`, loaded if need be.
 
-        Raises RequestError: `server_overloaded`, `model_loading` after the wait, `model_load_failed`,
-        `insufficient_memory`. The request counts from here to the end of the block.
+        Raises RequestError. The request counts from here to the end of the block.
         """
-        entry = self._entries[name]
         with self._reservation():
-            worker = await self._acquire(entry, wish)
+            entry, worker = await self._acquire(name, wish)
             try:
                 yield Lease(worker.client, entry.archive.version if entry.archive else "")
             except WorkerUnreachable:
@@ -95,15 +97,16 @@ class Lifecycle:
 
     async def load(self, name: str, slug: str) -> None:
         """Load the set on an operator's word: a cool-down is cleared. Raises what a waiter gets."""
-        entry = self._entries[name]
+        entry = self._table.named(name)
         if not self._closing and entry.state is State.FAILED:
             entry.failure = None
             entry.state = State.UNAVAILABLE
-        self._release(entry, await self._acquire(entry, Wish(slug)), Wish(slug))
+        entry, worker = await self._acquire(name, Wish(slug))
+        self._release(entry, worker, Wish(slug))
 
     async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
         """Drop the row's claim and end the set's workers; 409 while other rows hold it and not `force`."""
-        entry = self._entries[name]
+        entry = self._table.named(name)
         others = sorted(entry.claims - {slug})
         entry.claims.discard(slug)
         if others and not force:
@@ -115,23 +118,25 @@ class Lifecycle:
             )
         entry.claims.clear()
         entry.wanted = False
-        if entry.job and not entry.job.done():
-            entry.job.cancel()
-            await asyncio.wait({entry.job})
-        if entry.state is State.FAILED:
-            entry.state, entry.failure = State.UNAVAILABLE, None
-        if entry.archive and entry.registered:
-            job = self._jobs.begin_unload(entry, entry.archive, drain=drain)
-            await asyncio.wait({job})
+        await self._jobs.end(entry, drain=drain)
 
     def start(self) -> None:
-        """Begin to load the resident sets."""
-        for entry in self._entries.values():
+        """Begin to load the sets that stay loaded."""
+        for entry in self._table.present():
             if entry.worker_set.stay_loaded is not StayLoaded.FALSE:
                 entry.claims |= {
                     r.slug for r in entry.worker_set.rows if r.stay_loaded is not StayLoaded.FALSE
                 }
                 self._jobs.begin_load(entry)
+
+    def apply(self, plan: Plan) -> None:
+        """Begin to change the sets as `plan` says; what serves goes on until its successor is there."""
+        self._changes.apply(plan, loads=self.serves_models and not self._closing)
+
+    @property
+    def failed_changes(self) -> list[str]:
+        """New versions of sets that could not be loaded, whose old versions still serve."""
+        return list(self._changes.failures.values())
 
     async def torchserve_started(self) -> None:
         self._jobs.torchserve_up.set()
@@ -139,7 +144,7 @@ class Lifecycle:
     async def torchserve_ended(self) -> None:
         """Its workers are gone with it: what was READY is loaded again once TorchServe is back."""
         self._jobs.torchserve_up.clear()
-        for entry in self._entries.values():
+        for entry in self._table.entries.values():
             entry.registered = False
             for worker in list(entry.workers.values()):
                 self._jobs.lost(entry, worker)
@@ -155,14 +160,14 @@ class Lifecycle:
     def refuse(self) -> None:
         """Refuse new leases from now on; streams that end early are told why."""
         self._closing = self._jobs.closing = True
-        for entry in self._entries.values():
+        for entry in self._table.entries.values():
             entry.ended_by = states.shutting_down
 
     async def close(self) -> None:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
         self.refuse()
         jobs = []
-        for entry in self._entries.values():
+        for entry in self._table.entries.values():
             if entry.job and not entry.job.done():
                 entry.job.cancel()
                 jobs.append(entry.job)
@@ -179,24 +184,30 @@ class Lifecycle:
         finally:
             self._reserved -= 1
 
-    async def _acquire(self, entry: SetEntry, wish: Wish) -> Worker:
-        self.rooms.asked(entry)
-        entry.waiting += 1
-        try:
-            worker = await self._worker(entry, wish)
-        finally:
-            entry.waiting -= 1
-        entry.claims.add(wish.slug)
-        worker.in_flight += 1
-        entry.drained.clear()
-        return worker
-
-    async def _worker(self, entry: SetEntry, wish: Wish) -> Worker:
+    async def _acquire(self, name: str, wish: Wish) -> tuple[SetEntry, Worker]:
         longest = self._limits.max_wait_s
         wait_s = longest if wish.max_wait_s is None else min(wish.max_wait_s, longest)
         deadline = time.monotonic() + wait_s
+        while entry := self._table.serving(name, wish.slug):
+            self.rooms.asked(entry)
+            entry.waiting += 1
+            try:
+                worker = await self._worker(entry, wait_s, deadline)
+            finally:
+                entry.waiting -= 1
+            if worker:
+                entry.claims.add(wish.slug)
+                worker.in_flight += 1
+                entry.drained.clear()
+                return entry, worker
+        raise states.row_removed(wish.slug)
+
+    async def _worker(self, entry: SetEntry, wait_s: float, deadline: float) -> Worker | None:
+        """A worker of the set; None where the set was retired, so that another one answers for its rows."""
         while True:
             self._refuse_while_ending()
+            if entry.retired:
+                return None
             worker = states.least_busy(entry.workers.values()) if entry.state is State.READY else None
             if worker:
                 return worker
@@ -206,7 +217,7 @@ class Lifecycle:
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise states.still_loading(entry.name, wait_s, entry.eta_s(time.monotonic()))
-            if was_loading and not entry.wanted:
+            if was_loading and not entry.wanted and not entry.retired:
                 raise states.unloaded(entry.name)
 
     def _release(self, entry: SetEntry, worker: Worker, wish: Wish) -> None:

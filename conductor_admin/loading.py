@@ -71,7 +71,7 @@ class Loader:
             if error.status != 409:
                 raise LoadError(f"TorchServe refuses {archive.file}: {error}") from error
 
-    async def first_worker(self, name: str, archive: Archive, dead: Collection[int]) -> Worker:
+    async def first_worker(self, archive: Archive, dead: Collection[int]) -> Worker:
         """Wait for a worker that answers and serves this archive.
 
         Raises LoadError with the last line of its traceback if a worker fails to load, TorchServeError if
@@ -79,7 +79,7 @@ class Loader:
         """
         seen: set[int] = set()
         while True:
-            described = await self._processes.describe(name, archive.version)
+            described = await self._processes.describe(archive.name, archive.version)
             seen |= {process.pid for process in described} - set(dead)
             for pid in seen:
                 if worker := await self.adopt(pid, archive):
@@ -90,9 +90,9 @@ class Loader:
                     raise LoadError(words or _SILENT_END)
             await asyncio.sleep(_POLL_S)
 
-    async def more_workers(self, name: str, archive: Archive, known: Collection[int]) -> list[Worker]:
+    async def more_workers(self, archive: Archive, known: Collection[int]) -> list[Worker]:
         """Workers that answer by now and are not in `known`."""
-        described = await self._processes.describe(name, archive.version)
+        described = await self._processes.describe(archive.name, archive.version)
         found = [await self.adopt(p.pid, archive) for p in described if p.pid not in known]
         return [worker for worker in found if worker]
 
@@ -110,17 +110,19 @@ class Loader:
             raise LoadError(fault)
         return Worker(pid=pid, client=client, health=health)
 
-    async def unregister(self, name: str, archive: Archive, pids: Collection[int]) -> None:
+    async def unregister(self, archive: Archive, pids: Collection[int]) -> None:
         """End the workers, and wait until they, `pids` and all their children are gone, and so their memory.
 
         Where TorchServe does not answer, its workers end with it.
         """
         known = set(pids)
         with contextlib.suppress(TorchServeError):
-            known |= {process.pid for process in await self._processes.describe(name, archive.version)}
+            known |= {
+                process.pid for process in await self._processes.describe(archive.name, archive.version)
+            }
         ended = families(known)
         with contextlib.suppress(TorchServeError):
-            await self._processes.unregister(name, archive.version)
+            await self._processes.unregister(archive.name, archive.version)
         await asyncio.to_thread(end_all, ended, _GONE_TIMEOUT_S)
 
     def _last_words(self, pid: int) -> str | None:

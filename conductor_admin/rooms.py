@@ -19,8 +19,10 @@ from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.peaks import Peaks
 from conductor_admin.policy import Admit, Bytes, Demand, Evict, Hold, Holding, Refuse
 from conductor_admin.set_entry import SetEntry
+from conductor_admin.settings_plan import worker_key
 from conductor_admin.states import State
 from conductor_admin.swaps import Swaps
+from conductor_core.catalogue import StayLoaded, WorkerSet
 from conductor_core.quantities import format_bytes
 
 log = structlog.get_logger()
@@ -62,10 +64,17 @@ class Rooms:
         learned = self._peaks.of(entry.worker_set, archive.identity if archive else None)
         return Figures.of(entry.worker_set, archive.estimated if archive else None, entry.measured, learned)
 
+    def needed(self, worker_set: WorkerSet) -> dict[str, int]:
+        """What a set would be admitted with; by its archive where an entry with the same workers has one."""
+        for entry in self._entries.values():
+            if worker_key(entry.worker_set) == worker_key(worker_set):
+                return self.figures(entry).admission
+        return Figures.of(worker_set, None, {}, {}).admission
+
     def asked(self, entry: SetEntry) -> None:
         """A request for the set has come, whether it is loaded or not."""
         entry.use = entry.use.another(time.monotonic())
-        self.swaps.asked(entry.name, self.figures(entry).admission)
+        self.swaps.asked(entry.key, self.figures(entry).admission)
 
     def check(self, entry: SetEntry) -> None:
         """Refuse a set that fits in no case, before anything is downloaded for it. Raises NoRoom."""
@@ -79,13 +88,13 @@ class Rooms:
         if entry.held is not None:
             return
         entry.phase, entry.progress, entry.demanded_at = "wait", None, time.monotonic()
-        answer = self._asking[entry.name] = asyncio.get_running_loop().create_future()
+        answer = self._asking[entry.key] = asyncio.get_running_loop().create_future()
         try:
             self.settle()
             await answer
         finally:
-            del self._asking[entry.name]
-            self._swapping.discard(entry.name)
+            del self._asking[entry.key]
+            self._swapping.discard(entry.key)
             entry.position = None
         entry.phase = "start"
 
@@ -113,7 +122,7 @@ class Rooms:
         """Unload every idle set that shares a device with this one, and wait until they are gone."""
         wanted = self.figures(entry).admission.keys()
         for one in self._holdings():
-            if one.name != entry.name and policy.is_spare(one) and wanted & one.memory.keys():
+            if one.name != entry.key and policy.is_spare(one) and wanted & one.memory.keys():
                 self.evict(self._entries[one.name])
         leaving = [e.job for e in self._entries.values() if e.state is State.UNLOADING and e.job]
         if leaving:
@@ -146,7 +155,7 @@ class Rooms:
                 answer.set_result(None)
                 acted = True
             elif isinstance(decision, Refuse):
-                answer.set_exception(_no_room(name, decision))
+                answer.set_exception(_no_room(entry.name, decision))
                 acted = True
             elif isinstance(decision, Evict):
                 self._evict_for(name, decision.names)
@@ -163,7 +172,7 @@ class Rooms:
 
     def _admitted(self, entry: SetEntry) -> None:
         entry.held = self.figures(entry).admission
-        self.swaps.made += entry.name in self._swapping
+        self.swaps.made += entry.key in self._swapping
         log.info("set_admitted", set=entry.name, memory=entry.held, room=self._room())
 
     def _evict_for(self, name: str, victims: tuple[str, ...]) -> None:
@@ -173,7 +182,7 @@ class Rooms:
             self.evict(self._entries[victim])
 
     def _demand(self, entry: SetEntry) -> Demand:
-        return Demand(entry.name, self.figures(entry).admission, time.monotonic() - entry.demanded_at)
+        return Demand(entry.key, self.figures(entry).admission, time.monotonic() - entry.demanded_at)
 
     def _holdings(self) -> list[Holding]:
         now = time.monotonic()
@@ -181,10 +190,10 @@ class Rooms:
 
     def _holding(self, entry: SetEntry, now: float) -> Holding:
         return Holding(
-            name=entry.name,
+            name=entry.key,
             memory=ledger.charge(entry.held or {}, entry.measured),
             hold=_hold(entry),
-            stay=entry.worker_set.stay_loaded,
+            stay=StayLoaded.FALSE if entry.retired else entry.worker_set.stay_loaded,
             reload_s=entry.load_s or _UNKNOWN_LOAD_S,
             recent_use=entry.use.recent(now),
             outgrown=ledger.has_outgrown(entry.held or {}, entry.measured),

@@ -46,6 +46,7 @@ class SetBuilder:
             raise
         return Archive(
             file=built.path.name,
+            name=built.name,
             version=built.version,
             estimated=built.memory or None,
             identity=built.identity,

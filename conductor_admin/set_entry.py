@@ -20,12 +20,13 @@ from handlers.wire import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A built archive: `file` in the store, its 12-hex-digit `version`, its estimated memory in bytes.
+    """A built archive: `file` in the store, `name` in TorchServe, `version` of 12 hex digits, its memory.
 
     `identity` tells one content of the weights from another.
     """
 
     file: str
+    name: str
     version: str
     estimated: int | None = None
     identity: str = ""
@@ -85,16 +86,19 @@ class SetView:
 class SetEntry:
     """The lifecycle's own record.
 
-    `job` is the load or unload under way; `registered` whether TorchServe has the archive; `dead` are pids
-    that must not be adopted again; `claims` are the rows that asked for the set; `ended_by` is why its
-    streams were ended, where that was on purpose; `wanted` is False after an unload until the next load.
-    `waiting` counts requests that have no worker yet. Memory is by device: `held` what the set was admitted
-    with, None while it holds nothing; `measured` now and `peak` in this life. Times are monotonic seconds:
-    `demanded_at` when it asked for memory, `started_at` when its load began, `expires` when it will have been
-    idle for long enough; `load_s` is how long the last load took, None before the first.
+    `key` tells it from others of the same name; `retired` ones serve nobody any more. `job` is the load or
+    unload under way; `registered` whether TorchServe has the archive; `dead` are pids never to be adopted
+    again; `claims` are the rows that asked for the set; `ended_by` is why its streams were ended, where that
+    was on purpose; `wanted` is False after an unload until the next load. `waiting` counts requests that have
+    no worker yet. Memory is by device: `held` what the set was admitted with, None while it holds nothing;
+    `measured` now and `peak` in this life. Times are monotonic: `demanded_at` when it asked for memory,
+    `started_at` when its load began, `expires` when it will have been idle for long enough; `load_s` is how
+    long the last load took, None before the first.
     """
 
     worker_set: WorkerSet
+    key: str
+    retired: bool = False
     state: State = State.UNAVAILABLE
     phase: Phase | None = None
     progress: float | None = None
@@ -127,6 +131,10 @@ class SetEntry:
     @property
     def in_flight(self) -> int:
         return sum(worker.in_flight for worker in self.workers.values())
+
+    @property
+    def has_job(self) -> bool:
+        return self.job is not None and not self.job.done()
 
     @property
     def is_busy(self) -> bool:

@@ -53,6 +53,18 @@ class SetJobs:
         entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
         return self._run(entry, self._unload(entry, archive, drain=drain))
 
+    async def end(self, entry: SetEntry, *, drain: bool) -> None:
+        """Bring the set to UNAVAILABLE from whatever it does, after running answers if `drain`."""
+        if entry.job and entry.has_job:
+            # What gives memory back already is not interrupted, only its wait for answers.
+            if entry.state is State.LOADING or (entry.in_flight and not drain):
+                entry.job.cancel()
+            await asyncio.wait({entry.job})
+        if entry.state is State.FAILED:
+            entry.state, entry.failure = State.UNAVAILABLE, None
+        if entry.archive and entry.registered:
+            await asyncio.wait({self.begin_unload(entry, entry.archive, drain=drain)})
+
     def evict(self, entry: SetEntry) -> None:
         """Begin to unload a READY set once its requests have ended."""
         if entry.archive:
@@ -73,7 +85,7 @@ class SetJobs:
         if entry.archive is None or entry.job is None or not entry.job.done():
             return
         try:
-            found = await self._loader.more_workers(entry.name, entry.archive, known)
+            found = await self._loader.more_workers(entry.archive, known)
         except (TorchServeError, LoadError) as error:
             log.warning("worker_not_adopted", set=entry.name, cause=str(error))
             return
@@ -137,7 +149,7 @@ class SetJobs:
                     entry.dead.clear()
                     await self._loader.register(archive)
                     entry.registered = True
-                worker = await self._loader.first_worker(entry.name, archive, entry.dead)
+                worker = await self._loader.first_worker(archive, entry.dead)
             except TorchServeError as error:
                 # TorchServe has gone or has been started anew: it must be told of the archive again.
                 log.warning("torchserve_lost_set", set=entry.name, cause=str(error))
@@ -188,7 +200,7 @@ class SetJobs:
         entry.workers.clear()
         if entry.archive and entry.registered:
             entry.registered = False
-            await self._loader.unregister(entry.name, entry.archive, [worker.pid for worker in workers])
+            await self._loader.unregister(entry.archive, [worker.pid for worker in workers])
         for worker in workers:
             entry.dead.add(worker.pid)
         self._rooms.gave_back(entry)

@@ -134,6 +134,16 @@ def overloaded(queue_size: int) -> RequestError:
     )
 
 
+def row_removed(slug: str) -> RequestError:
+    """What a request gets whose row was taken out of SETTINGS.md while it waited."""
+    return RequestError(
+        f"{slug} is no longer in the settings",
+        status=404,
+        code="model_not_found",
+        param="category",
+    )
+
+
 def loading_skipped() -> RequestError:
     """What a request for a model gets under --skip-model-loading."""
     return RequestError(

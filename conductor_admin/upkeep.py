@@ -6,32 +6,30 @@ Called every second by `conductor_admin.gateway.Heart`; decides nothing about re
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.processes import is_alive
 from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry
 from conductor_admin.set_jobs import SetJobs
+from conductor_admin.set_table import SetTable
 from conductor_admin.states import State
 from conductor_admin.worker_client import WorkerUnreachable
 from conductor_core.catalogue import StayLoaded
 
 
 class Upkeep:
-    """Brings what is observed and what is wanted of `entries` together."""
+    """Brings what is observed and what is wanted of the sets of `table` together."""
 
-    def __init__(
-        self, entries: Mapping[str, SetEntry], jobs: SetJobs, rooms: Rooms, machine: MemoryOf
-    ) -> None:
-        self._entries = entries
+    def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms, machine: MemoryOf) -> None:
+        self._table = table
         self._jobs = jobs
         self._rooms = rooms
         self._machine = machine
 
     async def reconcile(self) -> None:
         """One look at every set."""
-        for entry in list(self._entries.values()):
+        for entry in list(self._table.entries.values()):
             for worker in list(entry.workers.values()):
                 if not is_alive(worker.pid):
                     self._jobs.lost(entry, worker)
@@ -39,13 +37,14 @@ class Upkeep:
                 await self._jobs.adopt_more(entry)
             self.end_if_idle(entry)
             self._restore(entry)
+        self._table.forget_gone()
         self._rooms.relieve()
         self._rooms.settle()
 
     async def refresh(self) -> None:
         """Ask the machine and every worker for their memory; a worker that takes no connection is lost."""
         await self._machine.look()
-        for entry in list(self._entries.values()):
+        for entry in list(self._table.entries.values()):
             for worker in list(entry.workers.values()):
                 try:
                     worker.health = await worker.client.health()
@@ -57,7 +56,7 @@ class Upkeep:
     def end_if_idle(self, entry: SetEntry) -> None:
         """Unload the set if nobody asked for it for long enough."""
         if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
-            self._rooms.swaps.ended(entry.name)
+            self._rooms.swaps.ended(entry.key)
             self._jobs.evict(entry)
 
     def _restore(self, entry: SetEntry) -> None:

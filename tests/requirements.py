@@ -328,7 +328,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "reload-live": Promise(
-        "A good edit is applied row by row while everything serves; a broken one changes nothing, and is told.",
+        "A good edit is applied row by row while everything serves; a broken one changes nothing.",
         ("conductor_admin/test_settings_reload.py::*",),
     ),
     "translation": Promise(

@@ -1,18 +1,26 @@
-"""`POST /admin/models/{category}/load` and `/unload`."""
+"""What an operator may do: `/admin/models/{category}/load` and `/unload`, `/admin/plan`, `/admin/reload`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from conductor_admin.body import read_body
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_admin.routes.models import describe
+from conductor_admin.settings_plan import Plan
+from conductor_admin.settings_plan import describe as describe_plan
+from conductor_core.issues import SettingsError
+from conductor_core.settings import LARGEST_FILE
 from handlers.wire import RequestError
+
+_LARGEST_TABLE = 4 * LARGEST_FILE  # bytes of as many characters
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -37,7 +45,37 @@ def router(gateway: Gateway) -> APIRouter:
         )
         return JsonResponse(describe(gateway, row))
 
+    @routes.get("/plan")
+    async def plan() -> Response:
+        """What applying SETTINGS.md as it is now would change; it changes nothing."""
+        return JsonResponse(_described(gateway, _readable(gateway.settings.plan)))
+
+    @routes.post("/plan")
+    async def plan_of_text(request: Request) -> Response:
+        """What applying the body, a table in Markdown, in the place of SETTINGS.md would change."""
+        text = (await read_body(request, _LARGEST_TABLE)).decode("utf-8", "surrogateescape")
+        return JsonResponse(_described(gateway, _readable(lambda: gateway.settings.plan(text))))
+
+    @routes.post("/reload")
+    async def reload() -> Response:
+        """Apply SETTINGS.md as it is now, and say what that changes; a broken one changes nothing."""
+        return JsonResponse(_described(gateway, _readable(gateway.settings.reload)))
+
     return routes
+
+
+def _readable(read: Callable[[], Plan]) -> Plan:
+    try:
+        return read()
+    except SettingsError as error:
+        raise RequestError(str(error), code="invalid_settings") from error
+
+
+def _described(gateway: Gateway, plan: Plan) -> dict[str, Any]:
+    rooms = gateway.lifecycle.rooms
+    needs = {one.name: rooms.needed(one) for one in plan.catalogue.sets}
+    before = {one.name: rooms.needed(one) for one, _ in plan.rebuilt}
+    return describe_plan(plan, needs, before, rooms.budget)
 
 
 def _one_of(request: Request, name: Literal["mode", "force"], default: str, other: str) -> str:

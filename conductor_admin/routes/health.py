@@ -26,11 +26,14 @@ def router(gateway: Gateway) -> APIRouter:
         live = gateway.heart.is_beating
         ready = live and is_ready(views, gateway.lifecycle.torchserve_up)
         status = "ok" if ready else "loading" if live and _is_loading(views) else "unavailable"
+        pending = gateway.settings.issues or gateway.lifecycle.failed_changes
         detail = {
-            "status": "degraded" if ready and any(_has_failed(view) for view in views) else status,
+            "status": "degraded" if ready and (pending or any(_has_failed(v) for v in views)) else status,
             "live": live,
             "ready": ready,
             "torchserve": gateway.lifecycle.torchserve_up,
+            "settings": {"errors": [str(issue) for issue in gateway.settings.issues]},
+            "failed_changes": gateway.lifecycle.failed_changes,
             "sets": [_set(view) for view in views],
         }
         return JsonResponse(detail, 200 if live else 503)

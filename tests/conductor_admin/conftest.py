@@ -16,12 +16,13 @@ from conductor_admin.generation import Generations
 from conductor_admin.lifecycle import Lifecycle, Limits
 from conductor_admin.loading import Loader
 from conductor_admin.peaks import Peaks
+from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_admin.torchserve import TorchServe
 from conductor_admin.worker_client import Patience
 from conductor_core.catalogue import Catalogue
 from conductor_core.paths import StateDir
-from conductor_core.settings import parse_settings
+from conductor_core.settings import load_settings, parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
 from tests.conductor_admin.gateway_rig import GB, SETTINGS, FakeMemory, MakeRig, Rig
 
@@ -56,7 +57,9 @@ def make_rig(state: StateDir) -> MakeRig:
         budget: int = 10 * GB,
         settings: str = SETTINGS,
     ) -> AsyncIterator[Rig]:
-        page = parse_settings(settings)
+        path = state.root / "SETTINGS.md"
+        path.write_text(settings)
+        page = load_settings(path)
         torchserve, builder = FakeTorchServe(state), FakeBuilder(state)
         client = TorchServe(state.management_socket, state.inference_socket)
         limits = Limits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
@@ -64,7 +67,12 @@ def make_rig(state: StateDir) -> MakeRig:
         lifecycle = Lifecycle(page.sets, loader, limits, memory, peaks, serves_models=serves)
         stats = Stats()
         generations = Generations(lifecycle, stats, patience)
-        gateway = Gateway(page, lifecycle, generations, stats, Heart(lifecycle))
+
+        def read(text: str | None) -> Catalogue:
+            return load_settings(path) if text is None else parse_settings(text)
+
+        watch = SettingsWatch(path, page, read, lifecycle.apply)
+        gateway = Gateway(watch, lifecycle, generations, stats, Heart(lifecycle, watch.look))
         server = SocketServer(create_app(gateway))
         await torchserve.start()
         await server.start()

@@ -286,6 +286,7 @@ class FakeBuilder:
         self.may_build.set()
         self.fault: str | None = None
         self.builds = 0
+        self.version = VERSION
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         self.builds += 1
@@ -293,6 +294,8 @@ class FakeBuilder:
         await self.may_build.wait()
         if self.fault is not None:
             raise LoadError(self.fault)
-        file = f"{worker_set.name}-{VERSION}.mar"
+        file = f"{worker_set.name}-{self.version}.mar"
         (self._state.store / file).touch()
-        return Archive(file=file, version=VERSION, estimated=500, identity=worker_set.name)
+        return Archive(
+            file=file, name=worker_set.name, version=self.version, estimated=500, identity=worker_set.name
+        )

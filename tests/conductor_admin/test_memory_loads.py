@@ -163,10 +163,10 @@ async def test_looking_at_a_set_neither_loads_it_nor_keeps_it(make_rig: MakeRig)
             assert (await rig.client.get(path)).status_code == 200
         assert not rig.torchserve.registered
         await ask(rig, "a")
-        before = rig.lifecycle._entries["a"].expires
+        before = rig.lifecycle._table.named("a").expires
         await rig.client.get("/models/a")
         await rig.lifecycle.refresh()
-        assert rig.lifecycle._entries["a"].expires == before
+        assert rig.lifecycle._table.named("a").expires == before
 
 
 async def test_measured_memory_is_learned_for_the_next_start(make_rig: MakeRig) -> None:

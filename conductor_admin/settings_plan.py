@@ -1,0 +1,102 @@
+"""What another SETTINGS.md would change: rows and sets, and what of it fits into memory. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from conductor_admin.policy import Bytes, lack, total
+from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
+from conductor_core.weights import weights_id
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """From one catalogue to the next. Sets of `kept` and `rebuilt` are pairs of before and after.
+
+    A kept set goes on with its workers, whatever else changed about it; `rows` says by slug what happens.
+    """
+
+    catalogue: Catalogue
+    kept: tuple[tuple[WorkerSet, WorkerSet], ...]
+    rebuilt: tuple[tuple[WorkerSet, WorkerSet], ...]
+    added: tuple[WorkerSet, ...]
+    removed: tuple[WorkerSet, ...]
+    rows: Mapping[str, str]
+
+    @property
+    def changes_nothing(self) -> bool:
+        return all(change == "untouched" for change in self.rows.values())
+
+
+def worker_key(worker_set: WorkerSet) -> tuple[object, ...]:
+    """What needs other workers when it changes."""
+    first = worker_set.first
+    weights = weights_id(first.ref, first.precision)
+    return (weights, worker_set.runtime, worker_set.device, worker_set.workers, worker_set.context)
+
+
+def plan_change(old: Catalogue, new: Catalogue) -> Plan:
+    """What goes from `old` to `new`."""
+    before = {worker_key(one): one for one in old.sets}
+    kept = tuple((before[worker_key(one)], one) for one in new.sets if worker_key(one) in before)
+    left = {one.name: one for one in old.sets if one not in [pair[0] for pair in kept]}
+    fresh = [one for one in new.sets if worker_key(one) not in before]
+    rebuilt = tuple((left.pop(one.name), one) for one in fresh if one.name in left)
+    added = tuple(one for one in fresh if one not in [pair[1] for pair in rebuilt])
+    return Plan(new, kept, rebuilt, added, tuple(left.values()), _rows(old, new))
+
+
+def _rows(old: Catalogue, new: Catalogue) -> dict[str, str]:
+    rows = {row.slug: _row_change(old, new, row) for row in new.rows}
+    return {**rows, **{row.slug: "removed" for row in old.rows if row.slug not in rows}}
+
+
+def _row_change(old: Catalogue, new: Catalogue, row: Row) -> str:
+    before = old.row(row.slug)
+    if before is None:
+        return "added"
+    if worker_key(old.set_of(row.slug)) != worker_key(new.set_of(row.slug)):
+        return "rebuilt"
+    has_other_persona = (old.persona, old.personas) != (new.persona, new.personas)
+    return "changed" if has_other_persona or replace(before, line=row.line) != row else "untouched"
+
+
+def describe(
+    plan: Plan, needs: Mapping[str, Bytes], before: Mapping[str, Bytes], budget: Bytes
+) -> dict[str, Any]:
+    """The answer of `GET /admin/plan`; `needs` is the memory of new sets, `before` of old ones, by name."""
+    words = ("added", "rebuilt", "changed", "removed", "untouched")
+    sets = plan.catalogue.sets
+    resident = [one for one in sets if one.stay_loaded is StayLoaded.TRUE]
+    taken = total(needs[one.name] for one in resident)
+    return {
+        **{word: [slug for slug, change in plan.rows.items() if change == word] for word in words},
+        "warnings": list(plan.catalogue.warnings),
+        "resident_fits": not lack(taken, budget),
+        "memory": {
+            device: {"budget": size, "resident": taken.get(device, 0)} for device, size in budget.items()
+        },
+        "drains_first": [new.name for _, new in plan.rebuilt if _is_tight(new, needs, before, taken, budget)],
+        "never_together": [list(pair) for pair in _never_together(plan.catalogue, needs, budget)],
+    }
+
+
+def _is_tight(
+    new: WorkerSet, needs: Mapping[str, Bytes], before: Mapping[str, Bytes], taken: Bytes, budget: Bytes
+) -> bool:
+    """Whether the new version does not fit beside the old one and the resident sets."""
+    beside = [] if new.stay_loaded is StayLoaded.TRUE else [needs[new.name]]
+    return bool(lack(total([taken, *beside, before[new.name]]), budget))
+
+
+def _never_together(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[tuple[str, str]]:
+    """Pairs of sets that do not fit at once beside the resident ones."""
+    pairs = []
+    for one, other in combinations(catalogue.sets, 2):
+        rest = [s for s in catalogue.sets if s.stay_loaded is StayLoaded.TRUE and s not in (one, other)]
+        if lack(total(needs[s.name] for s in (one, other, *rest)), budget):
+            pairs.append((one.name, other.name))
+    return pairs

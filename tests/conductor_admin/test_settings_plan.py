@@ -1,0 +1,95 @@
+"""What another SETTINGS.md changes: which rows, which sets, and what of it fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conductor_admin.ledger import Figures
+from conductor_admin.settings_plan import Plan, describe, plan_change
+from conductor_core.catalogue import Catalogue
+from conductor_core.settings import parse_settings
+
+HEAD = """## Conversational Persona
+{persona}
+
+|Category/Area|Context|Best Open Source Model|VRAM/RAM Requirements|Technical Model Name|Stay Loaded|Precision
+|-|-|-|-|-|-|-
+"""
+CHAT = "| Chat | 1024 | c | ~4GB | `models/chat.gguf` | true | Q4_1 |\n"
+LEGAL = "| Legal | 1024 | c | ~4GB | `models/chat.gguf` | false | Q4_1 |\n"
+CODE = "| Code | 1024 | d | ~5GB | `models/code.gguf` | false | Q4_1 |\n"
+BIG = "| Big | 1024 | b | ~8GB | `models/big.gguf` | false | Q4_1 |\n"
+
+
+def catalogue(*rows: str, persona: str = "Kind.", parameters: str = "") -> Catalogue:
+    return parse_settings(HEAD.format(persona=persona) + "".join(rows) + parameters)
+
+
+def change(old: Catalogue, new: Catalogue) -> Plan:
+    return plan_change(old, new)
+
+
+def described(old: Catalogue, new: Catalogue, budget: int = 20) -> dict[str, Any]:
+    plan = change(old, new)
+    needs = {one.name: Figures.of(one, None, {}, {}).admission for one in (*old.sets, *new.sets)}
+    return describe(plan, needs, needs, {"cpu": budget * 10**9})
+
+
+@pytest.mark.parametrize(
+    ("new", "rows"),
+    [
+        (catalogue(CHAT, CODE), {"chat": "untouched", "code": "untouched"}),
+        (catalogue(CHAT), {"chat": "untouched", "code": "removed"}),
+        (catalogue(CODE, CHAT, BIG), {"chat": "untouched", "code": "untouched", "big": "added"}),
+        (
+            catalogue(CHAT.replace("chat.gguf", "other.gguf"), CODE),
+            {"chat": "rebuilt", "code": "untouched"},
+        ),
+        (catalogue(CHAT.replace("1024", "2048"), CODE), {"chat": "rebuilt", "code": "untouched"}),
+        (catalogue(CHAT.replace("true", "false"), CODE), {"chat": "changed", "code": "untouched"}),
+        (catalogue(CHAT, CODE, persona="Rude."), {"chat": "changed", "code": "changed"}),
+        (
+            catalogue(CHAT, CODE, parameters="\n## Engine Parameters\n|Category|top_p|\n|-|-|\n|Code|0.5|\n"),
+            {"chat": "untouched", "code": "changed"},
+        ),
+    ],
+)
+def test_each_row_is_told_what_happens_to_it(new: Catalogue, rows: dict[str, str]) -> None:
+    plan = change(catalogue(CHAT, CODE), new)
+    assert plan.rows == rows
+    assert plan.changes_nothing is (set(rows.values()) == {"untouched"})
+
+
+def test_a_set_goes_on_under_another_name_when_its_first_row_goes() -> None:
+    plan = change(catalogue(CHAT, LEGAL), catalogue(LEGAL))
+    ((old, new),) = plan.kept
+    assert (old.name, new.name) == ("chat", "legal")
+    assert not [*plan.added, *plan.removed, *plan.rebuilt]
+
+
+def test_a_set_whose_weights_change_is_rebuilt_and_one_of_a_new_name_is_added() -> None:
+    plan = change(catalogue(CHAT, CODE), catalogue(CHAT.replace("chat.gguf", "x.gguf"), BIG))
+    assert [pair[1].name for pair in plan.rebuilt] == ["chat"]
+    assert [one.name for one in plan.added] == ["big"]
+    assert [one.name for one in plan.removed] == ["code"]
+
+
+def test_the_plan_says_whether_the_resident_sets_fit() -> None:
+    old, new = catalogue(CHAT), catalogue(CHAT, BIG.replace("false", "true"))
+    assert described(old, new, 12)["resident_fits"] is True
+    assert described(old, new, 11)["resident_fits"] is False
+
+
+def test_the_plan_names_pairs_that_are_never_loaded_together() -> None:
+    new = catalogue(CHAT, CODE, BIG)
+    assert described(new, new, 20)["never_together"] == []
+    assert described(new, new, 16)["never_together"] == [["code", "big"]]
+    assert described(new, new, 10)["never_together"] == [["chat", "big"], ["code", "big"]]
+
+
+def test_the_plan_says_which_set_ends_before_its_successor_is_loaded() -> None:
+    old, new = catalogue(CHAT), catalogue(CHAT.replace("chat.gguf", "x.gguf"))
+    assert described(old, new, 8)["drains_first"] == []
+    assert described(old, new, 7)["drains_first"] == ["chat"]
