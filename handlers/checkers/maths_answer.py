@@ -28,6 +28,13 @@ _UNIT = re.compile(
 _NAMED = re.compile(
     r"^(?:\\?[A-Za-z]'{0,3}\s*\([a-z]\)|[A-Za-z]'{1,3}|dy/dx|\\frac\{d\w?\}\{d[a-z]\})\s*=\s*"
 )
+_AFTERWORD = re.compile(
+    r"\s*\**(?:check|verif|let me know|i hope|note|you can|if you|feel free|to (?:check|verify)|substitut|this confirms)",
+    re.IGNORECASE,
+)
+_TAIL = re.compile(
+    r"\s*(?:\((?:check|since|because)\b.*|is (?:the|our) (?:final )?(?:solution|answer)\b.*)$", re.IGNORECASE
+)
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z])|\.\s*$|(?<=\w)[;?]\s*$")
 
 
@@ -48,7 +55,7 @@ def clean(text: str) -> str:
     text = ", ".join(spans) if spans else text
     text = text.replace("**", "").replace("`", "").replace("\\$", "")
     text = _SENTENCE_END.split(text.strip(), maxsplit=1)[0]
-    text = _LEAD.sub("", text.strip(" \t\n*")).strip()
+    text = _TAIL.sub("", _LEAD.sub("", text.strip(" \t\n*"))).strip()
     return text.lstrip("$€£").rstrip("., ").strip()
 
 
@@ -76,7 +83,7 @@ def _marked(text: str) -> list[str]:
 
 
 def _last_lines(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _AFTERWORD.match(line)]
     spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
     if not lines:
         return []

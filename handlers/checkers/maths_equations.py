@@ -76,8 +76,8 @@ def _equation(equation: Any, unknown: Any, answer: Answer) -> Holds:
     if answer.value is sympy.S.EmptySet:
         return _none(solutions)
     values = _values(answer, unknown)
-    if any(value.free_symbols - equation.free_symbols for value in values):
-        return None, "the answer has symbols that the equation does not have"
+    if not values or any(value.free_symbols - equation.free_symbols for value in values):
+        return None, f"the answer gives no values of {unknown}, or has symbols of its own"
     if solutions and "." in answer.text:
         values = [_unrounded(value, answer.text, solutions) for value in values]
     if any(_misses(equation, unknown, value) for value in values):
@@ -125,8 +125,10 @@ def _solutions(equation: Any, unknown: Any) -> list[Any] | None:
 
 def _values(answer: Answer, unknown: Any) -> list[Any]:
     given = assignments(answer.value)
-    if given:
-        return given.get(unknown, [])
+    if given:  # x_1 = 2 and x_2 = 3 are values of x
+        return [
+            one for name, some in given.items() if str(name).partition("_")[0] == str(unknown) for one in some
+        ]
     value = value_of(answer.value)
     members = list(value) if isinstance(value, sympy.Tuple) else [value]
     return [part for one in members for part in (one if isinstance(one, sympy.Tuple) else [one])]

@@ -29,6 +29,7 @@ _YES_OR_NO = {"yes", "no", "true", "false"}
 _SCALES = re.compile(
     r"\W*(?:cents?|percent|[cmk]m|[mk]?g|ml|m?s|min\w*|hours?|days?|seconds?|grams?|inches)\b"
 )
+_DEGREES = re.compile(r"°|\^\s*\{?\s*\\circ\s*\}?|\s*degrees")
 VERDICTS = {True: "true", False: "false", None: "unknown"}
 
 
@@ -75,10 +76,23 @@ def _against_expected(prompt: str, answer: Answer, expected: str) -> tuple[bool 
     wanted = clean(expected)
     if _bare(answer.text) == _bare(wanted):
         return True, "equal to the expected answer"
+    answer, wanted = _alike_in_degrees(answer, wanted)
     verdicts = {_compared(prompt, answer, wanted, base) for base in _log_bases(answer.text + wanted)}
-    if len(verdicts) > 1 or None in verdicts:
+    if len(verdicts) > 1 or None in verdicts or (False in verdicts and _one_is_percent(answer.text, wanted)):
         return None, "the answer could not be compared with the expected one"
     return (True, "equal to the expected answer") if True in verdicts else (False, f"expected {wanted}")
+
+
+def _one_is_percent(text: str, wanted: str) -> bool:
+    return ("%" in text) != ("%" in wanted)
+
+
+def _alike_in_degrees(answer: Answer, wanted: str) -> tuple[Answer, str]:
+    """Without the signs of degrees where one side has left them out; beside pi they mean something."""
+    bare = _DEGREES.sub("", answer.text), _DEGREES.sub("", wanted)
+    if (bare[0] == answer.text) == (bare[1] == wanted) or "pi" in bare[0] + bare[1]:
+        return answer, wanted
+    return Answer(bare[0], answer.value), bare[1]
 
 
 def _compared(prompt: str, answer: Answer, wanted: str, base: int | None) -> bool | None:
