@@ -29,7 +29,8 @@ _NAMED = re.compile(
     r"^(?:\\?[A-Za-z]'{0,3}\s*\([a-z]\)|[A-Za-z]'{1,3}|dy/dx|\\frac\{d\w?\}\{d[a-z]\})\s*=\s*"
 )
 _AFTERWORD = re.compile(
-    r"\s*\**(?:check|verif|let me know|i hope|note|you can|if you|feel free|to (?:check|verify)|substitut|this confirms)",
+    r"\s*\**(?:check|verif|let me know|i hope|note|you can|if you|feel free|to (?:check|verify)|substitut|"
+    r"this confirms)",
     re.IGNORECASE,
 )
 _TAIL = re.compile(
