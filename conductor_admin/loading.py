@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 import orjson
+import structlog
 
 from conductor_admin.processes import end_all, families, is_alive
 from conductor_admin.set_entry import Archive, Worker
@@ -20,6 +21,8 @@ from conductor_admin.torchserve import TorchServeError, WorkerProcess
 from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
 from conductor_core.catalogue import WorkerSet
 from conductor_core.paths import StateDir
+
+log = structlog.get_logger()
 
 _POLL_S = 0.1
 _GONE_TIMEOUT_S = 10.0
@@ -121,8 +124,10 @@ class Loader:
                 process.pid for process in await self._processes.describe(archive.name, archive.version)
             }
         ended = families(known)
-        with contextlib.suppress(TorchServeError):
+        try:
             await self._processes.unregister(archive.name, archive.version)
+        except TorchServeError as error:
+            log.warning("unregister_failed", archive=archive.file, cause=str(error), status=error.status)
         await asyncio.to_thread(end_all, ended, _GONE_TIMEOUT_S)
 
     def _last_words(self, pid: int) -> str | None:

@@ -63,11 +63,19 @@ class TorchServe:
         try:
             await self._call("DELETE", self._path(name, version))
         except TorchServeError as error:
-            if error.status != 404:
+            if error.status == 403:
+                await self._unregister_default(name, version)
+            elif error.status != 404:
                 raise
 
-    async def set_default(self, name: str, version: str) -> None:
-        await self._call("PUT", f"{self._path(name, version)}/set-default")
+    async def _unregister_default(self, name: str, version: str) -> None:
+        # The default version can only go when it is the last one, or another one is the default.
+        answer = await self._call("GET", self._path(name, "all"))
+        others = [found["modelVersion"] for found in answer if found["modelVersion"] != version]
+        if not others:
+            raise TorchServeError(f"{name} {version} cannot be unregistered", 403)
+        await self._call("PUT", f"{self._path(name, others[0])}/set-default")
+        await self._call("DELETE", self._path(name, version))
 
     async def ping(self) -> bool:
         """Whether TorchServe answers at all; its verdict on the workers is not used."""

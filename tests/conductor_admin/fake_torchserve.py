@@ -1,8 +1,9 @@
 """A TorchServe and workers that are no processes of their own, and refuse what the real ones refuse.
 
 FakeTorchServe speaks the management API on a Unix socket: 404 for an archive that is not in the store, 409
-for one that is registered, 404 for an unknown model, a worker that dies is started again. A FakeWorker is a
-sleeping process (its pid lives and dies as a real one's) and a socket served from the test's event loop.
+for one that is registered, 404 for an unknown model, 403 for a default version that is not the last; a worker
+that dies is started again. A FakeWorker is a sleeping process (its pid lives and dies as a real one's) and a
+socket served from the test's event loop.
 """
 
 from __future__ import annotations
@@ -179,10 +180,12 @@ class FakeTorchServe:
         self.registered: list[str] = []
         self.unregistered: list[str] = []
         self._models: dict[tuple[str, str], _Model] = {}
+        self._defaults: dict[str, str] = {}
         routes = [
             Route("/models", self._register, methods=["POST"]),
             Route("/models/{name}/{version}", self._describe, methods=["GET"]),
             Route("/models/{name}/{version}", self._unregister, methods=["DELETE"]),
+            Route("/models/{name}/{version}/set-default", self._set_default, methods=["PUT"]),
             Route("/ping", self._ping),
         ]
         app = Starlette(routes=routes)
@@ -218,6 +221,7 @@ class FakeTorchServe:
             return _refusal(409, "ConflictStatusException", f"Model version {key[1]} is already registered")
         self.registered.append(archive)
         model = self._models[key] = _Model(archive)
+        self._defaults.setdefault(*key)
         model.keeper = asyncio.create_task(self._keep(key, model))
         return JSONResponse({"status": "Processing worker updates..."}, 202)
 
@@ -242,25 +246,39 @@ class FakeTorchServe:
         return "MemoryError: std::bad_alloc" if crowded else self.traceback
 
     async def _describe(self, request: Request) -> Response:
-        key = (request.path_params["name"], request.path_params["version"])
-        if key not in self._models:
-            return _refusal(404, "ModelNotFoundException", f"Model not found: {key[0]}")
+        name, version = request.path_params["name"], request.path_params["version"]
+        keys = [key for key in self._models if key[0] == name and version in ("all", key[1])]
+        found = [self._described(key) for key in keys]
+        if not found:
+            return _refusal(404, "ModelNotFoundException", f"Model not found: {name}")
+        return JSONResponse(found)
+
+    def _described(self, key: tuple[str, str]) -> dict[str, Any]:
         workers = [
             {"id": "9000", "pid": w.pid, "status": "READY" if w.answering else "UNLOADING"}
             for w in self._models[key].workers
         ]
-        return JSONResponse([{"modelName": key[0], "modelVersion": key[1], "workers": workers}])
+        return {"modelName": key[0], "modelVersion": key[1], "workers": workers}
+
+    async def _set_default(self, request: Request) -> Response:
+        self._defaults[request.path_params["name"]] = request.path_params["version"]
+        return JSONResponse({"status": "Default version succsesfully updated"})
 
     async def _unregister(self, request: Request) -> Response:
         key = (request.path_params["name"], request.path_params["version"])
         if key not in self._models:
             return _refusal(404, "ModelNotFoundException", f"Model not found: {key[0]}")
+        if self._defaults[key[0]] == key[1] and sum(name == key[0] for name, _ in self._models) > 1:
+            words = f"Cannot remove default version for model {key[0]}"
+            return _refusal(403, "InvalidModelVersionException", words)
         self.unregistered.append(key[0])
         await self._end(key)
         return JSONResponse({"status": f'Model "{key[0]}" unregistered'})
 
     async def _end(self, key: tuple[str, str]) -> None:
         model = self._models.pop(key)
+        if all(name != key[0] for name, _ in self._models):
+            del self._defaults[key[0]]
         if model.keeper is not None:
             model.keeper.cancel()
             await asyncio.wait({model.keeper})

@@ -135,6 +135,7 @@ async def test_a_changed_model_is_loaded_beside_the_old_one_which_serves_meanwhi
     await rig.until(lambda: rig.torchserve.unregistered == [TRANSLATION])
     assert (await ask(rig, TRANSLATION)).status_code == 200
     assert len(old.requests) == 2
+    assert len(rig.torchserve.workers(TRANSLATION)) == 1
 
 
 async def test_where_both_do_not_fit_the_old_version_ends_first(make_rig: MakeRig) -> None:
