@@ -42,10 +42,10 @@ class Heart:
         while True:
             self._last_beat = time.monotonic()
             try:
-                self._look()
                 await self._lifecycle.reconcile()
                 if beats % _REFRESH_BEATS == 0:
                     await self._lifecycle.refresh()
+                self._look()
             except Exception:  # the outermost loop: one bad beat must not be the last
                 log.exception("reconcile_failed")
             beats += 1

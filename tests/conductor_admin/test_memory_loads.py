@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from conductor_admin import policy
+from conductor_admin import gateway, policy
 from conductor_admin.states import State
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import GB, MakeRig, Rig
@@ -329,6 +329,32 @@ async def test_race_an_unload_between_a_load_and_its_first_request_does_not_fail
         await rig.until(lambda: state_of(rig, "a") is not State.READY)
         assert (await ask(rig, "a")).status_code == 200
         assert (await unloading).status_code == 200
+
+
+async def test_race_health_is_not_green_while_the_lifecycle_loop_is_dead(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_rig(settings=TABLE) as rig:
+        assert (await rig.client.get("/health/live")).status_code == 200
+        monkeypatch.setattr(gateway, "STALLED_S", 0.0)
+        for path in ("/health", "/health/live", "/health/ready"):
+            assert (await rig.client.get(path)).status_code == 503
+
+
+async def test_a_beat_that_fails_is_not_the_last(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with make_rig(settings=TABLE) as rig:
+        monkeypatch.setattr(gateway, "BEAT_S", 0.01)
+        looked = 0
+
+        def look() -> None:
+            nonlocal looked
+            looked += 1
+            raise ValueError("a defect")
+
+        beating = asyncio.create_task(gateway.Heart(rig.lifecycle, look).run())
+        await rig.until(lambda: looked > 2)
+        beating.cancel()
+        await asyncio.wait({beating})
 
 
 async def test_four_sets_in_turn_are_all_answered_and_never_exceed_the_budget(
