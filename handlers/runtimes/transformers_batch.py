@@ -11,10 +11,10 @@ are known, and a replayed graph runs no Python.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig, LogitsProcessorList
 from transformers.generation.continuous_batching.cb_logits_processors import (
@@ -22,8 +22,10 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 
 from handlers.runtimes.transformers_decoding import RequestDecoding
-from handlers.runtimes.transformers_load import Loaded
+from handlers.runtimes.transformers_load import Loaded, LoadError
 from handlers.runtimes.transformers_memory import PAGE_TOKENS, CachePlan
+
+POLL_S = 0.01
 
 
 class PerRequestLogits(ContinuousBatchingLogitsProcessorList):
@@ -97,10 +99,19 @@ def start_batching(loaded: Loaded, plan: CachePlan, logits: PerRequestLogits) ->
         ),
     )
     manager.logit_processor = logits
-    with torch.no_grad():
-        manager.warmup()
     manager.start()
+    _await_cache(manager)
     return manager
+
+
+def _await_cache(manager: Any) -> None:
+    # Allocated by the generation thread, on its own: with a parallel loop on this thread too OpenMP has more
+    # threads than cores, and those sleep between two loops from then on (14 instead of 25 tokens/s).
+    while manager.batch_processor is None and manager.is_running():
+        time.sleep(POLL_S)
+    if manager.batch_processor is None:
+        cause = manager.background_thread_status.fatal_error
+        raise LoadError(f"the KV cache could not be allocated: {cause}")
 
 
 def held_tokens(manager: Any) -> int:
