@@ -289,6 +289,7 @@ PROMISES: dict[str, Promise] = {
         (
             "conductor_admin/test_memory_policy.py::*",
             "conductor_admin/test_memory_policy_machine.py::*",
+            "e2e/test_budget.py::*",
         ),
     ),
     "budget-ledger": Promise(

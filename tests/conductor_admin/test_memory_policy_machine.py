@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from conductor_admin.policy import (
     GROUP_S,
@@ -154,5 +160,7 @@ class World(RuleBasedStateMachine):
         assert self.came == self.answered + self.refused + sum(len(s.waiting) for s in self.sets.values())
 
 
-World.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-test_any_order_of_events_keeps_the_promises_of_the_policy = World.TestCase
+def test_any_order_of_events_keeps_the_promises_of_the_policy() -> None:
+    run_state_machine_as_test(
+        World, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+    )
