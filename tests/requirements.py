@@ -245,6 +245,7 @@ PROMISES: dict[str, Promise] = {
         (
             "test_integration.py::test_a_killed_worker*",
             "contract/test_gateway_real.py::*",
+            "contract/test_torchserve_contract.py::*",
             "contract/test_torchserve_alone_worker.py::test_a_killed_worker*",
         ),
     ),

@@ -240,6 +240,8 @@ class FakeTorchServe:
                 await worker.serve()
             assert worker.process is not None
             await worker.process.wait()
+            # Killed by its pid, as `kill -9` does it: its connections end with it.
+            await worker.kill()
 
     def _last_words(self) -> str | None:
         crowded = self.fits is not None and len(self._models) > self.fits

@@ -22,14 +22,22 @@ class ScriptedHandler(EngineHandler):
 LOADS = "return ScriptedSource(on_fatal)"
 
 
-def write_archive(folder: Path, name: str, *, load: str = LOADS, batch: int = 1, delay_ms: int = 1) -> Path:
+def write_archive(
+    folder: Path,
+    name: str,
+    *,
+    load: str = LOADS,
+    batch: int = 1,
+    delay_ms: int = 1,
+    version: str = "1.0",
+) -> Path:
     """An unpacked archive that TorchServe registers by its path; `load` is the body of the load hook."""
     archive = folder / name
     (archive / "MAR-INF").mkdir(parents=True)
     model = {
         "modelName": name,
         "handler": "scripted_handler.py",
-        "modelVersion": "1.0",
+        "modelVersion": version,
         "configFile": "model-config.yaml",
     }
     manifest = {"runtime": "python", "model": model, "archiverVersion": "0.12.0"}
@@ -42,17 +50,17 @@ def write_archive(folder: Path, name: str, *, load: str = LOADS, batch: int = 1,
         "maxBatchDelay": delay_ms,
         "responseTimeout": 86_400,
         "startupTimeout": 60,
-        "conductor": _conductor(name),
+        "conductor": _conductor(name, version),
     }
     (archive / "model-config.yaml").write_text(yaml.safe_dump(config))
     return archive
 
 
-def _conductor(name: str) -> dict[str, Any]:
+def _conductor(name: str, version: str) -> dict[str, Any]:
     return {
         "wire": WIRE_VERSION,
         "set": name,
-        "version": "1.0",
+        "version": version,
         "category": name,
         "engine": "any",
         "runtime": "openvino",
