@@ -173,6 +173,10 @@ PROMISES: dict[str, Promise] = {
             "contract/test_runtimes.py::test_cancel*",
         ),
     ),
+    "worker-imports": Promise(
+        "A worker imports only what its runtime needs.",
+        ("handlers/test_worker_imports.py::*",),
+    ),
     "worker-parent": Promise(
         "A worker ends when its TorchServe is gone.",
         ("contract/test_torchserve_alone_worker.py::test_a_worker_ends*",),
