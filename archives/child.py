@@ -99,7 +99,8 @@ def run_job(
     BuildError with the child's own words where it refuses; where it dies, with the last line of its log.
     """
     answer = _Answer(progress)
-    command = [sys.executable, "-m", module]
+    # Unbuffered: the last line of the log is the cause only if lines stand in the order they were printed.
+    command = [sys.executable, "-u", "-m", module]
     status = stream_child(
         command, answer.line, log=log, stop=stop, stdin=json.dumps(request), environment=environment
     )

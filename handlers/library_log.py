@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 
 
@@ -24,6 +25,9 @@ def redirect_output(path: Path) -> Callable[[], None]:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     _point([log, log])
     os.close(log)
+    # TorchServe's pipe made stdout keep its lines back, and a killed worker would take them along.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     return lambda: _point(saved)
 
 
