@@ -28,7 +28,8 @@ def generation_answer(job: Job, done: Done) -> dict[str, Any]:
     """The body of `/generate`."""
     record = last_record(job, done)
     named = {name: record.pop(name) for name in ("id", "category", "model")}
-    return {**named, "text": done.text, **record}
+    asked = {} if done.logprobs is None else {"logprobs": done.logprobs}
+    return {**named, "text": done.text, **asked, **record}
 
 
 def last_record(job: Job, done: Done) -> dict[str, Any]:

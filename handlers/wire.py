@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 MAX_PROMPT_CHARS = 4_000_000
 MAX_TOKENS_CEILING = 1_000_000
 
 FinishReason = Literal["stop", "length", "cancelled"]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class RequestError(Exception):
@@ -60,15 +60,30 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class ToolCall(_Strict):
+    """A call that the assistant made; `arguments` is JSON text, as the model wrote it."""
+
+    id: Annotated[str, Field(max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    arguments: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
+
+
 class Message(_Strict):
-    """One turn of a conversation."""
+    """One turn of a conversation; a turn of role `tool` is the result of the call `tool_call_id`."""
 
     role: Role
     content: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
+    name: Annotated[str, Field(max_length=200)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=200)] | None = None
 
 
 class Sampling(_Strict):
-    """What a request may say about decoding; None leaves the value to the engine's default."""
+    """What a request may say about decoding; None leaves the value to the engine's default.
+
+    `logprobs` asks for a `TokenLogprob` with each token of the answer, `top_logprobs` for so many likelier
+    alternatives too.
+    """
 
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_CEILING)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -83,6 +98,7 @@ class Sampling(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     json_schema: dict[str, Any] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
@@ -121,21 +137,40 @@ class GenerateBody(Sampling):
 
 
 class GenerateRequest(_Strict):
-    """What the gateway sends to a worker's `POST /generate`."""
+    """What the gateway sends to a worker's `POST /generate`.
+
+    `bare` asks for the model without an engine: of `messages` the chat template alone, while `prompt` or
+    `prompt_ids` are continued as they are, control tokens in them included. `prompt_ids` are always bare.
+    `echo` asks for a first record `{"prompt": Echo}`; with `sampling.logprobs` it has those of the prompt.
+    `no_answer` ends the request after that record. `tools` are OpenAI's tool objects, given to the template.
+    """
 
     id: str
     engine: str
     prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
+    prompt_ids: Annotated[list[int], Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    bare: bool = False
+    echo: bool = False
+    no_answer: bool = False
+    tools: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=128)] | None = None
     system: str | None = None
     sampling: Sampling = Sampling()
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("exactly one of prompt and messages is needed")
+        if [self.prompt, self.messages, self.prompt_ids].count(None) != 2:
+            raise ValueError("exactly one of prompt, messages and prompt_ids is needed")
+        if self.echo and (self.messages is not None or not self.is_bare):
+            raise ValueError("echo is for a bare prompt")
+        if self.no_answer and not self.echo:
+            raise ValueError("no_answer needs echo")
         return self
+
+    @property
+    def is_bare(self) -> bool:
+        return self.bare or self.prompt_ids is not None
 
     @property
     def turns(self) -> list[Message]:
@@ -143,6 +178,34 @@ class GenerateRequest(_Strict):
         if self.messages is not None:
             return self.messages
         return [Message(role="user", content=self.prompt or "")]
+
+
+class Alternative(_Strict):
+    """A token, its text, its own UTF-8 (perhaps half a character) and its log-probability."""
+
+    id: int
+    token: str
+    bytes: list[int]
+    logprob: float | None
+
+
+class TokenLogprob(Alternative):
+    """A token of the prompt or the answer, in `{"delta", "logprobs"}` beside the text it became known with.
+
+    `logprob` is the model's own, before temperature, penalties, bias and schema; None for the first token of
+    a prompt. `offset` counts characters from the start of prompt or answer; a token that goes on with a
+    character has the offset of that character. `top`, likeliest first, has `top_logprobs` entries.
+    """
+
+    offset: int
+    top: list[Alternative] = []
+
+
+class Echo(_Strict):
+    """The prompt as the model reads it; `tokens` where log-probabilities were asked for."""
+
+    text: str
+    tokens: list[TokenLogprob] | None = None
 
 
 class Usage(_Strict):
@@ -170,10 +233,11 @@ class Timings(_Strict):
 
 
 class Done(_Strict):
-    """The last record of a stream that succeeded."""
+    """The last record of a stream that succeeded; `logprobs` are those of `text`, each a `TokenLogprob`."""
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
     findings: dict[str, Any] = {}
     text: str
+    logprobs: list[dict[str, Any]] | None = None
