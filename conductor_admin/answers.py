@@ -7,6 +7,7 @@ Knows the shapes of `/generate`, `/generate/stream` and `/predictions`; the reco
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -85,17 +86,30 @@ async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, Non
 
 
 def loading_comment(slug: str, view: SetView) -> bytes:
-    """`: loading conversational_chat 41%` while the set loads, else a bare keep-alive.
+    """What a stream says while it has nothing else to say: `waiting_for` as a comment, or a keep-alive."""
+    text = "keep-alive" if view.state is State.READY else waiting_for(slug, view)
+    return f": {text}\n\n".encode()
 
-    While it waits for memory, the position among those that do.
+
+def waiting_for(slug: str, view: SetView) -> str:
+    """What a request for `slug` waits for: `loading translation 41% (convert)`, `queued 2nd of 3 for translation`.
+
+    The queue is that of the sets that wait for memory; seconds are said where earlier loads were timed.
     """
-    if view.state is State.READY:
-        return b": keep-alive\n\n"
     if view.position is not None:
-        return f": waiting for memory {slug}, position {view.position}\n\n".encode()
+        return f"queued {ordinal(view.position)} of {view.queue} for {slug}, waiting for memory"
+    if view.state is State.UNLOADING:
+        return f"unloading {slug}, to be loaded again"
     share = "" if view.progress is None else f" {view.progress:.0%}"
     phase = f" ({view.phase})" if view.phase else ""
-    return f": loading {slug}{share}{phase}\n\n".encode()
+    rest = "" if view.eta_s is None else f", about {math.ceil(view.eta_s)} s"
+    return f"loading {slug}{share}{phase}{rest}"
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `3rd`, `11th`."""
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 async def _with_comments(

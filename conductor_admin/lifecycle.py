@@ -166,6 +166,7 @@ class Lifecycle:
     async def close(self) -> None:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
         self.refuse()
+        self._upkeep.close()
         jobs = []
         for entry in self._table.entries.values():
             if entry.job and not entry.job.done():
@@ -224,6 +225,7 @@ class Lifecycle:
         worker.in_flight -= 1
         entry.last_used = time.time()
         entry.expires = entry.idleness.expires(time.monotonic(), wish.keep_alive_s)
+        self._upkeep.answered(entry)
         if entry.in_flight == 0:
             entry.drained.set()
             self._upkeep.end_if_idle(entry)

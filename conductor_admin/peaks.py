@@ -1,4 +1,4 @@
-"""Memory peaks of worker sets as measured on this machine, kept in the state directory across restarts.
+"""What was measured of worker sets on this machine, kept across restarts: memory peaks, seconds of a load.
 
 Knows a JSON file and keys; what a peak is good for, `conductor_admin.ledger` says.
 """
@@ -6,11 +6,14 @@ Knows a JSON file and keys; what a peak is good for, `conductor_admin.ledger` sa
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Self
 
 import orjson
 import structlog
@@ -29,6 +32,23 @@ _LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {
 }
 _WORTH_KEEPING = 1.02
 """Times the kept peak; smaller steps are not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of one set: its peak in bytes by device, and how long its last load took."""
+
+    memory: Bytes = field(default_factory=dict)
+    load_s: float | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """What a file says; parts that are no figures are left out."""
+        if not isinstance(value, dict):
+            return cls()
+        seconds = value.get("load_s")
+        is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0
+        return cls(parse_peak(value.get("memory")), float(seconds) if is_time else None)
 
 
 def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
@@ -50,7 +70,7 @@ def runtime_version(runtime: RuntimeName) -> str:
 
 
 class Peaks:
-    """The learned peaks of one state directory; a file that cannot be read is an empty one."""
+    """The learned figures of one state directory; a file that cannot be read is an empty one."""
 
     def __init__(self, path: Path, version_of: Callable[[RuntimeName], str] = runtime_version) -> None:
         self._path = path
@@ -59,32 +79,43 @@ class Peaks:
 
     def of(self, worker_set: WorkerSet, identity: str | None) -> dict[str, int]:
         """The learned peak, empty before the first measurement or while the weights are not yet known."""
-        return dict(self._kept.get(self._key(worker_set, identity), {})) if identity else {}
+        return dict(self._known(worker_set, identity).memory)
+
+    def load_s(self, worker_set: WorkerSet, identity: str | None) -> float | None:
+        """Seconds that the set's last load took from registration to READY; None before the first."""
+        return self._known(worker_set, identity).load_s
 
     def learn(self, worker_set: WorkerSet, identity: str, measured: Bytes) -> None:
         """Remember `measured` where it is above the peak that is kept."""
-        key = self._key(worker_set, identity)
-        before = self._kept.get(key, {})
-        if all(size <= before.get(device, 0) * _WORTH_KEEPING for device, size in measured.items()):
-            return
-        self._kept[key] = higher(before, measured)
-        self._write()
+        known = self._known(worker_set, identity)
+        if any(size > known.memory.get(device, 0) * _WORTH_KEEPING for device, size in measured.items()):
+            self._keep(worker_set, identity, replace(known, memory=higher(known.memory, measured)))
 
-    def _key(self, worker_set: WorkerSet, identity: str | None) -> str:
-        return peak_key(worker_set, identity or "", self._version_of(worker_set.runtime))
+    def loaded(self, worker_set: WorkerSet, identity: str, seconds: float) -> None:
+        """Remember how long a load took."""
+        known = self._known(worker_set, identity)
+        self._keep(worker_set, identity, replace(known, load_s=round(seconds, 2)))
 
-    def _write(self) -> None:
+    def _known(self, worker_set: WorkerSet, identity: str | None) -> Known:
+        return self._kept.get(self._key(worker_set, identity), Known()) if identity else Known()
+
+    def _keep(self, worker_set: WorkerSet, identity: str, known: Known) -> None:
+        self._kept[self._key(worker_set, identity)] = known
+        kept = {key: asdict(one) for key, one in self._kept.items()}
         new = self._path.with_suffix(".new")
         try:
-            new.write_bytes(orjson.dumps(self._kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+            new.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
             os.replace(new, self._path)
         except OSError as error:
             log.warning("peaks_not_kept", cause=str(error))
 
+    def _key(self, worker_set: WorkerSet, identity: str) -> str:
+        return peak_key(worker_set, identity, self._version_of(worker_set.runtime))
 
-def _read(path: Path) -> dict[str, dict[str, int]]:
+
+def _read(path: Path) -> dict[str, Known]:
     try:
         kept = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
-    return {str(key): parse_peak(value) for key, value in kept.items()} if isinstance(kept, dict) else {}
+    return {str(key): Known.parse(value) for key, value in kept.items()} if isinstance(kept, dict) else {}

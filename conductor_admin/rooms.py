@@ -18,10 +18,11 @@ from conductor_admin.loading import LoadError
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.peaks import Peaks
 from conductor_admin.policy import Admit, Bytes, Demand, Evict, Hold, Holding, Refuse
-from conductor_admin.set_entry import SetEntry
+from conductor_admin.set_entry import SetEntry, Worker
 from conductor_admin.settings_plan import worker_key
 from conductor_admin.states import State
 from conductor_admin.swaps import Swaps
+from conductor_admin.worker_client import WorkerUnreachable
 from conductor_core.catalogue import StayLoaded, WorkerSet
 from conductor_core.quantities import format_bytes
 
@@ -95,7 +96,7 @@ class Rooms:
         finally:
             del self._asking[entry.key]
             self._swapping.discard(entry.key)
-            entry.position = None
+            entry.position = entry.queue = None
         entry.phase = "start"
 
     def gave_back(self, entry: SetEntry) -> None:
@@ -127,6 +128,28 @@ class Rooms:
         leaving = [e.job for e in self._entries.values() if e.state is State.UNLOADING and e.job]
         if leaving:
             await asyncio.wait(leaving)
+
+    def expect(self, entry: SetEntry) -> None:
+        """Tell the entry how long it will load, where an earlier load of it was timed."""
+        if entry.load_s is None and entry.archive:
+            entry.load_s = self._peaks.load_s(entry.worker_set, entry.archive.identity)
+
+    def loaded(self, entry: SetEntry, seconds: float) -> None:
+        """A load has succeeded, and took so long."""
+        entry.load_s = seconds
+        if entry.archive:
+            self._peaks.loaded(entry.worker_set, entry.archive.identity, seconds)
+
+    async def sample(self, entry: SetEntry) -> list[Worker]:
+        """Ask the set's workers for their health, and measure it; returns those that took no connection."""
+        gone = []
+        for worker in list(entry.workers.values()):
+            try:
+                worker.health = await worker.client.health()
+            except WorkerUnreachable:
+                gone.append(worker)
+        self.measure(entry)
+        return gone
 
     def measure(self, entry: SetEntry) -> None:
         """Take the workers' own figures, and learn from them once all workers are there."""
@@ -163,11 +186,11 @@ class Rooms:
         return acted
 
     def _queue(self) -> list[str]:
-        """Those who wait, the oldest first; each is told its position."""
+        """Those who wait, the oldest first; each is told its position among how many."""
         waiting = [name for name, answer in self._asking.items() if not answer.done()]
         waiting.sort(key=lambda name: self._entries[name].demanded_at)
         for position, name in enumerate(waiting, 1):
-            self._entries[name].position = position
+            self._entries[name].position, self._entries[name].queue = position, len(waiting)
         return waiting
 
     def _admitted(self, entry: SetEntry) -> None:

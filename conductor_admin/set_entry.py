@@ -54,7 +54,8 @@ class WorkerView:
 @dataclass(frozen=True, slots=True)
 class SetView:
     """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
-    fraction, `position` the place among those that wait for memory. `peak` is of this life of the set.
+    fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a load
+    will still take where earlier ones were timed. `peak` is of this life of the set.
     """
 
     worker_set: WorkerSet
@@ -72,6 +73,8 @@ class SetView:
     last_used: float | None
     expires_at: float | None
     position: int | None
+    queue: int | None
+    eta_s: float | None
 
     @property
     def in_flight(self) -> int:
@@ -92,8 +95,8 @@ class SetEntry:
     was on purpose; `wanted` is False after an unload until the next load. `waiting` counts requests that have
     no worker yet. Memory is by device: `held` what the set was admitted with, None while it holds nothing;
     `measured` now and `peak` in this life. Times are monotonic: `demanded_at` when it asked for memory,
-    `started_at` when its load began, `expires` when it will have been idle for long enough; `load_s` is how
-    long the last load took, None before the first.
+    `started_at` when its load began, `sampled_at` when an answer's end was last measured, `expires` when it
+    will have been idle for long enough; `load_s` is how long the last load took, None before the first.
     """
 
     worker_set: WorkerSet
@@ -115,9 +118,11 @@ class SetEntry:
     measured: dict[str, int] = field(default_factory=dict)
     peak: dict[str, int] = field(default_factory=dict)
     position: int | None = None
+    queue: int | None = None
     demanded_at: float = 0.0
     started_at: float = 0.0
     load_s: float | None = None
+    sampled_at: float = -math.inf
     expires: float = math.inf
     use: Use = field(default_factory=Use)
     ended_by: Callable[[], RequestError] | None = None
@@ -146,10 +151,12 @@ class SetEntry:
         return Idleness(worker_set.idle_timeout_s, stays=worker_set.stay_loaded is not StayLoaded.FALSE)
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds that the load will still take; None where no load was timed or it has not begun."""
-        if self.load_s is None or self.state is not State.LOADING or self.phase != "start":
+        """Seconds that the load will still take; None where no load was timed, or this one takes longer."""
+        begun = self.state is State.LOADING and self.phase in ("start", "restart") and self.held is not None
+        if self.load_s is None or not begun:
             return None
-        return max(0.0, self.started_at + self.load_s - now)
+        left = self.started_at + self.load_s - now
+        return left if left > 0 else None
 
     def view(self) -> SetView:
         first = next(iter(self.workers.values()), None)
@@ -172,6 +179,8 @@ class SetEntry:
             last_used=self.last_used,
             expires_at=self._expires_at(),
             position=self.position,
+            queue=self.queue,
+            eta_s=self.eta_s(time.monotonic()),
         )
 
     def _expires_at(self) -> float | None:

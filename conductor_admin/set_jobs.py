@@ -131,6 +131,7 @@ class SetJobs:
     async def _start(self, entry: SetEntry, archive: Archive) -> None:
         """Load the set once it may take its memory. Raises LoadError."""
         is_restart = entry.phase == "restart"
+        self._rooms.expect(entry)
         await self._rooms.admit(entry)
         entry.phase, entry.progress = "restart" if is_restart else "start", None
         entry.started_at = time.monotonic()
@@ -163,7 +164,7 @@ class SetJobs:
     def _ready(self, entry: SetEntry) -> None:
         now = time.monotonic()
         if entry.phase == "start":
-            entry.load_s = now - entry.started_at
+            self._rooms.loaded(entry, now - entry.started_at)
         entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
         entry.ended_by, entry.peak = None, {}
         # A timer that began with the load would end a set that took long to load.
@@ -189,6 +190,8 @@ class SetJobs:
         if drain and entry.in_flight:
             entry.drained.clear()
             await entry.drained.wait()
+        if drain:
+            await self._rooms.sample(entry)  # the last chance to learn what it took
         entry.ended_by = partial(states.unloaded, entry.name)
         await self._forget(entry)
         entry.state = State.UNAVAILABLE

@@ -5,6 +5,7 @@ Called every second by `conductor_admin.gateway.Heart`; decides nothing about re
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from conductor_admin.machine_memory import MemoryOf
@@ -14,8 +15,10 @@ from conductor_admin.set_entry import SetEntry
 from conductor_admin.set_jobs import SetJobs
 from conductor_admin.set_table import SetTable
 from conductor_admin.states import State
-from conductor_admin.worker_client import WorkerUnreachable
 from conductor_core.catalogue import StayLoaded
+
+SAMPLE_S = 1.0
+"""Seconds between two measurements of a set that answers; each costs its worker a walk over its pages."""
 
 
 class Upkeep:
@@ -26,6 +29,7 @@ class Upkeep:
         self._jobs = jobs
         self._rooms = rooms
         self._machine = machine
+        self._samples: set[asyncio.Task[None]] = set()
 
     async def reconcile(self) -> None:
         """One look at every set."""
@@ -45,13 +49,26 @@ class Upkeep:
         """Ask the machine and every worker for their memory; a worker that takes no connection is lost."""
         await self._machine.look()
         for entry in list(self._table.entries.values()):
-            for worker in list(entry.workers.values()):
-                try:
-                    worker.health = await worker.client.health()
-                except WorkerUnreachable:
-                    if not is_alive(worker.pid):
-                        self._jobs.lost(entry, worker)
-            self._rooms.measure(entry)
+            await self._look_at(entry)
+
+    def answered(self, entry: SetEntry) -> None:
+        """Measure the set once more, at most every SAMPLE_S: it holds the most when an answer has just ended."""
+        now = time.monotonic()
+        if entry.state is State.READY and now - entry.sampled_at >= SAMPLE_S:
+            entry.sampled_at = now
+            task = asyncio.create_task(self._look_at(entry), name=f"{entry.name} sample")
+            self._samples.add(task)
+            task.add_done_callback(self._samples.discard)
+
+    def close(self) -> None:
+        """End the measurements under way."""
+        for task in self._samples:
+            task.cancel()
+
+    async def _look_at(self, entry: SetEntry) -> None:
+        for worker in await self._rooms.sample(entry):
+            if not is_alive(worker.pid):
+                self._jobs.lost(entry, worker)
 
     def end_if_idle(self, entry: SetEntry) -> None:
         """Unload the set if nobody asked for it for long enough."""

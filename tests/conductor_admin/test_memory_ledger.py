@@ -93,6 +93,16 @@ def test_a_learned_peak_survives_a_restart(tmp_path: Path, worker_set: WorkerSet
     assert peaks(tmp_path).of(worker_set, "abc") == {"cpu": 5}
 
 
+def test_the_time_of_a_load_is_remembered_beside_the_peak(tmp_path: Path, worker_set: WorkerSet) -> None:
+    before = peaks(tmp_path)
+    assert before.load_s(worker_set, "abc") is None
+    before.learn(worker_set, "abc", {"cpu": 5})
+    before.loaded(worker_set, "abc", 3.25)
+    again = peaks(tmp_path)
+    assert (again.of(worker_set, "abc"), again.load_s(worker_set, "abc")) == ({"cpu": 5}, 3.25)
+    assert again.load_s(worker_set, None) is None
+
+
 def test_other_weights_context_workers_or_library_have_no_learned_peak(
     tmp_path: Path, worker_set: WorkerSet
 ) -> None:
@@ -105,7 +115,10 @@ def test_other_weights_context_workers_or_library_have_no_learned_peak(
     assert not peaks(tmp_path, "1.1").of(worker_set, "abc")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"x": {"cpu": "much"}}', b'{"x": 5}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'{"x": {"memory": {"cpu": "much"}, "load_s": "long"}}', b'{"x": 5}'],
+)
 def test_a_broken_file_of_peaks_is_an_empty_one(
     tmp_path: Path, worker_set: WorkerSet, content: bytes
 ) -> None:

@@ -176,7 +176,7 @@ async def test_measured_memory_is_learned_for_the_next_start(make_rig: MakeRig) 
         row = (await rig.client.get("/models/a")).json()["memory"]
         assert (row["measured"], row["correction"]) == (2 * GB, "~2GB (Q4_1)")
         (kept,) = orjson.loads(rig.state.peaks_file.read_bytes()).values()
-        assert kept == {"cpu": 2 * GB}
+        assert kept["memory"] == {"cpu": 2 * GB}
     async with crowd(make_rig, settings=TABLE, budget=3 * GB) as rig:
         assert (await ask(rig, "a")).json()["error"]["code"] == "insufficient_memory"
 
@@ -230,7 +230,7 @@ async def test_who_waits_for_memory_is_told_the_position(make_rig: MakeRig) -> N
         await rig.until(lambda: rig.lifecycle.view("b").position == 1)
         stream = {"prompt": "x", "category": "c"}
         async with rig.client.stream("POST", "/generate/stream", json=stream) as response:
-            assert await anext(response.aiter_lines()) == ": waiting for memory c, position 2"
+            assert await anext(response.aiter_lines()) == ": queued 2nd of 2 for c, waiting for memory"
         held.may_end.set()
         assert {(await first).status_code, (await second).status_code} == {200}
 
