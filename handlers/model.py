@@ -14,12 +14,14 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
-from handlers.engines.base import Control, Kept
-from handlers.runtimes.base import Runtime, SamplingPlan
+from handlers.engines.base import Control, Embeddings, Kept
+from handlers.runtimes.base import Embedder, Runtime, SamplingPlan
 from handlers.stop_strings import StopStrings
 from handlers.tokenizer import TextTokenizer
 from handlers.wire import FinishReason, Message, RequestError, Sampling, Usage
 
+MOST_NUMBERS = 4_000_000
+"""Of all vectors of one answer: as JSON they fill most of what a record may have."""
 LONG_TEXT = 20_000
 """Characters from which tokenising is moved off the event loop: 5 MB take seconds."""
 
@@ -98,6 +100,7 @@ class RequestModel:
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Log-probability of each continuation after the prompt, summed over its tokens."""
+        refuse_embedder(self._runtime)
         prompt_ids = self._tokenizer.encode(prompt)
         ids = [self._tokenizer.encode(text) for text in continuations]
         longest = len(prompt_ids) + max(map(len, ids), default=0)
@@ -105,15 +108,34 @@ class RequestModel:
         self.usage += Usage(prompt_tokens=len(prompt_ids))
         return [sum(log_probs) for log_probs in await self._runtime.score(prompt_ids, ids)]
 
-    async def embed(self, inputs: Sequence[str]) -> list[list[float]]:
-        """No generative runtime makes embeddings."""
-        raise RequestError(
-            f"runtime {self._runtime.name} makes no embeddings", code="unsupported", param="inputs"
-        )
+    async def embed(self, inputs: Sequence[str]) -> Embeddings:
+        """One vector for each input; RequestError 400 where the runtime makes none, or too many at once."""
+        runtime = self._runtime
+        if not isinstance(runtime, Embedder):
+            raise RequestError("this model generates text and makes no embeddings", code="unsupported")
+        if len(inputs) * runtime.dimensions > MOST_NUMBERS:
+            raise RequestError(
+                f"at most {MOST_NUMBERS // runtime.dimensions} inputs at once: a vector of this model has "
+                f"{runtime.dimensions} numbers",
+                param="options.inputs",
+            )
+        encoded = await asyncio.to_thread(self._encode_inputs, inputs, runtime)
+        ids = [ids for ids, _ in encoded]
+        self.usage += Usage(prompt_tokens=sum(map(len, ids)))
+        truncated = [number for number, (_, cut) in enumerate(encoded) if cut]
+        return Embeddings(await runtime.embed(ids), truncated, runtime.max_tokens)
+
+    def _encode_inputs(self, inputs: Sequence[str], runtime: Embedder) -> list[tuple[list[int], bool]]:
+        texts = [text.lower() for text in inputs] if runtime.lower_case else inputs
+        return [self._tokenizer.encode_whole(text, runtime.max_tokens) for text in texts]
 
     def count(self, text: str) -> int:
         """Tokens of `text` by the model's own tokenizer."""
         return self._tokenizer.count(text)
+
+    async def count_chat(self, messages: Sequence[Message]) -> int:
+        """Tokens that `stream` would ask of these messages, the chat template's own included."""
+        return len(await self._encode(messages))
 
     async def _answer(
         self,
@@ -172,6 +194,7 @@ def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> Sampl
 
     `max_tokens` is cut to what the context leaves, and the answer then ends with `finish_reason` length.
     """
+    refuse_embedder(runtime)
     check_context(prompt_tokens, runtime.context)
     refuse_unsupported(sampling, runtime)
     room = runtime.context - prompt_tokens
@@ -186,6 +209,16 @@ def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> Sampl
         logit_bias=token_bias(sampling.logit_bias, runtime.vocabulary),
         **plan,
     )
+
+
+def refuse_embedder(runtime: Runtime) -> None:
+    """Raises RequestError 400 where the model makes vectors and no text."""
+    if isinstance(runtime, Embedder):
+        raise RequestError(
+            "this model makes embeddings and generates no text: use the engine embedding, or another model",
+            code="unsupported",
+            param="model",
+        )
 
 
 def refuse_unsupported(sampling: Sampling, runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.engines.base import BaseLLMEngine, Control, Kept
+from handlers.engines.base import BaseLLMEngine, Control, Embeddings, Kept
 from handlers.engines.registry import engine_class, engine_names
 from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
 
@@ -56,11 +56,14 @@ class ScriptedModel:
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         return [0.0 for _ in continuations]
 
-    async def embed(self, inputs: Sequence[str]) -> list[list[float]]:
-        return [[0.0] for _ in inputs]
+    async def embed(self, inputs: Sequence[str]) -> Embeddings:
+        return Embeddings([[1.0] for _ in inputs], [0], 256)
 
     def count(self, text: str) -> int:
         return len(text.split())
+
+    async def count_chat(self, messages: Sequence[Message]) -> int:
+        return sum(1 + self.count(message.content) for message in messages)
 
 
 async def ask(name: str, **fields: object) -> tuple[str, list[Message], Sampling]:

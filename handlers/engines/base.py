@@ -37,6 +37,17 @@ class Control:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A vector of length 1 for each input, in order; `truncated` are the indices of those that were cut to
+    `max_tokens`, what the model takes of one.
+    """
+
+    vectors: list[list[float]]
+    truncated: list[int]
+    max_tokens: int
+
+
 Kept = TypeVar("Kept")
 
 
@@ -78,12 +89,16 @@ class Model(Protocol):
         """Log-probability of each continuation after the prompt, summed over its tokens."""
         ...
 
-    async def embed(self, inputs: Sequence[str]) -> list[list[float]]:
+    async def embed(self, inputs: Sequence[str]) -> Embeddings:
         """One vector for each input; RequestError 400 where the model makes none."""
         ...
 
     def count(self, text: str) -> int:
         """Tokens of `text` by the model's own tokenizer."""
+        ...
+
+    async def count_chat(self, messages: Sequence[Message]) -> int:
+        """Tokens that `stream` would ask of these messages, the chat template's own included."""
         ...
 
 
@@ -105,7 +120,8 @@ Check = Callable[[GenerateRequest, str], Awaitable[dict[str, Any]]]
 class BaseLLMEngine:
     """An engine that adds a system prompt and checks nothing; a category overrides what differs.
 
-    `parses` says that `check` hands the text to a parser: it then runs in the checker process. `notes` are
+    `parses` says that `check` hands the text to a parser: it then runs in the checker process. `converses`
+    says that earlier turns are part of what it is asked, so that a session makes sense with it. `notes` are
     findings about how this answer came to be, which nobody could read off its text.
     """
 
@@ -115,6 +131,7 @@ class BaseLLMEngine:
     options: ClassVar[frozenset[str]] = frozenset()
     options_type: ClassVar[type[EngineOptions]] = EngineOptions
     parses: ClassVar[bool] = False
+    converses: ClassVar[bool] = False
 
     def __init__(self, check: Check | None = None) -> None:
         self._model: Model | None = None

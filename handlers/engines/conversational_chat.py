@@ -1,14 +1,14 @@
-"""Conversation: the persona speaks, the history is the client's."""
+"""Conversation: the persona speaks, and remembers as many turns as the context holds."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from handlers.engines.base import BaseLLMEngine
+from handlers.conversation import ConversationEngine
 from handlers.wire import GenerateRequest
 
 
-class ConversationalChat(BaseLLMEngine):
+class ConversationalChat(ConversationEngine):
     """A persona takes the place of the engine's own prompt."""
 
     name: ClassVar[str] = "conversational_chat"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from handlers.engines.base import BaseLLMEngine
+from handlers.conversation import ConversationEngine
 
 
-class GeneralReasoning(BaseLLMEngine):
+class GeneralReasoning(ConversationEngine):
     """Asks for an orderly answer and leaves the rest to the request."""
 
     name: ClassVar[str] = "general_reasoning"
