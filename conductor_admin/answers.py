@@ -92,7 +92,7 @@ def loading_comment(slug: str, view: SetView) -> bytes:
 
 
 def waiting_for(slug: str, view: SetView) -> str:
-    """What a request for `slug` waits for: `loading translation 41% (convert)`, `queued 2nd of 3 for translation`.
+    """What a request for `slug` waits for: `loading maths 41% (convert)`, `queued 2nd of 3 for maths, ...`.
 
     The queue is that of the sets that wait for memory; seconds are said where earlier loads were timed.
     """

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from conductor_admin.idle import Idleness, Use
 from conductor_admin.states import Failure, Phase, State
 from conductor_admin.worker_client import Health, WorkerClient
-from conductor_core.catalogue import StayLoaded, WorkerSet
+from conductor_core.catalogue import Row, StayLoaded, WorkerSet
 from handlers.wire import RequestError
 
 
@@ -54,8 +54,8 @@ class WorkerView:
 @dataclass(frozen=True, slots=True)
 class SetView:
     """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
-    fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a load
-    will still take where earlier ones were timed. `peak` is of this life of the set.
+    fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a
+    load will still take where earlier ones were timed. `peak` is of this life of the set.
     """
 
     worker_set: WorkerSet
@@ -79,6 +79,11 @@ class SetView:
     @property
     def in_flight(self) -> int:
         return sum(worker.in_flight for worker in self.workers)
+
+    def row(self, slug: str) -> Row:
+        """The row as this set serves it; one that it serves until its own set is loaded is as its first."""
+        rows = self.worker_set.rows
+        return next((row for row in rows if row.slug == slug), rows[0])
 
     @property
     def is_resident(self) -> bool:
@@ -136,6 +141,11 @@ class SetEntry:
     @property
     def in_flight(self) -> int:
         return sum(worker.in_flight for worker in self.workers.values())
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its workers answer, or will as soon as TorchServe has restarted them."""
+        return self.state is State.READY or (self.state is State.LOADING and self.phase == "restart")
 
     @property
     def has_job(self) -> bool:

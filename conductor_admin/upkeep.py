@@ -14,7 +14,7 @@ from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry
 from conductor_admin.set_jobs import SetJobs
 from conductor_admin.set_table import SetTable
-from conductor_admin.states import State
+from conductor_admin.states import State, has_cooled
 from conductor_core.catalogue import StayLoaded
 
 SAMPLE_S = 1.0
@@ -52,7 +52,7 @@ class Upkeep:
             await self._look_at(entry)
 
     def answered(self, entry: SetEntry) -> None:
-        """Measure the set once more, at most every SAMPLE_S: it holds the most when an answer has just ended."""
+        """Measure the set again, at most every SAMPLE_S: it holds most when an answer has just ended."""
         now = time.monotonic()
         if entry.state is State.READY and now - entry.sampled_at >= SAMPLE_S:
             entry.sampled_at = now
@@ -80,14 +80,10 @@ class Upkeep:
         """Load what stays loaded and is not: residents after a failure, `yield` sets once there is room."""
         if not entry.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
             return
-        has_failed = entry.state is State.FAILED and _has_cooled(entry)
+        has_failed = entry.state is State.FAILED and has_cooled(entry.failure, time.monotonic())
         if has_failed or self._may_return(entry):
             self._jobs.begin_load(entry)
 
     def _may_return(self, entry: SetEntry) -> bool:
         is_away = entry.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
         return is_away and self._jobs.torchserve_up.is_set() and self._rooms.has_room_for(entry)
-
-
-def _has_cooled(entry: SetEntry) -> bool:
-    return entry.failure is None or time.monotonic() >= entry.failure.until
