@@ -1,4 +1,10 @@
-"""Who asks, and what they may do. Shapes only: keys become callers in one place, routes read them here."""
+"""Who asks, and what they may do. Shapes and refusals only: `conductor_admin.access` turns keys into callers.
+
+For a route: `plan(..., caller=caller_of(request))` is all that a generation needs, since the category is
+checked there and the rest in `Generations.run`. A list of rows is `visible(catalogue, caller)`; what names
+one row without generating calls `need_category`. An MCP tool that acts on the gateway calls
+`need_scope(caller, "admin")`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +13,44 @@ from typing import Literal
 
 from starlette.requests import Request
 
+from conductor_core.catalogue import Catalogue, Row
+from handlers.wire import RequestError
+
 Scope = Literal["infer", "admin"]
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a key may use in any minute, and how many generations may run at a time; None is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    streams: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """The holder of a key; `key_id` None is somebody on a gateway without keys, who may do everything.
+    """The holder of a key; `key_id` None is the machine's owner, or anybody on a gateway without keys.
 
     `categories` None means every one. `may_load` and `may_evict` are about what a request for a set that is
-    not loaded may cause.
+    not loaded may cause. `name` is for people and for the audit log.
     """
 
     key_id: str | None = None
+    name: str = "anyone"
     scopes: frozenset[Scope] = frozenset({"infer", "admin"})
     categories: frozenset[str] | None = None
     may_load: bool = True
     may_evict: bool = True
+    allowance: Allowance = Allowance()
+
+    def may_use(self, slug: str) -> bool:
+        """Whether the caller may ask for the category."""
+        return self.categories is None or slug in self.categories
 
 
 ANYONE = Caller()
+OWNER = Caller(name="owner")
 
 
 def caller_of(request: Request) -> Caller:
@@ -33,3 +58,31 @@ def caller_of(request: Request) -> Caller:
     found = getattr(request.state, "caller", ANYONE)
     assert isinstance(found, Caller)
     return found
+
+
+def visible(catalogue: Catalogue, caller: Caller) -> tuple[Row, ...]:
+    """The rows that the caller may use, in table order."""
+    return tuple(row for row in catalogue.rows if caller.may_use(row.slug))
+
+
+def need_category(caller: Caller, slug: str) -> None:
+    """Raise 403 `category_not_allowed` unless the caller may use the category."""
+    if not caller.may_use(slug):
+        raise RequestError(
+            f"this key is not for {slug}",
+            status=403,
+            type="permission_error",
+            code="category_not_allowed",
+            param="category",
+        )
+
+
+def need_scope(caller: Caller, scope: Scope) -> None:
+    """Raise 403 `insufficient_scope` unless the caller has the scope."""
+    if scope not in caller.scopes:
+        raise RequestError(
+            f"this needs a key with the scope {scope}",
+            status=403,
+            type="permission_error",
+            code="insufficient_scope",
+        )

@@ -13,6 +13,7 @@ import structlog
 
 from conductor_admin.leases import Lease, Wish
 from conductor_admin.lifecycle import Lifecycle
+from conductor_admin.quotas import Meter, Quotas
 from conductor_admin.router import Job
 from conductor_admin.stats import Stats
 from conductor_admin.worker_client import Patience, WorkerUnreachable, worker_died
@@ -26,8 +27,11 @@ _ATTEMPTS = 3  # workers tried while none has taken the request
 class Generations:
     """Runs jobs on the worker sets of `lifecycle`."""
 
-    def __init__(self, lifecycle: Lifecycle, stats: Stats, patience: Patience) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, stats: Stats, patience: Patience, quotas: Quotas | None = None
+    ) -> None:
         self.lifecycle = lifecycle
+        self.quotas = quotas or Quotas()
         self._stats = stats
         self._patience = patience
 
@@ -39,13 +43,15 @@ class Generations:
         start = time.monotonic()
         first: float | None = None
         try:
-            async with aclosing(self._relay(job)) as records:
-                async for record in records:
-                    if isinstance(record, Done):
-                        self._ended(job, record, start, first)
-                    elif first is None:
-                        first = time.monotonic()
-                    yield record
+            with self.quotas.admitted(job.caller) as meter:
+                async with aclosing(self._relay(job)) as records:
+                    async for record in records:
+                        _count(meter, record)
+                        if isinstance(record, Done):
+                            self._ended(job, record, start, first)
+                        elif first is None:
+                            first = time.monotonic()
+                        yield record
         except RequestError as error:
             if error.status >= 500:
                 self._stats.failed(job.row.slug)
@@ -65,7 +71,7 @@ class Generations:
             try:
                 async with AsyncExitStack() as stack:
                     with self._stats.queued(job.row.slug):
-                        wish = Wish(job.row.slug, job.max_wait_s, job.keep_alive_s)
+                        wish = _wish(job)
                         lease = await stack.enter_async_context(self.lifecycle.lease(job.set_name, wish))
                     _check_version(job, lease)
                     records = await stack.enter_async_context(
@@ -89,6 +95,18 @@ class Generations:
             finish_reason=done.finish_reason,
             seconds=round(now - start, 4),
         )
+
+
+def _wish(job: Job) -> Wish:
+    caller = job.caller
+    return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, caller.may_load, caller.may_evict)
+
+
+def _count(meter: Meter, record: bytes | Done) -> None:
+    if isinstance(record, Done):
+        meter.ended(record.usage.total_tokens)
+    else:
+        meter.relayed(record)
 
 
 def _check_version(job: Job, lease: Lease) -> None:

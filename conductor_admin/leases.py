@@ -11,12 +11,15 @@ from conductor_admin.worker_client import WorkerClient
 class Wish:
     """What a request says of its set: the row that asks, how long it waits, how long the set is kept.
 
-    None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever.
+    None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever. `may_load` and
+    `may_evict` are what the request may cause: a load, and the end of another set for that load's sake.
     """
 
     slug: str
     max_wait_s: float | None = None
     keep_alive_s: float | None = None
+    may_load: bool = True
+    may_evict: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from conductor_admin.callers import Caller, need_category, visible
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
@@ -27,31 +28,40 @@ class Job:
     """One generation: the row that answers, the set that serves it, and the request for its worker.
 
     `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load,
-    `keep_alive_s` is how long its set is kept afterwards.
+    `keep_alive_s` is how long its set is kept afterwards. `caller` is who is charged for it.
     """
 
     row: Row
     set_name: str
     request: GenerateRequest
+    caller: Caller
     max_wait_s: float | None = None
     keep_alive_s: float | None = None
     version: str | None = None
 
 
-def find_row(catalogue: Catalogue, category: str | None) -> Row:
+def find_row(catalogue: Catalogue, category: str | None, caller: Caller) -> Row:
     """The row of a slug or a category's name; without one the conversational row, else the first.
 
-    Raises 404 `model_not_found` with close names.
+    Raises 404 `model_not_found` with close names, 403 `category_not_allowed` for one not of the caller.
     """
     if category is None:
-        return catalogue.row(DEFAULT_CATEGORY) or catalogue.rows[0]
-    try:
-        row = catalogue.row(category) or catalogue.row(slug_of(category))
-    except CellError:
-        row = None
-    if row is None:
-        raise _unknown(category, [row.slug for row in catalogue.rows])
+        row = _default_row(catalogue, caller)
+    else:
+        try:
+            found = catalogue.row(category) or catalogue.row(slug_of(category))
+        except CellError:
+            found = None
+        if found is None:
+            raise _unknown(category, [row.slug for row in visible(catalogue, caller)])
+        row = found
+    need_category(caller, row.slug)
     return row
+
+
+def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
+    rows = visible(catalogue, caller) or catalogue.rows
+    return next((row for row in rows if row.slug == DEFAULT_CATEGORY), rows[0])
 
 
 def _unknown(category: str, known: list[str]) -> RequestError:
@@ -62,12 +72,19 @@ def _unknown(category: str, known: list[str]) -> RequestError:
     )
 
 
-def plan(catalogue: Catalogue, body: GenerateBody, request_id: str, *, version: str | None = None) -> Job:
+def plan(
+    catalogue: Catalogue,
+    body: GenerateBody,
+    request_id: str,
+    *,
+    caller: Caller,
+    version: str | None = None,
+) -> Job:
     """What `body` asks for; its decoding values over the row's parameters."""
     for name, message in _NOT_YET.items():
         if getattr(body, name) not in (None, False):
             raise RequestError(message, param=name, code="not_available")
-    row = find_row(catalogue, body.category)
+    row = find_row(catalogue, body.category, caller)
     request = GenerateRequest(
         id=request_id,
         engine=_engine(body.engine, row),
@@ -78,7 +95,7 @@ def plan(catalogue: Catalogue, body: GenerateBody, request_id: str, *, version: 
         options={**row_options(row), **body.options},
     )
     set_name = catalogue.set_of(row.slug).name
-    return Job(row, set_name, request, body.max_wait_s, body.keep_alive, version)
+    return Job(row, set_name, request, caller, body.max_wait_s, body.keep_alive, version)
 
 
 def _engine(asked: str | None, row: Row) -> str:

@@ -63,6 +63,21 @@ class StateDir:
         return self.root / "lock"
 
     @property
+    def owner_token(self) -> Path:
+        """What tells the running gateway that a client is its owner's."""
+        return self.run / "owner.token"
+
+    @property
+    def keys_file(self) -> Path:
+        """Keys as hashes, with what each may do; not there before the first key."""
+        return self.root / "keys.json"
+
+    @property
+    def audit_file(self) -> Path:
+        """One JSON object a line for each thing that an operator did or was refused."""
+        return self.logs / "audit.jsonl"
+
+    @property
     def peaks_file(self) -> Path:
         """Memory peaks of worker sets as measured on this machine."""
         return self.root / "peaks.json"

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.body import read_body
+from conductor_admin.callers import caller_of
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
@@ -28,16 +29,16 @@ def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter(prefix="/admin")
 
     @routes.post("/models/{category}/load")
-    async def load(category: str) -> Response:
+    async def load(category: str, request: Request) -> Response:
         """Load the row's set and wait for it; clears a cool-down."""
-        row = find_row(gateway.catalogue, category)
+        row = find_row(gateway.catalogue, category, caller_of(request))
         await gateway.lifecycle.load(gateway.catalogue.set_of(row.slug).name, row.slug)
         return JsonResponse(describe(gateway, row))
 
     @routes.post("/models/{category}/unload")
     async def unload(category: str, request: Request) -> Response:
         """Drop the row's claim; `mode=drain` or `now`, `force=true` ends the set for all its rows."""
-        row = find_row(gateway.catalogue, category)
+        row = find_row(gateway.catalogue, category, caller_of(request))
         mode = _one_of(request, "mode", "drain", "now")
         force = _one_of(request, "force", "false", "true")
         await gateway.lifecycle.unload(

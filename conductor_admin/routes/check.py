@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.body import read_json
+from conductor_admin.callers import caller_of
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import CheckBody, reads
@@ -24,7 +25,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def check(request: Request) -> Response:
         """Findings of the category's engine about `text`; loads nothing."""
         body = await read_json(request, CheckBody)
-        row = find_row(gateway.catalogue, body.category)
+        row = find_row(gateway.catalogue, body.category, caller_of(request))
         asked = GenerateRequest(
             id=request.state.request_id,
             engine=row.engine,

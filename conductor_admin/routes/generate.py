@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from conductor_admin.answers import error_event, events, generation_answer
 from conductor_admin.body import read_json
+from conductor_admin.callers import caller_of
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import reads
@@ -26,7 +27,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def generate(request: Request) -> Response:
         """Generate an answer; `stream: true` streams it as `/generate/stream` does."""
         body = await read_json(request, GenerateBody)
-        job = plan(gateway.catalogue, body, request.state.request_id)
+        job = plan(gateway.catalogue, body, request.state.request_id, caller=caller_of(request))
         if body.stream:
             return _stream(gateway, job)
         done = await until_left(request.receive, gateway.generations.result(job))
@@ -36,7 +37,8 @@ def router(gateway: Gateway) -> APIRouter:
     async def generate_stream(request: Request) -> Response:
         """Generate an answer as server-sent events."""
         body = await read_json(request, GenerateBody)
-        return _stream(gateway, plan(gateway.catalogue, body, request.state.request_id))
+        job = plan(gateway.catalogue, body, request.state.request_id, caller=caller_of(request))
+        return _stream(gateway, job)
 
     return routes
 

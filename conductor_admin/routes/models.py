@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
+from conductor_admin.callers import caller_of, visible
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.ledger import corrected_cell
@@ -21,38 +23,40 @@ def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/models")
-    async def models() -> Response:
-        """All rows, in table order."""
-        return JsonResponse({"models": [describe(gateway, row) for row in gateway.catalogue.rows]})
+    async def models(request: Request) -> Response:
+        """All rows that the caller may use, in table order."""
+        rows = visible(gateway.catalogue, caller_of(request))
+        return JsonResponse({"models": [describe(gateway, row) for row in rows]})
 
     @routes.get("/models/{category}")
-    async def model(category: str) -> Response:
+    async def model(category: str, request: Request) -> Response:
         """One row."""
-        return JsonResponse(describe(gateway, find_row(gateway.catalogue, category)))
+        return JsonResponse(describe(gateway, find_row(gateway.catalogue, category, caller_of(request))))
 
     return routes
 
 
 def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
     """The object of one row; memory in bytes, times in Unix seconds, null where it is not known."""
-    view = gateway.lifecycle.view(gateway.catalogue.set_of(row.slug).name)
+    view = gateway.lifecycle.view(row.slug)
+    served = view.row(row.slug)
     return {
         "category": row.slug,
         "name": row.category,
         "state": view.state,
         "phase": view.phase,
         "progress": view.progress,
-        "model": row.model,
-        "technical_model_name": row.technical_model_name,
-        "precision": _precision(row),
+        "model": served.model,
+        "technical_model_name": served.technical_model_name,
+        "precision": _precision(served),
         "runtime": view.worker_set.runtime,
         "device": view.device,
         "context": view.context,
         "engine": row.engine,
         "version": view.version,
         "stay_loaded": row.stay_loaded.value,
-        "vram_requirement": row.vram_requirement,
-        "memory": _memory(view, row),
+        "vram_requirement": served.vram_requirement,
+        "memory": _memory(view, served),
         **_use(view, row),
     }
 
@@ -77,6 +81,8 @@ def _use(view: SetView, row: Row) -> dict[str, Any]:
         ],
         "in_flight": view.in_flight,
         "position": view.position,
+        "queue": view.queue,
+        "eta_s": None if view.eta_s is None else round(view.eta_s, 1),
         "set": view.worker_set.name,
         "shared_with": [other.slug for other in view.worker_set.rows if other.slug != row.slug],
         "last_used": view.last_used,

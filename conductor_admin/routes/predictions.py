@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from conductor_admin.answers import error_line, generation_answer, lines
 from conductor_admin.body import read_json
+from conductor_admin.callers import caller_of
 from conductor_admin.failures import JsonResponse, retry_header
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import reads
@@ -56,7 +57,8 @@ def _named(body: GenerateBody, category: str, engine: str | None) -> GenerateBod
 
 
 async def _predict(gateway: Gateway, request: Request, body: GenerateBody, version: str | None) -> Response:
-    job = plan(gateway.catalogue, body, request.state.request_id, version=version)
+    caller = caller_of(request)
+    job = plan(gateway.catalogue, body, request.state.request_id, caller=caller, version=version)
     if body.stream:
         return StreamResponse(lines(gateway.generations, job), NDJSON, error_line, torchserve_error)
     done = await until_left(request.receive, gateway.generations.result(job))

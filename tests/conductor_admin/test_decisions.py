@@ -8,6 +8,7 @@ import pytest
 
 from conductor_admin import states
 from conductor_admin.answers import sse_lines
+from conductor_admin.callers import ANYONE
 from conductor_admin.guard import HostPolicy
 from conductor_admin.listening import check_open, host_policy, url_of
 from conductor_admin.router import find_row, plan
@@ -46,20 +47,21 @@ def test_a_worker_of_another_version_is_not_used() -> None:
 
 
 def test_no_category_means_conversation_and_names_work_as_slugs(catalogue: Catalogue) -> None:
-    assert find_row(catalogue, None).slug == "conversational_chat"
-    assert find_row(catalogue, "Legal Analysis").slug == "legal_analysis"
+    assert find_row(catalogue, None, ANYONE).slug == "conversational_chat"
+    assert find_row(catalogue, "Legal Analysis", ANYONE).slug == "legal_analysis"
 
 
 @pytest.mark.parametrize("category", ["", "x" * 200, "a/b", "%2e%2e", "a\r\nb", "token", "日本"])
 def test_odd_categories_are_not_found(catalogue: Catalogue, category: str) -> None:
     with pytest.raises(RequestError) as caught:
-        find_row(catalogue, category)
+        find_row(catalogue, category, ANYONE)
     assert (caught.value.status, caught.value.param) == (404, "category")
     assert len(caught.value.message) < 200
 
 
 def test_request_values_go_over_the_rows_parameters(catalogue: Catalogue) -> None:
-    job = plan(catalogue, GenerateBody(prompt="x", category="translation", temperature=1.5), "id")
+    body = GenerateBody(prompt="x", category="translation", temperature=1.5)
+    job = plan(catalogue, body, "id", caller=ANYONE)
     assert (job.request.sampling.temperature, job.request.sampling.max_tokens) == (1.5, 77)
     assert job.set_name == "translation"
 
