@@ -49,13 +49,13 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/plan")
     async def plan() -> Response:
         """What applying SETTINGS.md as it is now would change; it changes nothing."""
-        return JsonResponse(_described(gateway, _readable(gateway.settings.plan)))
+        return JsonResponse(describe_change(gateway))
 
     @routes.post("/plan")
     async def plan_of_text(request: Request) -> Response:
         """What applying the body, a table in Markdown, in the place of SETTINGS.md would change."""
         text = (await read_body(request, _LARGEST_TABLE)).decode("utf-8", "surrogateescape")
-        return JsonResponse(_described(gateway, _readable(lambda: gateway.settings.plan(text))))
+        return JsonResponse(describe_change(gateway, text))
 
     @routes.post("/reload")
     async def reload() -> Response:
@@ -63,6 +63,11 @@ def router(gateway: Gateway) -> APIRouter:
         return JsonResponse(_described(gateway, _readable(gateway.settings.reload)))
 
     return routes
+
+
+def describe_change(gateway: Gateway, text: str | None = None) -> dict[str, Any]:
+    """What applying `text`, or SETTINGS.md as it is, would change; RequestError names every mistake in it."""
+    return _described(gateway, _readable(lambda: gateway.settings.plan(text)))
 
 
 def _readable(read: Callable[[], Plan]) -> Plan:
