@@ -107,22 +107,30 @@ class Sampling(_Strict):
         return defaults.model_copy(update=given)
 
 
-class GenerateBody(Sampling):
-    """Body of the gateway's `/generate` and of TorchServe's `/predictions`; decoding fields lie flat in it.
+class Wishes(_Strict):
+    """What a request may ask of the gateway and of a category's engine, in every protocol.
 
-    `engine` is for `/predictions` alone; `keep_alive` and `max_wait_s` are seconds.
+    `keep_alive` and `max_wait_s` are seconds.
     """
 
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
-    category: Annotated[str, Field(max_length=200)] | None = None
-    engine: Annotated[str, Field(max_length=200)] | None = None
     options: dict[str, Any] = {}
     session: bool | None = None
     session_id: Annotated[str, Field(max_length=200)] | None = None
     persona: Annotated[str, Field(max_length=200)] | None = None
     keep_alive: Annotated[float, Field(ge=-1, le=10_000_000)] | None = None
     max_wait_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
+
+
+class GenerateBody(Sampling, Wishes):
+    """Body of the gateway's `/generate` and of TorchServe's `/predictions`; decoding fields lie flat in it.
+
+    `engine` is for `/predictions` alone.
+    """
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
+    category: Annotated[str, Field(max_length=200)] | None = None
+    engine: Annotated[str, Field(max_length=200)] | None = None
     stream: bool = False
 
     @model_validator(mode="after")
@@ -143,6 +151,7 @@ class GenerateRequest(_Strict):
     `prompt_ids` are continued as they are, control tokens in them included. `prompt_ids` are always bare.
     `echo` asks for a first record `{"prompt": Echo}`; with `sampling.logprobs` it has those of the prompt.
     `no_answer` ends the request after that record. `tools` are OpenAI's tool objects, given to the template.
+    `attempts` is how often an engine may try: 1 where a text that was sent cannot be taken back.
     """
 
     id: str
@@ -154,6 +163,7 @@ class GenerateRequest(_Strict):
     echo: bool = False
     no_answer: bool = False
     tools: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=128)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=8)] = 2
     system: str | None = None
     sampling: Sampling = Sampling()
     options: dict[str, Any] = {}

@@ -100,7 +100,7 @@ class MathematicalReasoning(BaseLLMEngine):
                 yield piece
         text = "".join(pieces)
         findings = await self.findings(request, text)
-        if findings["verified"] != "false":
+        if findings["verified"] != "false" or request.attempts < 2:
             return
         self.notes = {"attempts": 2}
         yield Attempt(2)

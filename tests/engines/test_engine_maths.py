@@ -170,6 +170,13 @@ async def test_a_right_or_unreadable_answer_is_not_tried_again(text: str) -> Non
     assert engine.notes == {}
 
 
+async def test_a_text_that_cannot_be_taken_back_is_tried_once() -> None:
+    once = asked("What is 6 * 7?").model_copy(update={"attempts": 1})
+    _, engine, model = await answered(once, "Final answer: 41", "Final answer: 43")
+    assert len(model.asked) == 1
+    assert engine.notes == {}
+
+
 async def test_context_and_format_are_in_the_instructions() -> None:
     request = asked("What is 6 * 7?", context="number_theory", format="latex")
     _, _, model = await answered(request, "42")
