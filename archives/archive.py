@@ -15,7 +15,7 @@ import yaml
 
 import handlers
 from archives.manifest import CONFIG, MANIFEST, handler_name, manifest_json
-from archives.safety import wanted_files
+from archives.safety import names_in, wanted_files
 from archives.validate import InvalidArchiveError, validate_archive
 
 HANDLERS = Path(handlers.__file__ or "").parent
@@ -64,9 +64,7 @@ def members(spec: ArchiveSpec) -> Members:
         **handler_files(),
     }
     if spec.bundle is not None:
-        names = wanted_files(
-            (path.name for path in spec.bundle.iterdir() if path.is_file()), str(spec.bundle)
-        )
+        names = wanted_files(names_in(spec.bundle), str(spec.bundle))
         content.update({f"{BUNDLED}/{name}": spec.bundle / name for name in names})
     return dict(sorted(content.items()))
 

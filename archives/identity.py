@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from archives.errors import BuildError
-from archives.safety import wanted_files
+from archives.safety import names_in, wanted_files
 from archives.workshop import PINS_VARIABLE, Workshop
 from conductor_core.catalogue import ModelRef
 from conductor_core.weights import model_id
@@ -65,7 +65,7 @@ def _local_identity(path: Path) -> str:
     if not path.is_dir():
         raise BuildError(f"{path} does not exist", "correct the path, which is relative to SETTINGS.md")
     total = hashlib.sha256()
-    for name in sorted(wanted_files((entry.name for entry in path.iterdir()), str(path))):
+    for name in sorted(wanted_files(names_in(path), str(path))):
         total.update(f"{name}\0{_digest(path / name)}\0".encode())
     return f"folder:{total.hexdigest()}"
 

@@ -48,7 +48,7 @@ def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
         with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
             found = _found(folder / variant, identity)
             if found is None:
-                request = {"form": form, "dtype": dtype, "runtime": runtime, "name": _name(row)}
+                request = {"form": form, "dtype": dtype, "runtime": runtime, "name": row.ref.short_name}
                 found = _make(row, identity, folder / variant, request, workshop)
     _check_quantisation(row, found.info)
     return found
@@ -106,12 +106,8 @@ def _sweep(parent: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _name(row: Row) -> str:
-    return Path(row.ref.file or row.ref.source).name
-
-
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if not path.is_symlink())
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
     return {path.name: sha256_of(path) for path in files}
 
 

@@ -1,17 +1,21 @@
 """Which files of a model are taken, and what is refused: pickles and code never reach this machine's loaders.
 
-Pure rules over names and parsed JSON; it opens nothing.
+Rules over names and parsed JSON; it opens no file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from archives.errors import BuildError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_TAKEN = (".safetensors", ".json", ".jinja", ".model", ".xml", "vocab.txt", "merges.txt")
+_TAKEN = (".safetensors", ".json", ".jinja", ".model", ".spm", ".xml", "vocab.txt", "merges.txt")
+_MODULE = re.compile(r"[0-9]+_[A-Za-z]+/config\.json")
+"""Configuration of a part of a sentence-embedding model."""
 _DUPLICATE = "consolidated"
 """Prefix of a second copy of the weights that some repositories carry."""
 
@@ -21,14 +25,23 @@ JSON_WITH_CODE = ("config.json", "tokenizer_config.json", "processor_config.json
 def wanted_files(names: Iterable[str], model: str) -> list[str]:
     """The files of a model folder to take, small ones first; BuildError naming what is refused.
 
-    Only the top level counts: sub-folders hold other formats of the same weights.
+    Only the top level counts, and what `modules.json` of an embedding model refers to: other sub-folders hold
+    other formats of the same weights.
     """
-    top = sorted(name for name in names if "/" not in name)
+    known = sorted(names)
+    top = [name for name in known if "/" not in name]
+    modules = [name for name in known if _MODULE.fullmatch(name)] if "modules.json" in top else []
     _refuse_code(top, model)
     wanted = [name for name in top if _is_taken(name) or _is_ir_weights(name, top)]
     if not any(_is_weights(name) for name in wanted):
         raise _no_weights(top, model)
-    return sorted(wanted, key=lambda name: (_is_weights(name), name))
+    return sorted([*modules, *wanted], key=lambda name: (_is_weights(name), name))
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files of a local model folder as `wanted_files` takes names."""
+    found = (*folder.glob("*"), *folder.glob("*/config.json"))
+    return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
 
 
 def refuse_auto_map(config: Mapping[str, Any], name: str, model: str) -> None:

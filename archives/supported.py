@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from archives.errors import BuildError
 from archives.weights_info import WeightsInfo
+from handlers.sentence_modules import SentenceModules, SentenceModulesError, read_modules
 
 OPENVINO_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
 """Of openvino-genai's stable GGUF reader (2026.4)."""
 OPENVINO_TYPES = frozenset({"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
+_ENCODER_DECODERS = frozenset({"t5", "mt5", "umt5", "longt5"})
 _USE_TRANSFORMERS = "set Precision to BF16, 8-bit or 4-bit, which transformers serves"
 
 
@@ -35,6 +39,21 @@ def check_transformers_gguf(info: WeightsInfo, name: str) -> None:
             f"transformers reads no GGUF of the architecture {info.architecture} ({name})",
             "name the model's safetensors repository",
         )
+
+
+def check_embedding(info: WeightsInfo, folder: Path, name: str) -> SentenceModules:
+    """How the folder's model makes vectors; BuildError where transformers cannot or we do not know how."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    if info.architecture not in MODEL_MAPPING_NAMES or info.architecture in _ENCODER_DECODERS:
+        raise BuildError(
+            f"transformers makes no embeddings with the architecture {info.architecture!r} ({name})",
+            "name a sentence-transformers model of BERT's kind, or of a decoder's",
+        )
+    try:
+        return read_modules(folder)
+    except SentenceModulesError as error:
+        raise BuildError(f"{name} cannot be served: {error}", "name another embedding model") from error
 
 
 def check_transformers(info: WeightsInfo, name: str) -> None:

@@ -74,7 +74,7 @@ class Workshop:
 
     def folder(self, ref: ModelRef, identity: str) -> Path:
         """Where everything made of one source lies: its name, and 8 hex digits of its identity."""
-        name = Path(ref.file or ref.source).name.lower().removesuffix(".gguf")
+        name = ref.short_name.lower().removesuffix(".gguf")
         slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-") or "model"
         return self.models / f"{slug[:80]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 

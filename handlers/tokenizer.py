@@ -34,6 +34,10 @@ class TextTokenizer:
         # A second one, since whether special tokens are matched is a property of the object, not of the call.
         self._literal = tokenizers.Tokenizer.from_file(path)
         self._literal.encode_special_tokens = True
+        for tokenizer in (self._plain, self._literal):
+            # What the file says of these is for training: all-MiniLM's fills every text up to 128 tokens.
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
         config = _read_json(folder / "tokenizer_config.json")
         self._specials = {
             name: _token_text(config.get(name))
@@ -61,6 +65,14 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; control tokens in it stay text."""
         return list(self._literal.encode(text, add_special_tokens=False).ids)
+
+    def encode_whole(self, text: str, limit: int) -> tuple[list[int], bool]:
+        """Token ids with what the model puts around a text, `limit` at most, and whether it was cut."""
+        encoding = self._literal.encode(text, add_special_tokens=False)
+        room = max(0, limit - self._literal.num_special_tokens_to_add(is_pair=False))
+        cut = len(encoding.ids) > room
+        encoding.truncate(room)
+        return list(self._literal.post_process(encoding).ids), cut
 
     def encode_source(self, text: str, language: str) -> list[int]:
         """Token ids of a text for a translation model: its language, the text, the end."""

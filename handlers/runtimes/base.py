@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +93,20 @@ class Runtime(Protocol):
     def stats(self) -> RuntimeStats: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """What a runtime is besides whose model makes vectors; such a one generates no text.
+
+    `max_tokens` bounds one input, `dimensions` is the length of a vector; `lower_case` says that the model
+    wants its texts in lower case.
+    """
+
+    max_tokens: int
+    dimensions: int
+    lower_case: bool
+
+    async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector of length 1 for each input, in order. Cancelling it leaves out what was not begun."""
+        ...

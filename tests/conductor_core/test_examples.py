@@ -23,12 +23,14 @@ def example(size: int) -> Catalogue:
     return load_settings(ROOT / "examples" / EXAMPLES[size])
 
 
-def test_the_project_s_own_settings_need_one_set_and_no_gpu() -> None:
+def test_the_project_s_own_settings_need_two_sets_and_no_gpu() -> None:
     catalogue = load_settings(ROOT / "SETTINGS.md")
-    (shared,) = place(catalogue, Machine((), 4 * GIB)).sets
+    shared, embedding = place(catalogue, Machine((), 4 * GIB)).sets
+    assert (embedding.name, embedding.runtime, embedding.device) == ("embedding", "transformers", "cpu")
+    assert not is_resident(embedding.rows)
     assert (shared.name, shared.runtime, shared.device) == ("conversational_chat", "openvino", "cpu")
     assert is_resident(shared.rows)
-    assert len(catalogue.rows) >= 14
+    assert len(catalogue.rows) >= 15
     assert catalogue.persona
 
 

@@ -1,0 +1,67 @@
+"""Embedding: a vector for each text, as an embedding model's own files say; no text is generated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, read_options
+from handlers.wire import GenerateRequest, RequestError, Sampling
+
+MOST_INPUTS = 2048
+Input = Annotated[str, Field(max_length=1_000_000)]
+
+
+class EmbeddingOptions(EngineOptions):
+    """Without `inputs` the prompt is the one text."""
+
+    inputs: Annotated[
+        list[Input] | None,
+        Field(min_length=1, max_length=MOST_INPUTS, description="the texts, each of which gets a vector"),
+    ] = None
+
+
+class Embedding(BaseLLMEngine):
+    """Findings: `embeddings`, `dimensions`, `truncated`: the indices of texts that were cut; `warnings`."""
+
+    name: ClassVar[str] = "embedding"
+    system_prompt: ClassVar[str] = ""
+    defaults: ClassVar[Sampling] = Sampling()
+    options_type: ClassVar[type[EngineOptions]] = EmbeddingOptions
+
+    def accept(self, request: GenerateRequest) -> None:
+        """Also refuses a conversation, and a request without any text."""
+        super().accept(request)
+        if request.messages is not None:
+            raise RequestError(
+                "the engine embedding answers no conversation; it takes options.inputs or a prompt",
+                code="unsupported_conversation",
+                param="messages",
+            )
+        if not _inputs(request):
+            raise RequestError("there is no text to embed", code="empty_prompt", param="prompt")
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """No pieces; the vectors are findings."""
+        self.accept(request)
+        made = await model.embed(_inputs(request))
+        self.notes = {
+            "embeddings": made.vectors,
+            "dimensions": len(made.vectors[0]),
+            "truncated": made.truncated,
+            "warnings": [f"input {number} was cut to {made.max_tokens} tokens" for number in made.truncated],
+        }
+        return
+        yield  # an async generator, as the base has it
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """Nothing: vectors come with a run of the model only."""
+        self.accept(request)
+        return {"embeddings": None, "dimensions": None, "truncated": None, "warnings": []}
+
+
+def _inputs(request: GenerateRequest) -> list[str]:
+    given = read_options(EmbeddingOptions, request).inputs
+    return given if given is not None else [request.prompt] if request.prompt else []

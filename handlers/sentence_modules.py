@@ -1,0 +1,105 @@
+"""How an embedding model makes one vector of its token states, read from the folder's own files.
+
+Those are sentence-transformers' `modules.json`, the pooling's `config.json` and `sentence_bert_config.json`.
+Knows names and numbers; the arithmetic is the runtime's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KNOWN = ("Transformer", "Pooling", "Normalize")
+POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
+"""Modes by their key, in the order in which a model with several joins their vectors."""
+_WORDS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
+_HEADLESS = ("Model", "ForMaskedLM")
+_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"})
+
+
+class SentenceModulesError(ValueError):
+    """The folder's model has a part that is not known here; one line that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceModules:
+    """`poolings` are of cls, max, mean, last; `max_tokens` counts a text's tokens and those put around it."""
+
+    poolings: tuple[str, ...]
+    max_tokens: int | None
+    lower_case: bool = False
+
+
+def makes_embeddings(folder: Path) -> bool:
+    """Whether the folder's model is meant to embed: it says so, or it has no head that generates text."""
+    if (folder / "modules.json").exists():
+        return True
+    names = _read(folder / "config.json").get("architectures") or []
+    headless = [str(name).endswith(_HEADLESS) and not str(name).endswith("HeadModel") for name in names]
+    return bool(headless) and all(headless)
+
+
+def read_modules(folder: Path) -> SentenceModules:
+    """What the folder says, mean over all tokens where it says nothing; SentenceModulesError."""
+    modules = _list(folder / "modules.json")
+    parts = [(_name(module), str(module.get("path", ""))) for module in modules]
+    if unknown := [name for name, _ in parts if name not in KNOWN]:
+        raise SentenceModulesError(f"its module {unknown[0] or '?'} is not one of {', '.join(KNOWN)}")
+    paths = [path for name, path in parts if name == "Pooling"]
+    bert = _read(folder / "sentence_bert_config.json")
+    return SentenceModules(
+        poolings=_poolings(folder, paths[0]) if paths else ("mean",),
+        max_tokens=_max_tokens(folder, bert.get("max_seq_length")),
+        lower_case=bool(bert.get("do_lower_case")),
+    )
+
+
+def _name(module: dict[str, Any]) -> str:
+    return str(module.get("type", "")).rpartition(".")[2]
+
+
+def _poolings(folder: Path, path: str) -> tuple[str, ...]:
+    if not path or "/" in path or path.startswith("."):
+        raise SentenceModulesError(f"its pooling lies in {path!r}, which is no folder of the model")
+    config = _read(folder / path / "config.json")
+    if word := config.get("pooling_mode"):
+        words = [word] if isinstance(word, str) else list(word)
+        return tuple(_known(str(name), _WORDS) for name in words)
+    chosen = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    for name in chosen:
+        _known(name, POOLINGS)
+    return tuple(word for name, word in POOLINGS.items() if name in chosen) or ("mean",)
+
+
+def _known(name: str, words: dict[str, str]) -> str:
+    if name not in words:
+        raise SentenceModulesError(f"its pooling {name} is not one of {', '.join(words)}")
+    return words[name]
+
+
+def _max_tokens(folder: Path, own: Any) -> int | None:
+    """The least that sentence_bert_config.json, the positions and the tokenizer allow."""
+    config = _read(folder / "config.json")
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in _POSITIONS_AFTER_PADDING:
+        positions -= int(config.get("pad_token_id") or 0) + 1
+    tokenizer = _read(folder / "tokenizer_config.json").get("model_max_length")
+    known = [value for value in (own, positions, tokenizer) if isinstance(value, int) and value > 0]
+    return min(known, default=None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _list(path: Path) -> list[dict[str, Any]]:
+    value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return [module for module in value if isinstance(module, dict)] if isinstance(value, list) else []
