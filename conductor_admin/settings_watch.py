@@ -59,6 +59,10 @@ class SettingsWatch:
         log.info("settings_applied", rows=dict(plan.rows))
         return plan
 
+    def text(self) -> str:
+        """SETTINGS.md as it is on disk."""
+        return self._path.read_text(encoding="utf-8")
+
     def look(self) -> None:
         """Reload the file if it has changed and is still again."""
         stamp = _stamp(self._path)

@@ -1,0 +1,59 @@
+"""`/mcp`: the MCP server as an ASGI application inside the gateway, behind the gateway's own guard.
+
+Host, Origin and keys are checked before a request comes here, so that the first key closes `/mcp` at once;
+the SDK's own checks, fixed at construction, are off. A session belongs to the key that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from conductor_admin.body import MAX_BODY_BYTES
+from conductor_admin.callers import caller_of
+from conductor_admin.gateway import Gateway
+from conductor_mcp.server import build_server
+
+PATH = "/mcp"
+
+
+class McpEndpoint:
+    """The routes of `/mcp`; they answer while `running` is entered."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        server = build_server(gateway)
+        open_to_the_guard = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        server.streamable_http_app(transport_security=open_to_the_guard, max_request_body_size=MAX_BODY_BYTES)
+        self._sessions = server.session_manager
+
+    @property
+    def routes(self) -> list[Route]:
+        """The endpoint, with and without a slash at its end."""
+        return [Route(path, endpoint=self, include_in_schema=False) for path in (PATH, f"{PATH}/")]
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Serves until left; can be entered once."""
+        return self._sessions.run()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request in the name of its caller."""
+        caller = caller_of(Request(scope))
+        if caller.key_id is not None:
+            token = AccessToken(token="", client_id=caller.key_id, scopes=sorted(caller.scopes))
+            scope["user"] = AuthenticatedUser(token)
+        left = scope.setdefault("state", {})["left"] = asyncio.Event()
+
+        async def watched() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                left.set()
+            return message
+
+        await self._sessions.handle_request(scope, watched, send)

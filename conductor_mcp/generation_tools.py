@@ -1,0 +1,112 @@
+"""The tools that generate: `generate_text` for any category, and one for each engine that a row uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import ToolAnnotations
+from pydantic import Field, create_model
+
+from conductor_admin.callers import Caller, visible
+from conductor_admin.gateway import Gateway
+from conductor_core.catalogue import Catalogue
+from conductor_mcp.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
+from conductor_mcp.generating import Answer, generate
+from conductor_mcp.tool import Call, ToolInput, make_tool
+from handlers.engines.registry import engine_class, engine_names
+from handlers.wire import GenerateBody, RequestError
+
+# The same question has another answer each time, and nothing but the model is asked.
+GENERATES = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+)
+
+_FIELDS = {
+    "prompt": "What to say to the model; exactly one of prompt and messages.",
+    "messages": "A conversation, its last turn being the question.",
+    **ROUTING,
+    **DECODING,
+    "options": "What the category's engine understands, as {name: value}.",
+    "persona": "A named persona of SETTINGS.md that the model takes on.",
+    "session": "true begins a conversation that is kept; the answer has its session_id.",
+    "top_k": "Only the so many most likely tokens.",
+    "repetition_penalty": "Above 1 makes repetition less likely.",
+    "json_schema": "The answer is JSON of this schema.",
+    "keep_alive": "Seconds that the model is kept after this request; -1 for ever.",
+}
+
+
+def _any_input() -> type[ToolInput]:
+    fields: dict[str, Any] = {}
+    for name, words in _FIELDS.items():
+        source = GenerateBody.model_fields[name]
+        fields[name] = (source.annotation, Field(default=source.default, description=words))
+    return create_model("GenerateTextInput", __base__=ToolInput, **fields)
+
+
+def generation_tools(gateway: Gateway) -> list[Tool]:
+    """`generate_text`, and the tools of all engines whether or not a row uses them."""
+    return [_generate_text(gateway), *(_engine_tool(gateway, one) for one in existing())]
+
+
+def existing() -> tuple[EngineTool, ...]:
+    """The tools whose engine is among `handlers.engines`."""
+    return tuple(tool for tool in ENGINE_TOOLS if tool.engine in engine_names())
+
+
+def needed_engine(name: str) -> str | None:
+    """The engine that the tool `name` is for, None of a tool for all of them."""
+    return next((tool.engine for tool in ENGINE_TOOLS if tool.name == name), None)
+
+
+def _generate_text(gateway: Gateway) -> Tool:
+    async def act(call: Call[ToolInput]) -> Answer:
+        given = call.arguments.model_dump(exclude_unset=True, exclude_none=True)
+        return await generate(gateway, _body(given), call)
+
+    return make_tool(
+        "generate_text",
+        act,
+        title="Generate text",
+        description="Generate text with the model of any category. Without a category a chat model answers.",
+        takes=_any_input(),
+        gives=Answer,
+        annotations=GENERATES,
+    )
+
+
+def _body(given: dict[str, Any]) -> GenerateBody:
+    if ("prompt" in given) == ("messages" in given):
+        raise RequestError("exactly one of prompt and messages is needed", code="invalid_value")
+    return GenerateBody.model_validate(given)
+
+
+def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
+    async def act(call: Call[ToolInput]) -> Answer:
+        asked = getattr(call.arguments, "category", None)
+        category = asked or _category_of(gateway.catalogue, tool, call.origin.caller)
+        return await generate(gateway, body_of(tool, category, call.arguments), call)
+
+    return make_tool(
+        tool.name,
+        act,
+        title=tool.title,
+        description=tool.description,
+        takes=input_type(tool, engine_class(tool.engine).options_type),
+        gives=Answer,
+        annotations=GENERATES,
+    )
+
+
+def _category_of(catalogue: Catalogue, tool: EngineTool, caller: Caller) -> str:
+    """The row called like the engine, else the first that uses it, of those that the caller may use."""
+    slugs = [row.slug for row in visible(catalogue, caller) if row.engine == tool.engine]
+    if not slugs:
+        raise RequestError(
+            f"no row of SETTINGS.md uses the engine {tool.engine}; add one, or name a category",
+            status=404,
+            code="model_not_found",
+            param="category",
+        )
+    return tool.engine if tool.engine in slugs else slugs[0]

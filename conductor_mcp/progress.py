@@ -1,0 +1,76 @@
+"""Progress of a generation for a client that asked for it: a value that always grows, and what happens now.
+
+Below 1 the value is waiting and loading, from 1 on it counts pieces of the answer. Something is said at least
+every `BEAT_S`, since clients give up a call of which they hear nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from mcp.server.mcpserver import Context
+
+BEAT_S = 2.0
+JOIN_S = 0.1  # pieces that come closer together are one message
+_STEP = 1e-6  # of a beat that brings no news
+
+
+class Progress:
+    """Tells one client how far its call is; silent where the client did not ask."""
+
+    def __init__(self, ctx: Context[Any, Any]) -> None:
+        meta = ctx.request_context.meta or {}
+        self.is_wanted = meta.get("progress_token") is not None
+        self._ctx = ctx
+        self._value = 0.0
+        self._pieces = 0
+        self._text: list[str] = []
+
+    def add(self, lines: bytes) -> None:
+        """Take the deltas of whole NDJSON lines, to be told soon."""
+        if self.is_wanted:
+            deltas = [
+                record["delta"] for record in map(orjson.loads, lines.splitlines()) if "delta" in record
+            ]
+            self._pieces += len(deltas)
+            self._text += deltas
+
+    @asynccontextmanager
+    async def telling(self, status: Callable[[], tuple[float, str]]) -> AsyncIterator[None]:
+        """Tell while the block runs; `status` is the share of loading from 0 to 1 and its words."""
+        if not self.is_wanted:
+            yield
+            return
+        telling = asyncio.create_task(self._tell(status))
+        try:
+            yield
+        finally:
+            telling.cancel()
+            await asyncio.wait({telling})
+        await self._flush()
+
+    async def _tell(self, status: Callable[[], tuple[float, str]]) -> None:
+        loop = asyncio.get_running_loop()
+        due, said = loop.time(), ""
+        while True:
+            share, words = status()
+            if self._text:
+                await self._flush()
+                due = loop.time() + BEAT_S
+            elif loop.time() >= due or (words != said and not self._pieces):
+                await self._report(share if not self._pieces else 0.0, words)
+                due, said = loop.time() + BEAT_S, words
+            await asyncio.sleep(JOIN_S)
+
+    async def _flush(self) -> None:
+        if self._text:
+            text, self._text = "".join(self._text), []
+            await self._report(float(self._pieces), text)
+
+    async def _report(self, value: float, message: str) -> None:
+        self._value = max(value, self._value + _STEP)
+        await self._ctx.report_progress(self._value, None, message)

@@ -1,0 +1,83 @@
+"""Prompts of the MCP server: one for each engine, which asks the client's model to use the engine's tool.
+
+Arguments of a prompt are texts; those of an engine are its tool's, so that both say the same. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from mcp.server.mcpserver.prompts.base import Prompt, PromptArgument, UserMessage
+
+from conductor_mcp.engine_tools import DECODING, ROUTING, EngineTool, input_type
+from conductor_mcp.generation_tools import existing
+from handlers.engines.registry import engine_class
+
+_CATEGORY = PromptArgument(name="category", description="The category that answers.", required=True)
+_QUESTION = PromptArgument(name="prompt", description="What to ask.", required=True)
+_PLAIN = {
+    "conversational_chat": ("chat", "Chat", "Ask a local chat model"),
+    "general_reasoning": ("reason", "Reason", "Have a local model think a question through"),
+}
+
+
+def prompts() -> list[Prompt]:
+    """All prompts, none of which needs a model to be loaded."""
+    plain = [
+        _prompt(name, title, f"{description}.", [_QUESTION], "generate_text", {"category": engine})
+        for engine, (name, title, description) in _PLAIN.items()
+    ]
+    ask = _prompt(
+        "ask", "Ask a category", "Ask the model of any category.", [_CATEGORY, _QUESTION], "generate_text", {}
+    )
+    return [ask, *plain, *(_engine_prompt(tool) for tool in existing())]
+
+
+def choices(prompt: str, argument: str) -> list[str]:
+    """The values that an argument of a prompt may have, none where any text will do."""
+    tool = next((tool for tool in existing() if tool.name == prompt), None)
+    fields = _fields(tool) if tool else {}
+    return _literals(fields[argument].annotation) if argument in fields else []
+
+
+def _engine_prompt(tool: EngineTool) -> Prompt:
+    arguments = [
+        PromptArgument(name=name, description=field.description, required=field.is_required())
+        for name, field in _fields(tool).items()
+    ]
+    return _prompt(tool.name, tool.title, tool.description, arguments, tool.name, {})
+
+
+def _fields(tool: EngineTool) -> dict[str, Any]:
+    """The arguments of the tool that are about the task, by the names that clients use."""
+    fields = input_type(tool, engine_class(tool.engine).options_type).model_fields
+    return {
+        field.alias or name: field for name, field in fields.items() if name not in {**DECODING, **ROUTING}
+    }
+
+
+def _prompt(
+    name: str, title: str, description: str, arguments: list[PromptArgument], tool: str, fixed: dict[str, str]
+) -> Prompt:
+    return Prompt(
+        name=name, title=title, description=description, arguments=arguments, fn=_asking(tool, fixed)
+    )
+
+
+def _asking(tool: str, fixed: dict[str, str]) -> Callable[..., Any]:
+    async def ask(**given: str) -> UserMessage:
+        lines = "\n".join(f"{name}: {value}" for name, value in {**fixed, **given}.items() if value)
+        return UserMessage(
+            f"Use the tool `{tool}` with the arguments below, give me the text that it answers, and tell me "
+            f"what its findings warn of.\n\n{lines}"
+        )
+
+    return ask
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The texts that a type is made of: those of a Literal, alone or in a union."""
+    parts = get_args(annotation)
+    texts = [part for part in parts if isinstance(part, str)]
+    return texts or [text for part in parts for text in _literals(part)]

@@ -1,0 +1,116 @@
+"""Resources of the MCP server: models, SETTINGS.md, kept conversations, as far as the caller may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp_types import Resource, ResourceTemplate
+
+from conductor_admin.callers import Caller, visible
+from conductor_admin.gateway import Gateway
+from conductor_admin.router import find_row
+from conductor_admin.routes.models import describe
+from conductor_mcp.tool import failure_text
+from handlers.wire import RequestError
+
+SCHEME = "conductor://"
+JSON = "application/json"
+MARKDOWN = "text/markdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Resources below one path: `read` gets the caller and the part behind the path, empty for the list."""
+
+    path: str
+    title: str
+    description: str
+    mime_type: str
+    read: Callable[[Caller, str], Awaitable[str]]
+    item: str | None = None
+    item_description: str | None = None
+
+
+class Resources:
+    """What clients may read of `gateway`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._kinds = (
+            Kind(
+                "models",
+                "Models",
+                "Every category, its model and its state",
+                JSON,
+                self._models,
+                "category",
+                "One category, its model and its state",
+            ),
+            Kind(
+                "settings", "SETTINGS.md", "The table of models, as it is on disk", MARKDOWN, self._settings
+            ),
+        )
+
+    def listed(self) -> list[Resource]:
+        """The resources that have a fixed address."""
+        return [
+            Resource(
+                uri=SCHEME + kind.path,
+                name=kind.path,
+                title=kind.title,
+                description=kind.description,
+                mime_type=kind.mime_type,
+            )
+            for kind in self._kinds
+        ]
+
+    def templates(self) -> list[ResourceTemplate]:
+        """The addresses with a part to be filled in."""
+        return [
+            ResourceTemplate(
+                uri_template=f"{SCHEME}{kind.path}/{{{kind.item}}}",
+                name=kind.item,
+                title=kind.title,
+                description=kind.item_description,
+                mime_type=kind.mime_type,
+            )
+            for kind in self._kinds
+            if kind.item
+        ]
+
+    async def read(self, uri: str, caller: Caller) -> list[ReadResourceContents]:
+        """The content of `uri`; ResourceNotFoundError where there is none, ResourceError where refused."""
+        path, _, part = uri.removeprefix(SCHEME).partition("/")
+        kind = next((one for one in self._kinds if one.path == path), None)
+        if not uri.startswith(SCHEME) or kind is None or (part and not kind.item):
+            raise ResourceNotFoundError(f"no resource {uri[:200]!r}; resources/list names them")
+        try:
+            text = await kind.read(caller, part)
+        except RequestError as error:
+            kind_of_error = ResourceNotFoundError if error.status == 404 else ResourceError
+            raise kind_of_error(failure_text(error)) from error
+        return [ReadResourceContents(content=text, mime_type=kind.mime_type)]
+
+    async def _models(self, caller: Caller, category: str) -> str:
+        catalogue = self._gateway.catalogue
+        if category:
+            return _json(describe(self._gateway, find_row(catalogue, category, caller)))
+        return _json({"models": [describe(self._gateway, row) for row in visible(catalogue, caller)]})
+
+    async def _settings(self, caller: Caller, _: str) -> str:
+        if caller.categories is not None:
+            raise RequestError(
+                "this key is for some categories, the table is about all",
+                status=403,
+                code="category_not_allowed",
+            )
+        return self._gateway.settings.text()
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -1,0 +1,134 @@
+"""The MCP server over a gateway: tools, resources, prompts and completion put together.
+
+Knows which of them a caller gets to see. How it is reached is `conductor_mcp.endpoint`'s business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any
+
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    GetPromptResult,
+    InputRequiredResult,
+    PromptReference,
+    Resource,
+    ResourceTemplate,
+    ResourceTemplateReference,
+    Tool,
+)
+from pydantic import AnyUrl
+
+from conductor_admin.callers import Caller, visible
+from conductor_admin.gateway import Gateway
+from conductor_mcp.generation_tools import generation_tools, needed_engine
+from conductor_mcp.operation_tools import ADMIN_TOOLS, operation_tools
+from conductor_mcp.origin import origin, remember_origin
+from conductor_mcp.prompts import choices, prompts
+from conductor_mcp.resources import Resources
+
+NAME = "conductor"
+INSTRUCTIONS = (
+    "Local language models by category of work. `generate_text` asks any category; the other generating "
+    "tools know the options of one kind of work and check its answers: read `findings`. A model that is not "
+    "loaded is loaded by the first call that needs it, which may take minutes; progress tells how far it is."
+)
+_MOST = 100  # values of one completion, by the protocol
+
+
+class ConductorMCP(MCPServer[Any]):
+    """MCP over `gateway`; what is listed follows SETTINGS.md and the caller's key."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(
+            NAME,
+            title="Conductor",
+            instructions=INSTRUCTIONS,
+            version=metadata.version("conductor"),
+            tools=[*generation_tools(gateway), *operation_tools(gateway)],
+            middleware=[remember_origin],
+        )
+        self._gateway = gateway
+        self._resources = Resources(gateway)
+        for prompt in prompts():
+            self.add_prompt(prompt)
+        self.completion()(self._complete)  # type: ignore[no-untyped-call]
+
+    async def list_tools(self) -> list[Tool]:
+        """The tools that the caller may use, those of engines where a row uses the engine."""
+        caller = origin().caller
+        return [tool for tool in await super().list_tools() if self._offers(tool.name, caller)]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; an unknown one is the client's mistake, not the tool's."""
+        if self._tool_manager.get_tool(name) is None:
+            raise MCPError(INVALID_PARAMS, f"no tool {name[:64]!r}; tools/list names them")
+        return await super().call_tool(name, arguments, context)
+
+    async def list_resources(self) -> list[Resource]:
+        """Everything that can be read without filling in an address."""
+        return self._resources.listed()
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        """The addresses with a part to be filled in."""
+        return self._resources.templates()
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents]:
+        """A resource as the caller may see it."""
+        return await self._resources.read(str(uri), origin().caller)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """A prompt filled in; an unknown one, or missing arguments, are the client's mistake."""
+        prompt = self._prompt_manager.get_prompt(name)
+        if prompt is None:
+            raise MCPError(INVALID_PARAMS, f"no prompt {name[:64]!r}; prompts/list names them")
+        known = prompt.arguments or []
+        missing = [one.name for one in known if one.required and not (arguments or {}).get(one.name)]
+        unknown = sorted((arguments or {}).keys() - {one.name for one in known})
+        if missing or unknown:
+            fault = f"needs {', '.join(missing)}" if missing else f"has no argument {unknown[0][:64]!r}"
+            raise MCPError(INVALID_PARAMS, f"prompt {name} {fault}")
+        return await super().get_prompt(name, arguments, context)
+
+    async def _complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
+    ) -> Completion:
+        if argument.name == "category":
+            known = [row.slug for row in visible(self._gateway.catalogue, origin().caller)]
+        else:
+            known = choices(ref.name, argument.name) if isinstance(ref, PromptReference) else []
+        begun = argument.value.lower()
+        found = [value for value in known if value.lower().startswith(begun)]
+        return Completion(values=found[:_MOST], total=len(found), has_more=len(found) > _MOST)
+
+    def _offers(self, name: str, caller: Caller) -> bool:
+        if name in ADMIN_TOOLS:
+            return "admin" in caller.scopes
+        engine = needed_engine(name)
+        return engine is None or any(row.engine == engine for row in visible(self._gateway.catalogue, caller))
+
+
+def build_server(gateway: Gateway) -> MCPServer[Any]:
+    """The MCP server over `gateway`; logging must be configured before, or the SDK configures it."""
+    # Its lines below a warning carry session ids, which open a session to whoever reads them.
+    logging.getLogger("mcp").setLevel(logging.WARNING)
+    return ConductorMCP(gateway)
