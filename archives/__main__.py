@@ -13,13 +13,14 @@ from archives.errors import BuildError
 from archives.progress import Bars, progress_for
 from archives.workshop import Workshop
 from conductor_core.machine import probe
+from conductor_core.operator import OperatorError, operator_settings
 from conductor_core.paths import ProjectPaths
-from conductor_core.placement import place
-from conductor_core.settings import SettingsError, load_settings
+from conductor_core.served import served_catalogue
+from conductor_core.settings import SettingsError
 
 
 @click.command()
-@click.option("--settings", type=click.Path(path_type=Path), default=Path("SETTINGS.md"), show_default=True)
+@click.option("--settings", type=click.Path(path_type=Path), help="The table. [default: SETTINGS.md]")
 @click.option("--store", type=click.Path(path_type=Path), help="Where to write. [default: archives/store]")
 @click.option(
     "--config",
@@ -27,16 +28,20 @@ from conductor_core.settings import SettingsError, load_settings
     help="TorchServe's file. [default: config.properties]",
 )
 @click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
-def main(settings: Path, store: Path | None, config: Path | None, bundle: bool) -> None:
+def main(settings: Path | None, store: Path | None, config: Path | None, bundle: bool) -> None:
     """Make one archive of each row of SETTINGS.md."""
-    project = ProjectPaths.at(settings)
+    try:
+        operator = operator_settings(settings=settings)
+    except OperatorError as error:
+        sys.exit(str(error))
+    project = ProjectPaths.at(operator.settings)
     store = store or project.store
     try:
         with ExitStack() as stack:
             progress = progress_for()
             if isinstance(progress, Bars):
                 stack.enter_context(progress)
-            catalogue = place(load_settings(project.settings), probe())
+            catalogue = served_catalogue(operator, probe())
             built = build_rows(catalogue, store, Workshop(project, progress), bundle=bundle)
             config = config or project.root / "config.properties"
             configured = config.exists() and write_config(catalogue, config)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
-from conductor.errors import CommandError
+from conductor.errors import CommandError, WrongInput
 from conductor.sse import BrokenEvent, Event, events
 
 CONNECT_TIMEOUT_S = 5.0
@@ -69,8 +69,17 @@ class Gateway:
         return self._call("GET", f"/models/{quote(category, safe='')}")
 
     def load(self, category: str) -> dict[str, Any]:
-        """Load the set of a row and wait until it is there."""
-        return self._call("POST", f"/admin/models/{quote(category, safe='')}/load")
+        """Load the set of a row and wait until it is there, however long that takes."""
+        while True:
+            try:
+                return self._call("POST", f"/admin/models/{quote(category, safe='')}/load")
+            except CommandError as error:
+                if error.code != "model_loading":
+                    raise
+
+    def health(self) -> dict[str, Any]:
+        """The detail of `GET /health`: broken edits, changes that failed, every set."""
+        return self._call("GET", "/health")
 
     def unload(self, category: str, *, force: bool, mode: str) -> dict[str, Any]:
         """Drop a row's claim; `force` ends the set for all its rows."""
@@ -91,7 +100,7 @@ class Gateway:
                 "POST", "/generate/stream", content=orjson.dumps(body), headers=_JSON
             ) as reply:
                 if reply.status_code != 200:
-                    raise CommandError(_message(reply.status_code, reply.read()))
+                    raise _refusal(reply.status_code, reply.read())
                 yield events(reply.iter_lines())
         except httpx2.ConnectError as error:
             raise self._not_running() from error
@@ -108,7 +117,7 @@ class Gateway:
         except httpx2.TransportError as error:
             raise CommandError(f"{self.url} does not answer as a gateway: {_cause(error)}") from error
         if reply.status_code >= 400:
-            raise CommandError(_message(reply.status_code, reply.content))
+            raise _refusal(reply.status_code, reply.content)
         return _object(reply.content, self.url)
 
     def _not_running(self) -> NotRunning:
@@ -135,9 +144,11 @@ def _object(content: bytes, url: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _message(status: int, content: bytes) -> str:
+def _refusal(status: int, content: bytes) -> CommandError:
     try:
         error = orjson.loads(content)["error"]
-        return str(error["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return f"the gateway answered {status}"
+        message, code = str(error["message"]), error.get("code")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return CommandError(f"the gateway answered {status}")
+    # Mistakes in a table are the user's to mend, whoever has read it.
+    return (WrongInput if code == "invalid_settings" else CommandError)(message, code)

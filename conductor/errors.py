@@ -8,7 +8,14 @@ import click
 
 
 class CommandError(click.ClickException):
-    """A command that cannot go on; the message is one line that names what to do next."""
+    """A command that cannot go on; the message is one line that names what to do next.
+
+    `code` is the gateway's own word for a failure that it told.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class WrongInput(CommandError):

@@ -9,7 +9,7 @@ from conductor_core.catalogue import Catalogue
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths
-from conductor_core.placement import place
+from conductor_core.served import served_catalogue
 from conductor_core.settings import SettingsError, load_settings
 
 
@@ -41,8 +41,7 @@ def catalogue(settings: OperatorSettings) -> Catalogue:
 
 def placed(settings: OperatorSettings) -> Catalogue:
     """The catalogue on this machine's devices; WrongInput too for a row that fits nowhere."""
-    table = catalogue(settings)
     try:
-        return place(table, probe(), settings.memory_budget)
+        return served_catalogue(settings, probe())
     except SettingsError as error:
         raise WrongInput("\n".join(map(str, error.issues))) from error

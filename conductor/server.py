@@ -20,10 +20,14 @@ from archives.errors import BuildError
 from archives.workshop import Workshop
 from conductor.announce import announce
 from conductor_admin.app import create_app
+from conductor_admin.audit import Audit
+from conductor_admin.first_key import create_first_key, has_key
 from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
+from conductor_admin.key_ring import KeyRing
+from conductor_admin.keys_file import KeysFile, KeysFileError
 from conductor_admin.lifecycle import Lifecycle, Limits
-from conductor_admin.listening import check_open, host_policy, listen, url_of
+from conductor_admin.listening import check_open, host_policy, is_private, listen, url_of
 from conductor_admin.loading import Loader
 from conductor_admin.logs import configure_logs
 from conductor_admin.machine_memory import MachineMemory
@@ -39,9 +43,11 @@ from conductor_admin.worker_client import Patience
 from conductor_core.catalogue import Catalogue
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
+from conductor_core.owner import write_owner_token
 from conductor_core.paths import ProjectPaths, StateDir, StateDirError
-from conductor_core.placement import device_budgets, place
-from conductor_core.settings import SettingsError, load_settings, parse_settings
+from conductor_core.placement import device_budgets
+from conductor_core.served import served_catalogue
+from conductor_core.settings import SettingsError
 
 log = structlog.get_logger()
 
@@ -69,8 +75,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     machine = probe()
 
     def read(text: str | None = None) -> Catalogue:
-        page = load_settings(project.settings) if text is None else parse_settings(text)
-        return place(page, machine, settings.memory_budget)
+        return served_catalogue(settings, machine, text)
 
     catalogue = read()
     torchserve = TorchServe(state.management_socket, state.inference_socket)
@@ -83,12 +88,16 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     stats = Stats()
     patience = Patience(settings.first_token_timeout, settings.token_timeout)
     watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
+    owner, closed = write_owner_token(state), not is_private(settings.host)
+    keys = KeyRing(KeysFile(state), owner=owner, always_closed=closed)
     gateway = Gateway(
         settings=watch,
         lifecycle=lifecycle,
         generations=Generations(lifecycle, stats, patience),
         stats=stats,
-        heart=Heart(lifecycle, watch.look),
+        heart=Heart(lifecycle, watch.look, keys.look),
+        keys=keys,
+        audit=Audit(state.audit_file),
         policy=host_policy(settings.host),
     )
     run_file = RunFile(state)
@@ -106,15 +115,18 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
 def serve(settings: OperatorSettings, *, skip_model_loading: bool = False) -> int:
     """Serve until SIGINT or SIGTERM; the exit status. What prevents the start is told in one line."""
     try:
-        check_open(settings.host, settings.allow_open)
-        java = None if skip_model_loading else find_java(os.environ)
         state = StateDir.at(settings.state_dir)
+        if settings.create_key:
+            state.create()
+            _tell_first_key(create_first_key(state))
+        check_open(settings.host, has_key(state))
+        java = None if skip_model_loading else find_java(os.environ)
         state.create()
         with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
             configure_logs(state.logs, settings.log_level)
             kill_leftovers(state.run_file)
             uvloop.run(_serve(compose(settings, java=java), settings, listener))
-    except (StartError, StateDirError, SettingsError, BuildError) as error:
+    except (StartError, StateDirError, KeysFileError, SettingsError, BuildError) as error:
         print(f"conductor: {error}", file=sys.stderr)
         return 1
     return 0
@@ -199,6 +211,11 @@ def _signals(http: uvicorn.Server, models: asyncio.Task[None]) -> Iterator[None]
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _tell_first_key(path: Path | None) -> None:
+    if path is not None:
+        _say(f"made a key that may do everything; it is in {path}")
 
 
 def _say(line: str) -> None:

@@ -80,8 +80,14 @@ def describe(
             device: {"budget": size, "resident": taken.get(device, 0)} for device, size in budget.items()
         },
         "drains_first": [new.name for _, new in plan.rebuilt if _is_tight(new, needs, before, taken, budget)],
+        "never_fits": _never_fits(plan.catalogue, needs, budget),
         "never_together": [list(pair) for pair in _never_together(plan.catalogue, needs, budget)],
     }
+
+
+def plan_start(catalogue: Catalogue) -> Plan:
+    """What a gateway does that serves nothing yet: everything is added."""
+    return plan_change(replace(catalogue, rows=(), sets=(), persona=None, personas={}), catalogue)
 
 
 def _is_tight(
@@ -92,10 +98,26 @@ def _is_tight(
     return bool(lack(total([taken, *beside, before[new.name]]), budget))
 
 
+def _never_fits(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[dict[str, Any]]:
+    """Sets that are refused whenever they are asked for: they do not fit beside those that stay loaded."""
+    refused = []
+    for one in catalogue.sets:
+        beside = [s for s in catalogue.sets if s.stay_loaded is StayLoaded.TRUE and s is not one]
+        left = lack(budget, total(needs[s.name] for s in beside))
+        for device, short in lack(needs[one.name], left).items():
+            needed = needs[one.name][device]
+            refused.append(
+                {"set": one.name, "device": device, "needed": needed, "room": max(0, needed - short)}
+            )
+    return refused
+
+
 def _never_together(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[tuple[str, str]]:
-    """Pairs of sets that do not fit at once beside the resident ones."""
+    """Pairs of sets that do not fit at once beside the resident ones, though each of them does."""
     pairs = []
-    for one, other in combinations(catalogue.sets, 2):
+    alone = {refused["set"] for refused in _never_fits(catalogue, needs, budget)}
+    able = [one for one in catalogue.sets if one.name not in alone]
+    for one, other in combinations(able, 2):
         rest = [s for s in catalogue.sets if s.stay_loaded is StayLoaded.TRUE and s not in (one, other)]
         if lack(total(needs[s.name] for s in (one, other, *rest)), budget):
             pairs.append((one.name, other.name))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import click
 
+from conductor.client import Gateway
+from conductor.load_progress import shown_progress
 from conductor.options import ADDRESS, gateway_of, operator_options
 from conductor.tables import show, show_json, size
 
+INTERRUPTED = 130
 IDLE_STATES = frozenset({"UNAVAILABLE"})
 
 
@@ -23,16 +28,17 @@ def ps(everything: bool, as_json: bool, **given: Any) -> None:
     """List the worker sets that are loaded, loading or failed."""
     with gateway_of(**given) as gateway:
         sets = worker_sets(gateway.models())
+        pending = [] if as_json else _pending(gateway.health())
     shown = [one for one in sets if everything or one["state"] not in IDLE_STATES]
     if as_json:
         show_json({"models": shown})
         return
     show(_HEADINGS, [_line(one, time.time()) for one in shown])
     for one in shown:
-        if one.get("last_error"):
-            click.echo(f"{one.get('set')}: {error_text(one['last_error'])}")
-        if cell := (one.get("memory") or {}).get("correction"):
-            click.echo(f"{one.get('set')}: measured memory asks for the cell {cell}")
+        for note in _notes(one):
+            click.echo(f"{one.get('set')}: {note}")
+    for line in pending:
+        click.echo(line, err=True)
 
 
 _HEADINGS = (
@@ -49,6 +55,22 @@ _HEADINGS = (
     "rows",
     "expires",
 )
+
+
+def _notes(model: Mapping[str, Any]) -> Iterator[str]:
+    others = [slug for slug in model.get("shared_with") or () if slug != model.get("set")]
+    if others:
+        yield f"shared with {', '.join(others)}"
+    if model.get("last_error"):
+        yield error_text(model["last_error"])
+    if cell := (model.get("memory") or {}).get("correction"):
+        yield f"measured memory asks for the cell {cell}"
+
+
+def _pending(health: Mapping[str, Any]) -> list[str]:
+    """What of an edit of SETTINGS.md is not in force, and why."""
+    mistakes = [f"not applied: {error}" for error in (health.get("settings") or {}).get("errors") or ()]
+    return mistakes + [f"change failed: {cause}" for cause in health.get("failed_changes") or ()]
 
 
 def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -83,6 +105,8 @@ def _line(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
 
 def _state(model: Mapping[str, Any]) -> str:
     phase, progress = model.get("phase"), model.get("progress")
+    if phase and model.get("position"):
+        return f"{model['state']} (queued {model['position']} of {model.get('queue')})"
     share = f" {progress * 100:.0f}%" if isinstance(progress, float | int) and phase else ""
     return f"{model['state']}{f' ({phase}{share})' if phase else ''}"
 
@@ -99,20 +123,44 @@ def expiry(value: Any, now: float) -> str:
 @click.command()
 @click.argument("category")
 @operator_options(*ADDRESS)
-def load(category: str, **given: Any) -> None:
-    """Load the set that serves CATEGORY, and wait until it is there."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def load(category: str, as_json: bool, **given: Any) -> None:
+    """Load the set that serves CATEGORY, and wait until it is there; Ctrl-C ends only the waiting."""
     with gateway_of(**given) as gateway:
-        gateway.load(category)
-        click.echo(f"{category} is {gateway.model(category)['state']}")
+        with _waiting("load", gateway, category):
+            gateway.load(category)
+        _tell(gateway, category, as_json)
 
 
 @click.command()
 @click.argument("category")
 @operator_options(*ADDRESS)
 @click.option("--force", is_flag=True, help="End the set also for the other rows that hold it.")
-@click.option("--now", is_flag=True, help="Do not wait for running answers.")
-def unload(category: str, force: bool, now: bool, **given: Any) -> None:
+@click.option("--mode", type=click.Choice(("drain", "now")), default="drain", show_default=True,
+              help="Wait for running answers, or end them.")  # fmt: skip
+@click.option("--now", "mode", flag_value="now", help="Short for --mode now.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def unload(category: str, force: bool, mode: str, as_json: bool, **given: Any) -> None:
     """Drop CATEGORY's claim on its set, which ends when no row holds it."""
     with gateway_of(**given) as gateway:
-        gateway.unload(category, force=force, mode="now" if now else "drain")
-        click.echo(f"{category} is {gateway.model(category)['state']}")
+        with _waiting("unload", gateway, category):
+            gateway.unload(category, force=force, mode=mode)
+        _tell(gateway, category, as_json)
+
+
+@contextmanager
+def _waiting(verb: str, gateway: Gateway, category: str) -> Iterator[None]:
+    try:
+        with shown_progress(gateway, category):
+            yield
+    except KeyboardInterrupt:
+        click.echo(f"the {verb} goes on without you; see: conductor ps", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _tell(gateway: Gateway, category: str, as_json: bool) -> None:
+    model = gateway.model(category)
+    if as_json:
+        show_json(model)
+    else:
+        click.echo(f"{category} is {model['state']}")

@@ -162,6 +162,22 @@ def test_progress_in_a_log_is_one_line_for_each_tenth() -> None:
     assert stream.getvalue().splitlines()[-1] == "download: m 100%"
 
 
+def test_the_command_places_rows_inside_the_operator_s_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "SETTINGS.md"
+    header = "| Category/Area | Best Open Source Model | VRAM/RAM Requirements | Technical Model Name |"
+    row = "| Chat | Small | 1GB | `./gone.gguf` |"
+    settings.write_text(f"{header} Stay Loaded | Precision |\n|---|---|---|---|---|---|\n{row} true | |\n")
+    monkeypatch.setenv("CONDUCTOR_MEMORY_BUDGET", "500MB")
+    monkeypatch.setenv("CONDUCTOR_SETTINGS", str(settings))
+    refused = CliRunner().invoke(main, [])
+    assert (refused.exit_code, refused.output.strip().endswith("500 MB can be had here")) == (1, True)
+    monkeypatch.setenv("CONDUCTOR_MEMORY_BUDGET", "much")
+    refused = CliRunner().invoke(main, [])
+    assert "CONDUCTOR_MEMORY_BUDGET: expected a size" in refused.output
+
+
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     settings = tmp_path / "SETTINGS.md"
     header = "| Category/Area | Best Open Source Model | VRAM/RAM Requirements | Technical Model Name |"

@@ -70,17 +70,27 @@ def model(category: str = "conversational_chat", **changes: Any) -> dict[str, An
 
 @dataclass
 class FakeGateway:
-    """Programmable: `reply` makes the lines of a stream from the request's body, one of `bodies`."""
+    """Programmable: `reply` makes the lines of a stream from the request's body, one of `bodies`.
+
+    `row` makes one row of `/models` where it is set. `may_load` holds loads and unloads back while it is
+    clear, `busy` of them are told to ask again.
+    """
 
     models: list[dict[str, Any]] = field(default_factory=lambda: [model()])
     reply: Callable[[dict[str, Any]], Lines] = field(default=lambda body: answer("Hel", "lo"))
-    refusal: tuple[int, str] | None = None
+    row: Callable[[str], dict[str, Any]] | None = None
+    refusal: tuple[int, str] | tuple[int, str, str] | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    health: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    busy: int = 0
+    may_load: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
     port: int = 0
 
     def __enter__(self) -> Self:
+        self.may_load.set()
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
@@ -103,6 +113,8 @@ class FakeGateway:
         return Starlette(
             routes=[
                 Route("/health/live", self._live),
+                Route("/health", self._health),
+                Route("/admin/plan", self._plan, methods=["GET", "POST"]),
                 Route("/models", self._models),
                 Route("/models/{category}", self._model),
                 Route("/admin/models/{category}/{verb}", self._admin, methods=["POST"]),
@@ -113,16 +125,28 @@ class FakeGateway:
     async def _live(self, request: Request) -> Response:
         return _json({"status": "live"})
 
+    async def _health(self, request: Request) -> Response:
+        return _json(self.health)
+
+    async def _plan(self, request: Request) -> Response:
+        return _error(*self.refusal) if self.refusal else _json(self.plan)
+
     async def _models(self, request: Request) -> Response:
         return _json({"models": self.models})
 
     async def _model(self, request: Request) -> Response:
         category = request.path_params["category"]
+        if self.row:
+            return _json(self.row(category))
         found = next((one for one in self.models if one["category"] == category), None)
         return _json(found) if found else _error(404, f"unknown category {category!r}")
 
     async def _admin(self, request: Request) -> Response:
         self.calls.append(f"{request.url.path}?{request.url.query}")
+        await asyncio.to_thread(self.may_load.wait, WAIT_S)
+        if self.busy:
+            self.busy -= 1
+            return _error(503, "still loading", "model_loading")
         return _error(*self.refusal) if self.refusal else _json({})
 
     async def _generate(self, request: Request) -> Response:
@@ -146,5 +170,5 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def _error(status: int, message: str) -> Response:
-    return _json({"error": {"message": message, "type": "t", "param": None, "code": None}}, status)
+def _error(status: int, message: str, code: str | None = None) -> Response:
+    return _json({"error": {"message": message, "type": "t", "param": None, "code": code}}, status)

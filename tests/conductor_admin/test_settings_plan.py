@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conductor_admin.ledger import Figures
-from conductor_admin.settings_plan import Plan, describe, plan_change
+from conductor_admin.settings_plan import Plan, describe, plan_change, plan_start
 from conductor_core.catalogue import Catalogue
 from conductor_core.settings import parse_settings
 
@@ -86,7 +86,21 @@ def test_the_plan_names_pairs_that_are_never_loaded_together() -> None:
     new = catalogue(CHAT, CODE, BIG)
     assert described(new, new, 20)["never_together"] == []
     assert described(new, new, 16)["never_together"] == [["code", "big"]]
-    assert described(new, new, 10)["never_together"] == [["chat", "big"], ["code", "big"]]
+    assert described(new, new, 10)["never_together"] == []
+
+
+def test_the_plan_names_what_is_refused_whenever_it_is_asked_for() -> None:
+    new = catalogue(CHAT, CODE, BIG)
+    assert described(new, new, 16)["never_fits"] == []
+    (refused,) = described(new, new, 10)["never_fits"]
+    assert (refused["set"], refused["device"]) == ("big", "cpu")
+    assert refused["needed"] > refused["room"] > 0
+
+
+def test_the_plan_of_a_first_start_adds_everything() -> None:
+    plan = plan_start(catalogue(CHAT, CODE))
+    assert plan.rows == {"chat": "added", "code": "added"}
+    assert [one.name for one in plan.added] == ["chat", "code"]
 
 
 def test_the_plan_says_which_set_ends_before_its_successor_is_loaded() -> None:
