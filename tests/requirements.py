@@ -289,6 +289,14 @@ PROMISES: dict[str, Promise] = {
             "conductor_admin/test_memory_loads.py::test_who_waits*",
         ),
     ),
+    "load-progress": Promise(
+        "Who waits for a model is told phase, percent, place in the queue, and seconds where they are known.",
+        (
+            "conductor_admin/test_load_progress.py::*",
+            "conductor/test_cli_processes.py::*load*",
+            "conductor/test_cli_processes.py::test_progress*",
+        ),
+    ),
     "budget-policy": Promise(
         "Memory is given by one pure policy: no double load, no eviction of busy, nobody forgotten.",
         (
@@ -323,7 +331,11 @@ PROMISES: dict[str, Promise] = {
     ),
     "budget-races": Promise(
         "The races that stopped other servers do not stop this one.",
-        ("conductor_admin/test_memory_loads.py::test_race*",),
+        ("conductor_admin/*::test_race*",),
+    ),
+    "plan-alone": Promise(
+        "`conductor plan` needs no gateway: mistakes exit 2, what never fits 1, the examples pass.",
+        ("conductor/test_cli_plan.py::*",),
     ),
     "reload-plan": Promise(
         "What an edit of SETTINGS.md changes is shown first: rows, fit, and what is never loaded together.",

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_a_load_tells_each_step_on_a_line(
     conductor: Invoke, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load_progress, "LOOK_S", 0.01)
-    steps = iter(
+    steps: Iterator[dict[str, Any]] = iter(
         [
             {"phase": "wait", "position": 2, "queue": 3},
             {"phase": "download", "progress": 0.41},

@@ -164,8 +164,8 @@ class _Model:
 class FakeTorchServe:
     """The management and inference APIs; `registered` lists every archive that was registered, in order.
 
-    `may_load` holds loads back while it is clear; `traceback` makes the next loads fail with that line. Where
-    more archives than `fits` are registered, memory runs out.
+    `may_load` holds loads back while it is clear, `may_unload` unloads; `traceback` makes the next loads fail
+    with that line. Where more archives than `fits` are registered, memory runs out.
     """
 
     def __init__(self, state: StateDir) -> None:
@@ -177,6 +177,8 @@ class FakeTorchServe:
         self.traceback: str | None = None
         self.may_load = asyncio.Event()
         self.may_load.set()
+        self.may_unload = asyncio.Event()
+        self.may_unload.set()
         self.registered: list[str] = []
         self.unregistered: list[str] = []
         self._models: dict[tuple[str, str], _Model] = {}
@@ -273,6 +275,7 @@ class FakeTorchServe:
         if self._defaults[key[0]] == key[1] and sum(name == key[0] for name, _ in self._models) > 1:
             words = f"Cannot remove default version for model {key[0]}"
             return _refusal(403, "InvalidModelVersionException", words)
+        await self.may_unload.wait()
         self.unregistered.append(key[0])
         await self._end(key)
         return JSONResponse({"status": f'Model "{key[0]}" unregistered'})
