@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conductor_admin import states
 from conductor_admin.changes import Changes
@@ -19,6 +19,7 @@ from conductor_admin.leases import Lease, Wish
 from conductor_admin.loading import Loader
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.peaks import Peaks
+from conductor_admin.permits import load_for
 from conductor_admin.policy import Bytes
 from conductor_admin.processes import is_alive
 from conductor_admin.rooms import Rooms
@@ -71,8 +72,9 @@ class Lifecycle:
         return self._jobs.torchserve_up.is_set()
 
     def view(self, name: str) -> SetView:
-        """The set `name` at this moment."""
-        return self._table.named(name).view()
+        """What serves the row `name` at this moment, with the failure of what was to serve it instead."""
+        view, failure = self._table.named(name).view(), self._changes.failure_of(name)
+        return replace(view, failure=failure) if failure and view.state is State.READY else view
 
     def views(self) -> list[SetView]:
         return [entry.view() for entry in self._table.present()]
@@ -86,7 +88,7 @@ class Lifecycle:
         with self._reservation():
             entry, worker = await self._acquire(name, wish)
             try:
-                yield Lease(worker.client, entry.archive.version if entry.archive else "")
+                yield Lease(worker.client, entry.archive.version if entry.archive else "", worker.pid)
             except WorkerUnreachable:
                 self._jobs.lost(entry, worker)
                 raise
@@ -97,7 +99,9 @@ class Lifecycle:
 
     async def load(self, name: str, slug: str) -> None:
         """Load the set on an operator's word: a cool-down is cleared. Raises what a waiter gets."""
-        entry = self._table.named(name)
+        if not self._closing:
+            await self._changes.retry(slug)
+        entry = self._table.named(slug)
         if not self._closing and entry.state is State.FAILED:
             entry.failure = None
             entry.state = State.UNAVAILABLE
@@ -106,7 +110,7 @@ class Lifecycle:
 
     async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
         """Drop the row's claim and end the set's workers; 409 while other rows hold it and not `force`."""
-        entry = self._table.named(name)
+        entry = self._table.named(slug)
         others = sorted(entry.claims - {slug})
         entry.claims.discard(slug)
         if others and not force:
@@ -131,12 +135,12 @@ class Lifecycle:
 
     def apply(self, plan: Plan) -> None:
         """Begin to change the sets as `plan` says; what serves goes on until its successor is there."""
-        self._changes.apply(plan, loads=self.serves_models and not self._closing)
+        self._changes.apply(plan.catalogue, loads=self.serves_models and not self._closing)
 
     @property
     def failed_changes(self) -> list[str]:
-        """New versions of sets that could not be loaded, whose old versions still serve."""
-        return list(self._changes.failures.values())
+        """Sets that could not be loaded, while what was there before them still serves their rows."""
+        return self._changes.failures
 
     async def torchserve_started(self) -> None:
         self._jobs.torchserve_up.set()
@@ -151,6 +155,7 @@ class Lifecycle:
 
     async def reconcile(self) -> None:
         """Bring what is observed and what is wanted together; called every second."""
+        self._changes.look()
         await self._upkeep.reconcile()
 
     async def refresh(self) -> None:
@@ -189,11 +194,11 @@ class Lifecycle:
         longest = self._limits.max_wait_s
         wait_s = longest if wish.max_wait_s is None else min(wish.max_wait_s, longest)
         deadline = time.monotonic() + wait_s
-        while entry := self._table.serving(name, wish.slug):
+        while entry := self._table.serving(wish.slug):
             self.rooms.asked(entry)
             entry.waiting += 1
             try:
-                worker = await self._worker(entry, wait_s, deadline)
+                worker = await self._worker(entry, wish, wait_s, deadline)
             finally:
                 entry.waiting -= 1
             if worker:
@@ -203,17 +208,17 @@ class Lifecycle:
                 return entry, worker
         raise states.row_removed(wish.slug)
 
-    async def _worker(self, entry: SetEntry, wait_s: float, deadline: float) -> Worker | None:
+    async def _worker(self, entry: SetEntry, wish: Wish, wait_s: float, deadline: float) -> Worker | None:
         """A worker of the set; None where the set was retired, so that another one answers for its rows."""
         while True:
             self._refuse_while_ending()
             if entry.retired:
                 return None
-            worker = states.least_busy(entry.workers.values()) if entry.state is State.READY else None
+            worker = states.best_worker(entry.ready_workers, wish.prefers)
             if worker:
                 return worker
             self._refuse_while_cooling(entry)
-            job = self._jobs.begin_load(entry)
+            job = load_for(self._jobs, self.rooms, entry, wish)
             was_loading = entry.state is State.LOADING
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:

@@ -1,11 +1,12 @@
-"""Which worker set answers to which name, while SETTINGS.md changes under them.
+"""Which worker set answers for which row, while SETTINGS.md changes under them.
 
-A set that is retired takes no new request; it stays in the table until its workers and their memory are gone.
+A set is asked for by the slug of any of its rows; its name is that of its first. One that is retired takes
+no new request; it stays in the table until its workers and their memory are gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import count
 
 from conductor_admin.set_entry import SetEntry
@@ -13,17 +14,17 @@ from conductor_core.catalogue import WorkerSet
 
 
 class SetTable:
-    """`entries` are all sets that may hold anything, by key; names belong to those that serve."""
+    """`entries` are all sets that may hold anything, by key; each row is served by one of them."""
 
     def __init__(self, sets: Iterable[WorkerSet]) -> None:
         self.entries: dict[str, SetEntry] = {}
         self._serial = count(2)
-        self._names: dict[str, SetEntry] = {}
+        self._serving: dict[str, SetEntry] = {}
         for worker_set in sets:
             self.serve(self.add(worker_set))
 
     def add(self, worker_set: WorkerSet) -> SetEntry:
-        """A new entry that answers to no name yet."""
+        """A new entry that serves no row yet."""
         key = worker_set.name
         while key in self.entries:
             key = f"{worker_set.name}#{next(self._serial)}"
@@ -31,23 +32,37 @@ class SetTable:
         return entry
 
     def serve(self, entry: SetEntry) -> None:
-        """Let the entry answer to its name from now on."""
-        self._names[entry.name] = entry
+        """Let the entry answer for all its rows from now on."""
+        self._serving |= {row.slug: entry for row in entry.worker_set.rows}
 
-    def named(self, name: str) -> SetEntry:
-        """What answers to `name`, or did so last; KeyError for a name that never was."""
-        return self._names[name]
+    def serve_new(self, entry: SetEntry) -> None:
+        """Let the entry answer for those of its rows that nothing else that is loaded answers for."""
+        for row in entry.worker_set.rows:
+            other = self._serving.get(row.slug)
+            if other is None or not other.is_loaded:
+                self._serving[row.slug] = entry
 
-    def serving(self, name: str, slug: str) -> SetEntry | None:
-        """What answers requests for the row `slug`, whose set was called `name` when they came."""
-        entry = self._names.get(name)
-        if entry and not entry.retired:
-            return entry
-        return next((e for e in self.present() if any(row.slug == slug for row in e.worker_set.rows)), None)
+    def keep_rows(self, slugs: Collection[str]) -> None:
+        """Forget rows that are not among `slugs`, and list the others in their order."""
+        self._serving = {slug: self._serving[slug] for slug in slugs if slug in self._serving}
+
+    def named(self, slug: str) -> SetEntry:
+        """What answers for the row `slug`; KeyError for none."""
+        return self._serving[slug]
+
+    def serving(self, slug: str) -> SetEntry | None:
+        """What answers requests for the row `slug`, if it still takes any."""
+        entry = self._serving.get(slug)
+        return entry if entry and not entry.retired else None
+
+    def serves_beside(self, entry: SetEntry) -> bool:
+        """Whether another one that is loaded answers for a row of `entry`."""
+        others = [self._serving.get(row.slug) for row in entry.worker_set.rows]
+        return any(other and other is not entry and other.is_loaded for other in others)
 
     def present(self) -> list[SetEntry]:
-        """The entries that answer to a name, each once."""
-        return [entry for name, entry in self._names.items() if entry.name == name and not entry.retired]
+        """The entries that answer for a row, each once."""
+        return [entry for entry in dict.fromkeys(self._serving.values()) if not entry.retired]
 
     def forget_gone(self) -> None:
         """Drop retired entries that hold nothing any more."""

@@ -18,6 +18,9 @@ COOLDOWN_FIRST_S = 10.0
 COOLDOWN_LONGEST_S = 300.0
 REFUSED_S = 5.0
 BUSY_RETRY_S = 1.0
+WORTH_MOVING = 4
+"""Requests more than elsewhere that are worse than reading a conversation anew."""
+
 LOADING_RETRY_S = 5.0
 
 _OUT_OF_MEMORY = re.compile(
@@ -67,6 +70,11 @@ def refused(message: str, now: float) -> Failure:
     return Failure(message, 1, now + REFUSED_S, code="insufficient_memory", refused=True)
 
 
+def has_cooled(failure: Failure | None, now: float) -> bool:
+    """Whether it may be tried again."""
+    return failure is None or now >= failure.until
+
+
 def is_out_of_memory(message: str) -> bool:
     """Whether a worker's last words say that memory ran out."""
     return _OUT_OF_MEMORY.search(message) is not None
@@ -78,12 +86,29 @@ class Busy(Protocol):
     in_flight: int
 
 
+class Named(Busy, Protocol):
+    """One of them that can be told from the others."""
+
+    pid: int
+
+
 Worker = TypeVar("Worker", bound=Busy)
+Known = TypeVar("Known", bound=Named)
 
 
 def least_busy(workers: Iterable[Worker]) -> Worker | None:
     """The worker with the fewest requests in flight, the first of equals; None of none."""
     return min(workers, key=lambda worker: worker.in_flight, default=None)
+
+
+def best_worker(workers: Iterable[Known], preferred: int | None) -> Known | None:
+    """The worker with the pid `preferred`, unless it is gone or much busier than the least busy one."""
+    known = list(workers)
+    least = least_busy(known)
+    for worker in known:
+        if least and worker.pid == preferred and worker.in_flight - least.in_flight < WORTH_MOVING:
+            return worker
+    return least
 
 
 def health_fault(health: Health, version: str) -> str | None:

@@ -349,6 +349,10 @@ PROMISES: dict[str, Promise] = {
         "A good edit is applied row by row while everything serves; a broken one changes nothing.",
         ("conductor_admin/test_settings_reload.py::*",),
     ),
+    "reload-successor": Promise(
+        "A model that fails to replace another leaves it serving, is told everywhere, and is tried again.",
+        ("conductor_admin/test_settings_successors.py::*",),
+    ),
     "translation": Promise(
         "A translation loses no sentence and no line; languages go by any name; NLLB gets its own codes.",
         (
