@@ -43,8 +43,13 @@ def last_record(job: Job, done: Done) -> dict[str, Any]:
         "usage": {**done.usage.model_dump(), "total_tokens": done.usage.total_tokens},
         "timings": done.timings.model_dump(),
         "findings": done.findings,
-        "session_id": None,
+        "session_id": job.session.id if job.session else None,
     }
+
+
+def session_header(job: Job) -> dict[str, str]:
+    """The session's id where one is asked for, since the last record may never come."""
+    return {"x-conductor-session": job.session.id} if job.session else {}
 
 
 def sse_lines(lines: bytes) -> bytes:
@@ -82,7 +87,8 @@ async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, Non
             if isinstance(record, bytes):
                 yield record
             else:
-                yield orjson.dumps({"done": record.model_dump()}) + b"\n"
+                named = {"session_id": job.session.id} if job.session else {}
+                yield orjson.dumps({"done": {**record.model_dump(), **named}}) + b"\n"
 
 
 def loading_comment(slug: str, view: SetView) -> bytes:

@@ -6,15 +6,15 @@ The only user of leases. Knows records, not how a protocol shows them: that is `
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
 import structlog
 
-from conductor_admin.leases import Lease, Wish
+from conductor_admin.leases import Lease, Place, Wish
 from conductor_admin.lifecycle import Lifecycle
 from conductor_admin.quotas import Meter, Quotas
 from conductor_admin.router import Job
+from conductor_admin.sessions import Records, Sessions
 from conductor_admin.stats import Stats
 from conductor_admin.worker_client import Patience, WorkerUnreachable, worker_died
 from handlers.wire import Done, RequestError
@@ -28,23 +28,37 @@ class Generations:
     """Runs jobs on the worker sets of `lifecycle`."""
 
     def __init__(
-        self, lifecycle: Lifecycle, stats: Stats, patience: Patience, quotas: Quotas | None = None
+        self,
+        lifecycle: Lifecycle,
+        stats: Stats,
+        patience: Patience,
+        sessions: Sessions,
+        quotas: Quotas | None = None,
     ) -> None:
         self.lifecycle = lifecycle
+        self.sessions = sessions
         self.quotas = quotas or Quotas()
         self._stats = stats
         self._patience = patience
 
-    async def run(self, job: Job) -> AsyncGenerator[bytes | Done, None]:
+    def run(self, job: Job) -> Records:
         """Blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
 
-        Raises RequestError where the generation fails.
+        Raises RequestError where the generation fails. What the client sees of a session's turn is kept.
         """
+        return self._records(job, sends=True)
+
+    def _records(self, job: Job, *, sends: bool) -> Records:
+        if job.session is None:
+            return self._run(job, Place())
+        return self.sessions.run(job, self._run, sends=sends)
+
+    async def _run(self, job: Job, place: Place) -> Records:
         start = time.monotonic()
         first: float | None = None
         try:
             with self.quotas.admitted(job.caller) as meter:
-                async with aclosing(self._relay(job)) as records:
+                async with aclosing(self._relay(job, place)) as records:
                     async for record in records:
                         _count(meter, record)
                         if isinstance(record, Done):
@@ -60,20 +74,21 @@ class Generations:
 
     async def result(self, job: Job) -> Done:
         """The last record alone."""
-        async with aclosing(self.run(job)) as records:
+        async with aclosing(self._records(job, sends=False)) as records:
             async for record in records:
                 if isinstance(record, Done):
                     return record
         raise worker_died()
 
-    async def _relay(self, job: Job) -> AsyncGenerator[bytes | Done, None]:
+    async def _relay(self, job: Job, place: Place) -> Records:
         for _ in range(_ATTEMPTS):
             try:
                 async with AsyncExitStack() as stack:
                     with self._stats.queued(job.row.slug):
-                        wish = _wish(job)
+                        wish = _wish(job, place)
                         lease = await stack.enter_async_context(self.lifecycle.lease(job.set_name, wish))
                     _check_version(job, lease)
+                    place.pid = lease.pid
                     records = await stack.enter_async_context(
                         aclosing(lease.client.generate(job.request, self._patience))
                     )
@@ -97,9 +112,10 @@ class Generations:
         )
 
 
-def _wish(job: Job) -> Wish:
+def _wish(job: Job, place: Place) -> Wish:
     caller = job.caller
-    return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, caller.may_load, caller.may_evict)
+    may = (caller.may_load, caller.may_evict)
+    return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, *may, prefers=place.pid)
 
 
 def _count(meter: Meter, record: bytes | Done) -> None:

@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from conductor_admin.worker_client import WorkerClient
 
 
+@dataclass(slots=True)
+class Place:
+    """Which worker, by its pid, answered last, and so holds what was said; None where nobody knows."""
+
+    pid: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a request says of its set: the row that asks, how long it waits, how long the set is kept.
 
     None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever. `may_load` and
     `may_evict` are what the request may cause: a load, and the end of another set for that load's sake.
+    `prefers` is the pid of the worker that would answer best.
     """
 
     slug: str
@@ -20,6 +28,7 @@ class Wish:
     keep_alive_s: float | None = None
     may_load: bool = True
     may_evict: bool = True
+    prefers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +37,4 @@ class Lease:
 
     client: WorkerClient
     version: str
+    pid: int

@@ -5,10 +5,12 @@ Pure functions of the catalogue and the body; no I/O, no state. Every refusal is
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from conductor_admin.callers import Caller, need_category, visible
+from conductor_admin.session_records import SessionAsk
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
@@ -16,10 +18,6 @@ from handlers.engines.registry import engine_names
 from handlers.wire import GenerateBody, GenerateRequest, RequestError, Sampling
 
 DEFAULT_CATEGORY = "conversational_chat"
-_NOT_YET = {
-    "session": "sessions are not available yet",
-    "session_id": "sessions are not available yet",
-}
 _SHOWN = 64
 
 
@@ -28,7 +26,8 @@ class Job:
     """One generation: the row that answers, the set that serves it, and the request for its worker.
 
     `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load,
-    `keep_alive_s` is how long its set is kept afterwards. `caller` is who is charged for it.
+    `keep_alive_s` is how long its set is kept afterwards. `caller` is who is charged for it. Of a job with a
+    `session`, `request` holds the new messages only.
     """
 
     row: Row
@@ -38,6 +37,7 @@ class Job:
     max_wait_s: float | None = None
     keep_alive_s: float | None = None
     version: str | None = None
+    session: SessionAsk | None = None
 
 
 def find_row(catalogue: Catalogue, category: str | None, caller: Caller) -> Row:
@@ -81,9 +81,6 @@ def plan(
     version: str | None = None,
 ) -> Job:
     """What `body` asks for; its decoding values over the row's parameters."""
-    for name, message in _NOT_YET.items():
-        if getattr(body, name) not in (None, False):
-            raise RequestError(message, param=name, code="not_available")
     row = find_row(catalogue, body.category, caller)
     request = GenerateRequest(
         id=request_id,
@@ -95,7 +92,19 @@ def plan(
         options={**row_options(row), **body.options},
     )
     set_name = catalogue.set_of(row.slug).name
-    return Job(row, set_name, request, caller, body.max_wait_s, body.keep_alive, version)
+    return Job(row, set_name, request, caller, body.max_wait_s, body.keep_alive, version, _session(body))
+
+
+def _session(body: GenerateBody) -> SessionAsk | None:
+    if body.session and body.session_id is not None:
+        raise RequestError(
+            "session makes a new one, session_id goes on with one: give one of them",
+            param="session",
+            code="invalid_value",
+        )
+    if body.session:
+        return SessionAsk(uuid.uuid4().hex, is_new=True, persona=body.persona)
+    return None if body.session_id is None else SessionAsk(body.session_id, persona=body.persona)
 
 
 def _engine(asked: str | None, row: Row) -> str:
@@ -112,6 +121,11 @@ def persona_text(catalogue: Catalogue, name: str | None, row: Row) -> str | None
     """The named persona's text, else the default persona for the conversational row, else None."""
     if name is None:
         return catalogue.persona if row.slug == DEFAULT_CATEGORY else None
+    return known_persona(catalogue, name)
+
+
+def known_persona(catalogue: Catalogue, name: str) -> str:
+    """The text of a persona, whatever the case of its name; 404 `persona_not_found`."""
     by_fold = {known.casefold(): text for known, text in catalogue.personas.items()}
     if name.casefold() not in by_fold:
         known = ", ".join(sorted(catalogue.personas)) or "none"

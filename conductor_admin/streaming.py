@@ -7,8 +7,9 @@ cannot turn a failure before the first byte into a status.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import TypeVar
 
 from starlette.responses import Response
@@ -31,8 +32,9 @@ class StreamResponse(Response):
         media_type: str,
         tail: Callable[[RequestError], bytes],
         failed: Callable[[RequestError], Response] = error_response,
+        more_headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no", **more_headers}
         super().__init__(media_type=media_type, headers=headers)
         del self.headers["content-length"]
         self._pieces = pieces

@@ -114,7 +114,7 @@ class Wishes(_Strict):
     """
 
     options: dict[str, Any] = {}
-    session: bool | None = None
+    session: Literal["new", True, False] | None = None
     session_id: Annotated[str, Field(max_length=200)] | None = None
     persona: Annotated[str, Field(max_length=200)] | None = None
     keep_alive: Annotated[float, Field(ge=-1, le=10_000_000)] | None = None
@@ -124,7 +124,8 @@ class Wishes(_Strict):
 class GenerateBody(Sampling, Wishes):
     """Body of the gateway's `/generate` and of TorchServe's `/predictions`; decoding fields lie flat in it.
 
-    `engine` is for `/predictions` alone.
+    `engine` is for `/predictions` alone. `session` "new", or true, begins a session that a later `session_id`
+    goes on with.
     """
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None

@@ -6,13 +6,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.answers import error_line, generation_answer, lines
+from conductor_admin.answers import error_line, generation_answer, lines, session_header
 from conductor_admin.body import read_json
 from conductor_admin.callers import caller_of
 from conductor_admin.failures import JsonResponse, retry_header
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import reads
-from conductor_admin.router import plan
 from conductor_admin.routes.health import is_ready
 from conductor_admin.streaming import StreamResponse, until_left
 from handlers.wire import GenerateBody, RequestError
@@ -57,12 +56,14 @@ def _named(body: GenerateBody, category: str, engine: str | None) -> GenerateBod
 
 
 async def _predict(gateway: Gateway, request: Request, body: GenerateBody, version: str | None) -> Response:
-    caller = caller_of(request)
-    job = plan(gateway.catalogue, body, request.state.request_id, caller=caller, version=version)
+    job = await gateway.plan(body, request.state.request_id, caller_of(request), version=version)
+    session = session_header(job)
     if body.stream:
-        return StreamResponse(lines(gateway.generations, job), NDJSON, error_line, torchserve_error)
+        return StreamResponse(lines(gateway.generations, job), NDJSON, error_line, torchserve_error, session)
     done = await until_left(request.receive, gateway.generations.result(job))
-    return Response(status_code=499) if done is None else JsonResponse(generation_answer(job, done))
+    if done is None:
+        return Response(status_code=499)
+    return JsonResponse(generation_answer(job, done), headers=session)
 
 
 def torchserve_error(error: RequestError) -> Response:

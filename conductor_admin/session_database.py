@@ -1,0 +1,165 @@
+"""The database of sessions: its tables, how it is opened, and what is refused at the start.
+
+SQLite, in a file, by SQLAlchemy. A file that is damaged, foreign or of another schema is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    event,
+    inspect,
+    text,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+SCHEMA = 1
+"""`user_version` of the files that this code reads and writes."""
+
+_BUSY_MS = 5000
+_OURS = "sqlite+aiosqlite"
+
+metadata = MetaData()
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String),
+    Column("title", Text, nullable=False),
+    Column("persona", Text),
+    Column("category", String, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Index("sessions_newest", "owner", "updated", "id"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("session_id", ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("assistant", Text, nullable=False),
+    Column("state", String, nullable=False),
+    Column("finish_reason", String, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("category", String, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+
+class SessionDatabaseError(Exception):
+    """The database cannot be used; one line says which, why, and what mends it."""
+
+
+def default_url(state_folder: Path) -> str:
+    """The database in the state folder, where no other is named."""
+    return URL.create(_OURS, database=str(state_folder / "sessions.db")).render_as_string()
+
+
+async def open_database(url: str) -> AsyncEngine:
+    """An engine on a checked database of this schema, made where there is none.
+
+    Raises SessionDatabaseError. It has one connection: there is never a second writer to wait for.
+    """
+    place = _place(url)
+    name = str(place.database)
+    try:
+        # Before SQLite does it, which would let others of this machine read what people said.
+        os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise _refused(name, error.strerror or str(error)) from error
+    engine = create_async_engine(place, pool_size=1, max_overflow=0)
+    event.listen(engine.sync_engine, "connect", _connected)
+    event.listen(engine.sync_engine, "begin", _begin)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_prepare, name)
+        async with engine.connect() as connection:
+            await connection.run_sync(_write_ahead)
+    except SQLAlchemyError as error:
+        await engine.dispose()
+        raise _refused(name, reason_of(error)) from error
+    except SessionDatabaseError:
+        await engine.dispose()
+        raise
+    return engine
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """What SQLite itself said, in one line and without the statement, which holds what people said."""
+    cause = getattr(error, "orig", None)
+    return str(cause or type(error).__name__).splitlines()[0]
+
+
+def _place(url: str) -> URL:
+    try:
+        place = make_url(url)
+    except ArgumentError as error:
+        raise SessionDatabaseError("DATABASE_URL: expected sqlite+aiosqlite:///<file>") from error
+    if place.drivername not in ("sqlite", _OURS) or place.database in (None, "", ":memory:"):
+        raise SessionDatabaseError(
+            f"DATABASE_URL: expected {_OURS}:///<file>, got {place.render_as_string(hide_password=True)}"
+        )
+    return place.set(drivername=_OURS)
+
+
+def _connected(connection: Any, _: object) -> None:
+    # The driver begins transactions before some statements only; we say BEGIN ourselves, for tables too.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _prepare(connection: Connection, name: str) -> None:
+    """Check the file, and make the tables of an empty one."""
+    version = connection.execute(text("PRAGMA user_version")).scalar_one()
+    found = set(inspect(connection).get_table_names())
+    if version not in (0, SCHEMA):
+        raise _refused(name, f"it has schema {version}, this release reads schema {SCHEMA}")
+    if version == 0 and found:
+        raise _refused(name, "it is a database of something else")
+    fault = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+    if fault != "ok":
+        raise _refused(name, f"it is damaged: {str(fault).splitlines()[0]}")
+    metadata.create_all(connection)
+    # Written at every start, so that a file that cannot be written is known now.
+    connection.execute(text(f"PRAGMA user_version={SCHEMA}"))
+
+
+def _write_ahead(connection: Connection) -> None:
+    connection.rollback()
+    driver = connection.connection.cursor()
+    driver.execute("PRAGMA journal_mode=WAL")
+    driver.close()
+
+
+def _refused(name: str, reason: str) -> SessionDatabaseError:
+    return SessionDatabaseError(
+        f"the session database {name} cannot be used: {reason}; it was left as it is. Move it away, "
+        "or name another one with CONDUCTOR_DATABASE_URL"
+    )
