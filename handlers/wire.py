@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 WIRE_VERSION = 2
 
@@ -107,6 +107,13 @@ class Sampling(_Strict):
         return defaults.model_copy(update=given)
 
 
+def _no_number(value: object) -> object:
+    # To Python, and so to a Literal, 1 is True.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError('Input should be "new", true or false')
+    return value
+
+
 class Wishes(_Strict):
     """What a request may ask of the gateway and of a category's engine, in every protocol.
 
@@ -114,7 +121,7 @@ class Wishes(_Strict):
     """
 
     options: dict[str, Any] = {}
-    session: Literal["new", True, False] | None = None
+    session: Annotated[Literal["new", True, False], BeforeValidator(_no_number)] | None = None
     session_id: Annotated[str, Field(max_length=200)] | None = None
     persona: Annotated[str, Field(max_length=200)] | None = None
     keep_alive: Annotated[float, Field(ge=-1, le=10_000_000)] | None = None
