@@ -33,6 +33,9 @@ from conductor_admin.logs import configure_logs
 from conductor_admin.machine_memory import MachineMemory
 from conductor_admin.peaks import Peaks
 from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers, only_gateway
+from conductor_admin.session_database import SessionDatabaseError, default_url
+from conductor_admin.session_store import SessionStore
+from conductor_admin.sessions import Sessions
 from conductor_admin.set_builder import SetBuilder
 from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
@@ -52,6 +55,7 @@ from conductor_core.settings import SettingsError
 log = structlog.get_logger()
 
 DRAIN_S = 5.0
+_START_FAULTS = (StartError, StateDirError, KeysFileError, SettingsError, BuildError, SessionDatabaseError)
 _GRACE_S = 15.0  # until connections that take nothing are dropped
 
 
@@ -90,10 +94,12 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
     owner, closed = write_owner_token(state), not is_private(settings.host)
     keys = KeyRing(KeysFile(state), owner=owner, always_closed=closed)
+    database = settings.database_url or default_url(state.root)
+    sessions = Sessions(SessionStore(database), lambda: watch.now)
     gateway = Gateway(
         settings=watch,
         lifecycle=lifecycle,
-        generations=Generations(lifecycle, stats, patience),
+        generations=Generations(lifecycle, stats, patience, sessions),
         stats=stats,
         heart=Heart(lifecycle, watch.look, keys.look),
         keys=keys,
@@ -126,13 +132,21 @@ def serve(settings: OperatorSettings, *, skip_model_loading: bool = False) -> in
             configure_logs(state.logs, settings.log_level)
             kill_leftovers(state.run_file)
             uvloop.run(_serve(compose(settings, java=java), settings, listener))
-    except (StartError, StateDirError, KeysFileError, SettingsError, BuildError) as error:
+    except _START_FAULTS as error:
         print(f"conductor: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 async def _serve(server: Server, settings: OperatorSettings, listener: socket.socket) -> None:
+    await server.gateway.sessions.store.open()
+    try:
+        await _serve_http(server, settings, listener)
+    finally:
+        await server.gateway.sessions.store.close()
+
+
+async def _serve_http(server: Server, settings: OperatorSettings, listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     url = url_of(settings.host, port)
     me = ProcessName.of(os.getpid())

@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from conductor_admin.audit import Audit
+from conductor_admin.callers import Caller
 from conductor_admin.generation import Generations
 from conductor_admin.guard import HostPolicy
+from conductor_admin.key_ring import KeyRing
 from conductor_admin.lifecycle import Lifecycle
+from conductor_admin.router import Job, plan
+from conductor_admin.sessions import Sessions
 from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_core.catalogue import Catalogue
+from handlers.wire import GenerateBody
 
 log = structlog.get_logger()
 
@@ -26,10 +32,10 @@ _REFRESH_BEATS = 5
 class Heart:
     """Reconciles the lifecycle every second; its beat is what `/health/live` looks at."""
 
-    def __init__(self, lifecycle: Lifecycle, look: Callable[[], None] = lambda: None) -> None:
-        """`look` is called at each beat, for what has to be looked at besides."""
+    def __init__(self, lifecycle: Lifecycle, *looks: Callable[[], None]) -> None:
+        """`looks` are called at each beat, for what has to be looked at besides."""
         self._lifecycle = lifecycle
-        self._look = look
+        self._looks = looks
         self._last_beat = time.monotonic()
 
     @property
@@ -45,7 +51,8 @@ class Heart:
                 await self._lifecycle.reconcile()
                 if beats % _REFRESH_BEATS == 0:
                     await self._lifecycle.refresh()
-                self._look()
+                for look in self._looks:
+                    look()
             except Exception:  # the outermost loop: one bad beat must not be the last
                 log.exception("reconcile_failed")
             beats += 1
@@ -61,9 +68,23 @@ class Gateway:
     generations: Generations
     stats: Stats
     heart: Heart
+    keys: KeyRing
+    audit: Audit
     policy: HostPolicy = field(default_factory=HostPolicy)
 
     @property
     def catalogue(self) -> Catalogue:
         """What SETTINGS.md means now."""
         return self.settings.now
+
+    @property
+    def sessions(self) -> Sessions:
+        """The conversations that are kept."""
+        return self.generations.sessions
+
+    async def plan(
+        self, body: GenerateBody, request_id: str, caller: Caller, *, version: str | None = None
+    ) -> Job:
+        """What `body` asks for; category and persona that it leaves out are those of its session."""
+        body = await self.sessions.continued(body, caller)
+        return plan(self.catalogue, body, request_id, caller=caller, version=version)

@@ -20,12 +20,17 @@ def host_policy(host: str) -> HostPolicy:
     return HostPolicy(LOOPBACK | {host.lower()})
 
 
-def check_open(host: str, allow_open: bool) -> None:
-    """Refuse to be reachable from other machines without a key, unless the operator insists."""
-    if host not in LOOPBACK and not allow_open:
+def is_private(host: str) -> bool:
+    """Whether only this machine reaches a gateway on `host`."""
+    return host in LOOPBACK
+
+
+def check_open(host: str, has_key: bool) -> None:
+    """Refuse to be reachable from other machines before there is a key."""
+    if not is_private(host) and not has_key:
         raise StartError(
-            f"--host {host} would let anybody on the network use the models: "
-            "use 127.0.0.1, or set CONDUCTOR_ALLOW_OPEN=1 to insist"
+            f"--host {host} would let anybody on the network use the models; make a key first: "
+            "conductor keys create NAME --scope infer --scope admin (or set CONDUCTOR_CREATE_KEY=1)"
         )
 
 

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
 
+from conductor_admin.keys import KeyBody, KeyRules
+from conductor_admin.session_records import SessionChange
 from handlers.wire import GenerateBody
 
 _PLACE = "#/components/schemas/{model}"
@@ -24,7 +26,7 @@ class CheckBody(BaseModel):
     options: dict[str, Any] = {}
 
 
-_BODIES: tuple[type[BaseModel], ...] = (GenerateBody, CheckBody)
+_BODIES: tuple[type[BaseModel], ...] = (GenerateBody, CheckBody, SessionChange, KeyBody, KeyRules)
 
 
 def reads(model: type[BaseModel]) -> dict[str, Any]:

@@ -51,11 +51,15 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A set that wants `memory` to be loaded in, and how long somebody has waited for it."""
+    """A set that wants `memory` to be loaded in, and how long somebody has waited for it.
+
+    Without `may_evict` it waits until there is room by itself.
+    """
 
     name: str
     memory: Bytes
     waited_s: float = 0.0
+    may_evict: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ def decide(
     short = lack(demand.memory, room)
     if not short:
         return Admit()
+    if not demand.may_evict:
+        return Wait()
     short = lack(short, coming)
     patient = demand.waited_s < GROUP_S
     able = [h for h in others if _displaceable(h) and not (patient and h.hold is Hold.BUSY)]

@@ -205,7 +205,8 @@ class Rooms:
             self.evict(self._entries[victim])
 
     def _demand(self, entry: SetEntry) -> Demand:
-        return Demand(entry.key, self.figures(entry).admission, time.monotonic() - entry.demanded_at)
+        waited_s = time.monotonic() - entry.demanded_at
+        return Demand(entry.key, self.figures(entry).admission, waited_s, entry.may_evict)
 
     def _holdings(self) -> list[Holding]:
         now = time.monotonic()

@@ -98,10 +98,11 @@ class SetEntry:
     unload under way; `registered` whether TorchServe has the archive; `dead` are pids never to be adopted
     again; `claims` are the rows that asked for the set; `ended_by` is why its streams were ended, where that
     was on purpose; `wanted` is False after an unload until the next load. `waiting` counts requests that have
-    no worker yet. Memory is by device: `held` what the set was admitted with, None while it holds nothing;
-    `measured` now and `peak` in this life. Times are monotonic: `demanded_at` when it asked for memory,
-    `started_at` when its load began, `sampled_at` when an answer's end was last measured, `expires` when it
-    will have been idle for long enough; `load_s` is how long the last load took, None before the first.
+    no worker yet, `may_evict` is whether others may be unloaded for this load. Memory is by device: `held`
+    what the set was admitted with, None while it holds nothing; `measured` now and `peak` in this life. Times
+    are monotonic: `demanded_at` when it asked for memory, `started_at` when its load began, `sampled_at` when
+    an answer's end was last measured, `expires` when it will have been idle for long enough; `load_s` is how
+    long the last load took, None before the first.
     """
 
     worker_set: WorkerSet
@@ -119,6 +120,7 @@ class SetEntry:
     registered: bool = False
     wanted: bool = True
     waiting: int = 0
+    may_evict: bool = True
     held: dict[str, int] | None = None
     measured: dict[str, int] = field(default_factory=dict)
     peak: dict[str, int] = field(default_factory=dict)
@@ -146,6 +148,11 @@ class SetEntry:
     def is_loaded(self) -> bool:
         """Whether its workers answer, or will as soon as TorchServe has restarted them."""
         return self.state is State.READY or (self.state is State.LOADING and self.phase == "restart")
+
+    @property
+    def ready_workers(self) -> list[Worker]:
+        """The workers that may be given requests: none before the set is READY."""
+        return list(self.workers.values()) if self.state is State.READY else []
 
     @property
     def has_job(self) -> bool:

@@ -42,9 +42,12 @@ class SetJobs:
         self._load_s = load_s
         rooms.evict = self.evict
 
-    def begin_load(self, entry: SetEntry, phase: Phase = "start") -> asyncio.Task[None]:
+    def begin_load(
+        self, entry: SetEntry, phase: Phase = "start", *, may_evict: bool = True
+    ) -> asyncio.Task[None]:
         if entry.job and not entry.job.done():
             return entry.job
+        entry.may_evict = may_evict
         entry.state, entry.phase, entry.progress, entry.wanted = State.LOADING, phase, None, True
         return self._run(entry, self._load(entry))
 
@@ -121,7 +124,7 @@ class SetJobs:
         try:
             await self._start(entry, entry.archive)
         except LoadError as error:
-            if not states.is_out_of_memory(str(error)):
+            if not entry.may_evict or not states.is_out_of_memory(str(error)):
                 raise
             log.warning("load_out_of_memory", set=entry.name, cause=str(error))
             await self._forget(entry)

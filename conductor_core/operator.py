@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from conductor_core.budget import MemoryBudget
@@ -62,7 +62,8 @@ class OperatorSettings(BaseSettings):
     token_timeout: Seconds = 60.0
     max_wait: Seconds = 300.0
     queue_size: Annotated[int, Field(ge=1, le=100_000)] = 512
-    allow_open: bool = False
+    create_key: bool = False
+    api_key: SecretStr | None = None
 
     def load_timeout_for(self, memory: int | None) -> float:
         """Seconds that loading `memory` bytes may take: `load_timeout` and 20 s for each GB."""
@@ -75,7 +76,7 @@ _EXPECTED = {
     "memory_budget": "a size such as 6GB, or cpu=6GB,cuda:0=20GB",
     "log_level": "one of debug, info, warning, error, critical",
     "queue_size": "a whole number from 1 to 100000",
-    "allow_open": "1 or 0",
+    "create_key": "1 or 0",
 }
 
 

@@ -73,6 +73,11 @@ class StateDir:
         return self.root / "keys.json"
 
     @property
+    def first_key(self) -> Path:
+        """The text of the key that the gateway made itself under CONDUCTOR_CREATE_KEY."""
+        return self.root / "admin.key"
+
+    @property
     def audit_file(self) -> Path:
         """One JSON object a line for each thing that an operator did or was refused."""
         return self.logs / "audit.jsonl"

@@ -273,8 +273,12 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "gateway-closed": Promise(
-        "A host beyond loopback is refused unless CONDUCTOR_ALLOW_OPEN says otherwise.",
+        "A host beyond loopback is refused until there is a key; the refusal has the command that makes one.",
         ("*loopback*",),
+    ),
+    "keys": Promise(
+        "With the first key each route asks for one, by its own line in one table; none is forgotten.",
+        ("conductor_admin/test_keys_access.py::*",),
     ),
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",

@@ -11,11 +11,17 @@ import httpx2
 import pytest
 
 from conductor_admin.app import create_app
+from conductor_admin.audit import Audit
 from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
+from conductor_admin.key_ring import KeyRing
+from conductor_admin.keys_file import KeysFile
 from conductor_admin.lifecycle import Lifecycle, Limits
 from conductor_admin.loading import Loader
 from conductor_admin.peaks import Peaks
+from conductor_admin.session_database import default_url
+from conductor_admin.session_store import SessionStore
+from conductor_admin.sessions import Sessions
 from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_admin.torchserve import TorchServe
@@ -24,7 +30,7 @@ from conductor_core.catalogue import Catalogue
 from conductor_core.paths import StateDir
 from conductor_core.settings import load_settings, parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
-from tests.conductor_admin.gateway_rig import GB, SETTINGS, FakeMemory, MakeRig, Rig
+from tests.conductor_admin.gateway_rig import GB, OWNER_TOKEN, SETTINGS, FakeMemory, MakeRig, Rig
 
 PATIENCE = Patience(5, 5)
 
@@ -66,14 +72,19 @@ def make_rig(state: StateDir) -> MakeRig:
         loader, memory, peaks = Loader(client, builder, state), FakeMemory(), Peaks(state.peaks_file)
         lifecycle = Lifecycle(page.sets, loader, limits, memory, peaks, serves_models=serves)
         stats = Stats()
-        generations = Generations(lifecycle, stats, patience)
+        store = SessionStore(default_url(state.root))
+        sessions = Sessions(store, lambda: watch.now)
+        generations = Generations(lifecycle, stats, patience, sessions)
 
         def read(text: str | None) -> Catalogue:
             return load_settings(path) if text is None else parse_settings(text)
 
         watch = SettingsWatch(path, page, read, lifecycle.apply)
-        gateway = Gateway(watch, lifecycle, generations, stats, Heart(lifecycle, watch.look))
+        keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), Audit(state.audit_file)
+        heart = Heart(lifecycle, watch.look, keys.look)
+        gateway = Gateway(watch, lifecycle, generations, stats, heart, keys, audit)
         server = SocketServer(create_app(gateway))
+        await store.open()
         await torchserve.start()
         await server.start()
         await lifecycle.torchserve_started()
@@ -85,6 +96,7 @@ def make_rig(state: StateDir) -> MakeRig:
             await server.stop()
             await lifecycle.close()
             await torchserve.stop()
+            await store.close()
 
     return make
 

@@ -35,6 +35,7 @@ You are a pirate.
 
 
 GB = 1_000_000_000
+OWNER_TOKEN = "cdo_of-the-rig"
 
 
 class FakeMemory:

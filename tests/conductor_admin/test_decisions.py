@@ -85,10 +85,10 @@ def test_an_open_gateway_takes_addresses_but_no_foreign_names() -> None:
 
 def test_only_loopback_is_open_without_a_key() -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
-        check_open(host, allow_open=False)
-    check_open("0.0.0.0", allow_open=True)
-    with pytest.raises(StartError, match="CONDUCTOR_ALLOW_OPEN=1"):
-        check_open("0.0.0.0", allow_open=False)
+        check_open(host, has_key=False)
+    check_open("0.0.0.0", has_key=True)
+    with pytest.raises(StartError, match="conductor keys create"):
+        check_open("0.0.0.0", has_key=False)
 
 
 def test_the_address_of_a_wildcard_is_loopback() -> None:

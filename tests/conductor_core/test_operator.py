@@ -23,18 +23,18 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (found.host, found.port) == ("127.0.0.1", 8000)
     assert (found.state_dir, found.settings) == (Path(".conductor"), Path("SETTINGS.md"))
     assert (found.load_timeout, found.first_token_timeout, found.token_timeout) == (300, 120, 60)
-    assert (found.max_wait, found.queue_size, found.allow_open) == (300, 512, False)
+    assert (found.max_wait, found.queue_size, found.create_key) == (300, 512, False)
     assert found.memory_budget.of("cpu") is None
 
 
 def test_variables_are_read_and_options_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDUCTOR_PORT", "9000")
     monkeypatch.setenv("CONDUCTOR_LOG_LEVEL", "debug")
-    monkeypatch.setenv("CONDUCTOR_ALLOW_OPEN", "1")
+    monkeypatch.setenv("CONDUCTOR_CREATE_KEY", "1")
     monkeypatch.setenv("CONDUCTOR_TOKEN_TIMEOUT", "90")
     monkeypatch.setenv("CONDUCTOR_MAX_WAIT", "5m")
     found = operator_settings(port=9001, host=None)
-    assert (found.port, found.host, found.log_level, found.allow_open) == (9001, "127.0.0.1", "DEBUG", True)
+    assert (found.port, found.host, found.log_level, found.create_key) == (9001, "127.0.0.1", "DEBUG", True)
     assert (found.token_timeout, found.max_wait) == (90, 300)
 
 
@@ -56,7 +56,7 @@ def test_variables_are_read_and_options_win(monkeypatch: pytest.MonkeyPatch) -> 
             "lots",
             "CONDUCTOR_MEMORY_BUDGET: expected a size such as 6GB, or cpu=6GB,cuda:0=20GB, got 'lots'",
         ),
-        ("ALLOW_OPEN", "maybe", "CONDUCTOR_ALLOW_OPEN: expected 1 or 0, got 'maybe'"),
+        ("CREATE_KEY", "maybe", "CONDUCTOR_CREATE_KEY: expected 1 or 0, got 'maybe'"),
         (
             "LOG_LEVEL",
             "loud",

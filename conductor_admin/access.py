@@ -1,0 +1,165 @@
+"""Who may do what: the one table of routes, and the middleware that holds every request against it.
+
+Knows routes by their templates and the caller by its key; what a caller may do inside a route, the route
+asks. A route that the table does not name is refused unless the gateway has no keys, and a test names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from conductor_admin.audit import Audit
+from conductor_admin.callers import Caller, need_scope
+from conductor_admin.key_ring import KeyRing, invalid_key
+from conductor_admin.quotas import Quotas
+from handlers.wire import RequestError
+
+Need = Literal["nothing", "key", "infer", "admin", "decision"]
+"""What a route asks for: nothing, any valid key, a key with that scope, or a line in the table first."""
+
+NEEDS: Mapping[str, Need] = {
+    "/health/live": "nothing",
+    "/health/ready": "nothing",
+    "/ping": "nothing",
+    "/health": "key",
+    "/stats": "key",
+    "/openapi.json": "key",
+    "/models": "key",
+    "/models/{category}": "key",
+    "/generate": "infer",
+    "/generate/stream": "infer",
+    "/check": "infer",
+    "/predictions/{category}": "infer",
+    "/predictions/{category}/{version}": "infer",
+    "/predictions/{category}/{version}/{engine}": "infer",
+    "/sessions": "infer",
+    "/sessions/{session_id}": "infer",
+    "/admin/models/{category}/load": "admin",
+    "/admin/models/{category}/unload": "admin",
+    "/admin/plan": "admin",
+    "/admin/reload": "admin",
+    "/admin/keys": "admin",
+    "/admin/keys/{key}": "admin",
+}
+
+
+class Access:
+    """The middleware around the router, whose `routes` it shares; `scope["state"]["caller"]` is who asks."""
+
+    def __init__(
+        self, app: ASGIApp, routes: Sequence[BaseRoute], keys: KeyRing, quotas: Quotas, audit: Audit
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._keys = keys
+        self._quotas = quotas
+        self._audit = audit
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Let the request pass, or raise 401 or 403."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        need = need_of(self._routes, scope)
+        if need == "nothing":
+            await self._app(scope, receive, send)
+        elif need == "admin":
+            await self._audited(scope, receive, send)
+        else:
+            await self._pass(need, scope, receive, send)
+
+    async def _pass(self, need: Need, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        caller = self._keys.caller(Headers(scope=scope))
+        scope["state"]["caller"] = caller
+        _check(caller, need, is_open=self._keys.is_open)
+        answer = _Answer(self._quotas, caller, send)
+        try:
+            async with self._keys.while_valid(caller) as valid:
+                await self._app(scope, receive, answer.send)
+        except TimeoutError:
+            if not valid.expired():
+                raise
+            if not answer.has_begun:
+                raise invalid_key() from None
+            # The answer is left without its end: the server closes the connection.
+
+    async def _audited(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        status = 500
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+            await send(message)
+
+        try:
+            await self._pass("admin", scope, receive, told)
+        except RequestError as error:
+            status = error.status
+            raise
+        finally:
+            self._write(scope, status)
+
+    def _write(self, scope: AsgiScope, status: int) -> None:
+        caller = scope["state"].get("caller")
+        self._audit.record(
+            caller.name if caller else "unknown",
+            f"{scope['method']} {scope['path']}",
+            status,
+            key_id=caller.key_id if caller else None,
+            source=(scope.get("client") or (None,))[0],
+            request_id=scope["state"].get("request_id"),
+            **scope["state"].get("audited", {}),
+        )
+
+
+class _Answer:
+    """Adds what is left of the caller's allowance to an answer."""
+
+    def __init__(self, quotas: Quotas, caller: Caller, send: Send) -> None:
+        self.has_begun = False
+        self._quotas = quotas
+        self._caller = caller
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            MutableHeaders(scope=message).update(self._quotas.headers(self._caller))
+        await self._send(message)
+
+
+def need_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> Need:
+    """What the request needs, by the route that the router will choose; of none, a key for its 404."""
+    route = matching_route(routes, scope)
+    return "key" if route is None else NEEDS.get(getattr(route, "path", ""), "decision")
+
+
+def matching_route(routes: Sequence[BaseRoute], scope: AsgiScope) -> BaseRoute | None:
+    """The route of the router's own matching, so that no spelling of a path means two things."""
+    partial: BaseRoute | None = None
+    for route in routes:
+        match, _ = route.matches(scope)
+        if match is Match.FULL:
+            return route
+        if match is Match.PARTIAL and partial is None:
+            partial = route
+    return partial
+
+
+def _check(caller: Caller, need: Need, *, is_open: bool) -> None:
+    if need in ("infer", "admin"):
+        need_scope(caller, need)
+    elif need == "decision" and not is_open:
+        raise RequestError(
+            "nobody has decided who may use this route",
+            status=403,
+            type="permission_error",
+            code="route_not_declared",
+        )
