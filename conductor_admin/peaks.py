@@ -6,7 +6,6 @@ Knows a JSON file and keys; what a peak is good for, `conductor_admin.ledger` sa
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -47,8 +46,8 @@ class Known:
         if not isinstance(value, dict):
             return cls()
         seconds = value.get("load_s")
-        is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0
-        return cls(parse_peak(value.get("memory")), float(seconds) if is_time else None)
+        load_s = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+        return cls(parse_peak(value.get("memory")), load_s)
 
 
 def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
