@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Checker:
         # A thread of its own: waiting checks must not take the threads of everybody else.
         self._thread = ThreadPoolExecutor(1, "checker")
         self._template: subprocess.Popen[bytes] | None = None
+        self._libraries: frozenset[str] = frozenset()
         self._control: socket.socket | None = None
         self._channel: socket.socket | None = None
 
@@ -80,6 +82,7 @@ class Checker:
     def _ask(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         asked = orjson.dumps({"request": request.model_dump(mode="json"), "text": text}) + b"\n"
         with self._one_at_a_time:
+            self._have_loaded(engine_class(request.engine).libraries)
             channel = self._send(asked)
             try:
                 with channel.makefile("rb") as replies:
@@ -90,6 +93,25 @@ class Checker:
                 self._drop()
                 return {"failed": self._limits()}
         return dict(orjson.loads(line))
+
+    def _have_loaded(self, libraries: Iterable[str]) -> None:
+        """Lets the template load what only some engines need; a child that was forked before has to go."""
+        wanted = self._libraries.union(libraries)
+        if wanted == self._libraries:
+            return
+        self._drop()
+        try:
+            self._load(wanted)
+        except OSError:  # it was killed, by the kernel for one; a second failure is the caller's
+            self._drop_template()
+            self._load(wanted)
+
+    def _load(self, libraries: frozenset[str]) -> None:
+        control = self._template_socket()
+        control.sendall(",".join(sorted(libraries)).encode())
+        if not control.recv(1):
+            raise ConnectionResetError("the checker process ended while it loaded its libraries")
+        self._libraries = libraries
 
     def _send(self, asked: bytes) -> socket.socket:
         if self._channel is None:
@@ -112,13 +134,16 @@ class Checker:
             try:
                 socket.send_fds(self._template_socket(), [b"f"], [theirs.fileno()])
             except OSError:  # it was killed, by the kernel for one; a second failure is the caller's
+                libraries = self._libraries
                 self._drop_template()
+                self._have_loaded(libraries)
                 socket.send_fds(self._template_socket(), [b"f"], [theirs.fileno()])
         return ours
 
     def _template_socket(self) -> socket.socket:
         if self._control is None:
-            self._control, theirs = socket.socketpair()
+            # Its messages keep their bounds: a channel is never taken for the names of libraries.
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._template = _start(theirs, self._cpu_s, self._memory)
             self._control.recv(1)  # its libraries are loaded
@@ -134,6 +159,7 @@ class Checker:
             self._control.close()
             self._template.wait()
             self._control = self._template = None
+            self._libraries = frozenset()
 
 
 def _start(control: socket.socket, cpu_s: float, memory: int) -> subprocess.Popen[bytes]:
@@ -150,7 +176,8 @@ def _start(control: socket.socket, cpu_s: float, memory: int) -> subprocess.Pope
             str(cpu_s),
             str(memory),
         ],
-        env={**os.environ, "PYTHONPATH": path},
+        # One thread of numpy's: the buffers of more of them count as memory of the check.
+        env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         pass_fds=[control.fileno()],
         stdin=subprocess.DEVNULL,
     )

@@ -25,15 +25,23 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(control: socket.socket, cpu_s: float, memory: int) -> None:
-    """Forks a child for every channel that arrives on `control`, until that closes."""
+    """Forks a child for every channel that arrives on `control`, until that closes.
+
+    A message without a channel names modules to load first; it is answered once they are.
+    """
     for name in LIBRARIES:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     control.send(b"r")
     while True:
-        _, fds, _, _ = socket.recv_fds(control, 1, 1)
-        if not fds:
+        message, fds, _, _ = socket.recv_fds(control, 4096, 1)
+        if not message:
             return
+        if not fds:
+            for name in message.decode().split(","):
+                importlib.import_module(name)
+            control.send(b"r")
+            continue
         with socket.socket(fileno=fds[0]) as channel:
             if os.fork() == 0:
                 control.close()

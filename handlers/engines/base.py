@@ -120,9 +120,10 @@ Check = Callable[[GenerateRequest, str], Awaitable[dict[str, Any]]]
 class BaseLLMEngine:
     """An engine that adds a system prompt and checks nothing; a category overrides what differs.
 
-    `parses` says that `check` hands the text to a parser: it then runs in the checker process. `converses`
-    says that earlier turns are part of what it is asked, so that a session makes sense with it. `notes` are
-    findings about how this answer came to be, which nobody could read off its text.
+    `parses` says that `check` hands the text to a parser: it then runs in the checker process, which loads
+    the modules `libraries` before the first such check. `converses` says that earlier turns are part of what
+    it is asked, so that a session makes sense with it. `notes` are findings about how this answer came to be,
+    which nobody could read off its text.
     """
 
     name: ClassVar[str]
@@ -131,6 +132,7 @@ class BaseLLMEngine:
     options: ClassVar[frozenset[str]] = frozenset()
     options_type: ClassVar[type[EngineOptions]] = EngineOptions
     parses: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
     converses: ClassVar[bool] = False
 
     def __init__(self, check: Check | None = None) -> None:
@@ -164,6 +166,10 @@ class BaseLLMEngine:
 
     def prepare(self, request: GenerateRequest) -> Prepared:
         """The conversation and the decoding values; RequestError 400 for options it does not know."""
+        return self.converse(request)
+
+    def converse(self, request: GenerateRequest) -> Prepared:
+        """The turns as they stand, under this engine's system prompt: what is asked where tools are given."""
         self.accept(request)
         return Prepared(self._with_system(request), request.sampling.over(self.defaults))
 

@@ -1,0 +1,137 @@
+"""Data analysis: figures and a chart are computed from the table, the model puts them into words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.text_checks.number_claims import numbers_in, unsupported
+from handlers.text_checks.refusals import bad_option
+from handlers.text_checks.table_words import lines_of
+from handlers.text_checks.tables import Table, fenced_table, read_csv, read_table
+from handlers.wire import GenerateRequest, Message, RequestError, Sampling
+
+NO_TABLE = "there is no table: give one as options.csv or options.table, or in a fence marked csv"
+SHARE_OF_CONTEXT = 2
+"""The figures take at most one part in so many of the model's context."""
+
+
+class AnalysisOptions(EngineOptions):
+    """`options` of this engine."""
+
+    csv: Annotated[
+        str | None,
+        Field(max_length=2_000_000, description="a table as CSV, whose first line names the columns"),
+    ] = None
+    table: Annotated[
+        list[Any] | dict[str, Any] | None,
+        Field(description="a table as a list of objects, or as an object with columns and rows"),
+    ] = None
+    chart: Annotated[
+        Literal["auto", "bar", "line", "scatter", "hist", "none"], Field(description="the kind of chart")
+    ] = "auto"
+    x: Annotated[str | None, Field(description="the column across the chart")] = None
+    y: Annotated[str | None, Field(description="the column of numbers up the chart")] = None
+
+
+class DataAnalysis(BaseLLMEngine):
+    """Findings: `statistics`, `chart` (PNG, base64), `unsupported_numbers` of the answer, `warnings`."""
+
+    name: ClassVar[str] = "data_analysis"
+    system_prompt: ClassVar[str] = (
+        "You are a careful data analyst. You are given figures that were computed from a table. Answer from "
+        "them alone, say which figure each statement rests on, and compute no new ones."
+    )
+    defaults: ClassVar[Sampling] = Sampling(max_tokens=768, temperature=0.2, top_p=0.95)
+    options_type: ClassVar[type[EngineOptions]] = AnalysisOptions
+    parses: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = (
+        "handlers.checkers.table_statistics",
+        "handlers.checkers.table_chart",
+    )
+
+    def accept(self, request: GenerateRequest) -> None:
+        """Also refuses what is no table, and columns of the chart that it does not have."""
+        super().accept(request)
+        table, options = _table(request), read_options(AnalysisOptions, request)
+        for option, name in (("x", options.x), ("y", options.y)):
+            if table is not None and name is not None and name not in table.columns:
+                raise bad_option(option, f"expected one of the columns {', '.join(table.columns)[:500]}")
+
+    def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """Figures and chart of the request's table, and the numbers of `text` that are not among them."""
+        table, options = _table(request), read_options(AnalysisOptions, request)
+        if table is None:
+            return self.unchecked(request, text, NO_TABLE)
+        # pandas and matplotlib take 100 MB and belong in the checker process.
+        from handlers.checkers.table_chart import Wish, draw
+        from handlers.checkers.table_columns import columns_of
+        from handlers.checkers.table_statistics import statistics_of
+
+        columns = columns_of(table)
+        statistics, told = statistics_of(columns, len(table.rows))
+        chart, about_chart = draw(columns, Wish(options.chart, options.x, options.y))
+        of_columns = [warning for column in columns for warning in column.warnings]
+        return {
+            "statistics": statistics,
+            "chart": chart,
+            "unsupported_numbers": unsupported(text, [*numbers_in(statistics), *numbers_in(_asked(request))]),
+            "warnings": [*table.warnings, *of_columns, *told, *about_chart],
+        }
+
+    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+        """No figures; so nobody knows which numbers follow from them."""
+        return {"statistics": None, "chart": None, "unsupported_numbers": None, "warnings": [reason]}
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """What the model says of the figures."""
+        # A megabyte of CSV takes 50 ms to read.
+        prepared = await asyncio.to_thread(self.prepare, request)
+        if _has_table(request):
+            bare = request.model_copy(update={"options": {**request.options, "chart": "none"}})
+            found = await self.findings(bare, "")
+            if found["statistics"] is None:
+                raise RequestError(found["warnings"][0], code="not_analysed", param="options")
+            prepared = self._told(prepared, found["statistics"], model)
+        async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _told(self, prepared: Prepared, statistics: dict[str, Any], model: Model) -> Prepared:
+        """The last question with the figures before it, as many as there is room for."""
+        every = lines_of(statistics)
+        sizes = accumulate(model.count(line) + 1 for line in every)
+        room = model.context // SHARE_OF_CONTEXT
+        lines = [line for line, size in zip(every, sizes, strict=True) if size <= room] or every[:1]
+        if left := len(every) - len(lines):
+            self.notes["figures_left_out"] = left
+        *before, last = prepared.messages
+        question = last.content.strip() or "Describe what the figures say."
+        told = Message(role=last.role, content="\n".join(["Figures:", *lines, "", f"Question: {question}"]))
+        return Prepared([*before, told], prepared.sampling)
+
+
+def _asked(request: GenerateRequest) -> list[str]:
+    return [turn.content for turn in request.turns if turn.role == "user"]
+
+
+def _has_table(request: GenerateRequest) -> bool:
+    return bool(request.options.keys() & {"csv", "table"}) or fenced_table(_asked(request)) is not None
+
+
+def _table(request: GenerateRequest) -> Table | None:
+    options = read_options(AnalysisOptions, request)
+    if options.csv is not None and options.table is not None:
+        raise bad_option("table", "expected either csv or table")
+    if options.csv is not None:
+        return read_csv(options.csv)
+    if options.table is not None:
+        return read_table(options.table)
+    fenced = fenced_table(_asked(request))
+    return None if fenced is None else read_csv(fenced, "csv")

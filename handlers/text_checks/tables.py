@@ -1,0 +1,142 @@
+"""Tables as requests bring them, CSV or JSON, to columns of cells; what is no table is refused by its option.
+
+Knows text and plain values only: nothing is computed, evaluated or guessed beyond the delimiter.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from handlers.text_checks.refusals import bad_option
+
+MOST_ROWS = 20_000
+MOST_COLUMNS = 100
+MOST_CELLS = 200_000
+LONGEST_NAME = 200
+DELIMITERS = ",;\t|"
+FENCED = re.compile(r"```(?:csv|tsv)[^\S\n]*\n(.*?)\n?```", re.DOTALL | re.IGNORECASE)
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`rows` are as long as `columns`, whose names differ; None is a missing cell.
+
+    `decimal` is the sign before decimals in numbers that are text.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+    warnings: tuple[str, ...] = ()
+    decimal: str = "."
+
+
+def fenced_table(texts: Iterable[str]) -> str | None:
+    """The last block of a text that is marked as CSV; None if there is none."""
+    found = [block for text in texts for block in FENCED.findall(text)]
+    return found[-1] if found else None
+
+
+def read_csv(text: str, option: str = "csv") -> Table:
+    """The table in `text`, whose first line names the columns; RequestError 400 with the line at fault."""
+    lines = text.removeprefix("\ufeff").splitlines(keepends=True)
+    delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    rows: list[list[Cell]] = []
+    short = 0
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = cells
+                check_size(0, len(header), option)
+                continue
+            if len(cells) > len(header):
+                raise bad_option(
+                    option, f"line {reader.line_num} has {len(cells)} cells, the first line has {len(header)}"
+                )
+            short += len(cells) < len(header)
+            rows.append([*cells, *[None] * (len(header) - len(cells))])
+            check_size(len(rows), len(header), option)
+    except csv.Error as error:
+        raise bad_option(option, f"line {reader.line_num}: {error}") from error
+    warnings = [f"{short} rows were short; their last cells are missing"] if short else []
+    return _named(header or [], rows, warnings, option, "," if delimiter == ";" else ".")
+
+
+def read_table(value: list[Any] | dict[str, Any]) -> Table:
+    """A list of objects, or `{"columns": [...], "rows": [[...]]}`; RequestError 400 naming the row."""
+    if isinstance(value, list):
+        return _from_objects(value)
+    columns, rows = value.get("columns"), value.get("rows")
+    if set(value) != {"columns", "rows"} or not isinstance(columns, list) or not isinstance(rows, list):
+        raise bad_option(
+            "table", "expected a list of objects, or an object with columns and rows, both lists"
+        )
+    if not all(isinstance(name, str) for name in columns):
+        raise bad_option("table", "expected columns to be names")
+    check_size(len(rows), len(columns), "table")
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(columns):
+            raise bad_option("table", f"row {number}: expected a list of {len(columns)} cells")
+        _check_cells(number, row)
+    return _named(columns, rows, [], "table")
+
+
+def check_size(rows: int, columns: int, option: str) -> None:
+    """Raises RequestError 400 with the limit that a table of this size is over."""
+    for size, most, what in (
+        (columns, MOST_COLUMNS, "columns"),
+        (rows, MOST_ROWS, "rows"),
+        (rows * columns, MOST_CELLS, "cells"),
+    ):
+        if size > most:
+            raise bad_option(option, f"more than {most} {what}")
+
+
+def _from_objects(objects: list[Any]) -> Table:
+    if not all(isinstance(row, dict) for row in objects):
+        raise bad_option("table", "expected a list of objects, or an object with columns and rows")
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    check_size(len(objects), len(names), "table")
+    rows = [[row.get(name) for name in names] for row in objects]
+    for number, row in enumerate(rows):
+        _check_cells(number, row)
+    return _named(names, rows, [], "table")
+
+
+def _check_cells(number: int, row: list[Any]) -> None:
+    for cell in row:
+        if not (cell is None or isinstance(cell, str | int | float)):
+            raise bad_option("table", f"row {number}: a cell is text, a number, true, false or null")
+
+
+def _delimiter(line: str) -> str:
+    """That which cuts the first line into most cells; the first of `DELIMITERS` where several do."""
+    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([line], delimiter=sign), [])))
+
+
+def _named(
+    names: list[str], rows: list[list[Cell]], warnings: list[str], option: str, decimal: str = "."
+) -> Table:
+    if not names or not rows:
+        raise bad_option(option, "expected the names of columns and at least one row")
+    plain = [name.strip()[:LONGEST_NAME] or f"column {number}" for number, name in enumerate(names, start=1)]
+    unique: list[str] = []
+    seen: Counter[str] = Counter()
+    for name in plain:
+        seen[name] += 1
+        while (one := name if seen[name] == 1 else f"{name} ({seen[name]})") in unique:
+            seen[name] += 1
+        unique.append(one)
+    if unique != plain:
+        warnings = [*warnings, "several columns have one name; the later ones are numbered"]
+    return Table(tuple(unique), rows, tuple(warnings), decimal)
