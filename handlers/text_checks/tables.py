@@ -6,9 +6,10 @@ Knows text and plain values only: nothing is computed, evaluated or guessed beyo
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,31 +46,35 @@ def fenced_table(texts: Iterable[str]) -> str | None:
 
 def read_csv(text: str, option: str = "csv") -> Table:
     """The table in `text`, whose first line names the columns; RequestError 400 with the line at fault."""
-    lines = text.removeprefix("\ufeff").splitlines(keepends=True)
-    delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
+    plain = text.removeprefix("\ufeff")
+    # An iterator that ends lines where CSV does, and not at every sign that Unicode calls a line's end.
+    lines = io.StringIO(plain, newline="")
+    delimiter = _delimiter(plain.lstrip("\r\n").partition("\n")[0])
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    rows: list[list[Cell]] = []
-    short = 0
     try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = cells
-                check_size(0, len(header), option)
-                continue
-            if len(cells) > len(header):
-                raise bad_option(
-                    option, f"line {reader.line_num} has {len(cells)} cells, the first line has {len(header)}"
-                )
-            short += len(cells) < len(header)
-            rows.append([*cells, *[None] * (len(header) - len(cells))])
-            check_size(len(rows), len(header), option)
+        header = next((cells for cells in reader if len(cells) > 1 or "".join(cells).strip()), [])
+        check_size(0, len(header), option)
+        rows = list(_rows(reader, len(header), option))
     except csv.Error as error:
         raise bad_option(option, f"line {reader.line_num}: {error}") from error
+    short = sum(len(cells) < len(header) for cells in rows)
+    filled: list[list[Cell]] = [[*cells, *[None] * (len(header) - len(cells))] for cells in rows]
     warnings = [f"{short} rows were short; their last cells are missing"] if short else []
-    return _named(header or [], rows, warnings, option, "," if delimiter == ";" else ".")
+    return _named(header, filled, warnings, option, "," if delimiter == ";" else ".")
+
+
+def _rows(reader: Any, width: int, option: str) -> Iterator[list[str]]:
+    count = 0
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue  # spreadsheets end with rows of nothing
+        if len(cells) > width:
+            raise bad_option(
+                option, f"line {reader.line_num} has {len(cells)} cells, the first line has {width}"
+            )
+        count += 1
+        check_size(count, width, option)
+        yield cells
 
 
 def read_table(value: list[Any] | dict[str, Any]) -> Table:
