@@ -7,7 +7,6 @@ the SDK's own checks, fixed at construction, are off. A session belongs to the k
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -25,7 +24,7 @@ PATH = "/mcp"
 
 
 class McpEndpoint:
-    """The routes of `/mcp`; they answer while `running` is entered."""
+    """The routes of `/mcp`; they answer while `run` runs."""
 
     def __init__(self, gateway: Gateway) -> None:
         server = build_server(gateway)
@@ -38,9 +37,10 @@ class McpEndpoint:
         """The endpoint, with and without a slash at its end."""
         return [Route(path, endpoint=self, include_in_schema=False) for path in (PATH, f"{PATH}/")]
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """Serves until left; can be entered once."""
-        return self._sessions.run()
+    async def run(self) -> None:
+        """Serve until cancelled; can be called once."""
+        async with self._sessions.run():
+            await asyncio.Event().wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request in the name of its caller."""
@@ -56,4 +56,7 @@ class McpEndpoint:
                 left.set()
             return message
 
-        await self._sessions.handle_request(scope, watched, send)
+        try:
+            await self._sessions.handle_request(scope, watched, send)
+        finally:
+            left.set()  # also where the connection was cut from here: its key was revoked

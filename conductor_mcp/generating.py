@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from conductor_admin.answers import generation_answer, waiting_for
 from conductor_admin.gateway import Gateway
-from conductor_admin.router import Job, plan
+from conductor_admin.router import Job
 from conductor_admin.states import State
 from conductor_admin.worker_client import worker_died
 from conductor_core.catalogue import Row
@@ -49,13 +50,18 @@ class Answer(BaseModel):
 
 async def generate(gateway: Gateway, body: GenerateBody, call: Call[Input]) -> Answer:
     """The answer to `body`; ends with the call, whoever ends it. Raises RequestError."""
-    job = plan(gateway.catalogue, body, call.origin.request_id, caller=call.origin.caller)
+    job = await gateway.plan(body, call.origin.request_id, call.origin.caller)
     progress = Progress(call.context)
-    done = await call.origin.while_there(_result(gateway, job, progress))
+    if progress.is_wanted:
+        # What was told as progress cannot be taken back, so there is one attempt.
+        job = replace(job, request=job.request.model_copy(update={"attempts": 1}))
+        done = await call.origin.while_there(_told(gateway, job, progress))
+    else:
+        done = await call.origin.while_there(gateway.generations.result(job))
     return Answer.model_validate(generation_answer(job, done))
 
 
-async def _result(gateway: Gateway, job: Job, progress: Progress) -> Done:
+async def _told(gateway: Gateway, job: Job, progress: Progress) -> Done:
     async with (
         progress.telling(lambda: status(gateway, job.row)),
         aclosing(gateway.generations.run(job)) as records,

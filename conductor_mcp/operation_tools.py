@@ -149,7 +149,7 @@ def _load_model(gateway: Gateway) -> Tool:
         takes=LoadInput,
         gives=Model,
         annotations=LOADS,
-        scope="admin",
+        audit=gateway.audit,
     )
 
 
@@ -169,7 +169,7 @@ def _unload_model(gateway: Gateway) -> Tool:
         takes=UnloadInput,
         gives=Model,
         annotations=UNLOADS,
-        scope="admin",
+        audit=gateway.audit,
     )
 
 
@@ -186,7 +186,7 @@ def _plan_settings(gateway: Gateway) -> Tool:
         takes=PlanInput,
         gives=SettingsPlan,
         annotations=READS,
-        scope="admin",
+        audit=gateway.audit,
     )
 
 

@@ -25,11 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`left` is set when the client has gone away; None where that cannot happen."""
+    """`left` is set when the client has gone away, None where that cannot happen; `address` is its host."""
 
     request_id: str
     caller: Caller
     left: asyncio.Event | None = None
+    address: str | None = None
 
     async def while_there(self, work: Awaitable[T]) -> T:
         """The result of `work`, which ends early when the client has left: nobody could read its answer."""
@@ -66,4 +67,9 @@ async def remember_origin(ctx: ServerRequestContext[Any, Any], call_next: CallNe
 def _origin_of(request: object) -> Origin:
     if not isinstance(request, Request):
         return Origin(uuid.uuid4().hex, OWNER)
-    return Origin(request.state.request_id, caller_of(request), getattr(request.state, "left", None))
+    return Origin(
+        request.state.request_id,
+        caller_of(request),
+        getattr(request.state, "left", None),
+        request.client.host if request.client else None,
+    )

@@ -21,6 +21,7 @@ from handlers.wire import RequestError
 SCHEME = "conductor://"
 JSON = "application/json"
 MARKDOWN = "text/markdown"
+_NEWEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,15 @@ class Resources:
                 self._models,
                 "category",
                 "One category, its model and its state",
+            ),
+            Kind(
+                "sessions",
+                "Conversations",
+                "The newest conversations that the gateway keeps",
+                JSON,
+                self._sessions,
+                "session_id",
+                "One conversation with its turns",
             ),
             Kind(
                 "settings", "SETTINGS.md", "The table of models, as it is on disk", MARKDOWN, self._settings
@@ -101,6 +111,15 @@ class Resources:
         if category:
             return _json(describe(self._gateway, find_row(catalogue, category, caller)))
         return _json({"models": [describe(self._gateway, row) for row in visible(catalogue, caller)]})
+
+    async def _sessions(self, caller: Caller, session_id: str) -> str:
+        sessions = self._gateway.sessions
+        if not session_id:
+            newest = await sessions.store.newest(caller.key_id, _NEWEST, None)
+            return _json({"sessions": [one.shown() for one in newest]})
+        session = await sessions.read(session_id, caller.key_id)
+        turns = await sessions.store.turns(session.id)
+        return _json({**session.shown(), "turns": [turn.shown() for turn in turns]})
 
     async def _settings(self, caller: Caller, _: str) -> str:
         if caller.categories is not None:

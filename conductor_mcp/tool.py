@@ -7,7 +7,8 @@ reads the same on all interfaces. Knows nothing of models; what a tool does is i
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +19,8 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
-from conductor_admin.callers import Scope, need_scope
+from conductor_admin.audit import Audit
+from conductor_admin.callers import need_scope
 from conductor_mcp.origin import Origin, origin
 from handlers.strict_json import parse
 from handlers.wire import RequestError
@@ -59,17 +61,21 @@ def make_tool(
     takes: type[Input],
     gives: type[BaseModel],
     annotations: ToolAnnotations,
-    scope: Scope = "infer",
+    audit: Audit | None = None,
 ) -> Tool:
-    """The tool `name`: `act` on arguments of the type `takes`, for callers with `scope`."""
+    """The tool `name`: `act` on arguments of the type `takes`.
+
+    One with an `audit` is for callers with the scope admin, and each call of it is recorded there.
+    """
 
     async def run(arguments: dict[str, Any], ctx: Context[Any, Any]) -> BaseModel:
         asking = origin()
-        try:
-            need_scope(asking.caller, scope)
-            return await act(Call(parse(takes, arguments), asking, ctx))
-        except RequestError as error:
-            raise ToolError(failure_text(error)) from error
+        with audited(audit, name, asking) if audit else nullcontext():
+            try:
+                need_scope(asking.caller, "admin" if audit else "infer")
+                return await act(Call(parse(takes, arguments), asking, ctx))
+            except RequestError as error:
+                raise ToolError(failure_text(error)) from error
 
     return Tool(
         fn=run,
@@ -82,6 +88,29 @@ def make_tool(
         context_kwarg="ctx",
         annotations=annotations,
     )
+
+
+@contextmanager
+def audited(audit: Audit, tool: str, asking: Origin) -> Iterator[None]:
+    """Record who called `tool` and how that ended, as the admin routes do."""
+    result: str | int = "broken off"
+    try:
+        yield
+        result = 200
+    except ToolError as error:
+        cause = error.__cause__
+        result = cause.status if isinstance(cause, RequestError) else 500
+        raise
+    finally:
+        caller = asking.caller
+        audit.record(
+            caller.name,
+            f"tool {tool}",
+            result,
+            key_id=caller.key_id,
+            source=asking.address,
+            request_id=asking.request_id,
+        )
 
 
 def failure_text(error: RequestError) -> str:

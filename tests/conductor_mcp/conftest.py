@@ -46,22 +46,12 @@ def era(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def mcp_rig(rig: Rig, era: str) -> AsyncIterator[McpRig]:  # noqa: F811
     endpoint = McpEndpoint(rig.gateway)
-    app = create_app(rig.gateway)
-    app.router.routes.extend(endpoint.routes)
-    server = SocketServer(app)
-    running, over = asyncio.Event(), asyncio.Event()
-
-    async def run() -> None:
-        async with endpoint.running():
-            running.set()
-            await over.wait()
-
-    sessions = asyncio.create_task(run())
-    await running.wait()
+    server = SocketServer(create_app(rig.gateway, endpoint.routes))
+    sessions = asyncio.create_task(endpoint.run())
     await server.start()
     try:
         yield McpRig(rig, f"http://127.0.0.1:{server.port}/mcp", era)
     finally:
         await server.stop()
-        over.set()
-        await sessions
+        sessions.cancel()
+        await asyncio.wait({sessions})

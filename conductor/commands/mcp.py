@@ -1,0 +1,31 @@
+"""`conductor mcp`: MCP on standard input and output, for clients that start their servers themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from conductor.errors import CommandError
+from conductor.options import FILES, operator_options, resolve
+
+
+@click.command()
+@operator_options(*FILES)
+def mcp(**given: Any) -> None:
+    """Serve MCP on standard input and output.
+
+    It talks to the gateway of the state folder, and starts one where none runs. Any number may run at once; a
+    gateway that was started ends with the last of them.
+    """
+    settings = resolve(**given)
+    from conductor_mcp.shared_gateway import GatewayError
+    from conductor_mcp.stdio import serve_stdio
+
+    try:
+        asyncio.run(serve_stdio(settings))
+    except GatewayError as error:
+        raise CommandError(str(error)) from error
+    except KeyboardInterrupt:
+        return

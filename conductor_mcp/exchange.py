@@ -1,0 +1,40 @@
+"""One frame to `/mcp` and the frames that come back, as one JSON body or as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import httpx2
+from httpx2 import EventSource
+
+from conductor_mcp.frames import Frame, read_json
+
+EVENTS = "text/event-stream"
+
+
+def new_client() -> httpx2.AsyncClient:
+    """A client for a gateway of this machine: no proxies, no timeout but to connect, no limit of requests."""
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(None, connect=5.0),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
+        trust_env=False,
+    )
+
+
+async def frames_of(reply: httpx2.Response) -> AsyncGenerator[Frame, None]:
+    """The frames of an answer, as they come."""
+    if not reply.headers.get("content-type", "").startswith(EVENTS):
+        if body := await reply.aread():
+            yield read_json(body)
+        return
+    async with aclosing(_events(reply)) as events:
+        async for data in events:
+            yield read_json(data)
+
+
+async def _events(reply: httpx2.Response) -> AsyncGenerator[str, None]:
+    # No limit on an event: the last one holds the whole answer.
+    async for event in EventSource(reply, max_event_size=None):
+        if event.data:
+            yield event.data

@@ -1,0 +1,110 @@
+"""JSON-RPC frames as MCP uses them: read, told apart, refused, and the HTTP headers that go with each.
+
+Pure. The two eras of the protocol: with a handshake and a session, or each request by itself with its version
+under `_meta` and repeated in headers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mcp.shared.inbound import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    NAME_BEARING_METHODS,
+    encode_header_value,
+)
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY
+
+Frame = dict[str, Any]
+
+ACCEPT = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+
+
+class BadFrame(Exception):
+    """A text that is no frame; `answer` is the error that JSON-RPC has for it."""
+
+    def __init__(self, code: int, message: str, id: object = None) -> None:
+        super().__init__(message)
+        self.answer = error_frame(code, message, id)
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value of a JSON text; BadFrame -32700 where it is none."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadFrame(PARSE_ERROR, "Parse error: the text is not JSON") from error
+
+
+def read_frame(value: Any) -> Frame:
+    """`value` as one frame; BadFrame -32600 where it is none, with its id if that can be told."""
+    if not isinstance(value, dict):
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: a frame is a JSON object")
+    is_answer = "method" not in value and ("result" in value or "error" in value)
+    id_is_fine = "id" not in value or is_id(value["id"])
+    answered = value["id"] if "id" in value and id_is_fine else None
+    if not id_is_fine and not is_answer:
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: an id is a text or a whole number")
+    if not is_answer and not isinstance(value.get("method"), str):
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: the method is missing", answered)
+    if not isinstance(value.get("params", {}), dict):
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: params is an object", answered)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def is_id(value: object) -> bool:
+    """Whether MCP allows `value` as the id of a request."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def is_request(frame: Frame) -> bool:
+    """Whether an answer is owed."""
+    return "method" in frame and "id" in frame
+
+
+def error_frame(code: int, message: str, id: object = None, data: object = None) -> Frame:
+    """An answer that says what went wrong."""
+    error = {"code": code, "message": message} | ({} if data is None else {"data": data})
+    return {"jsonrpc": "2.0", "id": id, "error": error}
+
+
+def http_error(status: int, body: bytes, id: object) -> Frame:
+    """The answer to a request that HTTP refused: the server's own frame, else one made of what it says."""
+    try:
+        said = json.loads(body)
+        error = said["error"]
+        if "jsonrpc" in said:
+            return {**said, "id": id}
+        return error_frame(
+            INTERNAL_ERROR, str(error["message"]), id, {"status": status, "code": error["code"]}
+        )
+    except (ValueError, KeyError, TypeError):
+        return error_frame(INTERNAL_ERROR, f"the gateway answered {status}", id)
+
+
+def version_of(frame: Frame) -> str | None:
+    """The protocol version that a request names for itself; None in the era of the handshake."""
+    meta = frame.get("params", {}).get("_meta")
+    version = meta.get(PROTOCOL_VERSION_META_KEY) if isinstance(meta, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def modern_headers(frame: Frame, version: str) -> dict[str, str]:
+    """The headers that repeat what a request of the stateless era says."""
+    headers = {MCP_PROTOCOL_VERSION_HEADER: version, MCP_METHOD_HEADER: frame["method"]}
+    name = frame.get("params", {}).get(NAME_BEARING_METHODS.get(frame["method"], ""))
+    if isinstance(name, str):
+        headers[MCP_NAME_HEADER] = encode_header_value(name)
+    return headers
+
+
+def dumped(frame: Frame | list[Frame]) -> str:
+    """A frame on one line."""
+    return json.dumps(frame, separators=(",", ":"), ensure_ascii=False)
