@@ -28,13 +28,23 @@ class NotRunning(CommandError):
 class Gateway:
     """A client of one gateway; use it as a context manager."""
 
-    def __init__(self, host: str, port: int, *, read_timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        read_timeout_s: float | None = None,
+    ) -> None:
+        """`headers` go with every request; they say who asks."""
         self.host = host
         self.port = port
+        self.headers = dict(headers or {})
         # A read may last as long as a load or an answer: the gateway has the timeouts. Proxies of the
         # environment are for the network, not for this machine.
         self._http = httpx2.Client(
             base_url=self.url,
+            headers=self.headers,
             timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S),
             trust_env=False,
         )

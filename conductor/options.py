@@ -11,7 +11,8 @@ import orjson
 
 from conductor.client import Gateway
 from conductor.errors import WrongInput
-from conductor_core.operator import OperatorError, OperatorSettings, operator_settings
+from conductor_core.operator import LOOPBACK, OperatorError, OperatorSettings, operator_settings
+from conductor_core.owner import owner_headers
 from conductor_core.paths import StateDir
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -59,10 +60,21 @@ def resolve(**given: Any) -> OperatorSettings:
 def gateway_of(**given: Any) -> Gateway:
     """A client of the gateway at the given or configured address, else of the one of the state folder."""
     settings = resolve(**given)
-    if {"host", "port"}.isdisjoint(settings.model_fields_set):
-        host, port = running_address(StateDir.at(settings.state_dir)) or (settings.host, settings.port)
-        return Gateway(host, port)
-    return Gateway(settings.host, settings.port)
+    state = StateDir.at(settings.state_dir)
+    running = running_address(state)
+    host, port = settings.host, settings.port
+    if running and {"host", "port"}.isdisjoint(settings.model_fields_set):
+        host, port = running
+    return Gateway(host, port, headers=who_asks(settings, host, port))
+
+
+def who_asks(settings: OperatorSettings, host: str, port: int) -> dict[str, str]:
+    """The owner's token for the gateway of the state folder, CONDUCTOR_API_KEY for every other one."""
+    state = StateDir.at(settings.state_dir)
+    running = running_address(state)
+    if running and running[1] == port and host in {running[0], *LOOPBACK}:
+        return owner_headers(state)
+    return {"authorization": f"Bearer {settings.api_key.get_secret_value()}"} if settings.api_key else {}
 
 
 def running_address(state: StateDir) -> tuple[str, int] | None:

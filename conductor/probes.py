@@ -17,7 +17,6 @@ import psutil
 
 from conductor.client import Gateway
 from conductor.doctor import TORCHSERVE_PORTS, Facts, Java
-from conductor.errors import CommandError
 from conductor.project import Project
 from conductor_admin.torchserve_config import StartError, find_java
 from conductor_core.catalogue import Catalogue, StayLoaded
@@ -123,8 +122,4 @@ def port_user(host: str, port: int) -> Literal["conductor", "other"] | None:
     if port == 0 or not is_taken(host, port):
         return None
     with Gateway(host, port, read_timeout_s=PROBE_WAIT_S) as gateway:
-        try:
-            gateway.models()
-        except CommandError:
-            return "other"
-    return "conductor"
+        return "conductor" if gateway.is_up() else "other"

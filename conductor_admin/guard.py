@@ -19,11 +19,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conductor_admin.failures import error_response, internal_error
+from conductor_core.operator import LOOPBACK
 from handlers.wire import RequestError
 
 log = structlog.get_logger()
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
 

@@ -7,8 +7,9 @@ import socket
 
 import psutil
 
-from conductor_admin.guard import LOOPBACK, HostPolicy
+from conductor_admin.guard import HostPolicy
 from conductor_admin.torchserve_config import StartError
+from conductor_core.operator import LOOPBACK
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 

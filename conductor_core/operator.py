@@ -16,6 +16,9 @@ from conductor_core.budget import MemoryBudget
 from conductor_core.quantities import parse_duration
 
 PREFIX = "CONDUCTOR_"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts that only this machine reaches."""
+
 SECONDS_PER_GB = 20.0
 
 

@@ -17,11 +17,12 @@ import uvloop
 
 
 class Target(NamedTuple):
-    """Where and whom to ask."""
+    """Where and whom to ask, and the headers that say who asks."""
 
     host: str
     port: int
     category: str
+    headers: dict[str, str]
 
 
 class AnswerStream(asyncio.Protocol):
@@ -79,8 +80,9 @@ def http_request(target: Target, messages: list[dict[str, str]], tokens: int) ->
     body = orjson.dumps(
         {"messages": messages, "category": target.category, "max_tokens": tokens, "temperature": 0}
     )
+    who = "".join(f"{name}: {value}\r\n" for name, value in target.headers.items())
     head = (
-        f"POST /generate/stream HTTP/1.1\r\nHost: {target.host}:{target.port}\r\nConnection: close\r\n"
+        f"POST /generate/stream HTTP/1.1\r\nHost: {target.host}:{target.port}\r\nConnection: close\r\n{who}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

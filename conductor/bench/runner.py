@@ -25,7 +25,12 @@ def run(plan: Plan, target: Target, gateway: Gateway, report: Report) -> list[Co
         client_log, direct_log = (
             stack.enter_context(open(folder / f"{name}.log", "wb")) for name in ("client", "direct")
         )
-        address = {"host": gateway.host, "port": gateway.port, "category": target.category}
+        address = {
+            "host": gateway.host,
+            "port": gateway.port,
+            "category": target.category,
+            "headers": gateway.headers,
+        }
         client = stack.enter_context(Child("client", CLIENT, address, client_log))
         direct = stack.enter_context(Child("direct", target.direct_script, target.direct_setup(), direct_log))
         client.ready()

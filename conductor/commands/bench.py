@@ -19,7 +19,7 @@ from conductor.bench.self_serve import own_gateway
 from conductor.bench.target import Target, worker_config
 from conductor.client import Gateway
 from conductor.errors import CommandError, WrongInput
-from conductor.options import gateway_of, operator_options, resolve
+from conductor.options import gateway_of, operator_options, resolve, who_asks
 from conductor.tables import show
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir
@@ -65,14 +65,15 @@ def gateway_to_measure(
         with own_gateway(settings) as made:
             yield made
         return
-    with _named(url) if url else gateway_of(state_dir=str(settings.state_dir)) as gateway:
+    with _named(settings, url) if url else gateway_of(state_dir=str(settings.state_dir)) as gateway:
         yield gateway, StateDir.at(settings.state_dir)
 
 
-def _named(url: str) -> Gateway:
+def _named(settings: OperatorSettings, url: str) -> Gateway:
     parts = urlsplit(url if "//" in url else f"//{url}")
     try:
-        return Gateway(parts.hostname or "127.0.0.1", parts.port or 80)
+        host, port = parts.hostname or "127.0.0.1", parts.port or 80
+        return Gateway(host, port, headers=who_asks(settings, host, port))
     except ValueError as error:
         raise WrongInput(f"--url: expected http://127.0.0.1:8000, got {url!r}") from error
 

@@ -20,7 +20,8 @@ MESSAGES = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "
 
 @pytest.fixture
 def client(gateway: FakeGateway, tmp_path: Path) -> Iterator[Child]:
-    setup = {"host": "127.0.0.1", "port": gateway.port, "category": "conversational_chat"}
+    address = {"host": "127.0.0.1", "port": gateway.port, "headers": {"authorization": "Bearer x"}}
+    setup = {**address, "category": "conversational_chat"}
     with open(tmp_path / "client.log", "wb") as log, Child("client", CLIENT, setup, log) as child:
         child.ready()
         yield child

@@ -119,7 +119,21 @@ def test_help_lists_the_commands_and_each_has_a_sentence(conductor: Invoke) -> N
     listed = conductor("--help").stdout.split("Commands:")[1].split("\n")
     names = [line.split()[0] for line in listed if line.strip()]
     assert names == sorted(
-        ["bench", "build", "doctor", "list", "load", "plan", "ps", "pull", "run", "serve", "show", "unload"]
+        [
+            "bench",
+            "build",
+            "doctor",
+            "keys",
+            "list",
+            "load",
+            "plan",
+            "ps",
+            "pull",
+            "run",
+            "serve",
+            "show",
+            "unload",
+        ]
     )
     for name in names:
         assert conductor(name, "--help").exit_code == 0

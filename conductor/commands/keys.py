@@ -1,0 +1,221 @@
+"""`conductor keys`: who may use the gateway. Changes the state folder's file, a gateway sees at once."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from conductor.errors import CommandError, WrongInput
+from conductor.options import operator_options, resolve
+from conductor.tables import show as show_table
+from conductor.tables import show_json
+from conductor_admin.audit import Audit
+from conductor_admin.keys import Key, KeyBody, KeyRules, named
+from conductor_admin.keys_file import KeysFile, KeysFileError
+from conductor_core.issues import CellError
+from conductor_core.paths import StateDir
+from conductor_core.quantities import parse_duration
+from handlers.wire import RequestError
+
+ANY = "any"
+"""What takes a limit away."""
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def keys() -> None:
+    """Make, change and revoke the keys of a gateway.
+
+    With the first key the gateway answers nobody without one, but for the owner's own commands.
+    """
+
+
+def rule_options(command: Command) -> Command:
+    """Add the options that say what a key may do; one that is not given is None or empty."""
+    options = (
+        click.option("--scope", "scopes", multiple=True, help="infer or admin; may be repeated."),
+        click.option("--category", "categories", multiple=True, help="Only this category; may be repeated."),
+        click.option("--load/--no-load", "may_load", default=None, help="May have a model loaded."),
+        click.option("--evict/--no-evict", "may_evict", default=None, help="May have another one unloaded."),
+        click.option("--requests-per-minute", metavar="N", help="Generations begun in a minute."),
+        click.option("--tokens-per-minute", metavar="N", help="Tokens in a minute, prompts included."),
+        click.option("--streams", metavar="N", help="Generations at a time."),
+        click.option("--expires", metavar="WHEN", help="A date (2027-01-31), or a time from now (30d)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@keys.command()
+@click.argument("name")
+@rule_options
+@operator_options("state_dir")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def create(name: str, state_dir: str | None, as_json: bool, **rules: Any) -> None:
+    """Make a key and print it, this one time."""
+    state = _state(state_dir)
+    body = _checked(lambda: KeyBody(name=name, **_given(rules)))
+    key, text = _audited(state, f"keys create {name}", lambda: KeysFile(state).create(body))
+    if as_json:
+        show_json({**key.shown(), "key": text})
+        return
+    click.echo(text)
+    click.echo(f"{key.id} ({', '.join(key.scopes)}): keep it, it is not shown again", err=True)
+
+
+@keys.command(name="list")
+@operator_options("state_dir")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_keys(state_dir: str | None, as_json: bool) -> None:
+    """List the keys."""
+    found = _read(_state(state_dir))
+    if as_json:
+        show_json({"keys": [key.shown() for key in found]})
+        return
+    headings = ("id", "name", "scopes", "categories", "loads", "evicts", "requests", "tokens", "streams")
+    show_table((*headings, "expires"), [_line(key) for key in found])
+
+
+@keys.command()
+@click.argument("key")
+@operator_options("state_dir")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(key: str, state_dir: str | None, as_json: bool) -> None:
+    """Show everything about KEY, an id or a name, but its text."""
+    found = _plainly(lambda: named(_read(_state(state_dir)), key)).shown()
+    if as_json:
+        show_json(found)
+        return
+    for name, value in found.items():
+        click.echo(f"{name.replace('_', ' ')}: {_text(name, value)}")
+
+
+@keys.command(name="set")
+@click.argument("key")
+@rule_options
+@operator_options("state_dir")
+def change(key: str, state_dir: str | None, **rules: Any) -> None:
+    """Change what KEY may do; `any` takes a limit away."""
+    state, given = _state(state_dir), _given(rules)
+    if not given:
+        raise WrongInput("nothing to change: give an option such as --requests-per-minute 60")
+    changes = _checked(lambda: KeyRules(**given)).model_dump(exclude_unset=True)
+    action = f"keys set {key}"
+    changed = _audited(state, action, lambda: KeysFile(state).change(key, changes), rules=changes)
+    click.echo(f"{changed.name}: " + ", ".join(f"{name} {_text(name, changes[name])}" for name in changes))
+
+
+@keys.command()
+@click.argument("key")
+@operator_options("state_dir")
+def revoke(key: str, state_dir: str | None) -> None:
+    """Revoke KEY at once, with whatever runs by it."""
+    state = _state(state_dir)
+    revoked = _audited(state, f"keys revoke {key}", lambda: KeysFile(state).revoke(key))
+    click.echo(f"{revoked.name} ({revoked.id}) is revoked")
+    if not _read(state):
+        click.echo(
+            f"no key is left: only the owner's commands are answered until {state.keys_file} is removed"
+        )
+
+
+def _state(state_dir: str | None) -> StateDir:
+    return StateDir.at(resolve(state_dir=state_dir).state_dir)
+
+
+def _read(state: StateDir) -> tuple[Key, ...]:
+    return _plainly(lambda: KeysFile(state).read() or ())
+
+
+def _audited(state: StateDir, action: str, act: Callable[[], T], **details: Any) -> T:
+    state.create()
+    audit, who = Audit(state.audit_file), getpass.getuser()
+    try:
+        done = _plainly(act)
+    except CommandError as error:
+        audit.record(who, action, error.format_message(), source="command line")
+        raise
+    audit.record(who, action, "done", source="command line", **details)
+    return done
+
+
+def _plainly(act: Callable[[], T]) -> T:
+    try:
+        return act()
+    except RequestError as error:
+        raise CommandError(error.message) from error
+    except KeysFileError as error:
+        raise CommandError(str(error)) from error
+
+
+def _checked(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except ValidationError as error:
+        lines = [f"{_option(str(one['loc'][0]))}: {one['msg']}" for one in error.errors()]
+        raise WrongInput("\n".join(lines)) from error
+
+
+def _option(field: str) -> str:
+    if field == "name":
+        return "NAME"
+    return "--" + {"scopes": "scope", "categories": "category"}.get(field, field).replace("_", "-")
+
+
+def _given(rules: dict[str, Any]) -> dict[str, Any]:
+    """The rules by their names that the user gave; `any` is None."""
+    given: dict[str, Any] = {}
+    for name, value in rules.items():
+        if value in (None, ()):
+            continue
+        if value in (ANY, (ANY,)):
+            given[name] = None
+        elif name == "expires":
+            given[name] = _moment(value)
+        else:
+            given[name] = list(value) if isinstance(value, tuple) else _number(value)
+    return given
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").astimezone().timestamp()
+    except ValueError:
+        pass
+    try:
+        seconds = parse_duration(text)
+    except CellError as error:
+        raise WrongInput(f"--expires: a date such as 2027-01-31, or a time: {error}") from error
+    return None if math.isinf(seconds) else round(time.time() + seconds)
+
+
+def _line(key: Key) -> tuple[str, ...]:
+    shown = key.shown()
+    names = ("id", "name", "scopes", "categories", "may_load", "may_evict", "requests_per_minute")
+    return tuple(_text(name, shown[name]) for name in (*names, "tokens_per_minute", "streams", "expires"))
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "never" if name == "expires" else ANY
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value)
+    if name in ("expires", "created"):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="minutes")
+    return str(value)
