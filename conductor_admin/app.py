@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from conductor_admin import failures
 from conductor_admin.access import Access
 from conductor_admin.gateway import Gateway
 from conductor_admin.guard import Guard
+from conductor_admin.openai import routes as openai
 from conductor_admin.openapi import describe_bodies
 from conductor_admin.routes import admin, check, generate, health, keys, models, predictions, sessions, stats
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """The application over `gateway`, which somebody else starts and closes."""
-    app = FastAPI(title="Conductor", version="0.1.0", docs_url=None, redoc_url=None)
+def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bool = False) -> FastAPI:
+    """The application over `gateway`, which somebody else starts and closes.
+
+    `more` are routes of packages above this one; with `mcp_only` nothing but health is served beside them.
+    """
+    app = FastAPI(
+        title="Conductor",
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None if mcp_only else "/openapi.json",
+    )
     app.state.gateway = gateway
-    for module in (generate, check, models, health, stats, admin, keys, predictions, sessions):
+    app.router.routes.extend(more)
+    for module in (
+        (health,)
+        if mcp_only
+        else (generate, check, models, health, stats, admin, keys, predictions, sessions)
+    ):
         # Not `include_router`, which would hide each route's template from the table of `access`.
         app.router.routes.extend(module.router(gateway).routes)
+    if not mcp_only:
+        app.router.routes.extend(openai.all_routes(gateway))
     failures.install(app)
-    describe_bodies(app)
+    describe_bodies(app, openai.BODIES)
     app.add_middleware(
         Access,
         routes=app.router.routes,

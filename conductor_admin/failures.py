@@ -14,6 +14,10 @@ from starlette.responses import Response
 from handlers.wire import RequestError
 
 
+_RETRIED = frozenset({408, 409, 429})
+"""Statuses below 500 that OpenAI's clients take for passing ones."""
+
+
 class JsonResponse(Response):
     """A JSON answer by orjson, never cached."""
 
@@ -31,9 +35,12 @@ def error_response(error: RequestError) -> Response:
 
 
 def retry_header(error: RequestError) -> dict[str, str]:
-    """`Retry-After` in whole seconds where the error says that a retry helps."""
+    """`Retry-After` in whole seconds where the error says that a retry helps.
+
+    Elsewhere `x-should-retry: false`, for clients that would try again by themselves.
+    """
     if error.retry_after_s is None:
-        return {}
+        return {"x-should-retry": "false"} if error.status in _RETRIED or error.status >= 500 else {}
     return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
 
 

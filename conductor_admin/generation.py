@@ -41,12 +41,13 @@ class Generations:
         self._stats = stats
         self._patience = patience
 
-    def run(self, job: Job) -> Records:
+    def run(self, job: Job, *, sends: bool = True) -> Records:
         """Blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
 
-        Raises RequestError where the generation fails. What the client sees of a session's turn is kept.
+        Raises RequestError where the generation fails. What the client sees of a session's turn is kept, and
+        `sends` says that it sees the records as they come.
         """
-        return self._records(job, sends=True)
+        return self._records(job, sends=sends)
 
     def _records(self, job: Job, *, sends: bool) -> Records:
         if job.session is None:

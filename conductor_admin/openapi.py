@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -35,14 +36,14 @@ def reads(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def describe_bodies(app: FastAPI) -> None:
-    """Let `app.openapi` define the schemas that `reads` refers to."""
+def describe_bodies(app: FastAPI, more: Sequence[type[BaseModel]] = ()) -> None:
+    """Let `app.openapi` define the schemas that `reads` refers to: the native ones, and `more`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for model in _BODIES:
+            for model in (*_BODIES, *more):
                 schema = model.model_json_schema(ref_template=_PLACE)
                 schemas.update(schema.pop("$defs", {}))
                 schemas[model.__name__] = schema
