@@ -88,7 +88,7 @@ async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, Non
                 yield record
             else:
                 named = {"session_id": job.session.id} if job.session else {}
-                yield orjson.dumps({"done": {**record.model_dump(), **named}}) + b"\n"
+                yield orjson.dumps({"done": {**record.as_record(), **named}}) + b"\n"
 
 
 def loading_comment(slug: str, view: SetView) -> bytes:

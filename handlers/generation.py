@@ -9,13 +9,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from handlers.answer_text import Piece
+from handlers.bare import bare_events
 from handlers.checker import Checker
-from handlers.engines.base import Attempt
+from handlers.engines.base import Attempt, BaseLLMEngine
 from handlers.engines.registry import engine_class
+from handlers.logprobs import Echo
 from handlers.model import LoadedModel, RequestModel
 from handlers.runtimes.base import Runtime, RuntimeConfig
+from handlers.token_rows import Row
 from handlers.tokenizer import TextTokenizer
-from handlers.wire import Done, GenerateRequest, Timings
+from handlers.wire import Done, GenerateRequest, RequestError, Sampling, Timings
 from handlers.worker_config import WorkerConfig
 
 Record = dict[str, Any]
@@ -35,20 +39,69 @@ class Generator:
         Closing it cancels the generation at the runtime's next step.
         """
         engine = engine_class(request.engine)(self._checker.findings)
-        model = self._model.for_request(request.id)
+        model = self._model.for_request(request.id, request.tools)
         engine.load_model(model)
-        pieces: list[str] = []
-        async with aclosing(engine.generate_stream(request)) as events:
+        answer = _Answer(request.sampling)
+        async with aclosing(_events(engine, request, model)) as events:
             async for event in events:
-                if isinstance(event, Attempt):
-                    pieces.clear()
-                    yield {"attempt": event.number}
-                else:
-                    pieces.append(event)
-                    yield {"delta": event}
-        text = "".join(pieces)
-        findings = {**await engine.findings(request, text), **engine.notes}
-        yield {"done": _done(model, findings, text)}
+                yield answer.record(event)
+        findings = {}
+        if not request.is_bare and not request.tools:
+            findings = await engine.findings(request, answer.text)
+        yield {"done": _done(model, {**findings, **engine.notes}, answer)}
+
+
+class _Answer:
+    """The answer so far, as records and as a whole."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._with_logprobs = bool(sampling.logprobs or sampling.top_logprobs)
+        self._pieces: list[str] = []
+        self._rows: list[Row] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    @property
+    def logprobs(self) -> list[Row] | None:
+        return self._rows if self._with_logprobs else None
+
+    def record(self, event: str | Attempt | Echo) -> Record:
+        if isinstance(event, Attempt):
+            self._pieces.clear()
+            self._rows.clear()
+            return {"attempt": event.number}
+        if isinstance(event, Echo):
+            return {"prompt": event.model_dump(mode="json")}
+        self._pieces.append(event)
+        if not self._with_logprobs:
+            return {"delta": str(event)}
+        rows = _rows_of(event)
+        self._rows += rows
+        return {"delta": str(event), "logprobs": rows}
+
+
+def _rows_of(event: str) -> list[Row]:
+    if isinstance(event, Piece) and event.logprobs is not None:
+        return event.logprobs
+    raise RequestError(
+        "this category's engine does not pass the model's text through as it is, so there are no "
+        "log-probabilities of it; ask the model without an engine",
+        code="unsupported_parameter",
+        param="logprobs",
+    )
+
+
+def _events(
+    engine: BaseLLMEngine, request: GenerateRequest, model: RequestModel
+) -> AsyncGenerator[str | Attempt | Echo, None]:
+    if request.is_bare:
+        return bare_events(request, model)
+    if request.tools and not engine.converses:
+        prepared = engine.converse(request)
+        return model.stream(prepared.messages, prepared.sampling)
+    return engine.generate_stream(request)
 
 
 def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Generator:
@@ -70,9 +123,14 @@ def _load_runtime(name: str, config: RuntimeConfig, on_fatal: Callable[[str], No
     raise ValueError(f"there is no runtime {name!r}")
 
 
-def _done(model: RequestModel, findings: dict[str, Any], text: str) -> Record:
+def _done(model: RequestModel, findings: dict[str, Any], answer: _Answer) -> Record:
     timings = Timings(first_token_s=model.first_token_s, total_s=model.total_s)
     done = Done(
-        finish_reason=model.finish_reason, usage=model.usage, timings=timings, findings=findings, text=text
+        finish_reason=model.finish_reason,
+        usage=model.usage,
+        timings=timings,
+        findings=findings,
+        text=answer.text,
+        logprobs=answer.logprobs,
     )
-    return done.model_dump(mode="json")
+    return done.as_record()

@@ -11,12 +11,15 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from itertools import takewhile
 from typing import Any
 
+from handlers.answer_text import AnswerText, Piece
+from handlers.chat_template import Tools
+from handlers.decoding_plan import check_context, make_plan, refuse_embedder
 from handlers.engines.base import Control, Embeddings, Kept
-from handlers.runtimes.base import Embedder, Runtime, SamplingPlan
-from handlers.stop_strings import StopStrings
+from handlers.logprobs import Echo
+from handlers.runtimes.base import Embedder, Runtime
+from handlers.token_rows import TokenRows
 from handlers.tokenizer import TextTokenizer
 from handlers.wire import FinishReason, Message, RequestError, Sampling, Usage
 
@@ -34,17 +37,24 @@ class LoadedModel:
         self.tokenizer = tokenizer
         self._kept: dict[type, Any] = {}
 
-    def for_request(self, request_id: str) -> RequestModel:
-        return RequestModel(self.runtime, self.tokenizer, request_id, self._kept)
+    def for_request(self, request_id: str, tools: Tools | None = None) -> RequestModel:
+        """The model as one request sees it; its conversations tell of `tools`."""
+        return RequestModel(self.runtime, self.tokenizer, request_id, self._kept, tools)
 
 
 class RequestModel:
     """What `handlers.engines.base.Model` describes, with `usage` and times of one request."""
 
     def __init__(
-        self, runtime: Runtime, tokenizer: TextTokenizer, request_id: str, kept: dict[type, Any]
+        self,
+        runtime: Runtime,
+        tokenizer: TextTokenizer,
+        request_id: str,
+        kept: dict[type, Any],
+        tools: Tools | None,
     ) -> None:
         self._kept = kept
+        self._tools = tools
         self._runtime = runtime
         self._tokenizer = tokenizer
         self._id = request_id
@@ -87,6 +97,32 @@ class RequestModel:
         async with aclosing(self._answer(prompt_ids, sampling, end_ids=end_ids)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def resume(self, prompt_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        """Pieces that follow these very tokens."""
+        async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def prompt_ids(self, text: str) -> list[int]:
+        """Tokens of a text whose control tokens are meant; RequestError 400 where there are none."""
+        ids = await asyncio.to_thread(self._tokenizer.encode_raw, text)
+        return _not_empty(ids)
+
+    async def echo(self, prompt_ids: Sequence[int], sampling: Sampling) -> Echo:
+        """The prompt's text, with log-probabilities where `sampling` asks for them."""
+        check_context(len(prompt_ids), self.context)
+        rows = TokenRows(self._tokenizer)
+        plan = make_plan(sampling, len(prompt_ids), self._runtime)
+        if not plan.with_logprobs:
+            return Echo(text=rows.prompt_text(prompt_ids))
+        read = await self._runtime.read(prompt_ids, plan.top_logprobs)
+        return rows.prompt(prompt_ids, read)
+
+    def count_prompt(self, tokens: int) -> None:
+        """Takes note of a prompt that was read and not answered."""
+        self.usage += Usage(prompt_tokens=tokens)
+        self.finish_reason = "length"
 
     def has_control(self, token: str) -> bool:
         """Whether `token` is one token of the model beside its ordinary vocabulary."""
@@ -143,35 +179,32 @@ class RequestModel:
         sampling: Sampling,
         prefix_ids: Sequence[int] = (),
         end_ids: frozenset[int] = frozenset(),
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[Piece, None]:
         plan = replace(make_plan(sampling, len(prompt_ids), self._runtime), prefix_ids=prefix_ids)
-        stops, decoder = StopStrings(sampling.stop or ()), self._tokenizer.decoder()
+        rows = TokenRows(self._tokenizer) if plan.with_logprobs else None
+        answer = AnswerText(self._tokenizer.decoder(), sampling.stop or (), end_ids, rows)
         self.usage += Usage(prompt_tokens=len(prompt_ids))
         async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
             async for step in steps:
                 self._count(len(step.token_ids))
-                ids = list(takewhile(lambda token: token not in end_ids, step.token_ids))
-                ended = len(ids) < len(step.token_ids)
-                piece = stops.feed(decoder.feed(ids))
-                if piece:
+                piece = answer.feed(step)
+                if piece or piece.logprobs:
                     yield piece
-                if stops.hit or ended or step.finish_reason is not None:
-                    self.finish_reason = "stop" if stops.hit or ended else step.finish_reason or "stop"
+                if answer.ended or step.finish_reason is not None:
+                    self.finish_reason = "stop" if answer.ended else step.finish_reason or "stop"
                     break
-        if rest := stops.flush():
+        rest = answer.flush()
+        if rest or rest.logprobs:
             yield rest
 
     def _encode_parts(self, parts: Sequence[str | Control]) -> list[int]:
         known = [self._tokenizer.control_id(p.token) if isinstance(p, Control) else p for p in parts]
-        ids = self._tokenizer.encode_bare([part for part in known if part is not None])
-        if not ids:
-            raise RequestError("there is no text to continue", code="empty_prompt", param="prompt")
-        return ids
+        return _not_empty(self._tokenizer.encode_bare([part for part in known if part is not None]))
 
     async def _encode(self, messages: Sequence[Message]) -> list[int]:
         if sum(len(message.content) for message in messages) < LONG_TEXT:
-            return self._tokenizer.encode_chat(messages)
-        return await asyncio.to_thread(self._tokenizer.encode_chat, messages)
+            return self._tokenizer.encode_chat(messages, self._tools)
+        return await asyncio.to_thread(self._tokenizer.encode_chat, messages, self._tools)
 
     def _count(self, tokens: int) -> None:
         if tokens and self.first_token_s is None:
@@ -179,67 +212,7 @@ class RequestModel:
         self.usage += Usage(completion_tokens=tokens)
 
 
-def check_context(tokens: int, context: int) -> None:
-    """Raises RequestError 400 with both numbers when a prompt leaves no room for an answer."""
-    if tokens >= context:
-        raise RequestError(
-            f"the prompt has {tokens} tokens, the model's context is {context} tokens",
-            code="context_length_exceeded",
-            param="prompt",
-        )
-
-
-def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> SamplingPlan:
-    """Every decoding value filled in and within what `runtime` can do; RequestError 400 names what is not.
-
-    `max_tokens` is cut to what the context leaves, and the answer then ends with `finish_reason` length.
-    """
-    refuse_embedder(runtime)
-    check_context(prompt_tokens, runtime.context)
-    refuse_unsupported(sampling, runtime)
-    room = runtime.context - prompt_tokens
-    plan: dict[str, Any] = {
-        name: value
-        for name, value in sampling
-        if value is not None and name not in {"stop", "max_tokens", "top_k", "logit_bias"}
-    }
-    return SamplingPlan(
-        max_tokens=min(sampling.max_tokens or room, room),
-        top_k=sampling.top_k or None,
-        logit_bias=token_bias(sampling.logit_bias, runtime.vocabulary),
-        **plan,
-    )
-
-
-def refuse_embedder(runtime: Runtime) -> None:
-    """Raises RequestError 400 where the model makes vectors and no text."""
-    if isinstance(runtime, Embedder):
-        raise RequestError(
-            "this model makes embeddings and generates no text: use the engine embedding, or another model",
-            code="unsupported",
-            param="model",
-        )
-
-
-def refuse_unsupported(sampling: Sampling, runtime: Runtime) -> None:
-    """Raises RequestError 400 naming the first parameter that the runtime may refuse and does."""
-    for name in sorted(runtime.refused):
-        if getattr(sampling, name) not in (None, 0):
-            raise RequestError(
-                f"runtime {runtime.name} does not support {name}", code="unsupported_parameter", param=name
-            )
-
-
-def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, float] | None:
-    """`logit_bias` with its keys as token ids; RequestError 400 for a key outside the vocabulary."""
-    if not bias:
-        return None
-    for key in bias:
-        # Ten digits hold every vocabulary; int() itself refuses thousands of them with another error.
-        if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) < vocabulary):
-            raise RequestError(
-                f"logit_bias names token {key[:40]!r}; ids go from 0 to {vocabulary - 1}",
-                code="invalid_logit_bias",
-                param="logit_bias",
-            )
-    return {int(key): value for key, value in bias.items()}
+def _not_empty(ids: list[int]) -> list[int]:
+    if not ids:
+        raise RequestError("there is no text to continue", code="empty_prompt", param="prompt")
+    return ids

@@ -70,7 +70,14 @@ def _merged(box: list[Record]) -> list[Record]:
     merged: list[Record] = []
     for record in box:
         if merged and "delta" in record and "delta" in merged[-1]:
-            merged[-1] = {"delta": merged[-1]["delta"] + record["delta"]}
+            merged[-1] = _joined(merged[-1], record)
         else:
             merged.append(record)
     return merged
+
+
+def _joined(first: Record, second: Record) -> Record:
+    joined: Record = {"delta": first["delta"] + second["delta"]}
+    if "logprobs" in first:
+        joined["logprobs"] = first["logprobs"] + second["logprobs"]
+    return joined

@@ -1,6 +1,6 @@
 """Text to token ids and back, by the model folder's own tokenizer and chat template.
 
-Needs `tokenizers` and jinja2's sandbox, not transformers: importing that takes seconds in every worker.
+Needs `tokenizers`, not transformers: importing that takes seconds in every worker.
 Control tokens that stand in a user's text stay text, as transformers' `sanitize_control_tokens` has it.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
-import jinja2
 import tokenizers
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers.decoders import DecodeStream
 
+from handlers.chat_template import ChatTemplate, Tools
 from handlers.language_tokens import language_tokens
-from handlers.wire import Message, RequestError
+from handlers.spelling import Spelling
+from handlers.wire import Message
 
 # Private-use characters around a control token that came from outside; stripped from all text first.
 OPEN, CLOSE = "\ue000", "\ue001"
@@ -43,24 +43,28 @@ class TextTokenizer:
             name: _token_text(config.get(name))
             for name in ("bos_token", "eos_token", "unk_token", "pad_token")
         }
-        source = _template_source(folder, config)
-        self._template = _environment().from_string(source) if source else None
-        self._control = _control_pattern(self._plain, source or "")
+        self._template = ChatTemplate(folder, config, self._specials)
+        self._control = _control_pattern(self._plain, self._template.source)
         self.languages = language_tokens(self._plain, folder)
         added = self._plain.get_added_tokens_decoder()
         self._added = {token.content: number for number, token in added.items()}
         # Those marked special are text to `_literal` anyway.
         self._unmarked = _behind_first_character(t.content for t in added.values() if not t.special)
-        self._beginning = _beginning(self._plain)
+        self.beginning = _beginning(self._plain)
         self._newline = self._plain.encode("\n", add_special_tokens=False).ids
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
         """Token ids of the conversation, ready for the assistant's turn.
 
         Raises RequestError 400 if the model's chat template refuses it, with the template's own words.
         """
-        marked = [{"role": m.role, "content": self._mark(m.content)} for m in messages]
-        return self._encode_marked(self._render(marked))
+        return self._encode_marked(self._template.render(messages, tools, self._mark))
+
+    def encode_raw(self, text: str) -> list[int]:
+        """Token ids of a text whose control tokens are meant, after what the model begins every text with."""
+        ids = list(self._plain.encode(text, add_special_tokens=False).ids)
+        begun = ids[: len(self.beginning)] == self.beginning
+        return ids if begun else [*self.beginning, *ids]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; control tokens in it stay text."""
@@ -92,7 +96,7 @@ class TextTokenizer:
 
         Control tokens that stand in the text stay text, those that are not marked special too.
         """
-        ids = list(self._beginning)
+        ids = list(self.beginning)
         for part in parts:
             if isinstance(part, int):
                 ids.append(part)
@@ -107,8 +111,14 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._plain.decode(list(ids), skip_special_tokens=True))
 
-    def decoder(self) -> Decoder:
-        return Decoder(self._plain)
+    def decoder(self, *, control: bool = False) -> Decoder:
+        """For one text; `control` says that control tokens are part of it."""
+        return Decoder(self._plain, control)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """What single tokens say."""
+        return Spelling(self._plain)
 
     def _apart(self, text: str) -> list[str]:
         # Each one is cut behind its first character: no tokenizer matches it across two calls.
@@ -118,23 +128,6 @@ class TextTokenizer:
     def _mark(self, text: str) -> str:
         text = text.replace(OPEN, "").replace(CLOSE, "")
         return self._control.sub(f"{OPEN}\\g<0>{CLOSE}", text) if self._control else text
-
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        if self._template is None:
-            return "\n\n".join(m["content"] for m in messages)
-        try:
-            return self._template.render(
-                messages=messages, add_generation_prompt=True, tools=None, documents=None, **self._specials
-            )
-        except jinja2.TemplateError as error:
-            merged = _without_system(messages)
-            if merged is None:
-                raise RequestError(
-                    f"the model's chat template refuses this conversation: {error.message}",
-                    code="unsupported_conversation",
-                    param="messages",
-                ) from error
-            return self._render(merged)
 
     def _encode_marked(self, rendered: str) -> list[int]:
         pieces = re.split(f"{OPEN}(.*?){CLOSE}", rendered, flags=re.DOTALL)
@@ -159,37 +152,14 @@ class TextTokenizer:
 class Decoder:
     """Turns the ids of one growing answer into pieces of text; a piece never ends inside a character."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, control: bool) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stream = DecodeStream(skip_special_tokens=not control)
 
     def feed(self, ids: Sequence[int]) -> str:
         """The text that became certain with these ids, often empty."""
         pieces = (self._stream.step(self._tokenizer, token) for token in ids)
         return "".join(piece for piece in pieces if piece)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    # The settings and names that Hugging Face templates are written against.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> Never:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now(UTC).strftime(pattern)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -198,17 +168,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _token_text(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token or "")
-
-
-def _template_source(folder: Path, config: dict[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    source = config.get("chat_template")
-    if isinstance(source, list):
-        named = {entry["name"]: entry["template"] for entry in source}
-        source = named.get("default")
-    return source
 
 
 def _control_pattern(tokenizer: tokenizers.Tokenizer, template: str) -> re.Pattern[str] | None:
@@ -236,11 +195,3 @@ def _beginning(tokenizer: tokenizers.Tokenizer) -> list[int]:
     whole = tokenizer.encode("a", add_special_tokens=True).ids
     starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
     return list(whole[: next(starts, 0)])
-
-
-def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]] | None:
-    """The leading system message folded into the first turn, for templates that know no system role."""
-    if len(messages) < 2 or messages[0]["role"] != "system":
-        return None
-    system, first, *rest = messages
-    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]

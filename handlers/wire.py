@@ -198,34 +198,6 @@ class GenerateRequest(_Strict):
         return [Message(role="user", content=self.prompt or "")]
 
 
-class Alternative(_Strict):
-    """A token, its text, its own UTF-8 (perhaps half a character) and its log-probability."""
-
-    id: int
-    token: str
-    bytes: list[int]
-    logprob: float | None
-
-
-class TokenLogprob(Alternative):
-    """A token of the prompt or the answer, in `{"delta", "logprobs"}` beside the text it became known with.
-
-    `logprob` is the model's own, before temperature, penalties, bias and schema; None for the first token of
-    a prompt. `offset` counts characters from the start of prompt or answer; a token that goes on with a
-    character has the offset of that character. `top`, likeliest first, has `top_logprobs` entries.
-    """
-
-    offset: int
-    top: list[Alternative] = []
-
-
-class Echo(_Strict):
-    """The prompt as the model reads it; `tokens` where log-probabilities were asked for."""
-
-    text: str
-    tokens: list[TokenLogprob] | None = None
-
-
 class Usage(_Strict):
     """Token counts by the model's own tokenizer; a sum over all calls of the request."""
 
@@ -259,3 +231,7 @@ class Done(_Strict):
     findings: dict[str, Any] = {}
     text: str
     logprobs: list[dict[str, Any]] | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """The record's content as JSON has it; without `logprobs` where nobody asked for them."""
+        return self.model_dump(mode="json", exclude={"logprobs"} if self.logprobs is None else None)

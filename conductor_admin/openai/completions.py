@@ -23,7 +23,8 @@ from conductor_admin.openai.sse import EVENT_STREAM, events, frame
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
-from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, Echo, RequestError, Sampling
+from handlers.logprobs import Echo
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, RequestError, Sampling
 
 FIM_ENGINE = "code_completion"
 DEFAULT_TOKENS = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from handlers.wire import Alternative, Echo, TokenLogprob
+from handlers.logprobs import Alternative, Echo, TokenLogprob
 
 LEAST = -9999.0
 """What an impossible token has: JSON knows no infinity."""

@@ -18,7 +18,8 @@ from conductor_admin.failures import internal_error
 from conductor_admin.generation import Generations
 from conductor_admin.router import Job
 from conductor_admin.sessions import Records
-from handlers.wire import Done, Echo, RequestError
+from handlers.logprobs import Echo
+from handlers.wire import Done, RequestError
 
 log = structlog.get_logger()
 

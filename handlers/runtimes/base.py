@@ -29,8 +29,10 @@ class SamplingPlan:
     """Decoding decisions with every default filled in, checked before any library sees them.
 
     `temperature` 0 means greedy; `top_k` None means the whole vocabulary; `seed` None means a random one.
-    `prefix_ids` are tokens the answer of a sequence-to-sequence model must start with (its target language);
-    they are not part of the steps.
+    `logprobs` asks for those of the chosen tokens, `top_logprobs` for alternatives too: both under the
+    model's own distribution, before bias, penalties, schema, temperature and cuts. `prefix_ids` are tokens
+    the answer of a sequence-to-sequence model must start with (its target language); they are not part of
+    the steps.
     """
 
     max_tokens: int
@@ -43,8 +45,13 @@ class SamplingPlan:
     seed: int | None = None
     json_schema: dict[str, Any] | None = None
     logit_bias: dict[int, float] | None = None
+    logprobs: bool = False
     top_logprobs: int = 0
     prefix_ids: Sequence[int] = ()
+
+    @property
+    def with_logprobs(self) -> bool:
+        return self.logprobs or self.top_logprobs > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,13 @@ class Runtime(Protocol):
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         """Log-probability of each token of each continuation after the prompt."""
+        ...
+
+    async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+        """The prompt's tokens but the first, each with its log-probability after those before it.
+
+        With `top_logprobs` likelier alternatives too. RequestError 400 naming `echo` where a runtime cannot.
+        """
         ...
 
     def stats(self) -> RuntimeStats: ...

@@ -94,6 +94,9 @@ def generation_config(plan: SamplingPlan, eos: frozenset[int]) -> Any:
             config.top_k = plan.top_k
         # Left unset, every sampled answer to one prompt is the same text.
         config.rng_seed = secrets.randbits(32) if plan.seed is None else plan.seed
+    if plan.with_logprobs:
+        # Of the chosen token alone, and the model's own: measured equal under any temperature and schema.
+        config.logprobs = 1
     if plan.json_schema is not None:
         config.structured_output_config = genai.StructuredOutputConfig(
             json_schema=json.dumps(plan.json_schema)

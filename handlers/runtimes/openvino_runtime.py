@@ -10,7 +10,6 @@ steps on the loop itself, and between two steps lets the loop work off all that 
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -30,15 +29,10 @@ from handlers.runtimes.openvino_config import (
     properties,
     scheduler,
 )
+from handlers.runtimes.openvino_echo import Echo, LogProbabilities
 from handlers.runtimes.openvino_schema import SchemaProbe
+from handlers.runtimes.openvino_turns import quiet
 from handlers.wire import RequestError
-
-LEAST_TURNS = 4
-"""Turns of the loop that a token needs from the runtime's queue to the socket."""
-
-MOST_TURNS = 64
-QUIET_TURN_S = 5e-5
-"""A turn with nothing to do takes about 10 microseconds; a step takes 14 milliseconds and more."""
 
 FINISH = {
     genai.GenerationFinishReason.STOP: "stop",
@@ -95,6 +89,7 @@ class OpenVinoRuntime:
         self.vocabulary = shape.vocabulary
         self._eos = shape.eos
         self._schemas = SchemaProbe(config.model_path, shape.vocabulary)
+        self._logprobs = LogProbabilities(config, shape, self.context, self._echo)
         self._pipeline = genai.ContinuousBatchingPipeline(
             str(config.model_path), scheduler(config, shape, self.context), "CPU", properties(config), {}
         )
@@ -123,18 +118,24 @@ class OpenVinoRuntime:
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        """Log-probability of each continuation token, from the prompt echoed with its log-probabilities."""
-        return list(await asyncio.gather(*(self._score_one(prompt_ids, c) for c in continuations)))
+        """See `Runtime`; what the prefix cache hides is computed apart."""
+        asked = ([*prompt_ids, *continuation] for continuation in continuations)
+        lengths = map(len, continuations)
+        return list(await asyncio.gather(*map(self._logprobs.of_last, asked, lengths)))
 
-    async def _score_one(self, prompt_ids: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        config = generation_config(SamplingPlan(max_tokens=1), self._eos)
-        config.echo = True
-        config.logprobs = 1
-        log_probs: list[float] = []
-        async with aclosing(self._steps([*prompt_ids, *continuation], config)) as steps:
+    async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+        """See `Runtime`; alternatives are refused before."""
+        told = await self._logprobs.of_last(prompt_ids, len(prompt_ids) - 1)
+        return Step(prompt_ids[1:], None, told)
+
+    async def _echo(self, ids: Sequence[int], config: Any) -> Echo:
+        tokens = 0
+        told: list[float] = []
+        async with aclosing(self._steps(ids, config)) as steps:
             async for step in steps:
-                log_probs += step.logprobs or ()
-        return log_probs[len(prompt_ids) : len(prompt_ids) + len(continuation)]
+                tokens += len(step.token_ids)
+                told += step.logprobs or ()
+        return tokens, told
 
     def stats(self) -> RuntimeStats:
         running = len(self._running)
@@ -235,15 +236,6 @@ class OpenVinoRuntime:
             job.out.put_nowait(_Failed(_runtime_failed(line)))
         self._running, self._pending = [], deque()
         self._on_fatal(line)
-
-
-async def quiet() -> None:
-    """Returns once the loop has worked off what was ready: pieces written, new requests read."""
-    for turn in range(MOST_TURNS):
-        before = time.perf_counter()
-        await asyncio.sleep(0)
-        if turn >= LEAST_TURNS and time.perf_counter() - before < QUIET_TURN_S:
-            return
 
 
 def _runtime_failed(line: str) -> RequestError:

@@ -86,6 +86,10 @@ class EmbeddingRuntime:
         """Nothing, as `submit`."""
         raise runtime_failed("an embedding model generates no text")
 
+    async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+        """Nothing, as `submit`."""
+        raise runtime_failed("an embedding model generates no text")
+
     def stats(self) -> RuntimeStats:
         """Texts, not requests: of the present batch, and those that wait."""
         return RuntimeStats(running=self._running, waiting=self._inbox.qsize())
@@ -103,14 +107,15 @@ class EmbeddingRuntime:
         check_ids(ids, self.vocabulary, "inputs")
 
     def _serve(self) -> None:
+        texts: list[Text] | None = []
         try:
             while (texts := self._gather()) is not None:
                 for batch in batches(texts):
                     self._embed(batch)
-            self._fail("it was closed")
+            self._fail("it was closed", [])
         except Exception as error:  # the outermost loop: the library raises anything
             self._fatal = traceback.format_exception_only(error)[-1].strip()
-            self._fail(self._fatal)
+            self._fail(self._fatal, texts or [])
             self._on_fatal(self._fatal)
 
     def _gather(self) -> list[Text] | None:
@@ -153,9 +158,11 @@ class EmbeddingRuntime:
         rounded: list[list[float]] = vectors.double().round(decimals=DIGITS).tolist()
         return rounded
 
-    def _fail(self, cause: str) -> None:
+    def _fail(self, cause: str, begun: Sequence[Text]) -> None:
+        waiting: list[Text | None] = [text for text in begun if not text.vector.done()]
         while not self._inbox.empty():
-            text = self._inbox.get_nowait()
+            waiting.append(self._inbox.get_nowait())
+        for text in waiting:
             if text is not None and text.vector.set_running_or_notify_cancel():
                 text.vector.set_exception(runtime_failed(cause))
 

@@ -66,7 +66,7 @@ class Flow:
         new = tokens[self._sent : len(tokens) - ended]
         start, self._sent = self._sent, max(self._sent, len(tokens) - ended)
         reason = _reason(latest.finished, ended)
-        if not self._decoding.plan.top_logprobs:
+        if not self._decoding.plan.with_logprobs:
             return Step(new, reason)
         said = slice(start - self._skip, start - self._skip + len(new))
         return Step(new, reason, self._decoding.logprobs[said], self._decoding.top_logprobs[said])

@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -32,11 +32,12 @@ from handlers.runtimes.transformers_flow import Flow, Progress
 from handlers.runtimes.transformers_load import is_sequence_to_sequence, load
 from handlers.runtimes.transformers_memory import plan_cache
 from handlers.runtimes.transformers_schema import SchemaCompiler
-from handlers.runtimes.transformers_score import score_causal
+from handlers.runtimes.transformers_score import read_causal, score_causal
 from handlers.runtimes.transformers_seq2seq import Seq2SeqRuntime
 from handlers.sentence_modules import makes_embeddings
 
 STOP_SECONDS = 30.0
+Found = TypeVar("Found")
 
 
 def open_runtime(config: RuntimeConfig, on_fatal: Callable[[str], None]) -> Runtime:
@@ -100,14 +101,12 @@ class TransformersRuntime:
         """Log-probabilities under the raw logits; the batch pauses between two steps meanwhile."""
         check_prompt(prompt_ids, self.context, self.vocabulary)
         check_continuations(len(prompt_ids), continuations, self.context, self.vocabulary)
-        # A thread that ends: OpenMP keeps workers for each living thread that ran a parallel loop, and with
-        # more of them than cores the generation thread goes at 14 instead of 24 tokens/s from then on.
-        once = ThreadPoolExecutor(1, "transformers-score")
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(once, self._score, prompt_ids, continuations)
-        finally:
-            once.shutdown(wait=False)
+        return await self._apart(score_causal, prompt_ids, continuations)
+
+    async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+        """See `Runtime`; the batch pauses meanwhile."""
+        check_prompt(prompt_ids, self.context, self.vocabulary)
+        return await self._apart(read_causal, prompt_ids, top_logprobs)
 
     def stats(self) -> RuntimeStats:
         """Counts of the library's scheduler; requests it has not read yet are waiting."""
@@ -161,10 +160,19 @@ class TransformersRuntime:
             except queue.Empty:
                 return
 
-    def _score(self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
+    async def _apart(self, compute: Callable[..., Found], *given: Any) -> Found:
+        # A thread that ends: OpenMP keeps workers for each living thread that ran a parallel loop, and with
+        # more of them than cores the generation thread goes at 14 instead of 24 tokens/s from then on.
+        once = ThreadPoolExecutor(1, "transformers-score")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(once, self._paused, compute, *given)
+        finally:
+            once.shutdown(wait=False)
+
+    def _paused(self, compute: Callable[..., Found], *given: Any) -> Found:
         try:
             with self._manager.pause():
-                return score_causal(self._loaded.model, prompt_ids, continuations)
+                return compute(self._loaded.model, *given)
         except RuntimeError as error:
             raise runtime_failed(str(error)) from error
 

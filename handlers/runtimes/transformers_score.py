@@ -9,8 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from handlers.runtimes.base import Step
+
 # Bounds the logits held at once: rows x longest continuation x vocabulary floats.
 ROWS = 16
+
+CHUNK = 256
+"""Tokens of a prompt that are read at once: their logits are 50 to 250 MB of floats."""
 
 
 @torch.inference_mode()
@@ -32,6 +37,32 @@ def score_causal(
         logits = torch.cat([first.logits.expand(len(rows), 1, -1), rest], dim=1)
         scores.extend(picked(logits, rows))
     return scores
+
+
+@torch.inference_mode()
+def read_causal(model: Any, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+    """The tokens of the prompt but the first, each after those before it; see `Runtime.read`."""
+    logprobs: list[float] = []
+    top: list[dict[int, float]] = []
+    cache = None
+    for start in range(0, len(prompt_ids) - 1, CHUNK):
+        given, told = prompt_ids[start : start + CHUNK], prompt_ids[start + 1 : start + CHUNK + 1]
+        output = model(
+            torch.tensor([list(given)], device=model.device), past_key_values=cache, use_cache=True
+        )
+        cache = output.past_key_values
+        scores = output.logits[0, : len(told)].float().log_softmax(dim=-1)
+        wanted = torch.tensor(list(told), device=model.device).view(-1, 1)
+        logprobs += scores.gather(1, wanted).view(-1).tolist()
+        top += likeliest(scores, top_logprobs)
+    return Step(prompt_ids[1:], None, logprobs, top)
+
+
+def likeliest(scores: Tensor, count: int) -> list[dict[int, float]]:
+    """The `count` highest values of each row with their indices, highest first."""
+    best = scores.topk(min(count, scores.size(-1)), dim=-1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [dict(zip(indices, values, strict=True)) for indices, values in rows]
 
 
 @torch.inference_mode()

@@ -35,6 +35,7 @@ from handlers.runtimes.transformers_load import load
 from handlers.runtimes.transformers_rows import Job, RowDecoding, RowStops
 from handlers.runtimes.transformers_schema import SchemaCompiler
 from handlers.runtimes.transformers_score import padded, score_sequence_to_sequence
+from handlers.wire import RequestError
 
 WINDOW_SECONDS = 0.01
 MAX_ROWS = 16
@@ -94,6 +95,14 @@ class Seq2SeqRuntime:
         check_prompt(prompt_ids, self.context, self.vocabulary)
         check_continuations(0, continuations, self.context, self.vocabulary)
         return await asyncio.to_thread(self._score, prompt_ids, continuations)
+
+    async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+        """Refused: a source text is read as a whole, so that no token of it has a probability."""
+        raise RequestError(
+            "a sequence-to-sequence model has no log-probabilities of its prompt",
+            code="unsupported_parameter",
+            param="echo",
+        )
 
     def stats(self) -> RuntimeStats:
         """Rows in the present batch and requests that wait for the next."""

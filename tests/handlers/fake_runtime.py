@@ -35,7 +35,8 @@ class ScriptedRuntime:
                 last = count == min(len(self.ids), plan.max_tokens)
                 finished = last
                 reason = ("stop" if count == len(self.ids) else "length") if last else None
-                yield Step([token], reason)  # type: ignore[arg-type]
+                told, top = ([-0.5], [{token: -0.5}]) if plan.with_logprobs else (None, None)
+                yield Step([token], reason, told, top)  # type: ignore[arg-type]
         finally:
             if not finished:
                 self.closed_early.append(request_id)
@@ -44,6 +45,9 @@ class ScriptedRuntime:
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         return [[-1.0] * len(ids) for ids in continuations]
+
+    async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
+        return Step(prompt_ids[1:], None, [-float(i) for i in range(1, len(prompt_ids))])
 
     def stats(self) -> RuntimeStats:
         return RuntimeStats(running=0, waiting=0)

@@ -1,0 +1,77 @@
+"""From what a request says about decoding to a `SamplingPlan`, checked against runtime and context.
+
+Pure: nothing here runs a model. Every refusal is a RequestError 400 that names the parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handlers.runtimes.base import Embedder, Runtime, SamplingPlan
+from handlers.wire import RequestError, Sampling
+
+
+def check_context(tokens: int, context: int) -> None:
+    """Raises RequestError 400 with both numbers when a prompt leaves no room for an answer."""
+    if tokens >= context:
+        raise RequestError(
+            f"the prompt has {tokens} tokens, the model's context is {context} tokens",
+            code="context_length_exceeded",
+            param="prompt",
+        )
+
+
+def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> SamplingPlan:
+    """Every decoding value filled in and within what `runtime` can do; RequestError 400 names what is not.
+
+    `max_tokens` is cut to what the context leaves, and the answer then ends with `finish_reason` length.
+    """
+    refuse_embedder(runtime)
+    check_context(prompt_tokens, runtime.context)
+    refuse_unsupported(sampling, runtime)
+    room = runtime.context - prompt_tokens
+    plan: dict[str, Any] = {
+        name: value
+        for name, value in sampling
+        if value is not None and name not in {"stop", "max_tokens", "top_k", "logit_bias"}
+    }
+    return SamplingPlan(
+        max_tokens=min(sampling.max_tokens or room, room),
+        top_k=sampling.top_k or None,
+        logit_bias=token_bias(sampling.logit_bias, runtime.vocabulary),
+        **plan,
+    )
+
+
+def refuse_embedder(runtime: Runtime) -> None:
+    """Raises RequestError 400 where the model makes vectors and no text."""
+    if isinstance(runtime, Embedder):
+        raise RequestError(
+            "this model makes embeddings and generates no text: use the engine embedding, or another model",
+            code="unsupported",
+            param="model",
+        )
+
+
+def refuse_unsupported(sampling: Sampling, runtime: Runtime) -> None:
+    """Raises RequestError 400 naming the first parameter that the runtime may refuse and does."""
+    for name in sorted(runtime.refused):
+        if getattr(sampling, name) not in (None, 0):
+            raise RequestError(
+                f"runtime {runtime.name} does not support {name}", code="unsupported_parameter", param=name
+            )
+
+
+def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, float] | None:
+    """`logit_bias` with its keys as token ids; RequestError 400 for a key outside the vocabulary."""
+    if not bias:
+        return None
+    for key in bias:
+        # Ten digits hold every vocabulary; int() itself refuses thousands of them with another error.
+        if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) < vocabulary):
+            raise RequestError(
+                f"logit_bias names token {key[:40]!r}; ids go from 0 to {vocabulary - 1}",
+                code="invalid_logit_bias",
+                param="logit_bias",
+            )
+    return {int(key): value for key, value in bias.items()}
