@@ -1,4 +1,4 @@
-"""The demo model as each runtime loads it, made once by the project's own build tool under `models/`."""
+"""The demo models as each runtime loads them, made once by the project's own build tool under `models/`."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ def demo_folder(runtime: RuntimeName, precision: Precision = Precision.FILE) -> 
     row = parse_settings(SETTINGS.read_text(encoding="utf-8")).rows[0]
     asked = replace(row, precision=precision, file_precision=None)
     return prepare(asked, runtime, Workshop(ProjectPaths(SETTINGS))).path
+
+
+@cache
+def embedding_folder() -> Path:
+    """The folder that a worker loads the demo embedding model from."""
+    row = parse_settings(SETTINGS.read_text(encoding="utf-8")).row("embedding")
+    assert row is not None
+    return prepare(row, "transformers", Workshop(ProjectPaths(SETTINGS))).path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -213,6 +214,33 @@ async def test_information_extraction() -> None:
     assert sampling.json_schema == schema
     assert findings("information_extraction", '{"name": 1}', schema=schema)["data"] == {"name": 1}
     assert findings("information_extraction", '{"name": ', schema=schema)["data"] is None
+
+
+async def test_data_analysis() -> None:
+    options = {"csv": "city,sales\nRome,10\nOslo,30\n"}
+    _, messages, _ = await ask("data_analysis", options=options)
+    assert "Column 'sales' (number): 2 values, min 10, max 30, mean 20" in messages[-1].content
+    found = findings("data_analysis", "The mean is 20, the growth 7 %.", **options)
+    assert found["statistics"]["columns"][1]["mean"] == 20
+    assert b64decode(found["chart"]).startswith(b"\x89PNG")
+    assert found["unsupported_numbers"] == ["7 %"]
+
+
+async def test_embedding() -> None:
+    engine = engine_class("embedding")()
+    engine.load_model(ScriptedModel())
+    request = GenerateRequest(id="r", engine=engine.name, prompt="-", options={"inputs": ["a", "b"]})
+    assert await engine.generate(request) == ""
+    assert engine.notes["embeddings"] == [[1.0], [1.0]]
+    assert (engine.notes["truncated"], engine.notes["warnings"]) == ([0], ["input 0 was cut to 256 tokens"])
+    assert findings("embedding", "")["embeddings"] is None
+    for wrong in ([], ["x"] * 2049, "x", [1]):
+        with pytest.raises(RequestError) as refused:
+            findings("embedding", "", inputs=wrong)
+        assert (refused.value.param or "").startswith("options.inputs")
+    turns = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(RequestError, match="no conversation"):
+        await ask("embedding", prompt=None, messages=turns)
 
 
 @pytest.mark.parametrize("name", engine_names())

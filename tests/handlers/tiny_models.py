@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    BertConfig,
+    BertModel,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -99,6 +102,32 @@ def tiny_nllb(folder: Path) -> Path:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_bert(folder: Path, **pooling: bool) -> Path:
+    """An embedding model of 32 dimensions as sentence-transformers writes it, for texts of 24 tokens."""
+    torch.manual_seed(7)
+    model = BertModel(
+        BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+            initializer_range=0.4,
+            pad_token_id=PAD,
+        )
+    )
+    _save(model, folder)
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    listed = [{"type": f"sentence_transformers.models.{name}", "path": path} for name, path in modules]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 24, "do_lower_case": true}')
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 48}')
     return folder
 
 
