@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Protocol
 
 from conductor_core.machine import free_memory, gpu_memory_by_pid, probe
@@ -36,9 +37,8 @@ class MachineMemory:
         return {"cpu": free_memory(), **self._gpu_free}
 
     def on_gpu(self, pids: Collection[int]) -> int | None:
-        """GPU memory of `pids`; None where the driver shows none of them, as inside a container."""
-        held = [self._by_pid[pid] for pid in pids if pid in self._by_pid]
-        return sum(held) if held else None
+        """GPU memory of `pids`; None where the driver does not show all of them, as inside a container."""
+        return sum(self._by_pid[pid] for pid in pids) if self._by_pid.keys() >= set(pids) else None
 
     async def look(self) -> None:
         """Ask the GPUs, if there are any."""
@@ -48,3 +48,13 @@ class MachineMemory:
     def _ask(self) -> None:
         self._gpu_free = {gpu.device: gpu.free for gpu in probe().gpus if gpu.device in self._gpus}
         self._by_pid = gpu_memory_by_pid()
+
+
+def kernel_oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory so far; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    counts = dict(line.split(" ", 1) for line in lines)
+    return int(counts.get("oom_kill", 0))

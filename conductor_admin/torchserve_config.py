@@ -137,6 +137,7 @@ def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]
         "METRICS_LOCATION": str(state.logs),
         "CONDUCTOR_RUN_DIR": str(state.run),
         "CONDUCTOR_LOG_DIR": str(state.logs),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi numbers them
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -10,10 +10,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import takewhile
 from pathlib import Path
 
-_GPUS = "--query-gpu=index,uuid,name,memory.free,memory.total"
+_GPUS = "--query-gpu=index,uuid,name,mig.mode.current,memory.free,memory.total"
 _PROCESSES = "--query-compute-apps=pid,used_memory"
 
 
@@ -68,29 +67,54 @@ def _nvidia_smi(query: str) -> str:
 
 
 def parse_nvidia_smi(text: str, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-    """GPUs of `nvidia-smi`'s table (MiB), numbered as CUDA_VISIBLE_DEVICES in `environ` shows them."""
-    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines()]
-    rows = [row for row in rows if len(row) == 5 and row[3].isdecimal() and row[4].isdecimal()]
+    """GPUs of `nvidia-smi`'s table (MiB), numbered as CUDA_VISIBLE_DEVICES in `environ` shows them.
+
+    Left out, but counted: a GPU that does not say its memory (`[N/A]`), and one in MIG mode, whose figures
+    are those of the whole while CUDA gives out a slice of it.
+    """
+    rows = [row for row in _fields(text) if len(row) == 6 and row[0].isdecimal()]
     visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        rows = [row for name in _shown(visible) for row in rows if name == row[0] or row[1].startswith(name)]
+    shown = rows if visible is None else _shown(rows, visible)
     return tuple(
-        Gpu(index, row[2], int(row[3]) * 2**20, int(row[4]) * 2**20) for index, row in enumerate(rows)
+        Gpu(index, name, int(free) * 2**20, int(whole) * 2**20)
+        for index, (_, _, name, mig, free, whole) in enumerate(shown)
+        if free.isdecimal() and whole.isdecimal() and mig != "Enabled"
     )
 
 
-def _shown(visible: str) -> list[str]:
-    # CUDA stops reading its list at the first name that is no device, such as -1.
-    return list(takewhile(lambda name: name and name != "-1", (name.strip() for name in visible.split(","))))
+def _fields(text: str) -> list[list[str]]:
+    return [[field.strip() for field in line.split(",")] for line in text.splitlines()]
+
+
+def _shown(rows: list[list[str]], visible: str) -> list[list[str]]:
+    """The rows that `visible` names by index or by the beginning of a UUID, in its order.
+
+    CUDA stops reading its list at the first name that is no device, such as -1.
+    """
+    found: list[list[str]] = []
+    for name in (part.strip() for part in visible.split(",")):
+        row = next((row for row in rows if name and (name == row[0] or row[1].startswith(name))), None)
+        if row is None:
+            break
+        found.append(row)
+    return found
 
 
 def gpu_memory_by_pid() -> dict[int, int]:
     """Bytes of GPU memory that each process holds; those that this machine's drivers show by their pid."""
-    rows = [[field.strip() for field in line.split(",")] for line in _nvidia_smi(_PROCESSES).splitlines()]
+    return parse_compute_apps(_nvidia_smi(_PROCESSES))
+
+
+def parse_compute_apps(text: str) -> dict[int, int]:
+    """Bytes by pid of `nvidia-smi`'s processes (MiB), summed over devices and MIG slices.
+
+    A process whose memory the driver does not say (`[N/A]`, `[Insufficient Permissions]`) is unknown.
+    """
+    rows = [row for row in _fields(text) if len(row) == 2 and row[0].isdecimal()]
+    unknown = {row[0] for row in rows if not row[1].isdecimal()}
     held: dict[int, int] = {}
-    for row in rows:
-        if len(row) == 2 and row[0].isdecimal() and row[1].isdecimal():
-            held[int(row[0])] = held.get(int(row[0]), 0) + int(row[1]) * 2**20
+    for pid, size in (row for row in rows if row[0] not in unknown):
+        held[int(pid)] = held.get(int(pid), 0) + int(size) * 2**20
     return held
 
 

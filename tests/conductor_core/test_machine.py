@@ -6,11 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from conductor_core.machine import Machine, free_memory, parse_nvidia_smi, probe, usable_memory
+from conductor_core.machine import (
+    Machine,
+    free_memory,
+    parse_compute_apps,
+    parse_nvidia_smi,
+    probe,
+    usable_memory,
+)
 
-SMI = """0, GPU-aaaa, NVIDIA H200, 142000, 143771
-1, GPU-bbbb, NVIDIA L4, 20000, 23034
-2, GPU-cccc, NVIDIA T4, [N/A], [N/A]
+# As `nvidia-smi --query-gpu=index,uuid,name,mig.mode.current,memory.free,memory.total` writes it.
+SMI = """0, GPU-aaaa, NVIDIA H200, Disabled, 142000, 143771
+1, GPU-bbbb, NVIDIA L4, [N/A], 20000, 23034
+2, GPU-cccc, NVIDIA GB10, [N/A], [N/A], [N/A]
+3, GPU-dddd, NVIDIA H100 80GB HBM3, Enabled, 81000, 81559
+4, GPU-eeee, NVIDIA T4, [Not Supported], 15000, 15360
 """
 
 
@@ -21,10 +31,11 @@ def test_this_machine_has_memory() -> None:
 
 
 def test_gpus_are_read_in_bytes_and_those_without_figures_left_out() -> None:
-    first, second = parse_nvidia_smi(SMI, {})
+    first, second, third = parse_nvidia_smi(SMI, {})
     assert (first.index, first.name, first.device) == (0, "NVIDIA H200", "cuda:0")
     assert (first.free, first.total) == (142000 * 2**20, 143771 * 2**20)
-    assert second.index == 1
+    assert (second.device, second.name) == ("cuda:1", "NVIDIA L4")
+    assert (third.device, third.name) == ("cuda:4", "NVIDIA T4")  # CUDA counts those before it
 
 
 @pytest.mark.parametrize(
@@ -36,12 +47,30 @@ def test_gpus_are_read_in_bytes_and_those_without_figures_left_out() -> None:
         ("", []),
         ("-1", []),
         ("0,-1,1", ["NVIDIA H200"]),
+        ("0,GPU-zz,1", ["NVIDIA H200"]),
+        ("MIG-ffff", []),
+        ("4, 1", ["NVIDIA T4", "NVIDIA L4"]),
     ],
 )
 def test_gpus_are_numbered_as_cuda_shows_them(visible: str, names: list[str]) -> None:
     gpus = parse_nvidia_smi(SMI, {"CUDA_VISIBLE_DEVICES": visible})
     assert [gpu.name for gpu in gpus] == names
     assert [gpu.index for gpu in gpus] == list(range(len(names)))
+
+
+def test_a_gpu_keeps_its_number_behind_one_that_is_left_out() -> None:
+    assert [gpu.device for gpu in parse_nvidia_smi(SMI, {"CUDA_VISIBLE_DEVICES": "2,3,1"})] == ["cuda:2"]
+
+
+def test_gpu_memory_of_a_process_is_summed_over_devices_and_unknown_where_it_is_not_said() -> None:
+    # As `nvidia-smi --query-compute-apps=pid,used_memory` writes it.
+    said = "101, 512\n102, [N/A]\n101, 1024\n103, 7\n103, [Insufficient Permissions]\n104, [Not Found]\n"
+    assert parse_compute_apps(said) == {101: 1536 * 2**20}
+
+
+@pytest.mark.parametrize("text", ["", "No running processes found\n", "[N/A], 5\n"])
+def test_other_output_means_no_process(text: str) -> None:
+    assert parse_compute_apps(text) == {}
 
 
 @pytest.mark.parametrize("text", ["", "NVIDIA-SMI has failed\n", "a, b\n"])
