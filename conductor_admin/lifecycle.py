@@ -171,7 +171,7 @@ class Lifecycle:
     async def close(self) -> None:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
         self.refuse()
-        self._upkeep.close()
+        await self._upkeep.close()
         jobs = []
         for entry in self._table.entries.values():
             if entry.job and not entry.job.done():

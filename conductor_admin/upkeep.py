@@ -48,8 +48,8 @@ class Upkeep:
     async def refresh(self) -> None:
         """Ask the machine and every worker for their memory; a worker that takes no connection is lost."""
         await self._machine.look()
-        for entry in list(self._table.entries.values()):
-            await self._look_at(entry)
+        # At once: one worker that hangs must not hold up the beat by more than its own timeout.
+        await asyncio.gather(*(self._look_at(entry) for entry in self._table.entries.values()))
 
     def answered(self, entry: SetEntry) -> None:
         """Measure the set again, at most every SAMPLE_S: it holds most when an answer has just ended."""
@@ -60,10 +60,13 @@ class Upkeep:
             self._samples.add(task)
             task.add_done_callback(self._samples.discard)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the measurements under way."""
-        for task in self._samples:
+        samples = set(self._samples)
+        for task in samples:
             task.cancel()
+        if samples:
+            await asyncio.wait(samples)
 
     async def _look_at(self, entry: SetEntry) -> None:
         for worker in await self._rooms.sample(entry):

@@ -74,12 +74,18 @@ class SocketServer:
         config.load()
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup()
+        # Cancelled in the middle it would leave a bound socket behind.
+        self._starting = asyncio.ensure_future(self._server.startup())
+        await asyncio.shield(self._starting)
 
     async def stop(self) -> None:
         """End at once, as a killed process does: open connections break."""
+        await self._starting
         for server in self._server.servers:
             server.close()
+        # What was accepted in this turn of the loop becomes a connection in the next one.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         tasks = list(self._server.server_state.tasks)

@@ -20,10 +20,9 @@ async def ask(rig: Rig, category: str = CHAT, **fields: Any) -> Any:
     return await rig.client.post("/generate", json={"prompt": "x", "category": category, **fields})
 
 
-async def first_line(rig: Rig, path: str, category: str = CHAT, **fields: Any) -> str:
+async def first_line(rig: Rig, path: str = "/generate/stream", body: dict[str, Any] | None = None) -> str:
     """The first line of a stream, which is then left."""
-    body = {"prompt": "x", "category": category, **fields}
-    async with rig.client.stream("POST", path, json=body) as response:
+    async with rig.client.stream("POST", path, json=body or {"prompt": "x", "category": CHAT}) as response:
         return await anext(response.aiter_lines())
 
 
@@ -32,7 +31,8 @@ async def test_both_ways_to_stream_tell_phase_and_percent(
     rig: Rig, path: str, fields: dict[str, bool]
 ) -> None:
     rig.builder.may_build.clear()
-    assert await first_line(rig, path, **fields) == f": loading {CHAT} 41% (convert)"
+    body = {"prompt": "x", "category": CHAT, **fields}
+    assert await first_line(rig, path, body) == f": loading {CHAT} 41% (convert)"
 
 
 async def test_a_queue_for_memory_tells_place_and_length(make_rig: MakeRig) -> None:
@@ -42,7 +42,7 @@ async def test_a_queue_for_memory_tells_place_and_length(make_rig: MakeRig) -> N
         await rig.until(lambda: rig.lifecycle.view("a").in_flight == 1)
         second = asyncio.create_task(ask(rig, "b"))
         await rig.until(lambda: rig.lifecycle.view("b").position == 1)
-        said = await first_line(rig, "/generate/stream", "c")
+        said = await first_line(rig, body={"prompt": "x", "category": "c"})
         assert said == ": queued 2nd of 2 for c, waiting for memory"
         row = (await rig.client.get("/models/c")).json()
         assert (row["phase"], row["position"], row["queue"]) == ("wait", 2, 2)
@@ -59,7 +59,7 @@ async def test_a_set_that_ends_first_says_so(rig: Rig) -> None:
     await rig.until(lambda: rig.lifecycle.view(CHAT).in_flight == 1)
     unloading = asyncio.create_task(rig.client.post(f"/admin/models/{CHAT}/unload"))
     await rig.until(lambda: rig.lifecycle.view(CHAT).state is State.UNLOADING)
-    assert await first_line(rig, "/generate/stream") == f": unloading {CHAT}, to be loaded again"
+    assert await first_line(rig) == f": unloading {CHAT}, to be loaded again"
     held.may_end.set()
     assert (await answering).status_code == (await unloading).status_code == 200
 
@@ -85,7 +85,7 @@ async def test_a_timed_load_is_an_eta_after_a_restart_of_the_gateway(
         assert "the load goes on, for about 60 s more" in answer.json()["error"]["message"]
         assert 50 <= int(answer.headers["retry-after"]) <= 60
         assert 50 < (await rig.client.get(f"/models/{CHAT}")).json()["eta_s"] < 60
-        assert await first_line(rig, "/generate/stream") == f": loading {CHAT} (start), about 59 s"
+        assert await first_line(rig) == f": loading {CHAT} (start), about 59 s"
 
 
 async def test_a_load_that_takes_longer_than_any_before_has_no_eta(rig: Rig) -> None:
