@@ -9,6 +9,8 @@ import click
 from conductor.commands.bench import bench
 from conductor.commands.build import build, pull
 from conductor.commands.doctor import doctor
+from conductor.commands.keys import keys
+from conductor.commands.mcp import mcp
 from conductor.commands.models import list_rows, show
 from conductor.commands.plan import plan
 from conductor.commands.processes import load, ps, unload
@@ -25,7 +27,7 @@ def main() -> None:
     """
 
 
-for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, doctor, bench):
+for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, keys, doctor, bench, mcp):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ from conductor_core.paths import ProjectPaths, StateDir, StateDirError
 from conductor_core.placement import device_budgets
 from conductor_core.served import served_catalogue
 from conductor_core.settings import SettingsError
+from conductor_mcp.endpoint import McpEndpoint
+from conductor_mcp.holds import until_nobody_holds
 
 log = structlog.get_logger()
 
@@ -64,6 +66,7 @@ class Server:
     """A composed gateway; `process` is None under --skip-model-loading."""
 
     gateway: Gateway
+    mcp: McpEndpoint
     state: StateDir
     run_file: RunFile
     process: TorchServeProcess | None
@@ -115,10 +118,19 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         ended=lifecycle.torchserve_ended,
         spawned=run_file.torchserve_spawned,
     )
-    return Server(gateway, state, run_file, process or None)
+    return Server(gateway, McpEndpoint(gateway), state, run_file, process or None)
 
 
-def serve(settings: OperatorSettings, *, skip_model_loading: bool = False) -> int:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a gateway serves: without models, MCP and health alone, only while clients hold it."""
+
+    skip_model_loading: bool = False
+    mcp_only: bool = False
+    while_used: bool = False
+
+
+def serve(settings: OperatorSettings, manner: Manner) -> int:
     """Serve until SIGINT or SIGTERM; the exit status. What prevents the start is told in one line."""
     try:
         state = StateDir.at(settings.state_dir)
@@ -126,27 +138,29 @@ def serve(settings: OperatorSettings, *, skip_model_loading: bool = False) -> in
             state.create()
             _tell_first_key(create_first_key(state))
         check_open(settings.host, has_key(state))
-        java = None if skip_model_loading else find_java(os.environ)
+        java = None if manner.skip_model_loading else find_java(os.environ)
         state.create()
         with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
             configure_logs(state.logs, settings.log_level)
             kill_leftovers(state.run_file)
-            uvloop.run(_serve(compose(settings, java=java), settings, listener))
+            uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
     except _START_FAULTS as error:
         print(f"conductor: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(server: Server, settings: OperatorSettings, listener: socket.socket) -> None:
+async def _serve(server: Server, settings: OperatorSettings, manner: Manner, listener: socket.socket) -> None:
     await server.gateway.sessions.store.open()
     try:
-        await _serve_http(server, settings, listener)
+        await _serve_http(server, settings, manner, listener)
     finally:
         await server.gateway.sessions.store.close()
 
 
-async def _serve_http(server: Server, settings: OperatorSettings, listener: socket.socket) -> None:
+async def _serve_http(
+    server: Server, settings: OperatorSettings, manner: Manner, listener: socket.socket
+) -> None:
     port = listener.getsockname()[1]
     url = url_of(settings.host, port)
     me = ProcessName.of(os.getpid())
@@ -155,7 +169,7 @@ async def _serve_http(server: Server, settings: OperatorSettings, listener: sock
     )
     http = _Http(
         uvicorn.Config(
-            create_app(server.gateway),
+            create_app(server.gateway, server.mcp.routes, mcp_only=manner.mcp_only),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -168,12 +182,15 @@ async def _serve_http(server: Server, settings: OperatorSettings, listener: sock
     # A defect that ends the models ends the gateway: a server that can only refuse helps nobody.
     models.add_done_callback(lambda _: setattr(http, "should_exit", True))
     telling = asyncio.create_task(announce(server.gateway, url, _say))
+    unused = asyncio.create_task(_end_when_unused(http, server.state)) if manner.while_used else None
     try:
         with _signals(http, models):
             await http.serve(sockets=[listener])
     finally:
         telling.cancel()
         models.cancel()
+        if unused:
+            unused.cancel()
         await asyncio.wait({models, telling})
         server.run_file.remove()
         log.info("gateway_ended")
@@ -184,7 +201,10 @@ async def _serve_http(server: Server, settings: OperatorSettings, listener: sock
 async def _models(server: Server) -> None:
     """Everything behind the routes; cancelling it ends TorchServe and the workers, and so every stream."""
     lifecycle = server.gateway.lifecycle
-    tasks = [asyncio.create_task(server.gateway.heart.run(), name="heart")]
+    tasks = [
+        asyncio.create_task(server.gateway.heart.run(), name="heart"),
+        asyncio.create_task(server.mcp.run(), name="mcp"),
+    ]
     if server.process is not None:
         tasks.append(asyncio.create_task(server.process.supervise(), name="torchserve"))
         lifecycle.start()
@@ -196,6 +216,12 @@ async def _models(server: Server) -> None:
             task.cancel()
         await asyncio.wait(tasks)
         await lifecycle.close()
+
+
+async def _end_when_unused(http: uvicorn.Server, state: StateDir) -> None:
+    await until_nobody_holds(state)
+    log.info("gateway_unused")
+    http.should_exit = True
 
 
 class _Http(uvicorn.Server):

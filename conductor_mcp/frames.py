@@ -16,7 +16,7 @@ from mcp.shared.inbound import (
     NAME_BEARING_METHODS,
     encode_header_value,
 )
-from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY
 
 Frame = dict[str, Any]
 
@@ -50,9 +50,19 @@ def read_frame(value: Any) -> Frame:
         raise BadFrame(INVALID_REQUEST, "Invalid Request: an id is a text or a whole number")
     if not is_answer and not isinstance(value.get("method"), str):
         raise BadFrame(INVALID_REQUEST, "Invalid Request: the method is missing", answered)
-    if not isinstance(value.get("params", {}), dict):
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: params is an object", answered)
+    _check_params(value, answered)
     return value
+
+
+def _check_params(frame: Frame, id: object) -> None:
+    params = frame.get("params", {})
+    if isinstance(params, list):
+        raise BadFrame(INVALID_PARAMS, "Invalid params: MCP has them by name, in an object", id)
+    if not isinstance(params, dict):
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: params is an object", id)
+    name = NAME_BEARING_METHODS.get(frame.get("method", ""), "")
+    if not isinstance(params.get(name, ""), str):
+        raise BadFrame(INVALID_PARAMS, f"Invalid params: {name} is a text", id)
 
 
 def _no_constant(name: str) -> Any:

@@ -14,11 +14,14 @@ from conductor.project import placed
 @click.command()
 @operator_options(*EVERY)
 @click.option("--skip-model-loading", is_flag=True, help="Serve every route without TorchServe and models.")
-def serve(skip_model_loading: bool, **given: Any) -> None:
+@click.option("--mcp-only", is_flag=True, help="Serve /mcp and /health alone.")
+@click.option("--while-used", is_flag=True, hidden=True, help="End with the last MCP client that holds it.")
+def serve(skip_model_loading: bool, mcp_only: bool, while_used: bool, **given: Any) -> None:
     """Start the gateway; Ctrl-C ends it and all that it started."""
     settings = resolve(**given)
     # Before the server, so that a mistake in the table is told in a second and with nothing started.
     placed(settings)
+    from conductor.server import Manner
     from conductor.server import serve as serve_until_stopped
 
-    sys.exit(serve_until_stopped(settings, skip_model_loading=skip_model_loading))
+    sys.exit(serve_until_stopped(settings, Manner(skip_model_loading, mcp_only, while_used)))
