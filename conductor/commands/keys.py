@@ -1,4 +1,4 @@
-"""`conductor keys`: who may use the gateway. Changes the state folder's file, a gateway sees at once."""
+"""`conductor keys`: who may use the gateway. Changes the state folder's file, which a gateway watches."""
 
 from __future__ import annotations
 
