@@ -15,6 +15,7 @@ from conductor_admin.audit import Audit
 from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
 from conductor_admin.key_ring import KeyRing
+from conductor_admin.keys import KeyBody
 from conductor_admin.keys_file import KeysFile
 from conductor_admin.lifecycle import Lifecycle, Limits
 from conductor_admin.loading import Loader
@@ -31,6 +32,7 @@ from conductor_core.paths import StateDir
 from conductor_core.settings import load_settings, parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
 from tests.conductor_admin.gateway_rig import GB, OWNER_TOKEN, SETTINGS, FakeMemory, MakeRig, Rig
+from tests.conductor_admin.key_rig import Keys
 
 PATIENCE = Patience(5, 5)
 
@@ -105,3 +107,18 @@ def make_rig(state: StateDir) -> MakeRig:
 async def rig(make_rig: MakeRig) -> AsyncIterator[Rig]:
     async with make_rig() as rig:
         yield rig
+
+
+@pytest.fixture
+def keys(rig: Rig) -> Keys:
+    """The gateway of `rig`, closed by keys of each scope."""
+    file = rig.gateway.keys.file
+    bodies = {
+        "infer": KeyBody(name="infer"),
+        "admin": KeyBody(name="admin", scopes=["admin"]),
+        "both": KeyBody(name="both", scopes=["infer", "admin"]),
+        "revoked": KeyBody(name="revoked"),
+    }
+    texts = {name: file.create(body)[1] for name, body in bodies.items()}
+    file.revoke("revoked")
+    return Keys(rig, **texts)
