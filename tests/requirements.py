@@ -421,6 +421,19 @@ PROMISES: dict[str, Promise] = {
         "A check without an end is stopped, and harms no other request.",
         ("handlers/test_checker.py::*",),
     ),
+    "sessions": Promise(
+        "A conversation is kept turn by turn, belongs to its key, and loses one turn at most to a kill.",
+        (
+            "conductor_admin/test_sessions.py::*",
+            "conductor_admin/test_session_store.py::*",
+            "e2e/test_sessions.py::*",
+            "conductor/test_cli_sessions.py::*",
+        ),
+    ),
+    "history": Promise(
+        "A history beyond the context loses whole oldest turns, which findings say; no message is cut.",
+        ("handlers/test_conversation.py::*", "e2e/test_sessions.py::*beyond*"),
+    ),
     "portable": Promise(
         "Nothing in the repository belongs to one machine or one package registry.",
         ("test_project_hygiene.py::*",),

@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
-LATER_FIELDS = {"engine", "session", "session_id", "keep_alive"}
+LATER_FIELDS = {"engine", "keep_alive"}
 
 
 def test_the_file_tree_of_the_readme_is_the_disk() -> None:
