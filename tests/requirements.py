@@ -280,6 +280,18 @@ PROMISES: dict[str, Promise] = {
         "With the first key each route asks for one, by its own line in one table; none is forgotten.",
         ("conductor_admin/test_keys_access.py::*",),
     ),
+    "key-rules": Promise(
+        "A key has categories, rates, loads and an end; a revoked one stops at once what runs with it.",
+        ("conductor_admin/test_keys_rules.py::*",),
+    ),
+    "key-commands": Promise(
+        "`conductor keys` works without a gateway; keys are kept as hashes, and shown once.",
+        ("conductor/test_cli_keys.py::*",),
+    ),
+    "audit": Promise(
+        "What operators do, and what they are refused, is in a log that holds no key.",
+        ("conductor_admin/test_keys_rules.py::*audit*", "conductor/test_cli_keys.py::*audit*"),
+    ),
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",
         ("test_integration.py::test_logs_are_json*",),
