@@ -16,6 +16,7 @@ from conductor.commands.plan import plan
 from conductor.commands.processes import load, ps, unload
 from conductor.commands.run import run
 from conductor.commands.serve import serve
+from conductor.commands.sessions import sessions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +28,9 @@ def main() -> None:
     """
 
 
-for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, keys, doctor, bench, mcp):
+_BESIDES = (sessions, keys, doctor, bench, mcp)
+
+for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, *_BESIDES):
     main.add_command(_command)
 
 if __name__ == "__main__":

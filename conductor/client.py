@@ -102,6 +102,22 @@ class Gateway:
             return self._call("GET", "/admin/plan")
         return self._call("POST", "/admin/plan", content=text)
 
+    def sessions(self, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` sessions, the last used first."""
+        return list(self._call("GET", "/sessions", {"limit": str(limit)})["sessions"])
+
+    def session(self, session: str) -> dict[str, Any]:
+        """A session with its turns."""
+        return self._call("GET", _session(session))
+
+    def rename_session(self, session: str, title: str) -> dict[str, Any]:
+        """Give a session another title."""
+        return self._call("PATCH", _session(session), content=orjson.dumps({"title": title}))
+
+    def delete_session(self, session: str) -> dict[str, Any]:
+        """Delete a session with its turns."""
+        return self._call("DELETE", _session(session))
+
     @contextmanager
     def generate(self, body: Mapping[str, Any]) -> Iterator[Iterator[Event]]:
         """The events of one answer; leaving the block early closes the stream, which stops the model."""
@@ -138,6 +154,10 @@ class Gateway:
 
 
 _JSON = {"content-type": "application/json"}
+
+
+def _session(session: str) -> str:
+    return f"/sessions/{quote(session, safe='')}"
 
 
 def _cause(error: Exception) -> str:

@@ -84,6 +84,7 @@ class FakeGateway:
     calls: list[str] = field(default_factory=list)
     health: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
     busy: int = 0
     may_load: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
@@ -118,6 +119,8 @@ class FakeGateway:
                 Route("/models", self._models),
                 Route("/models/{category}", self._model),
                 Route("/admin/models/{category}/{verb}", self._admin, methods=["POST"]),
+                Route("/sessions", self._listed),
+                Route("/sessions/{session}", self._session, methods=["GET", "PATCH", "DELETE"]),
                 Route("/generate/stream", self._generate, methods=["POST"]),
             ]
         )
@@ -140,6 +143,18 @@ class FakeGateway:
             return _json(self.row(category))
         found = next((one for one in self.models if one["category"] == category), None)
         return _json(found) if found else _error(404, f"unknown category {category!r}")
+
+    async def _listed(self, request: Request) -> Response:
+        self.calls.append(f"{request.url.path}?{request.url.query}")
+        return _json({"sessions": self.sessions, "next": None})
+
+    async def _session(self, request: Request) -> Response:
+        self.calls.append(f"{request.method} {request.url.path}")
+        found = [one for one in self.sessions if one["id"] == request.path_params["session"]]
+        if not found:
+            return _error(404, "no such session", "session_not_found")
+        body = await request.body()
+        return _json({**found[0], **(orjson.loads(body) if body else {})})
 
     async def _admin(self, request: Request) -> Response:
         self.calls.append(f"{request.url.path}?{request.url.query}")
