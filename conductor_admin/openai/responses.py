@@ -114,7 +114,7 @@ def _head(exchange: Exchange, body: ResponsesBody) -> dict[str, Any]:
         "temperature": body.temperature,
         "text": {"format": form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}},
         "tool_choice": named,
-        "tools": [{"strict": None, **tool.model_dump()} for tool in body.tools or ()],
+        "tools": [tool.model_dump() for tool in body.tools or ()],
         "top_p": body.top_p,
         "truncation": "disabled",
         "user": body.user,

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from conductor_admin.openai.bodies import Decoding, JsonSchemaFormat, Part, ResponseFormat
 from conductor_admin.openai.messages import ROLES, Content, text_of
-from conductor_admin.openai.tools import MAX_TOOLS, Function, Offer, ToolChoice, offer
+from conductor_admin.openai.tools import MAX_TOOLS, Function, Name, Offer, ToolChoice, offer
 from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, Message, RequestError, ToolCall
 
 Text = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
@@ -68,7 +68,7 @@ Input = Annotated[
 
 
 class TextFormat(JsonSchemaFormat):
-    """`text.format`: what chat has in two layers lies flat here."""
+    """`text.format`; what chat has in two layers lies flat here."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: Annotated[str, Field(min_length=1, max_length=200)] = "answer"
@@ -85,10 +85,18 @@ class TextConfig(Part):
     verbosity: Literal["medium"] | None = None
 
 
-class ResponseTool(Function):
-    """A function, flat."""
+class ResponseTool(Part):
+    """A tool; what chat has in two layers lies flat here."""
 
     type: Literal["function"]
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    @property
+    def function(self) -> Function:
+        return Function(**self.model_dump(exclude={"type"}))
 
 
 class ResponsesBody(Decoding):
@@ -125,7 +133,7 @@ class ResponsesBody(Decoding):
 
     @property
     def offer(self) -> Offer:
-        return offer(self.tools or (), self.tool_choice, self.parallel_tool_calls)
+        return offer([tool.function for tool in self.tools or ()], self.tool_choice, self.parallel_tool_calls)
 
     @property
     def schema_of_answer(self) -> dict[str, Any] | None:

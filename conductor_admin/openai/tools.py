@@ -18,14 +18,14 @@ from handlers.wire import RequestError
 MAX_CALLS = 8
 MAX_TOOLS = 128
 Mode = Literal["auto", "none", "required", "named"]
-_NAME = r"^[A-Za-z0-9_.-]{1,128}$"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 _REFERENCE = "$ref"
 
 
 class Function(Part):
     """A function that the model may call; `parameters` is a JSON schema."""
 
-    name: Annotated[str, Field(pattern=_NAME)]
+    name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
