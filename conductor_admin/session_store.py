@@ -48,7 +48,8 @@ class SessionStore:
         if self._running:
             await asyncio.wait(self._running)
         if self._opened is not None:
-            await self._opened.dispose()
+            opened, self._opened = self._opened, None
+            await opened.dispose()
 
     async def find(self, session_id: str, owner: str | None) -> Session | None:
         """The session without its turns."""
@@ -138,19 +139,24 @@ class SessionStore:
             task.exception()
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        assert self._opened is not None, "the store is not open"
+        if self._opened is None:
+            raise _failed("it is closed")
         try:
             async with self._opened.begin() as connection:
                 return await work(connection)
         except SQLAlchemyError as error:
             reason = reason_of(error)
             log.error("session_database_failed", cause=reason)
-            raise RequestError(
-                f"the session database cannot be used: {reason}",
-                status=503,
-                type="server_error",
-                code="session_database_failed",
-            ) from error
+            raise _failed(reason) from error
+
+
+def _failed(reason: str) -> RequestError:
+    return RequestError(
+        f"the session database cannot be used: {reason}",
+        status=503,
+        type="server_error",
+        code="session_database_failed",
+    )
 
 
 def _owned(owner: str | None) -> ColumnElement[bool]:

@@ -96,6 +96,12 @@ async def test_what_is_being_written_is_written_though_nobody_waits(store: Sessi
             pass
 
 
+async def test_a_closed_store_opens_nothing_again(store: SessionStore) -> None:
+    await store.close()
+    with pytest.raises(RequestError, match="closed"):
+        await store.add(session("a"), turn(), is_new=True)
+
+
 async def test_many_at_once_lose_nothing(store: SessionStore) -> None:
     await asyncio.gather(*(store.add(session(f"s{n}"), turn(), is_new=True) for n in range(40)))
     assert len(await store.newest(None, 100, None)) == 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
@@ -15,6 +15,7 @@ from conductor_admin import session_turns, states
 from conductor_admin.callers import ANYONE
 from conductor_admin.keys import KeyBody
 from conductor_admin.keys_file import KeysFile
+from conductor_admin.leases import Wish
 from conductor_admin.session_records import Session
 from conductor_admin.sessions import Sessions
 from handlers.wire import GenerateBody
@@ -384,6 +385,17 @@ async def test_the_worker_that_answered_is_the_one_that_is_preferred_next(rig: R
     session = (await say(rig, session="new"))["session_id"]
     (worker,) = rig.torchserve.workers(CHAT)
     assert rig.gateway.sessions._place(session).pid == worker.pid
+
+
+async def test_a_lease_is_on_the_preferred_worker_while_it_is_there(rig: Rig) -> None:
+    await say(rig)
+    entry = rig.lifecycle._table.named(CHAT)
+    (worker,) = entry.workers.values()
+    entry.workers[1] = replace(worker, pid=1)
+    for preferred, pid in ((1, 1), (worker.pid, worker.pid), (77, worker.pid)):
+        async with rig.lifecycle.lease(CHAT, Wish(CHAT, prefers=preferred)) as lease:
+            assert lease.pid == pid
+    del entry.workers[1]
 
 
 async def test_only_so_many_places_are_remembered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
