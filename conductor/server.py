@@ -21,6 +21,7 @@ from archives.workshop import Workshop
 from conductor.announce import announce
 from conductor_admin.app import create_app
 from conductor_admin.audit import Audit
+from conductor_admin.connections import BoundedProtocol
 from conductor_admin.first_key import create_first_key, has_key
 from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
@@ -170,6 +171,7 @@ async def _serve_http(
     http = _Http(
         uvicorn.Config(
             create_app(server.gateway, server.mcp.routes, mcp_only=manner.mcp_only),
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -5,6 +5,7 @@ Knows HTTP requests and pydantic models. No refusal ever repeats a value that th
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from handlers.strict_json import parse
 from handlers.wire import RequestError
 
 MAX_BODY_BYTES = 32 * 2**20
+BODY_S = 300.0
+"""Seconds in which a body has to be whole."""
 
 # JSON, or nothing said; the last is what curl says of any `-d` body. No form is ever parsed, and a page of
 # another site that posts a form is stopped by its Origin.
@@ -49,10 +52,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body's bytes; 413 where there are more than `limit`."""
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError as error:
+        message = f"the body did not come within {BODY_S:g} s"
+        raise RequestError(message, status=408, code="request_timeout") from error
     except ClientDisconnect as error:
         raise RequestError("the client left", status=499, code="client_left") from error
     return bytes(body)

@@ -288,6 +288,10 @@ PROMISES: dict[str, Promise] = {
         "`conductor keys` works without a gateway; keys are kept as hashes, and shown once.",
         ("conductor/test_cli_keys.py::*",),
     ),
+    "slow-clients": Promise(
+        "A head or a body that does not come, or does not end, is refused and its connection closed.",
+        ("conductor_admin/test_connections.py::*",),
+    ),
     "audit": Promise(
         "What operators do, and what they are refused, is in a log that holds no key.",
         ("conductor_admin/test_keys_rules.py::*audit*", "conductor/test_cli_keys.py::*audit*"),

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from conductor_admin.connections import BoundedProtocol
 from conductor_admin.loading import LoadError, Report
 from conductor_admin.set_entry import Archive
 from conductor_core.catalogue import WorkerSet
@@ -69,7 +70,13 @@ class SocketServer:
 
     async def start(self) -> None:
         config = uvicorn.Config(
-            self._app, log_config=None, lifespan="off", ws="none", access_log=False, **self._where
+            self._app,
+            http=BoundedProtocol,
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            **self._where,
         )
         config.load()
         self._server = uvicorn.Server(config)

@@ -1,0 +1,135 @@
+"""Connections that are slow, large or misleading, on the gateway's own protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from conductor_admin import body, connections
+from tests.conductor_admin.gateway_rig import Rig
+
+HEAD = "GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+POST = "POST /check HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+ASKED = orjson.dumps({"text": "x"})
+
+
+@contextlib.asynccontextmanager
+async def connection(rig: Rig) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(rig.url.rpartition(":")[2]))
+    try:
+        async with asyncio.timeout(10):
+            yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def talk(rig: Rig, *parts: str | bytes) -> bytes:
+    """What the gateway answers until it closes."""
+    async with connection(rig) as (reader, writer):
+        for part in parts:
+            writer.write(part.encode() if isinstance(part, str) else part)
+        return await reader.read()
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize("said", ["", "GET /health", HEAD, f"{HEAD}x: " + "y" * 1000])
+async def test_a_head_that_does_not_come_is_given_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    answer = await talk(rig, said)
+    assert statuses(answer) == [408]
+    assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+
+
+async def test_a_kept_connection_has_as_little_time_for_its_next_head(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connection(rig) as (reader, writer):
+        writer.write(f"{HEAD}\r\n".encode())
+        assert b"200" in await reader.readline()
+        monkeypatch.setattr(connections, "HEAD_S", 0.05)
+        writer.write(b"GET /health/live HTTP/1.1\r\nx")
+        assert b"408" in await reader.read()
+
+
+async def test_a_whole_head_is_not_hurried(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    rig.torchserve.may_load.clear()
+    asking = asyncio.create_task(rig.client.post("/generate", json={"prompt": "x"}))
+    await rig.until(lambda: bool(rig.torchserve.registered))
+    assert statuses(await talk(rig, "GET")) == [408]
+    rig.torchserve.may_load.set()
+    assert (await asking).status_code == 200
+
+
+@pytest.mark.parametrize("filler", ["x: " + "y" * 400_000, "".join(f"x-{n}: y\r\n" for n in range(40_000))])
+async def test_a_head_without_an_end_is_refused(rig: Rig, filler: str) -> None:
+    with contextlib.suppress(ConnectionError):  # it may close before everything was sent
+        assert statuses(await talk(rig, HEAD, filler)) == [431]
+    assert (await rig.client.get("/health/live")).status_code == 200
+
+
+async def test_a_body_that_does_not_come_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "BODY_S", 0.05)
+    answer = await talk(rig, f"{POST}connection: close\r\ncontent-length: 100\r\n\r\n{{")
+    assert statuses(answer) == [408]
+    assert b"request_timeout" in answer
+
+
+async def test_two_lengths_of_one_body_are_refused(rig: Rig) -> None:
+    """One server would take the rest for another request, the next one for a part of this."""
+    for lines in (
+        "content-length: 12\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 12\r\n",
+        "content-length: 12\r\ncontent-length: 13\r\n",
+        "transfer-encoding: identity\r\ncontent-length: 12\r\n",
+        "content-length: +12\r\n",
+        "content-length: 0x0c\r\n",
+        "transfer-encoding: chunked, identity\r\n",
+    ):
+        answer = await talk(
+            rig, f"{POST}connection: close\r\n{lines}\r\n0\r\n\r\nGET /models HTTP/1.1\r\n\r\n"
+        )
+        assert len(statuses(answer)) == 1, lines
+        assert statuses(answer)[0] == 400, lines
+
+
+async def test_twenty_requests_at_once_are_answered_in_turn(rig: Rig) -> None:
+    last = HEAD + "connection: close\r\n\r\n"
+    assert statuses(await talk(rig, f"{HEAD}\r\n" * 19, last)) == [200] * 20
+
+
+async def test_a_body_in_chunks_with_a_trailer_is_read(rig: Rig) -> None:
+    head = f"{POST}connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in ASKED)
+    assert statuses(await talk(rig, head, chunks, "0\r\nauthorization: Bearer x\r\n\r\n")) == [200]
+
+
+async def test_a_client_that_asks_whether_to_go_on_is_told(rig: Rig) -> None:
+    head = f"{POST}connection: close\r\nexpect: 100-continue\r\ncontent-length: {len(ASKED)}\r\n\r\n"
+    async with connection(rig) as (reader, writer):
+        writer.write(head.encode())
+        assert b"100 Continue" in await reader.readline()
+        writer.write(ASKED)
+        assert b"200 OK" in await reader.read()
+
+
+@pytest.mark.parametrize(
+    "line", ["NONSENSE", "GET\r\n", "GET /health/live HTTP/9.9", "GET /\x00 HTTP/1.1", "\x16\x03\x01"]
+)
+async def test_what_is_no_http_is_400(rig: Rig, line: str) -> None:
+    assert statuses(await talk(rig, f"{line}\r\nHost: 127.0.0.1\r\n\r\n")) == [400]
+
+
+async def test_the_old_protocol_is_answered_and_closed(rig: Rig) -> None:
+    assert statuses(await talk(rig, "GET /health/live HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")) == [200]
