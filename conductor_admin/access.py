@@ -44,8 +44,8 @@ NEEDS: Mapping[str, Need] = {
     "/v1/completions": "infer",
     "/v1/embeddings": "infer",
     "/v1/responses": "infer",
-    "/mcp": "infer",
-    "/mcp/": "infer",
+    "/mcp": "key",  # each tool asks for its own scope
+    "/mcp/": "key",
     "/sessions": "infer",
     "/sessions/{session_id}": "infer",
     "/admin/models/{category}/load": "admin",

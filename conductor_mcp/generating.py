@@ -6,17 +6,19 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal
 
+from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
 from conductor_admin.answers import generation_answer, waiting_for
+from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import Job
 from conductor_admin.states import State
 from conductor_admin.worker_client import worker_died
-from conductor_core.catalogue import Row
+from conductor_core.catalogue import Catalogue, Row
 from conductor_mcp.progress import Progress
 from conductor_mcp.tool import Call, Input
-from handlers.wire import Done, GenerateBody
+from handlers.wire import Done, GenerateBody, RequestError
 
 
 class Usage(BaseModel):
@@ -46,6 +48,12 @@ class Answer(BaseModel):
     timings: Timings
     findings: dict[str, Any]
     session_id: str | None = None
+
+
+# The same question has another answer each time, and nothing but the model is asked.
+GENERATES = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+)
 
 
 async def generate(gateway: Gateway, body: GenerateBody, call: Call[Input]) -> Answer:
@@ -79,3 +87,31 @@ def status(gateway: Gateway, row: Row) -> tuple[float, str]:
     if view.state is State.READY:
         return 1.0, f"{row.slug} is at work"
     return view.progress or 0.0, waiting_for(row.slug, view)
+
+
+def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
+    """The row called like the engine, else the first that uses it, of those that the caller may use."""
+    slugs = [row.slug for row in visible(catalogue, caller) if row.engine == engine]
+    if not slugs:
+        raise RequestError(
+            f"no row of SETTINGS.md uses the engine {engine}; add one, or name a category",
+            status=404,
+            code="model_not_found",
+            param="category",
+        )
+    return engine if engine in slugs else slugs[0]
+
+
+def with_picture(answer: Answer) -> Answer | CallToolResult:
+    """The answer with its chart as a picture, which a model would otherwise read as letters without end."""
+    chart = answer.findings.get("chart")
+    if not isinstance(chart, str):
+        return answer
+    told = answer.model_copy(update={"findings": {**answer.findings, "chart": "in the picture"}})
+    return CallToolResult(
+        content=[
+            TextContent(type="text", text=told.model_dump_json(indent=2)),
+            ImageContent(type="image", data=chart, mime_type="image/png"),
+        ],
+        structured_content=told.model_dump(mode="json"),
+    )

@@ -5,22 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import ToolAnnotations
+from mcp_types import CallToolResult
 from pydantic import Field, create_model
 
-from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
-from conductor_core.catalogue import Catalogue
+from conductor_mcp.embedding_tool import EMBED_TEXTS, EMBEDDING, embed_texts
 from conductor_mcp.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
-from conductor_mcp.generating import Answer, generate
+from conductor_mcp.generating import GENERATES, Answer, category_of, generate, with_picture
 from conductor_mcp.tool import Call, ToolInput, make_tool
 from handlers.engines.registry import engine_class, engine_names
 from handlers.wire import GenerateBody, RequestError
-
-# The same question has another answer each time, and nothing but the model is asked.
-GENERATES = ToolAnnotations(
-    read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=False
-)
 
 _FIELDS = {
     "prompt": "What to say to the model; exactly one of prompt and messages.",
@@ -47,7 +41,8 @@ def _any_input() -> type[ToolInput]:
 
 def generation_tools(gateway: Gateway) -> list[Tool]:
     """`generate_text`, and the tools of all engines whether or not a row uses them."""
-    return [_generate_text(gateway), *(_engine_tool(gateway, one) for one in existing())]
+    tools = [_engine_tool(gateway, one) for one in existing()]
+    return [_generate_text(gateway), *tools, embed_texts(gateway)]
 
 
 def existing() -> tuple[EngineTool, ...]:
@@ -57,7 +52,9 @@ def existing() -> tuple[EngineTool, ...]:
 
 def needed_engine(name: str) -> str | None:
     """The engine that the tool `name` is for, None of a tool for all of them."""
-    return next((tool.engine for tool in ENGINE_TOOLS if tool.name == name), None)
+    return (
+        EMBEDDING if name == EMBED_TEXTS else next((t.engine for t in ENGINE_TOOLS if t.name == name), None)
+    )
 
 
 def _generate_text(gateway: Gateway) -> Tool:
@@ -83,10 +80,10 @@ def _body(given: dict[str, Any]) -> GenerateBody:
 
 
 def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
-    async def act(call: Call[ToolInput]) -> Answer:
+    async def act(call: Call[ToolInput]) -> Answer | CallToolResult:
         asked = getattr(call.arguments, "category", None)
-        category = asked or _category_of(gateway.catalogue, tool, call.origin.caller)
-        return await generate(gateway, body_of(tool, category, call.arguments), call)
+        category = asked or category_of(gateway.catalogue, tool.engine, call.origin.caller)
+        return with_picture(await generate(gateway, body_of(tool, category, call.arguments), call))
 
     return make_tool(
         tool.name,
@@ -97,16 +94,3 @@ def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
         gives=Answer,
         annotations=GENERATES,
     )
-
-
-def _category_of(catalogue: Catalogue, tool: EngineTool, caller: Caller) -> str:
-    """The row called like the engine, else the first that uses it, of those that the caller may use."""
-    slugs = [row.slug for row in visible(catalogue, caller) if row.engine == tool.engine]
-    if not slugs:
-        raise RequestError(
-            f"no row of SETTINGS.md uses the engine {tool.engine}; add one, or name a category",
-            status=404,
-            code="model_not_found",
-            param="category",
-        )
-    return tool.engine if tool.engine in slugs else slugs[0]

@@ -26,6 +26,7 @@ LOADS = READS.model_copy(update={"read_only_hint": False})
 UNLOADS = LOADS.model_copy(update={"destructive_hint": True})
 
 ADMIN_TOOLS = frozenset({"load_model", "unload_model", "plan_settings"})
+OPEN_TOOLS = frozenset({"list_models", "server_stats"})  # for any key
 
 Category = Annotated[str, Field(max_length=200, description="A row of SETTINGS.md, by its slug.")]
 
@@ -130,6 +131,7 @@ def _list_models(gateway: Gateway) -> Tool:
         takes=Nothing,
         gives=Models,
         annotations=READS,
+        scope=None,
     )
 
 
@@ -149,6 +151,7 @@ def _load_model(gateway: Gateway) -> Tool:
         takes=LoadInput,
         gives=Model,
         annotations=LOADS,
+        scope="admin",
         audit=gateway.audit,
     )
 
@@ -169,6 +172,7 @@ def _unload_model(gateway: Gateway) -> Tool:
         takes=UnloadInput,
         gives=Model,
         annotations=UNLOADS,
+        scope="admin",
         audit=gateway.audit,
     )
 
@@ -186,6 +190,7 @@ def _plan_settings(gateway: Gateway) -> Tool:
         takes=PlanInput,
         gives=SettingsPlan,
         annotations=READS,
+        scope="admin",
         audit=gateway.audit,
     )
 
@@ -202,6 +207,7 @@ def _server_stats(gateway: Gateway) -> Tool:
         takes=Nothing,
         gives=Figures,
         annotations=READS,
+        scope=None,
     )
 
 

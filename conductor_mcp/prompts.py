@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from mcp.server.mcpserver.prompts.base import Prompt, PromptArgument, UserMessage
 
+from conductor_mcp.embedding_tool import EMBED_TEXTS
 from conductor_mcp.engine_tools import DECODING, ROUTING, EngineTool, input_type
 from conductor_mcp.generation_tools import existing
 from handlers.engines.registry import engine_class
@@ -31,7 +32,9 @@ def prompts() -> list[Prompt]:
     ask = _prompt(
         "ask", "Ask a category", "Ask the model of any category.", [_CATEGORY, _QUESTION], "generate_text", {}
     )
-    return [ask, *plain, *(_engine_prompt(tool) for tool in existing())]
+    texts = PromptArgument(name="texts", description="The texts, one on each line.", required=True)
+    embed = _prompt(EMBED_TEXTS, "Embed texts", "Turn texts into vectors.", [texts], EMBED_TEXTS, {})
+    return [ask, *plain, *(_engine_prompt(tool) for tool in existing()), embed]
 
 
 def choices(prompt: str, argument: str) -> list[str]:

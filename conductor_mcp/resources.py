@@ -11,7 +11,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceTemplate
 
-from conductor_admin.callers import Caller, visible
+from conductor_admin.callers import Caller, need_scope, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_admin.routes.models import describe
@@ -113,6 +113,7 @@ class Resources:
         return _json({"models": [describe(self._gateway, row) for row in visible(catalogue, caller)]})
 
     async def _sessions(self, caller: Caller, session_id: str) -> str:
+        need_scope(caller, "infer")
         sessions = self._gateway.sessions
         if not session_id:
             newest = await sessions.store.newest(caller.key_id, _NEWEST, None)

@@ -32,7 +32,7 @@ from pydantic import AnyUrl
 from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_mcp.generation_tools import generation_tools, needed_engine
-from conductor_mcp.operation_tools import ADMIN_TOOLS, operation_tools
+from conductor_mcp.operation_tools import ADMIN_TOOLS, OPEN_TOOLS, operation_tools
 from conductor_mcp.origin import origin, remember_origin
 from conductor_mcp.prompts import choices, prompts
 from conductor_mcp.resources import Resources
@@ -123,6 +123,8 @@ class ConductorMCP(MCPServer[Any]):
     def _offers(self, name: str, caller: Caller) -> bool:
         if name in ADMIN_TOOLS:
             return "admin" in caller.scopes
+        if name not in OPEN_TOOLS and "infer" not in caller.scopes:
+            return False
         engine = needed_engine(name)
         return engine is None or any(row.engine == engine for row in visible(self._gateway.catalogue, caller))
 

@@ -77,7 +77,7 @@ class SharedGateway:
         """The address in the run file, if the process that wrote it is still there."""
         try:
             run = orjson.loads(self._state.run_file.read_bytes())
-            name, url = ProcessName(int(run["pid"]), float(run["started"])), str(run["url"])
+            name, url = ProcessName(int(run["pid"]), int(run["started"])), str(run["url"])
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return None
         return url if is_alive(name.pid) and not name.was_replaced else None

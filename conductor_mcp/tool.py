@@ -20,7 +20,7 @@ from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
 from conductor_admin.audit import Audit
-from conductor_admin.callers import need_scope
+from conductor_admin.callers import Scope, need_scope
 from conductor_mcp.origin import Origin, origin
 from handlers.strict_json import parse
 from handlers.wire import RequestError
@@ -61,18 +61,20 @@ def make_tool(
     takes: type[Input],
     gives: type[BaseModel],
     annotations: ToolAnnotations,
+    scope: Scope | None = "infer",
     audit: Audit | None = None,
 ) -> Tool:
-    """The tool `name`: `act` on arguments of the type `takes`.
+    """The tool `name`: `act` on arguments of the type `takes`, for callers with `scope`.
 
-    One with an `audit` is for callers with the scope admin, and each call of it is recorded there.
+    Each call of one with an `audit` is recorded there.
     """
 
     async def run(arguments: dict[str, Any], ctx: Context[Any, Any]) -> BaseModel:
         asking = origin()
         with audited(audit, name, asking) if audit else nullcontext():
             try:
-                need_scope(asking.caller, "admin" if audit else "infer")
+                if scope:
+                    need_scope(asking.caller, scope)
                 return await act(Call(parse(takes, arguments), asking, ctx))
             except RequestError as error:
                 raise ToolError(failure_text(error)) from error

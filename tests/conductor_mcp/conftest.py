@@ -47,7 +47,7 @@ class McpRig:
         async with httpx2.AsyncClient(timeout=30, trust_env=False) as http:
             meta = dict(params.get("_meta", {}))
             if self.era == "legacy":
-                headers = await self._session(http)
+                headers = await self.session(http)
             else:
                 meta |= {PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION, CLIENT_CAPABILITIES_META_KEY: {}}
             frame = {"jsonrpc": "2.0", "id": 7, "method": method, "params": {**params, "_meta": meta}}
@@ -57,15 +57,20 @@ class McpRig:
                 assert reply.status_code == 200
                 yield reply.aiter_lines()
 
-    async def _session(self, http: httpx2.AsyncClient) -> dict[str, str]:
+    async def session(self, http: httpx2.AsyncClient, **own: str) -> dict[str, str]:
+        """The headers of a session of the handshake era, opened by a client with the headers `own`."""
         hello = {
             "protocolVersion": "2025-06-18",
             "capabilities": {},
             "clientInfo": {"name": "t", "version": "1"},
         }
         frame = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
-        reply = await http.post(self.url, json=frame, headers=ACCEPT)
-        return {MCP_SESSION_ID: reply.headers[MCP_SESSION_ID], MCP_PROTOCOL_VERSION_HEADER: "2025-06-18"}
+        reply = await http.post(self.url, json=frame, headers={**ACCEPT, **own})
+        return {
+            **ACCEPT,
+            MCP_SESSION_ID: reply.headers[MCP_SESSION_ID],
+            MCP_PROTOCOL_VERSION_HEADER: "2025-06-18",
+        }
 
 
 @pytest.fixture(params=ERAS)
