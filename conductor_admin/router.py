@@ -82,14 +82,16 @@ def plan(
 ) -> Job:
     """What `body` asks for; its decoding values over the row's parameters."""
     row = find_row(catalogue, body.category, caller)
+    engine = _engine(body.engine, row)
+    own = row_options(row) if engine == row.engine else {}
     request = GenerateRequest(
         id=request_id,
-        engine=_engine(body.engine, row),
+        engine=engine,
         prompt=body.prompt,
         messages=body.messages,
         system=persona_text(catalogue, body.persona, row),
         sampling=body.sampling.over(row_sampling(row)),
-        options={**row_options(row), **body.options},
+        options={**own, **body.options},
     )
     set_name = catalogue.set_of(row.slug).name
     return Job(row, set_name, request, caller, body.max_wait_s, body.keep_alive, version, _session(body))

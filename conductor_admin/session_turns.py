@@ -45,6 +45,7 @@ def new_prompt(job: Job) -> str:
 
 def told(job: Job, persona: str | None, history: list[Said]) -> Job:
     """The job with the whole history before its own messages; 400 and 409 where that cannot be."""
+    new_prompt(job)  # for its refusal, before anything is loaded
     engine = job.request.engine
     if not engine_class(engine).converses:
         raise RequestError(
@@ -64,12 +65,12 @@ def told(job: Job, persona: str | None, history: list[Said]) -> Job:
     return replace(job, request=job.request.model_copy(update=update))
 
 
-def first_session(job: Job, ask: SessionAsk, prompt: str, now: float) -> Session:
+def first_session(job: Job, ask: SessionAsk, now: float) -> Session:
     """The session that a first turn begins."""
     return Session(
         id=ask.id,
         owner=job.caller.key_id,
-        title=title_of(prompt),
+        title=title_of(new_prompt(job)),
         persona=ask.persona,
         category=job.row.slug,
         created=now,
@@ -77,11 +78,11 @@ def first_session(job: Job, ask: SessionAsk, prompt: str, now: float) -> Session
     )
 
 
-def turn_of(job: Job, prompt: str, text: str, done: Done | None) -> Turn:
+def turn_of(job: Job, text: str, done: Done | None) -> Turn:
     """The turn that ends now: `complete` with its last record, else `cancelled`; the store numbers it."""
     return Turn(
         number=0,
-        user=prompt,
+        user=new_prompt(job),
         assistant=text,
         state="complete" if done else "cancelled",
         finish_reason=done.finish_reason if done else "cancelled",

@@ -19,7 +19,7 @@ from conductor_admin.leases import Place
 from conductor_admin.router import Job, persona_text
 from conductor_admin.session_records import Session, SessionAsk, Turn
 from conductor_admin.session_store import SessionStore
-from conductor_admin.session_turns import Heard, first_session, new_prompt, told, turn_of
+from conductor_admin.session_turns import Heard, first_session, told, turn_of
 from conductor_core.catalogue import Catalogue
 from handlers.wire import Done, GenerateBody, RequestError
 
@@ -63,26 +63,29 @@ class Sessions:
 
         Raises what `generate` does, and RequestError 400, 404 and 409 about the session.
         """
-        ask, owner = _ask(job), job.caller.key_id
-        with self._claim(ask.id, owner):
-            began, prompt = time.time(), new_prompt(job)
-            session = first_session(job, ask, prompt, began) if ask.is_new else await self.read(ask.id, owner)
-            history = [] if ask.is_new else await self.store.said(ask.id)
-            asked = told(job, self._persona(job, session), history)
+        ask = _ask(job)
+        with self._claim(ask.id, job.caller.key_id):
+            session, asked = await self._begin(job, ask)
             heard = Heard()
             try:
                 async with aclosing(generate(asked, self._place(ask.id))) as records:
                     async for record in records:
                         if isinstance(record, Done):
                             heard.is_kept = True
-                            yield await self._complete(job, session, prompt, record)
-                        else:
-                            if sends:
-                                heard.blocks.append(record)
-                            yield record
+                            record = await self._complete(job, session, record)
+                        elif sends:
+                            heard.blocks.append(record)
+                        yield record
             finally:
                 if not heard.is_kept and (text := heard.text()):
-                    await self._cancelled(job, session, prompt, text)
+                    await self._cancelled(job, session, text)
+
+    async def _begin(self, job: Job, ask: SessionAsk) -> tuple[Session, Job]:
+        """The session, and the job with what was said in it before."""
+        if ask.is_new:
+            return first_session(job, ask, time.time()), told(job, job.request.system, [])
+        session = await self.read(ask.id, job.caller.key_id)
+        return session, told(job, self._persona(job, session), await self.store.said(ask.id))
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
         """The session with another title or persona; 404 where there is none."""
@@ -103,18 +106,18 @@ class Sessions:
             return persona_text(self._catalogue(), session.persona, job.row)
         return job.request.system
 
-    async def _complete(self, job: Job, session: Session, prompt: str, done: Done) -> Done:
+    async def _complete(self, job: Job, session: Session, done: Done) -> Done:
         try:
-            await self._keep(job, session, turn_of(job, prompt, done.text, done))
+            await self._keep(job, session, turn_of(job, done.text, done))
         except RequestError as error:
             # The answer is there, and worth more than the record of it.
             warnings = [*done.findings.get("warnings", []), f"this turn is not kept: {error.message}"]
             return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
         return done
 
-    async def _cancelled(self, job: Job, session: Session, prompt: str, text: str) -> None:
+    async def _cancelled(self, job: Job, session: Session, text: str) -> None:
         with contextlib.suppress(RequestError):  # logged where it failed; nobody is there to be told
-            await self._keep(job, session, turn_of(job, prompt, text, None))
+            await self._keep(job, session, turn_of(job, text, None))
 
     async def _keep(self, job: Job, session: Session, turn: Turn) -> None:
         used = replace(session, updated=time.time())

@@ -1,17 +1,19 @@
-"""The table under `## Engine Parameters`: decoding defaults of a category, with the bounds of a request."""
+"""The table under `## Engine Parameters`: defaults of a category's requests, with the bounds of a request."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from conductor_core.catalogue import Row
 from conductor_core.columns import Columns, named_rows, read_header
 from conductor_core.issues import CellError, Issue, close_name, expected
 from conductor_core.markdown_tables import Cell, Table
 from conductor_core.slugs import slug_of
+from handlers.engines.registry import engine_class
 from handlers.wire import Sampling
 
 Parameters = dict[str, float | int | str | bool]
@@ -27,6 +29,7 @@ PARAMETER_COLUMNS = Columns(
         "presence_penalty",
         "frequency_penalty",
         "seed",
+        "history_tokens",
     ),
 )
 
@@ -67,8 +70,19 @@ class ParameterReader:
                     self.by_slug[slug] = values
                 elif cell.text:
                     values[name] = parse_parameter(name, cell.text)
+                    self._check_engine(name, cells["Category"].text)
             except CellError as error:
                 self.issues.append(Issue(self._source, cell.line, cell.column, name, str(error)))
+
+    def _check_engine(self, name: str, category: str) -> None:
+        """Raise CellError for an option that the engine of the category has not."""
+        if name in Sampling.model_fields:
+            return
+        with contextlib.suppress(CellError):  # told of the category's own cell
+            category = slug_of(category)
+        row = self._slugs.get(category)
+        if row and name not in engine_class(row.engine).options_type.names():
+            raise CellError(f"expected nothing: the engine {row.engine} has no {name}")
 
     def _slug(self, text: str) -> str:
         slug = slug_of(text)
@@ -82,18 +96,22 @@ class ParameterReader:
 
 
 def parse_parameter(name: str, text: str) -> float | int:
-    """The value of decoding field `name` of a request; CellError with its bounds where `text` is none."""
+    """The value of field or option `name` of a request; CellError with its bounds where `text` is none."""
     if not _NUMBER.fullmatch(text):
         raise expected(_bounds(name), text)
     value = float(text) if "." in text else int(text)
     try:
-        return getattr(Sampling.model_validate({name: value}), name)  # type: ignore[no-any-return]
+        return getattr(_shape(name).model_validate({name: value}), name)  # type: ignore[no-any-return]
     except ValidationError:
         raise expected(_bounds(name), text) from None
 
 
+def _shape(name: str) -> type[BaseModel]:
+    return Sampling if name in Sampling.model_fields else engine_class("conversational_chat").options_type
+
+
 def _bounds(name: str) -> str:
-    schema = Sampling.model_json_schema()["properties"][name]["anyOf"][0]
+    schema = _shape(name).model_json_schema()["properties"][name]["anyOf"][0]
     kind = "a whole number" if schema["type"] == "integer" else "a number"
     limits = [words.format(f"{schema[key]:g}") for key, words in _BOUNDS.items() if key in schema]
     return f"{kind} of {' and '.join(limits)}"

@@ -88,12 +88,14 @@ def _request(body: GenerateBody, call_id: str, config: WorkerConfig) -> Generate
         raise RequestError(
             f"this archive answers for {config.category!r} only", param="category", code="wrong_category"
         )
+    engine = body.engine or config.engine
+    own = config.options if engine == config.engine else {}
     return GenerateRequest(
         id=call_id,
-        engine=body.engine or config.engine,
+        engine=engine,
         prompt=body.prompt,
         messages=body.messages,
         system=config.system,
         sampling=body.sampling.over(config.sampling),
-        options={**config.options, **body.options},
+        options={**own, **body.options},
     )

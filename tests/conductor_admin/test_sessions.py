@@ -16,11 +16,13 @@ from conductor_admin.callers import ANYONE
 from conductor_admin.keys import KeyBody
 from conductor_admin.keys_file import KeysFile
 from conductor_admin.leases import Wish
+from conductor_admin.router import plan
 from conductor_admin.session_records import Session
 from conductor_admin.sessions import Sessions
+from conductor_core.settings import parse_settings
 from handlers.wire import GenerateBody
 from tests.conductor_admin.fake_torchserve import done
-from tests.conductor_admin.gateway_rig import OWNER_TOKEN, MakeRig, Rig
+from tests.conductor_admin.gateway_rig import OWNER_TOKEN, SETTINGS, MakeRig, Rig
 
 CHAT = "conversational_chat"
 
@@ -105,8 +107,6 @@ async def test_a_persona_is_the_sessions_or_for_one_request(rig: Rig) -> None:
 
 
 async def test_a_protocol_that_plans_without_the_session_gets_its_persona_all_the_same(rig: Rig) -> None:
-    from conductor_admin.router import plan
-
     session = (await say(rig, session="new", persona="pirate"))["session_id"]
     body = GenerateBody(prompt="x", session_id=session)
     await rig.gateway.generations.result(plan(rig.gateway.catalogue, body, "r", caller=ANYONE))
@@ -141,6 +141,15 @@ async def test_an_engine_without_conversation_keeps_no_session(rig: Rig) -> None
     assert await refusal(rig, session="new", category="translation") == (400, "no_session")
     assert not rig.torchserve.registered
     assert (await rig.client.get("/sessions")).json() == {"sessions": [], "next": None}
+
+
+def test_history_tokens_of_the_settings_are_for_the_engine_of_the_row_alone() -> None:
+    table = "| Category | history_tokens |\n|---|---|\n| Conversational Chat | 500 |\n"
+    catalogue = parse_settings(f"{SETTINGS}\n{table}")
+    body = GenerateBody(prompt="x")
+    assert plan(catalogue, body, "r", caller=ANYONE).request.options == {"history_tokens": 500}
+    other = body.model_copy(update={"engine": "translation"})
+    assert plan(catalogue, other, "r", caller=ANYONE).request.options == {}
 
 
 async def test_a_full_session_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,14 @@ def test_values_reach_their_row_and_empty_cells_do_not() -> None:
     ]
 
 
+def test_history_tokens_is_for_engines_that_converse() -> None:
+    rows = table("Category | history_tokens", "Conversational Chat | 500", "Translation | 500")
+    (found,) = mistakes({}, {"Category/Area": "Translation"}, after=rows)
+    assert "engine translation has no history_tokens" in str(found)
+    chat = parsed({}, after=table("Category | history_tokens", "Conversational Chat | 500"))
+    assert chat.rows[0].parameters == {"history_tokens": 500}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -43,6 +51,7 @@ def test_values_reach_their_row_and_empty_cells_do_not() -> None:
         ("presence_penalty", "-2"),
         ("frequency_penalty", "2.0"),
         ("seed", "4294967295"),
+        ("history_tokens", "0"),
     ],
 )
 def test_the_bounds_themselves_are_allowed(name: str, text: str) -> None:
