@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import orjson
 import structlog
 
+from conductor_admin.machine_memory import kernel_oom_kills
 from conductor_admin.processes import end_all, families, is_alive
 from conductor_admin.set_entry import Archive, Worker
 from conductor_admin.states import Phase, health_fault
@@ -27,7 +29,8 @@ log = structlog.get_logger()
 _POLL_S = 0.1
 _GONE_TIMEOUT_S = 10.0
 _SHOWN = 500  # characters of a traceback's last line
-_SILENT_END = "the worker ended while loading (out of memory, or killed); see logs/torchserve.log"
+_SILENT_END = "the worker ended while loading without a word, as if it was killed; see logs/torchserve.log"
+_OOM_END = "the kernel killed the worker while it was loading: out of memory"
 
 Report = Callable[[Phase, float | None], None]
 
@@ -81,6 +84,7 @@ class Loader:
         TorchServe is gone or no longer knows the archive. Pids in `dead` are not looked at.
         """
         seen: set[int] = set()
+        oom_kills = kernel_oom_kills()
         while True:
             described = await self._processes.describe(archive.name, archive.version)
             seen |= {process.pid for process in described} - set(dead)
@@ -90,7 +94,7 @@ class Loader:
                 alive = is_alive(pid)
                 words = self._last_words(pid)
                 if words or not alive:
-                    raise LoadError(words or _SILENT_END)
+                    raise LoadError(words or (_SILENT_END if kernel_oom_kills() == oom_kills else _OOM_END))
             await asyncio.sleep(_POLL_S)
 
     async def more_workers(self, archive: Archive, known: Collection[int]) -> list[Worker]:
@@ -129,13 +133,34 @@ class Loader:
         except TorchServeError as error:
             log.warning("unregister_failed", archive=archive.file, cause=str(error), status=error.status)
         await asyncio.to_thread(end_all, ended, _GONE_TIMEOUT_S)
+        self.sweep(known | self._left_notices_of(archive))
+
+    def sweep(self, pids: Collection[int]) -> None:
+        """Remove what workers that are gone left in the run folder: a later process may get their pid."""
+        for pid in pids:
+            if not is_alive(pid):
+                self._state.worker_socket(pid).unlink(missing_ok=True)
+                self._notice(pid).unlink(missing_ok=True)
+
+    def _left_notices_of(self, archive: Archive) -> set[int]:
+        """Pids of workers that left a notice, some of which TorchServe started after it was last asked."""
+        pids = (int(file.stem) for file in self._state.run.glob("*.error") if file.stem.isdigit())
+        return {pid for pid in pids if self._read_notice(pid).get("version") == archive.version}
 
     def _last_words(self, pid: int) -> str | None:
-        """The last line of the traceback that the worker `pid` left, or None."""
+        """What the worker `pid` left about its end, as one line, or None."""
+        notice = self._read_notice(pid)
+        # Libraries put line ends into their messages.
+        return " ".join(str(notice.get("error") or _SILENT_END).split())[:_SHOWN] if notice else None
+
+    def _read_notice(self, pid: int) -> dict[str, Any]:
         try:
-            notice = orjson.loads((self._state.run / f"{pid}.error").read_bytes())
+            notice = orjson.loads(self._notice(pid).read_bytes())
         except FileNotFoundError:
-            return None
+            return {}
         except orjson.JSONDecodeError:
-            return _SILENT_END
-        return str(notice.get("error") or _SILENT_END)[:_SHOWN]
+            return {"error": None}
+        return dict(notice)
+
+    def _notice(self, pid: int) -> Path:
+        return self._state.run / f"{pid}.error"

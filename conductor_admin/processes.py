@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Collection
+from pathlib import Path
 
 import psutil
 
@@ -22,6 +23,15 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+
+
+def start_ticks(pid: int) -> int | None:
+    """When `pid` was started, in clock ticks since the machine was; None where it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def kill_session(leader: int) -> list[int]:

@@ -1,7 +1,7 @@
 """One gateway to a state directory: its lock, its run file, and what a killed gateway left running.
 
 The run file says where the gateway listens and which TorchServe it started. A process is named by pid and
-start time, because pids are used again.
+start time, because pids are used again; the time is the kernel's own, which no change of the clock moves.
 """
 
 from __future__ import annotations
@@ -10,40 +10,38 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 
-from conductor_admin.processes import kill_session, wait_until_gone
+from conductor_admin.processes import kill_session, start_ticks, wait_until_gone
 from conductor_admin.torchserve_config import StartError
 from conductor_core.paths import StateDir
 
-_SAME_START_S = 1.0
 _GONE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessName:
-    """A process that cannot be mistaken for a later one with its pid; `started` is in Unix seconds."""
+    """A process that cannot be mistaken for a later one with its pid; `started` is in ticks since boot."""
 
     pid: int
-    started: float
+    started: int
 
     @classmethod
     def of(cls, pid: int) -> ProcessName:
-        """The running process `pid`."""
-        return cls(pid, psutil.Process(pid).create_time())
+        """The process `pid`; ProcessLookupError where there is none."""
+        started = start_ticks(pid)
+        if started is None:
+            raise ProcessLookupError(pid)
+        return cls(pid, started)
 
     @property
     def was_replaced(self) -> bool:
         """Whether another process has the pid now."""
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > _SAME_START_S
-        except psutil.NoSuchProcess:
-            return False
+        return start_ticks(self.pid) not in (None, self.started)
 
 
 @contextlib.contextmanager
@@ -80,9 +78,8 @@ class RunFile:
 
     def torchserve_spawned(self, pid: int) -> None:
         """Note the TorchServe that has just been started."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            name = ProcessName.of(pid)
-            self.write(torchserve={"pid": name.pid, "started": name.started})
+        with contextlib.suppress(ProcessLookupError):
+            self.write(torchserve=asdict(ProcessName.of(pid)))
 
     def remove(self) -> None:
         """The end of an orderly gateway."""
@@ -93,7 +90,7 @@ def kill_leftovers(path: Path) -> bool:
     """Kill the TorchServe and the workers that the run file at `path` names; whether it named any."""
     try:
         torchserve = orjson.loads(path.read_bytes())["torchserve"]
-        name = ProcessName(int(torchserve["pid"]), float(torchserve["started"]))
+        name = ProcessName(int(torchserve["pid"]), int(torchserve["started"]))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         path.unlink(missing_ok=True)
         return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,7 @@ class SetJobs:
         if entry.workers.pop(worker.pid, None) is None:
             return
         entry.dead.add(worker.pid)
+        self._loader.sweep([worker.pid])
         log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
         if not entry.workers and entry.state is State.READY and not self.closing:
             self.begin_load(entry, "restart")
@@ -140,14 +141,23 @@ class SetJobs:
         entry.started_at = time.monotonic()
         deadline = self._load_s(entry.worker_set.declared_memory)
         try:
-            async with asyncio.timeout(deadline):
-                await self._start_worker(entry, archive)
+            async with asyncio.timeout(deadline) as limit:
+                await self._start_worker(entry, archive, partial(self._torchserve, limit, deadline))
         except TimeoutError as error:
             raise LoadError(f"no worker answered within {deadline:g} s") from error
 
-    async def _start_worker(self, entry: SetEntry, archive: Archive) -> None:
-        while True:
+    async def _torchserve(self, limit: asyncio.Timeout, seconds: float) -> None:
+        """Wait until TorchServe answers; that is no part of the time that the load may take."""
+        if not self.torchserve_up.is_set():
+            limit.reschedule(None)
             await self.torchserve_up.wait()
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    async def _start_worker(
+        self, entry: SetEntry, archive: Archive, torchserve: Callable[[], Awaitable[None]]
+    ) -> None:
+        while True:
+            await torchserve()
             try:
                 if not entry.registered:
                     entry.dead.clear()

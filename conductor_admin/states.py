@@ -24,7 +24,8 @@ WORTH_MOVING = 4
 LOADING_RETRY_S = 5.0
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|MemoryError|bad_alloc|cannot allocate memory|failed to allocate|can't allocate",
+    r"out of memory|MemoryError|bad_alloc|cannot allocate memory|failed to allocate|can't allocate"
+    r"|failed to map segment|can't start new thread",
     re.IGNORECASE,
 )
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from handlers.wire import Done, GenerateRequest, RequestError
 
-_HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=5)
+_HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=3)  # below the time after which the gateway counts as stalled
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _LAST = (b'{"done"', b'{"error"')
 _JSON = {"content-type": "application/json"}

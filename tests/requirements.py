@@ -369,6 +369,10 @@ PROMISES: dict[str, Promise] = {
         "A good edit is applied row by row while everything serves; a broken one changes nothing.",
         ("conductor_admin/test_settings_reload.py::*",),
     ),
+    "faults": Promise(
+        "Clock jumps, reused pids, killed and starved workers end nothing else and leave nothing behind.",
+        ("conductor_admin/test_faults.py::*",),
+    ),
     "reload-successor": Promise(
         "A model that fails to replace another leaves it serving, is told everywhere, and is tried again.",
         ("conductor_admin/test_settings_successors.py::*",),
