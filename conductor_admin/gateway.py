@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from conductor_admin.audit import Audit
+from conductor_admin.auto import Chooser
 from conductor_admin.callers import Caller
 from conductor_admin.generation import Generations
 from conductor_admin.guard import HostPolicy
@@ -71,6 +72,7 @@ class Gateway:
     keys: KeyRing
     audit: Audit
     policy: HostPolicy = field(default_factory=HostPolicy)
+    chooser: Chooser = field(default_factory=Chooser)
 
     @property
     def catalogue(self) -> Catalogue:

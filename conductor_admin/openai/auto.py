@@ -1,13 +1,18 @@
-"""`auto`: which category a prompt is for."""
+"""`auto`: `conductor_admin.auto` asked with what this gateway has, its rows and its embedding row."""
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
-from conductor_admin.callers import Caller
+from conductor_admin.auto import Embed
+from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_core.catalogue import Row
+from handlers.wire import GenerateBody
+
+ENGINE = "embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,5 +24,23 @@ class Chosen:
 
 
 async def choose(gateway: Gateway, prompt: str, caller: Caller) -> Chosen:
-    """The row for `prompt` among those that the caller may use."""
-    return Chosen(find_row(gateway.catalogue, None, caller), "default")
+    """The row for `prompt` among those that the caller may use; 403 where there is none."""
+    rows = [row for row in visible(gateway.catalogue, caller) if row.engine != ENGINE]
+    if not rows:
+        return Chosen(find_row(gateway.catalogue, None, caller), "default: there is no other row")
+    vectors = next((row for row in visible(gateway.catalogue, caller) if row.engine == ENGINE), None)
+    if vectors is None:
+        return Chosen(*await gateway.chooser.choose(prompt, rows, None, ""))
+    version = f"{vectors.technical_model_name} {vectors.precision.value}"
+    embed = _embedder(gateway, vectors, caller)
+    return Chosen(*await gateway.chooser.choose(prompt, rows, embed, version))
+
+
+def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
+    async def embed(texts: list[str]) -> list[list[float]]:
+        body = GenerateBody(category=row.slug, prompt=texts[0] or " ", options={"inputs": texts})
+        job = await gateway.plan(body, uuid.uuid4().hex, caller)
+        done = await gateway.generations.result(job)
+        return list(done.findings["embeddings"])
+
+    return embed

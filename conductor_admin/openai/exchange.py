@@ -119,4 +119,4 @@ def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def _printable(text: str) -> str:
-    return re.sub(r"[^\x21-\x7e]", "?", text[:200])
+    return re.sub(r"[^\x20-\x7e]", "?", text[:200])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conductor_admin.fake_torchserve import done
-from tests.conductor_admin.gateway_rig import MakeRig, Rig
+from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
 from tests.conductor_admin.openai_calls import CHAT, SMALL, asked, chat, chunks, says, token
 
 URL = "/v1/chat/completions"
@@ -151,8 +151,30 @@ async def test_a_category_has_its_engine_and_a_technical_name_is_the_model_alone
 
 async def test_auto_answers_and_says_why(rig: Rig) -> None:
     response = await rig.client.post(URL, json=chat(model="auto"))
-    assert response.json()["model"] == response.headers["x-conductor-category"]
-    assert response.headers["x-conductor-reason"]
+    assert response.json()["model"] == response.headers["x-conductor-category"] == CHAT
+    assert response.headers["x-conductor-reason"].startswith("default: ")
+    turn = {"role": "user", "content": "Translate into French: good morning"}
+    response = await rig.client.post(URL, json=chat(model="auto", messages=[turn]))
+    assert response.json()["model"] == response.headers["x-conductor-category"] == "translation"
+    assert response.headers["x-conductor-reason"].startswith("rule: ")
+
+
+async def test_auto_by_meaning_asks_the_embedding_row(make_rig: MakeRig) -> None:
+    row = "| Embedding | Vectors | ~1GB | `models/vectors` | false | FP32 |"
+    settings = SETTINGS.replace("\n\n## Engine", f"\n{row}\n\n## Engine")
+
+    async def script(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        last = done("")
+        if request["engine"] == "embedding":
+            last["done"]["findings"] = {"embeddings": [[1.0, 0.0] for _ in request["options"]["inputs"]]}
+        yield last
+
+    async with make_rig(settings=settings) as rig:
+        rig.torchserve.script = script
+        response = await rig.client.post(URL, json=chat(model="auto"))
+        assert response.headers["x-conductor-category"] == CHAT
+        assert "too close" in response.headers["x-conductor-reason"]
+        assert rig.torchserve.workers("embedding")[0].requests
 
 
 @pytest.mark.parametrize(
