@@ -128,7 +128,7 @@ def _folder(source: Path, target: Path, runtime: str, name: str) -> tuple[Weight
     for file in names_in(source):
         (target / file).parent.mkdir(exist_ok=True)
         (target / file).symlink_to((source / file).resolve())
-    _convert_tokenizer(source, target, name)
+    _convert_tokenizer(source, target, info.architecture, name)
     return info, None
 
 
@@ -141,11 +141,20 @@ def _checked(info: WeightsInfo, folder: Path, name: str) -> WeightsInfo:
     return replace(info, context=modules.max_tokens or info.context, layers=0)
 
 
-def _convert_tokenizer(source: Path, target: Path, name: str) -> None:
-    from transformers import AutoTokenizer
+def _convert_tokenizer(source: Path, target: Path, architecture: str, name: str) -> None:
+    from archives.translation_tokenizer import FAMILIES, convert_translation_tokenizer
 
     for made in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (target / made).unlink(missing_ok=True)
+    if architecture in FAMILIES and not (source / "tokenizer.json").exists():
+        convert_translation_tokenizer(source, target, architecture, name)
+    else:
+        _save_fast_tokenizer(source, target, name)
+
+
+def _save_fast_tokenizer(source: Path, target: Path, name: str) -> None:
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:

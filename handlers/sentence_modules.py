@@ -21,6 +21,7 @@ POOLINGS = {
 """Modes by their key, in the order in which a model with several joins their vectors."""
 _WORDS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 _HEADLESS = ("Model", "ForMaskedLM")
+_WITH_HEAD = ("HeadModel", "HeadsModel", "MTModel")
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"})
 
 
@@ -42,7 +43,7 @@ def makes_embeddings(folder: Path) -> bool:
     if (folder / "modules.json").exists():
         return True
     names = _read(folder / "config.json").get("architectures") or []
-    headless = [str(name).endswith(_HEADLESS) and not str(name).endswith("HeadModel") for name in names]
+    headless = [str(name).endswith(_HEADLESS) and not str(name).endswith(_WITH_HEAD) for name in names]
     return bool(headless) and all(headless)
 
 

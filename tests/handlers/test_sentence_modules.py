@@ -97,6 +97,7 @@ def test_the_longest_text_is_the_least_that_any_file_allows(
         ({"config": {"architectures": ["Qwen3ForCausalLM"]}, "modules": []}, True),
         ({"config": {"architectures": ["LlamaForCausalLM"]}}, False),
         ({"config": {"architectures": ["GPT2LMHeadModel"]}}, False),
+        ({"config": {"architectures": ["MarianMTModel"]}}, False),
         ({"config": {}}, False),
     ],
 )
