@@ -177,6 +177,7 @@ async def _serve_http(
             lifespan="off",
             ws="none",
             server_header=False,
+            proxy_headers=False,  # anybody on this machine could write another address into the audit log
             timeout_graceful_shutdown=int(_GRACE_S),
         )
     )

@@ -292,6 +292,10 @@ PROMISES: dict[str, Promise] = {
         "A head or a body that does not come, or does not end, is refused and its connection closed.",
         ("conductor_admin/test_connections.py::*",),
     ),
+    "odd-names": Promise(
+        "A hostile name of a category is unknown everywhere, and no text of a request begins a log line.",
+        ("conductor_admin/test_odd_names.py::*",),
+    ),
     "audit": Promise(
         "What operators do, and what they are refused, is in a log that holds no key.",
         ("conductor_admin/test_keys_rules.py::*audit*", "conductor/test_cli_keys.py::*audit*"),

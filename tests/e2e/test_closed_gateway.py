@@ -141,6 +141,14 @@ def test_pages_of_other_sites_reach_nothing_with_any_method(
             assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+def test_the_audit_log_has_the_true_address(server: Serving, client: httpx2.Client) -> None:
+    told = {"x-forwarded-for": "6.6.6.6", "forwarded": "for=6.6.6.6", "x-real-ip": "6.6.6.6"}
+    assert client.post("/admin/reload", headers=told).status_code == 401
+    last = (server.state / "logs/audit.jsonl").read_text().splitlines()[-1]
+    assert "POST /admin/reload" in last
+    assert "6.6.6.6" not in last
+
+
 def test_the_gateways_port_is_the_only_one_that_listens(server: Serving) -> None:
     listening = {
         connection.laddr.port
