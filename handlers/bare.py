@@ -24,7 +24,7 @@ async def bare_events(request: GenerateRequest, model: RequestModel) -> AsyncGen
             async for piece in pieces:
                 yield piece
         return
-    ids = request.prompt_ids or await model.prompt_ids(request.prompt or "")
+    ids = await model.prompt_ids(request.prompt_ids or request.prompt or "")
     if request.echo:
         yield await model.echo(ids, sampling)
     if request.no_answer:

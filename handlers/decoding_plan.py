@@ -5,6 +5,7 @@ Pure: nothing here runs a model. Every refusal is a RequestError 400 that names 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from handlers.runtimes.base import Embedder, Runtime, SamplingPlan
@@ -17,6 +18,17 @@ def check_context(tokens: int, context: int) -> None:
         raise RequestError(
             f"the prompt has {tokens} tokens, the model's context is {context} tokens",
             code="context_length_exceeded",
+            param="prompt",
+        )
+
+
+def check_ids(prompt_ids: Sequence[int], vocabulary: int) -> None:
+    """Raises RequestError 400 for the first token id that the model does not have."""
+    wrong = next((token for token in prompt_ids if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise RequestError(
+            f"the prompt has token id {wrong}; ids go from 0 to {vocabulary - 1}",
+            code="invalid_token_id",
             param="prompt",
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from handlers.answer_text import AnswerText, Piece
 from handlers.chat_template import Tools
-from handlers.decoding_plan import check_context, make_plan, refuse_embedder
+from handlers.decoding_plan import check_context, check_ids, make_plan, refuse_embedder
 from handlers.engines.base import Control, Embeddings, Kept
 from handlers.logprobs import Echo
 from handlers.runtimes.base import Embedder, Runtime
@@ -104,10 +104,12 @@ class RequestModel:
             async for piece in pieces:
                 yield piece
 
-    async def prompt_ids(self, text: str) -> list[int]:
-        """Tokens of a text whose control tokens are meant; RequestError 400 where there are none."""
-        ids = await asyncio.to_thread(self._tokenizer.encode_raw, text)
-        return _not_empty(ids)
+    async def prompt_ids(self, prompt: str | list[int]) -> list[int]:
+        """Tokens of a text whose control tokens are meant, or the given ones, checked."""
+        if isinstance(prompt, str):
+            return _not_empty(await asyncio.to_thread(self._tokenizer.encode_raw, prompt))
+        check_ids(prompt, self._runtime.vocabulary)
+        return prompt
 
     async def echo(self, prompt_ids: Sequence[int], sampling: Sampling) -> Echo:
         """The prompt's text, with log-probabilities where `sampling` asks for them."""

@@ -88,6 +88,15 @@ async def test_pieces_of_two_attempts_are_not_joined() -> None:
     assert records == [{"delta": "a"}, {"attempt": 2}, {"delta": "b"}, DONE]
 
 
+async def test_joined_pieces_keep_their_logprobs() -> None:
+    stream = Stream(running=ALONE + 1)
+    for record in (*({"delta": text, "logprobs": [{"token": text}]} for text in "ab"), DONE, None):
+        stream.records.put_nowait(record)
+    records = [record async for batch in stream.joined for record in batch]
+    told = [row["token"] for record in records for row in record.get("logprobs", ())]
+    assert ("".join(record.get("delta", "") for record in records), told) == ("ab", ["a", "b"])
+
+
 async def test_closing_ends_the_iteration_of_the_source() -> None:
     stream = Stream(running=1)
     stream.records.put_nowait({"delta": "a"})

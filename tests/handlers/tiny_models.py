@@ -131,13 +131,18 @@ def tiny_bert(folder: Path, **pooling: bool) -> Path:
     return folder
 
 
-def _save(model: Any, folder: Path) -> Path:
-    model.save_pretrained(folder)
+def byte_tokenizer() -> Tokenizer:
+    """A token for each byte, special ones before and spare ones behind them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*SPECIAL, *alphabet, *(f"<extra{i}>" for i in range(VOCABULARY - len(SPECIAL) - len(alphabet)))]
     tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([t for t in tokens if t.startswith("<") and len(t) > 1])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def _save(model: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
     return folder
