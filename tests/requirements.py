@@ -458,8 +458,54 @@ PROMISES: dict[str, Promise] = {
         "A history beyond the context loses whole oldest turns, which findings say; no message is cut.",
         ("handlers/test_conversation.py::*", "e2e/test_sessions.py::*beyond*"),
     ),
+    "logprobs": Promise(
+        "Log-probabilities are the model's own, aligned with the text through stop strings and half "
+        "characters, and refused by name where a runtime or an engine cannot give them.",
+        (
+            "contract/test_runtimes_logprobs.py::*",
+            "handlers/test_answer_text.py::*",
+            "handlers/test_generation_ways.py::*logprobs*",
+        ),
+    ),
+    "tool-prompts": Promise(
+        "Tools reach every model, by its own chat template or in words, and calls are found in what it "
+        "writes however the stream is cut.",
+        (
+            "handlers/test_tool_prompts.py::*",
+            "handlers/test_tool_calls.py::*",
+            "handlers/test_generation_ways.py::test_tools*",
+        ),
+    ),
+    "bare-model": Promise(
+        "A model can be asked without an engine: a conversation by its template alone, a text or token "
+        "ids as they are.",
+        (
+            "contract/test_runtimes_logprobs.py::test_a_bare*",
+            "contract/test_runtimes_logprobs.py::test_bare*",
+            "handlers/test_generation_ways.py::*bare*",
+        ),
+    ),
     "portable": Promise(
         "Nothing in the repository belongs to one machine or one package registry.",
         ("test_project_hygiene.py::*",),
+    ),
+    "mcp": Promise(
+        "MCP clients of both eras get typed tools, structured answers, progress, and cancel.",
+        ("conductor_mcp/test_mcp_tools.py::*", "conductor_mcp/test_mcp_reading.py::*"),
+    ),
+    "mcp-access": Promise(
+        "The first key closes `/mcp` at once; a tool asks for its scope, a session belongs to its key.",
+        ("conductor_mcp/test_mcp_access.py::*",),
+    ),
+    "mcp-texts": Promise(
+        "`handle_mcp_request` answers a JSON-RPC text without handshake, batches and faults as JSON-RPC says.",
+        (
+            "conductor_mcp/test_mcp_texts.py::*",
+            "conductor_mcp/test_mcp_shared_gateway.py::test_the_seed_text*",
+        ),
+    ),
+    "mcp-shared": Promise(
+        "Any number of `conductor mcp` share one gateway, which ends with the last, killed ones included.",
+        ("conductor_mcp/test_mcp_shared_gateway.py::*",),
     ),
 }

@@ -4,89 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from conductor_core.catalogue import Precision, RuntimeName
 from handlers.engines.conversational_chat import ConversationalChat
-from handlers.generation import Generator
 from handlers.model import LoadedModel
-from handlers.runtimes.base import Runtime, RuntimeConfig
-from handlers.tokenizer import TextTokenizer
-from handlers.wire import GenerateRequest, Message, RequestError, Sampling
+from handlers.wire import Message, RequestError
 from tests.contract import direct
-from tests.demo import demo_folder
+from tests.contract.subject import GREEDY, PATIENCE_S, Subject
 
 # One loop for the module, as a worker has one: the runtimes outlive each test and hand their steps to it.
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-
-GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
-PATIENCE_S = 120
-PRECISION: dict[RuntimeName, Precision] = {"openvino": Precision.FILE, "transformers": Precision.BF16}
-
-
-class Subject:
-    """A loaded runtime under test, and the library called without any of our code."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        self.folder = folder
-        self.fatal: list[str] = []
-        self.runtime = self._load()
-        self.tokenizer = TextTokenizer(folder)
-        self.generator = Generator(LoadedModel(self.runtime, self.tokenizer))
-
-    def _load(self) -> Runtime:
-        if self.name == "openvino":
-            from handlers.runtimes.openvino_runtime import OpenVinoRuntime
-
-            return OpenVinoRuntime(RuntimeConfig(self.folder, "Q4_1", threads=2), self.fatal.append)
-        from handlers.runtimes.transformers_runtime import open_runtime
-
-        return open_runtime(RuntimeConfig(self.folder, "BF16", threads=2), self.fatal.append)
-
-    async def ask(self, prompt: str, **sampling: Any) -> dict[str, Any]:
-        """The last record's content; RequestError if the request was refused."""
-        async with self.stream(prompt, **sampling) as records:
-            async for record in records:
-                if "done" in record:
-                    return dict(record["done"])
-        raise AssertionError("the stream ended without its last record")
-
-    async def outcome(self, prompt: str, **sampling: Any) -> dict[str, Any] | RequestError:
-        """The answer, or the refusal as a value."""
-        try:
-            return await self.ask(prompt, **sampling)
-        except RequestError as refusal:
-            return refusal
-
-    @asynccontextmanager
-    async def stream(self, prompt: str, **sampling: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        request = GenerateRequest(
-            id=f"r{id(sampling)}", engine="conversational_chat", prompt=prompt, sampling=Sampling(**sampling)
-        )
-        async with asyncio.timeout(PATIENCE_S), aclosing(self.generator.records(request)) as records:
-            yield records
-
-    async def settled(self) -> None:
-        """Waits until the runtime holds no request."""
-        async with asyncio.timeout(PATIENCE_S):
-            while (stats := self.runtime.stats()).running or stats.waiting:
-                await asyncio.sleep(0.01)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["openvino", "transformers"])
-async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    name: RuntimeName = request.param
-    made = Subject(name, demo_folder(name, PRECISION[name]))
-    yield made
-    made.runtime.close()
-    assert not made.fatal
 
 
 async def test_greedy_text_equals_the_library_called_directly(subject: Subject) -> None:
@@ -211,6 +140,7 @@ FLOOR: list[dict[str, Any]] = [
     {"stop": ["."]},
     {"seed": 7},
     {"logit_bias": {"5": 5.0}},
+    {"logprobs": True},
     {"top_logprobs": 2},
 ]
 MAY_REFUSE = {

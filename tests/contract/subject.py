@@ -1,0 +1,81 @@
+"""A runtime under contract tests, loaded with the real demo model."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from conductor_core.catalogue import Precision, RuntimeName
+from handlers.generation import Generator
+from handlers.model import LoadedModel
+from handlers.runtimes.base import Runtime, RuntimeConfig
+from handlers.tokenizer import TextTokenizer
+from handlers.wire import GenerateRequest, RequestError, Sampling
+
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
+PATIENCE_S = 120
+PRECISION: dict[RuntimeName, Precision] = {"openvino": Precision.FILE, "transformers": Precision.BF16}
+
+_numbers = itertools.count()
+
+
+class Subject:
+    """A loaded runtime under test, and the library called without any of our code."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.fatal: list[str] = []
+        self.runtime = self._load()
+        self.tokenizer = TextTokenizer(folder)
+        self.generator = Generator(LoadedModel(self.runtime, self.tokenizer))
+
+    def _load(self) -> Runtime:
+        if self.name == "openvino":
+            from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+
+            return OpenVinoRuntime(RuntimeConfig(self.folder, "Q4_1", threads=2), self.fatal.append)
+        from handlers.runtimes.transformers_runtime import open_runtime
+
+        return open_runtime(RuntimeConfig(self.folder, "BF16", threads=2), self.fatal.append)
+
+    async def ask(self, prompt: str, **sampling: Any) -> dict[str, Any]:
+        """The last record's content; RequestError if the request was refused."""
+        async with self.stream(prompt, **sampling) as records:
+            async for record in records:
+                if "done" in record:
+                    return dict(record["done"])
+        raise AssertionError("the stream ended without its last record")
+
+    async def all_records(self, **fields: Any) -> list[dict[str, Any]]:
+        async with self.records(**fields) as records:
+            return [record async for record in records]
+
+    async def outcome(self, prompt: str, **sampling: Any) -> dict[str, Any] | RequestError:
+        """The answer, or the refusal as a value."""
+        try:
+            return await self.ask(prompt, **sampling)
+        except RequestError as refusal:
+            return refusal
+
+    @asynccontextmanager
+    async def stream(self, prompt: str, **sampling: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        async with self.records(prompt=prompt, sampling=Sampling(**sampling)) as records:
+            yield records
+
+    @asynccontextmanager
+    async def records(self, **fields: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The records of any request."""
+        request = GenerateRequest(id=f"r{next(_numbers)}", engine="conversational_chat", **fields)
+        async with asyncio.timeout(PATIENCE_S), aclosing(self.generator.records(request)) as records:
+            yield records
+
+    async def settled(self) -> None:
+        """Waits until the runtime holds no request."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (stats := self.runtime.stats()).running or stats.waiting:
+                await asyncio.sleep(0.01)
