@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: another-torch help install archives serve test check bench proof lock docs clean
+.PHONY: another-torch help install archives serve test check clients bench proof lock docs clean
 
 VENV := .venv
 RUN := . $(VENV)/bin/activate && exec
@@ -32,6 +32,9 @@ check: install ## lint, format, strict types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+clients: install ## unmodified clients of others: the MCP conformance suite and inspector
+	$(RUN) python tests/clients/mcp/run.py
 
 bench: install ## the gateway beside the library called directly, as a table
 	$(RUN) conductor bench --self-serve $(ARGS)

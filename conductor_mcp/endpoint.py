@@ -44,6 +44,8 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request in the name of its caller."""
+        # The HTTP parser leaves blanks at the end of a value, which the SDK would take for part of it.
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         caller = caller_of(Request(scope))
         if caller.key_id is not None:
             token = AccessToken(token="", client_id=caller.key_id, scopes=sorted(caller.scopes))

@@ -99,6 +99,7 @@ class Relay:
                 async with asyncio.timeout(GRACE_S):
                     headers = {**self._address.headers, **self._session.headers}
                     await self._http.delete(self._address.url, headers=headers)
+            self._session = None
         await self._http.aclose()
 
     def _begin(self, frame: Frame) -> None:

