@@ -87,7 +87,7 @@ def plan(
     request = GenerateRequest(
         id=request_id,
         engine=engine,
-        prompt=body.prompt,
+        prompt=body.asked_prompt,
         messages=body.messages,
         system=persona_text(catalogue, body.persona, row),
         sampling=body.sampling.over(row_sampling(row)),

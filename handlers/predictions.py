@@ -93,7 +93,7 @@ def _request(body: GenerateBody, call_id: str, config: WorkerConfig) -> Generate
     return GenerateRequest(
         id=call_id,
         engine=engine,
-        prompt=body.prompt,
+        prompt=body.asked_prompt,
         messages=body.messages,
         system=config.system,
         sampling=body.sampling.over(config.sampling),

@@ -128,6 +128,10 @@ class Wishes(_Strict):
     max_wait_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
 
 
+INPUT_OPTIONS = frozenset({"inputs", "csv", "table"})
+"""Options of engines that say what a request is about, so that it needs no prompt."""
+
+
 class GenerateBody(Sampling, Wishes):
     """Body of the gateway's `/generate` and of TorchServe's `/predictions`; decoding fields lie flat in it.
 
@@ -143,9 +147,15 @@ class GenerateBody(Sampling, Wishes):
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
-        if (self.prompt is None) == (self.messages is None):
+        if (self.asked_prompt is None) == (self.messages is None):
             raise ValueError("exactly one of prompt and messages is needed")
         return self
+
+    @property
+    def asked_prompt(self) -> str | None:
+        """The prompt; empty where an option alone says what the request is about."""
+        by_option = self.messages is None and not INPUT_OPTIONS.isdisjoint(self.options)
+        return "" if self.prompt is None and by_option else self.prompt
 
     @property
     def sampling(self) -> Sampling:

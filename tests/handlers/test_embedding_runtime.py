@@ -16,8 +16,9 @@ from handlers.model import LoadedModel
 from handlers.runtimes.base import Embedder, RuntimeConfig
 from handlers.runtimes.transformers_embedding import EmbeddingRuntime, Text, batches
 from handlers.runtimes.transformers_runtime import open_runtime
+from handlers.strict_json import parse
 from handlers.tokenizer import TextTokenizer
-from handlers.wire import GenerateRequest, RequestError
+from handlers.wire import GenerateBody, GenerateRequest, RequestError
 from tests.handlers.tiny_models import tiny_bert
 
 TEXTS = ["a", "The cat sat down.", "", "A much longer text, which is cut: " + "so " * 30]
@@ -183,3 +184,10 @@ def test_batches_are_bounded_by_tokens_with_padding() -> None:
     made = batches([Text([0] * n) for n in (1, 9, 3, 10, 2, 8)], tokens=20)
     assert [[len(text.ids) for text in batch] for batch in made] == [[10, 9], [8, 3], [2, 1]]
     assert [len(batch) for batch in batches([Text([0] * 30), Text([0])], tokens=20)] == [1, 1]
+
+
+def test_a_body_with_inputs_needs_no_prompt() -> None:
+    body = parse(GenerateBody, b'{"options": {"inputs": ["a"]}}')
+    assert (body.asked_prompt, body.messages) == ("", None)
+    with pytest.raises(RequestError, match="exactly one of prompt and messages"):
+        parse(GenerateBody, b'{"options": {"labels": ["a"]}}')
