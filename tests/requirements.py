@@ -485,6 +485,31 @@ PROMISES: dict[str, Promise] = {
             "handlers/test_generation_ways.py::*bare*",
         ),
     ),
+    "openai": Promise(
+        "OpenAI's clients are answered in their own form, whole and streamed, with errors they understand.",
+        (
+            "conductor_admin/test_openai_chat.py::*",
+            "conductor_admin/test_openai_completions.py::*",
+            "conductor_admin/test_openai_embeddings.py::*",
+            "conductor_admin/test_openai_models.py::*",
+            "conductor_admin/test_openai_responses.py::*",
+            "e2e/test_openai.py::*",
+        ),
+    ),
+    "openai-fields": Promise(
+        "No known field is silently left out: it is honoured, or refused by name; unknown ones are named.",
+        (
+            "conductor_admin/test_openai_chat.py::*refused*",
+            "conductor_admin/test_openai_chat.py::test_harmless*",
+            "conductor_admin/test_openai_completions.py::*refused*",
+            "conductor_admin/test_openai_responses.py::*refused*",
+            "e2e/test_openai.py::*refuses*",
+        ),
+    ),
+    "tools": Promise(
+        "Tools are called by choice, by force or by name; arguments are streamed as they are written.",
+        ("conductor_admin/test_openai_tools.py::*", "e2e/test_openai.py::test_a_tool*"),
+    ),
     "portable": Promise(
         "Nothing in the repository belongs to one machine or one package registry.",
         ("test_project_hygiene.py::*",),
