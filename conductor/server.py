@@ -1,4 +1,4 @@
-"""The one place that composes a gateway out of its parts, runs it, and ends everything it started."""
+"""Runs a composed gateway until a signal or its last client ends it, and ends everything it started."""
 
 from __future__ import annotations
 
@@ -17,42 +17,20 @@ import uvicorn
 import uvloop
 
 from archives.errors import BuildError
-from archives.workshop import Workshop
 from conductor.announce import announce
+from conductor.composition import Server, compose
 from conductor_admin.app import create_app
-from conductor_admin.audit import Audit
 from conductor_admin.connections import BoundedProtocol
 from conductor_admin.first_key import create_first_key, has_key
-from conductor_admin.gateway import Gateway, Heart
-from conductor_admin.generation import Generations
-from conductor_admin.key_ring import KeyRing
-from conductor_admin.keys_file import KeysFile, KeysFileError
-from conductor_admin.lifecycle import Lifecycle, Limits
-from conductor_admin.listening import check_open, host_policy, is_private, listen, url_of
-from conductor_admin.loading import Loader
+from conductor_admin.keys_file import KeysFileError
+from conductor_admin.listening import check_open, listen, url_of
 from conductor_admin.logs import configure_logs
-from conductor_admin.machine_memory import MachineMemory
-from conductor_admin.peaks import Peaks
-from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers, only_gateway
-from conductor_admin.session_database import SessionDatabaseError, default_url
-from conductor_admin.session_store import SessionStore
-from conductor_admin.sessions import Sessions
-from conductor_admin.set_builder import SetBuilder
-from conductor_admin.settings_watch import SettingsWatch
-from conductor_admin.stats import Stats
-from conductor_admin.torchserve import TorchServe
+from conductor_admin.run_file import ProcessName, kill_leftovers, only_gateway
+from conductor_admin.session_database import SessionDatabaseError
 from conductor_admin.torchserve_config import StartError, find_java
-from conductor_admin.torchserve_process import TorchServeProcess
-from conductor_admin.worker_client import Patience
-from conductor_core.catalogue import Catalogue
-from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
-from conductor_core.owner import write_owner_token
-from conductor_core.paths import ProjectPaths, StateDir, StateDirError
-from conductor_core.placement import device_budgets
-from conductor_core.served import served_catalogue
+from conductor_core.paths import StateDir, StateDirError
 from conductor_core.settings import SettingsError
-from conductor_mcp.endpoint import McpEndpoint
 from conductor_mcp.holds import until_nobody_holds
 
 log = structlog.get_logger()
@@ -60,66 +38,6 @@ log = structlog.get_logger()
 DRAIN_S = 5.0
 _START_FAULTS = (StartError, StateDirError, KeysFileError, SettingsError, BuildError, SessionDatabaseError)
 _GRACE_S = 15.0  # until connections that take nothing are dropped
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A composed gateway; `process` is None under --skip-model-loading."""
-
-    gateway: Gateway
-    mcp: McpEndpoint
-    state: StateDir
-    run_file: RunFile
-    process: TorchServeProcess | None
-
-
-def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
-    """Build every object once. Without `java` no model is served.
-
-    Raises SettingsError for a broken SETTINGS.md, BuildError for broken wheel pins.
-    """
-    state = StateDir.at(settings.state_dir)
-    project = ProjectPaths.at(settings.settings)
-    machine = probe()
-
-    def read(text: str | None = None) -> Catalogue:
-        return served_catalogue(settings, machine, text)
-
-    catalogue = read()
-    torchserve = TorchServe(state.management_socket, state.inference_socket)
-    loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
-    budget = device_budgets(machine, settings.memory_budget)
-    limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
-    memory = MachineMemory(gpu.device for gpu in machine.gpus)
-    peaks = Peaks(state.peaks_file)
-    lifecycle = Lifecycle(catalogue.sets, loader, limits, memory, peaks, serves_models=java is not None)
-    stats = Stats()
-    patience = Patience(settings.first_token_timeout, settings.token_timeout)
-    watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
-    owner, closed = write_owner_token(state), not is_private(settings.host)
-    keys = KeyRing(KeysFile(state), owner=owner, always_closed=closed)
-    database = settings.database_url or default_url(state.root)
-    sessions = Sessions(SessionStore(database), lambda: watch.now)
-    gateway = Gateway(
-        settings=watch,
-        lifecycle=lifecycle,
-        generations=Generations(lifecycle, stats, patience, sessions),
-        stats=stats,
-        heart=Heart(lifecycle, watch.look, keys.look),
-        keys=keys,
-        audit=Audit(state.audit_file),
-        policy=host_policy(settings.host),
-    )
-    run_file = RunFile(state)
-    process = java and TorchServeProcess(
-        state,
-        java,
-        torchserve,
-        started=lifecycle.torchserve_started,
-        ended=lifecycle.torchserve_ended,
-        spawned=run_file.torchserve_spawned,
-    )
-    return Server(gateway, McpEndpoint(gateway), state, run_file, process or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""The one place that composes a gateway out of its parts; `conductor.server` runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from archives.workshop import Workshop
+from conductor_admin.audit import Audit
+from conductor_admin.gateway import Gateway, Heart
+from conductor_admin.generation import Generations
+from conductor_admin.key_ring import KeyRing
+from conductor_admin.keys_file import KeysFile
+from conductor_admin.lifecycle import Lifecycle, Limits
+from conductor_admin.listening import host_policy, is_private
+from conductor_admin.loading import Loader
+from conductor_admin.machine_memory import MachineMemory
+from conductor_admin.peaks import Peaks
+from conductor_admin.run_file import RunFile
+from conductor_admin.session_database import default_url
+from conductor_admin.session_store import SessionStore
+from conductor_admin.sessions import Sessions
+from conductor_admin.set_builder import SetBuilder
+from conductor_admin.settings_watch import SettingsWatch
+from conductor_admin.stats import Stats
+from conductor_admin.torchserve import TorchServe
+from conductor_admin.torchserve_process import TorchServeProcess
+from conductor_admin.worker_client import Patience
+from conductor_core.catalogue import Catalogue
+from conductor_core.machine import probe
+from conductor_core.operator import OperatorSettings
+from conductor_core.owner import write_owner_token
+from conductor_core.paths import ProjectPaths, StateDir
+from conductor_core.placement import device_budgets
+from conductor_core.served import served_catalogue
+from conductor_mcp.endpoint import McpEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A composed gateway; `process` is None under --skip-model-loading."""
+
+    gateway: Gateway
+    mcp: McpEndpoint
+    state: StateDir
+    run_file: RunFile
+    process: TorchServeProcess | None
+
+
+def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
+    """Build every object once. Without `java` no model is served.
+
+    Raises SettingsError for a broken SETTINGS.md, BuildError for broken wheel pins.
+    """
+    state = StateDir.at(settings.state_dir)
+    project = ProjectPaths.at(settings.settings)
+    machine = probe()
+
+    def read(text: str | None = None) -> Catalogue:
+        return served_catalogue(settings, machine, text)
+
+    catalogue = read()
+    torchserve = TorchServe(state.management_socket, state.inference_socket)
+    loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
+    budget = device_budgets(machine, settings.memory_budget)
+    limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
+    memory = MachineMemory(gpu.device for gpu in machine.gpus)
+    peaks = Peaks(state.peaks_file)
+    lifecycle = Lifecycle(catalogue.sets, loader, limits, memory, peaks, serves_models=java is not None)
+    stats = Stats()
+    patience = Patience(settings.first_token_timeout, settings.token_timeout)
+    watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
+    owner, closed = write_owner_token(state), not is_private(settings.host)
+    keys = KeyRing(KeysFile(state), owner=owner, always_closed=closed)
+    database = settings.database_url or default_url(state.root)
+    sessions = Sessions(SessionStore(database), lambda: watch.now)
+    gateway = Gateway(
+        settings=watch,
+        lifecycle=lifecycle,
+        generations=Generations(lifecycle, stats, patience, sessions),
+        stats=stats,
+        heart=Heart(lifecycle, watch.look, keys.look),
+        keys=keys,
+        audit=Audit(state.audit_file),
+        policy=host_policy(settings.host),
+    )
+    run_file = RunFile(state)
+    process = java and TorchServeProcess(
+        state,
+        java,
+        torchserve,
+        started=lifecycle.torchserve_started,
+        ended=lifecycle.torchserve_ended,
+        spawned=run_file.torchserve_spawned,
+    )
+    return Server(gateway, McpEndpoint(gateway), state, run_file, process or None)
