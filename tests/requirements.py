@@ -313,6 +313,10 @@ PROMISES: dict[str, Promise] = {
             "conductor_admin/test_memory_loads.py::test_who_waits*",
         ),
     ),
+    "lifecycle-contract": Promise(
+        "Models come and go over the real TorchServe as they do over the fake one.",
+        ("contract/test_lifecycle_contract.py::*",),
+    ),
     "load-progress": Promise(
         "Who waits for a model is told phase, percent, place in the queue, and seconds where they are known.",
         (
@@ -532,5 +536,22 @@ PROMISES: dict[str, Promise] = {
     "mcp-shared": Promise(
         "Any number of `conductor mcp` share one gateway, which ends with the last, killed ones included.",
         ("conductor_mcp/test_mcp_shared_gateway.py::*",),
+    ),
+    "data-analysis": Promise(
+        "Figures and chart of a table are computed, never guessed; a number nobody computed is flagged.",
+        ("engines/test_engine_data_analysis.py::*", "e2e/test_data_and_embedding.py::test_a_table*"),
+    ),
+    "embedding": Promise(
+        "Vectors are those of sentence-transformers' own files, normalised; a text that is cut is told.",
+        (
+            "handlers/test_embedding_runtime.py::*",
+            "handlers/test_sentence_modules.py::*",
+            "archives/test_archives_embedding.py::*",
+            "e2e/test_data_and_embedding.py::test_vectors*",
+        ),
+    ),
+    "marian": Promise(
+        "Marian and M2M100 without a tokenizer.json are converted at build, or refused with the reason.",
+        ("archives/test_archives_translation.py::*",),
     ),
 }
