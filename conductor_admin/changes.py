@@ -143,6 +143,10 @@ class Changes:
         for old in served_by:
             new.claims |= old.claims.intersection(slugs)
             old.claims.difference_update(slugs)
+            if new.archive is not None and new.archive == old.archive:
+                # Another name for the same content: TorchServe's one archive and its workers change hands.
+                old.registered = False
+                old.workers.clear()
         self._table.serve(new)
         self._retire_unused()
 

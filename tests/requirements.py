@@ -381,6 +381,10 @@ PROMISES: dict[str, Promise] = {
         "Clock jumps, reused pids, killed and starved workers end nothing else and leave nothing behind.",
         ("conductor_admin/test_faults.py::*",),
     ),
+    "faults-real": Promise(
+        "Killed, hanging and starved workers, a killed TorchServe and a killed gateway: what is wanted returns.",
+        ("e2e/test_faults_workers.py::*", "e2e/test_faults_gateway.py::*"),
+    ),
     "reload-successor": Promise(
         "A model that fails to replace another leaves it serving, is told everywhere, and is tried again.",
         ("conductor_admin/test_settings_successors.py::*",),

@@ -186,3 +186,18 @@ async def test_no_room_beside_the_old_model_leaves_it_alone_at_the_next_attempt(
         await beats(rig)
         assert (await model(rig))["technical_model_name"] == "models/other.gguf"
         assert rig.torchserve.unregistered == []
+
+
+async def test_another_name_for_the_same_content_keeps_the_worker(rig: Rig) -> None:
+    await ask(rig, TRANSLATION)
+    (worker,) = rig.torchserve.workers(TRANSLATION)
+    edit(rig, BETTER)
+    await reload(rig)
+    await rig.until(
+        lambda: rig.lifecycle.view(TRANSLATION).row(TRANSLATION).ref.source == "models/better.gguf"
+    )
+    await beats(rig)
+    assert (await ask(rig, TRANSLATION)).status_code == 200
+    assert rig.torchserve.workers(TRANSLATION) == [worker]
+    assert rig.torchserve.unregistered == []
+    assert len(rig.lifecycle._table.entries) == 2

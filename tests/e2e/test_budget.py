@@ -114,6 +114,11 @@ async def drive(server: Serving, clients: int, seconds: float, least: int) -> tu
 
 def held(server: Serving, outcomes: Counter[str], watch: Watch, swaps: int) -> None:
     """What must be true after any such drive."""
+    refused = {code: count for code, count in outcomes.items() if code != "ok"}
+    print(
+        f"\n{outcomes['ok']} answered, refused {refused}, at most {watch.most_used / 1e9:.2f} GB of "
+        f"{BUDGET / 1e9:.1f} GB and {watch.most_workers} workers, {swaps} swaps"
+    )
     assert outcomes["ok"] >= outcomes.total() * 0.9, outcomes
     assert 0 < watch.most_used <= BUDGET
     assert watch.most_workers <= 3  # two that serve, and one that TorchServe is killing
