@@ -14,13 +14,14 @@ from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Choosing, ResponseFormat, StreamOptions, read_body
 from conductor_admin.openai.chunks import ChoiceChunks, reason_of
-from conductor_admin.openai.exchange import Exchange, conductor, in_words_of, open_exchange, usage
+from conductor_admin.openai.exchange import Exchange, conductor, open_exchange, usage
 from conductor_admin.openai.jobs import Ask, plan_jobs
 from conductor_admin.openai.logprobs import chat_logprobs
 from conductor_admin.openai.messages import ChatMessage, text_of, turns
 from conductor_admin.openai.runs import News, Outcome, outcomes
 from conductor_admin.openai.sse import EVENT_STREAM, events, frame
 from conductor_admin.openai.tools import MAX_TOOLS, Offer, Tool, ToolChoice, call_id, offer
+from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left

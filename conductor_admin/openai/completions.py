@@ -14,12 +14,13 @@ from conductor_admin.answers import DONE_EVENT, error_event
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Choosing, StreamOptions, read_body
-from conductor_admin.openai.exchange import Exchange, conductor, in_words_of, open_exchange, usage
+from conductor_admin.openai.exchange import Exchange, conductor, open_exchange, usage
 from conductor_admin.openai.jobs import Ask, plan_jobs
 from conductor_admin.openai.logprobs import completion_logprobs
 from conductor_admin.openai.prompts import PROMPT_SCHEMA, Prompt, read_prompts
 from conductor_admin.openai.runs import News, Outcome, outcomes
 from conductor_admin.openai.sse import EVENT_STREAM, events, frame
+from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left

@@ -18,9 +18,10 @@ from starlette.responses import Response
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Body, read_body
-from conductor_admin.openai.exchange import Exchange, in_words_of, open_exchange
+from conductor_admin.openai.exchange import Exchange, open_exchange
 from conductor_admin.openai.jobs import Ask, plan_job
 from conductor_admin.openai.prompts import Prompt, input_schema, read_prompts
+from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import until_left

@@ -1,16 +1,14 @@
-"""What all answers under /v1 share: id, time, names, headers, usage, and the words for a failure.
+"""What all answers under /v1 share: id, time, names, headers and usage.
 
 Knows OpenAI's envelopes; what lies in them is for the routes.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +23,6 @@ from conductor_admin.openai.runs import Outcome
 from conductor_admin.openai.targets import Target, target_of
 from conductor_admin.router import Job
 from conductor_core.catalogue import WorkerSet
-from handlers.wire import RequestError
 
 _MOST_IGNORED = 32
 
@@ -102,20 +99,6 @@ def usage(outcomes: Sequence[Outcome], choices: int) -> dict[str, int]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-
-
-@contextmanager
-def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors name the fields of the client's body instead of the worker's."""
-    try:
-        yield
-    except RequestError as error:
-        if error.param is None or error.param not in names:
-            raise
-        # One failed load is told to all who wait for it: the error itself stays as it is.
-        told = copy.copy(error)
-        told.param = names[error.param]
-        raise told from error
 
 
 def _printable(text: str) -> str:

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import read_body
-from conductor_admin.openai.exchange import Exchange, conductor, in_words_of, open_exchange
+from conductor_admin.openai.exchange import Exchange, conductor, open_exchange
 from conductor_admin.openai.jobs import Ask, plan_job
 from conductor_admin.openai.responses_body import ResponsesBody, turns
 from conductor_admin.openai.responses_events import ResponseStream
 from conductor_admin.openai.runs import News, Outcome
 from conductor_admin.openai.sse import EVENT_STREAM, events
 from conductor_admin.openai.tools import Choice
+from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left

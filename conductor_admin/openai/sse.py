@@ -13,8 +13,8 @@ import orjson
 
 from conductor_admin.answers import KEEP_ALIVE_S, LOADING_S, loading_comment
 from conductor_admin.generation import Generations
-from conductor_admin.openai.exchange import in_words_of
 from conductor_admin.openai.runs import News, news
+from conductor_admin.openai.wording import in_words_of
 from conductor_admin.router import Job
 from conductor_admin.states import State
 

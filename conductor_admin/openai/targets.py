@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from conductor_admin.callers import Caller, need_category, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.auto import choose
+from conductor_admin.openai.wording import in_words_of
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
@@ -49,13 +50,13 @@ def named(catalogue: Catalogue, model: str, caller: Caller) -> Target:
     """What `model` names, `auto` aside."""
     row = _category(catalogue, model)
     if row is not None:
-        need_category(caller, row.slug)
+        _need(caller, row)
         return Target(row, row.slug)
     rows = [row for row in catalogue.rows if row.technical_model_name == model]
     if not rows:
         raise _unknown(model, [name for name, _ in names(catalogue, caller)])
     row = next((row for row in rows if caller.may_use(row.slug)), rows[0])
-    need_category(caller, row.slug)
+    _need(caller, row)
     return Target(row, model, bare=True)
 
 
@@ -68,6 +69,11 @@ def names(catalogue: Catalogue, caller: Caller) -> Iterator[tuple[str, Row]]:
         if row.technical_model_name not in seen:
             seen.add(row.technical_model_name)
             yield row.technical_model_name, row
+
+
+def _need(caller: Caller, row: Row) -> None:
+    with in_words_of({"category": "model"}):
+        need_category(caller, row.slug)
 
 
 def _category(catalogue: Catalogue, name: str) -> Row | None:

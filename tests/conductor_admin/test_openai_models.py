@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from conductor_admin.keys import KeyBody
 from tests.conductor_admin.gateway_rig import MakeRig, Rig
-from tests.conductor_admin.openai_calls import SMALL
+from tests.conductor_admin.key_rig import Keys
+from tests.conductor_admin.openai_calls import SMALL, chat
 
 HUB = """# LLM Server Settings
 |Category/Area|Best Open Source Model|VRAM/RAM Requirements|Technical Model Name|Stay Loaded|Precision|
@@ -45,6 +47,19 @@ async def test_an_unknown_model_is_404_with_close_names(rig: Rig) -> None:
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (404, "model_not_found")
     assert "did you mean translation" in error["message"]
+
+
+async def test_a_key_sees_and_uses_its_own_categories_only(keys: Keys) -> None:
+    _, text = keys.rig.gateway.keys.file.create(
+        KeyBody(name="one", scopes=["infer"], categories=["translation"])
+    )
+    listed = (await keys.ask("GET", "/v1/models", text)).json()["data"]
+    assert [model["id"] for model in listed] == ["translation", "models/other.gguf"]
+    for name in ("conversational_chat", SMALL):
+        body = chat(model=name)
+        response = await keys.ask("POST", "/v1/chat/completions", text, json=body)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"], error["param"]) == (403, "category_not_allowed", "model")
 
 
 @pytest.mark.parametrize(
