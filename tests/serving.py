@@ -72,6 +72,18 @@ class Serving:
 
         return dict(self._wait(f"{category} with {wanted}", seen))
 
+    def worker_client(self, pid: int) -> httpx2.AsyncClient:
+        """A client of a worker's private socket."""
+        run = self._wait("its address", self._run_file)["run"]
+        transport = httpx2.AsyncHTTPTransport(uds=f"{run}/{pid}.sock")
+        return httpx2.AsyncClient(transport=transport, base_url="http://worker")
+
+    def torchserve(self) -> list[psutil.Process]:
+        """TorchServe, then everything that it started."""
+        run = self._wait("its address", self._run_file)
+        leader = psutil.Process(run["torchserve"]["pid"])
+        return [leader, *leader.children(recursive=True)]
+
     def processes(self) -> list[psutil.Process]:
         """The gateway and everything below it, workers that TorchServe restarted included."""
         me = psutil.Process(self.process.pid)
