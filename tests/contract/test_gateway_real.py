@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from conductor_admin.processes import is_alive
-from tests.contract.gateway_process import GatewayProcess, gateway, short_folder
+from tests.serving import Serving, serving
+from tests.torchserve_process import short_folder
 
 pytestmark = pytest.mark.e2e
 
@@ -22,19 +23,19 @@ LONG = {"prompt": "Tell me a long story about the sea.", "max_tokens": 2000, "se
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[GatewayProcess]:
-    with short_folder() as folder, gateway(folder) as process:
-        process.wait_until_it_answers()
-        yield process
+def served() -> Iterator[Serving]:
+    with short_folder() as folder, serving(folder / "state") as server:
+        server.wait_until_ready()
+        yield server
 
 
 async def chat_set(client: httpx2.AsyncClient) -> dict[str, Any]:
     return dict((await client.get("/models/conversational_chat")).json())
 
 
-async def test_an_answer_and_its_stream_agree(served: GatewayProcess) -> None:
+async def test_an_answer_and_its_stream_agree(served: Serving) -> None:
     body = {"prompt": "What is the capital of France?", "max_tokens": 24, "temperature": 0}
-    async with served.client() as client:
+    async with served.async_client() as client:
         whole = (await client.post("/generate", json=body)).json()
         stream = (await client.post("/generate/stream", json=body)).text
     events = [orjson.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
@@ -43,16 +44,16 @@ async def test_an_answer_and_its_stream_agree(served: GatewayProcess) -> None:
     assert stream.rstrip().endswith("data: [DONE]")
 
 
-async def test_thirty_two_requests_at_once_are_answered(served: GatewayProcess) -> None:
+async def test_thirty_two_requests_at_once_are_answered(served: Serving) -> None:
     body = {"prompt": "Name a colour.", "max_tokens": 8, "seed": 1}
-    async with served.client() as client:
+    async with served.async_client() as client:
         answers = await asyncio.gather(*(client.post("/generate", json=body) for _ in range(32)))
         assert {answer.status_code for answer in answers} == {200}
         assert (await chat_set(client))["in_flight"] == 0
 
 
-async def test_a_client_that_leaves_stops_the_generation(served: GatewayProcess) -> None:
-    async with served.client() as client:
+async def test_a_client_that_leaves_stops_the_generation(served: Serving) -> None:
+    async with served.async_client() as client:
         async with client.stream("POST", "/generate/stream", json=LONG) as response:
             await anext(response.aiter_lines())
         pid = (await chat_set(client))["workers"][0]["pid"]
@@ -63,9 +64,9 @@ async def test_a_client_that_leaves_stops_the_generation(served: GatewayProcess)
 
 
 async def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_succeeds(
-    served: GatewayProcess,
+    served: Serving,
 ) -> None:
-    async with served.client() as client:
+    async with served.async_client() as client:
         async with client.stream("POST", "/generate/stream", json=LONG) as response:
             lines = response.aiter_lines()
             await anext(lines)
@@ -78,27 +79,27 @@ async def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_reques
         assert answer.status_code == 200
 
 
-async def test_a_killed_torchserve_is_started_again_with_its_archives(served: GatewayProcess) -> None:
-    before = served.session()
-    async with served.client() as client:
-        os.kill(served.torchserve, signal.SIGKILL)
+async def test_a_killed_torchserve_is_started_again_with_its_archives(served: Serving) -> None:
+    before = served.torchserve()
+    async with served.async_client() as client:
+        before[0].kill()
         answer = await client.post("/generate", json={"prompt": "Hi", "max_tokens": 4})
         while answer.status_code == 503:  # it may have been sent before the kill was noticed
             answer = await client.post("/generate", json={"prompt": "Hi", "max_tokens": 4})
     assert answer.status_code == 200
-    assert not set(before) & set(served.session())
+    assert not set(before) & set(served.torchserve())
 
 
-async def test_only_the_gateways_port_is_open(served: GatewayProcess) -> None:
-    for pid in served.session():
-        for connection in psutil.Process(pid).net_connections("inet"):
+async def test_only_the_gateways_port_is_open(served: Serving) -> None:
+    for process in served.torchserve():
+        for connection in process.net_connections("inet"):
             if connection.status == psutil.CONN_LISTEN:
                 assert connection.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1", "::1")
                 assert connection.laddr.port not in (7070, 7071, 8080, 8081, 8082)
 
 
-async def test_unload_ends_the_process_and_the_next_request_loads_it(served: GatewayProcess) -> None:
-    async with served.client() as client:
+async def test_unload_ends_the_process_and_the_next_request_loads_it(served: Serving) -> None:
+    async with served.async_client() as client:
         pid = (await chat_set(client))["workers"][0]["pid"]
         reply = await client.post("/admin/models/conversational_chat/unload?force=true")
         assert reply.json()["state"] == "UNAVAILABLE"
@@ -108,39 +109,39 @@ async def test_unload_ends_the_process_and_the_next_request_loads_it(served: Gat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_streams_with_an_error_and_leaves_no_process(number: signal.Signals) -> None:
-    with short_folder() as folder, gateway(folder) as process:
-        process.wait_until_it_answers()
-        session = process.session()
+    with short_folder() as folder, serving(folder / "state") as server:
+        server.wait_until_ready()
+        started = server.torchserve()
         body = {**LONG, "max_tokens": 7000}
         async with (
-            process.client() as client,
+            server.async_client() as client,
             client.stream("POST", "/generate/stream", json=body) as response,
         ):
             lines = response.aiter_lines()
             await anext(lines)
-            process.process.send_signal(number)
+            server.process.send_signal(number)
             rest = [line async for line in lines if line]
         assert orjson.loads(rest[-1][6:])["error"]["code"] == "shutting_down"
-        assert process.process.wait(timeout=30) == 0
-        assert not [pid for pid in session if is_alive(pid)]
-        assert not (process.state / "run.json").exists()
+        assert server.process.wait(timeout=30) == 0
+        assert not [process for process in started if is_alive(process.pid)]
+        assert not (server.state / "run.json").exists()
 
 
 def test_what_a_killed_gateway_left_ends_with_the_next_start() -> None:
     with short_folder() as folder:
-        with gateway(folder) as first:
-            first.wait_until_it_answers()
-            left = first.session()
-            first.end(signal.SIGKILL)
-        assert [pid for pid in left if is_alive(pid)]
-        with gateway(folder) as second:
-            second.wait_until_it_answers()
-            assert not [pid for pid in left if is_alive(pid)]
+        with serving(folder / "state") as first:
+            first.wait_until_ready()
+            left = first.torchserve()
+            first.stop(signal.SIGKILL)
+        assert [process for process in left if is_alive(process.pid)]
+        with serving(folder / "state") as second:
+            second.wait_until_ready()
+            assert not [process for process in left if is_alive(process.pid)]
 
 
 def test_without_models_nothing_is_started() -> None:
-    with short_folder() as folder, gateway(folder, "--skip-model-loading") as process:
-        process.wait_until_it_answers("/health/live")
-        answer = httpx2.post(process.run_file["url"] + "/generate", json={"prompt": "x"}, trust_env=False)
+    with short_folder() as folder, serving(folder / "state", "--skip-model-loading") as server:
+        with server.client() as client:
+            answer = client.post("/generate", json={"prompt": "x"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading_skipped")
-        assert "torchserve" not in process.run_file
+        assert [process.pid for process in server.processes()] == [server.process.pid]
