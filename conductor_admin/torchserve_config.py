@@ -125,8 +125,8 @@ def write(state: StateDir) -> None:
 def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]:
     """The JVM's environment, which its workers inherit.
 
-    Variables that would redirect TorchServe (`TS_*`, `LOG_LOCATION`, `METRICS_LOCATION`) and Python's own
-    path are taken out; workers run offline because the build has fetched everything.
+    Variables that would redirect TorchServe (`TS_*`, `LOG_LOCATION`, `METRICS_LOCATION`), Python's own path
+    and the key for other gateways are taken out; workers run offline because the build has fetched everything.
     """
     kept = {k: v for k, v in inherited.items() if not k.startswith("TS_") and k not in _NOT_INHERITED}
     return {
@@ -145,7 +145,9 @@ def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]
     }
 
 
-_NOT_INHERITED = frozenset({"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "PYTHONPATH", "PYTHONSTARTUP"})
+_NOT_INHERITED = frozenset(
+    {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "PYTHONPATH", "PYTHONSTARTUP", "CONDUCTOR_API_KEY"}
+)
 
 
 def command(state: StateDir, java: Path) -> list[str]:

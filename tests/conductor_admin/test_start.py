@@ -51,10 +51,11 @@ def test_foreign_variables_do_not_reach_torchserve(state: StateDir) -> None:
         "LOG_LOCATION": "y",
         "METRICS_LOCATION": "y",
         "PYTHONPATH": "z",
+        "CONDUCTOR_API_KEY": "cdk_secret",
         "KEPT": "1",
     }
     environment = torchserve_config.environment(state, inherited)
-    assert not {"TS_CONFIG_FILE", "PYTHONPATH"} & environment.keys()
+    assert not {"TS_CONFIG_FILE", "PYTHONPATH", "CONDUCTOR_API_KEY"} & environment.keys()
     assert environment["LOG_LOCATION"] == environment["METRICS_LOCATION"] == str(state.logs)
     assert environment["CONDUCTOR_RUN_DIR"] == str(state.run)
     assert environment["TEMP"] == environment["TMPDIR"] == str(state.torchserve_tmp)
