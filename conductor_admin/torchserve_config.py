@@ -126,7 +126,7 @@ def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]
     """The JVM's environment, which its workers inherit.
 
     Variables that would redirect TorchServe (`TS_*`, `LOG_LOCATION`, `METRICS_LOCATION`), Python's own path
-    and the key for other gateways are taken out; workers run offline because the build has fetched everything.
+    and the key for other gateways are taken out; workers run offline since the build has fetched everything.
     """
     kept = {k: v for k, v in inherited.items() if not k.startswith("TS_") and k not in _NOT_INHERITED}
     return {
