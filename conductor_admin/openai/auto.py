@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conductor_admin.auto import Embed
 from conductor_admin.callers import Caller, visible
@@ -13,6 +13,7 @@ from conductor_core.catalogue import Row
 from handlers.wire import GenerateBody
 
 ENGINE = "embedding"
+_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,12 @@ async def choose(gateway: Gateway, prompt: str, caller: Caller) -> Chosen:
 
 
 def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
+    # A choice is not worth another model's place in memory, nor a wait as long as an answer's.
+    asker = replace(caller, may_evict=False)
+
     async def embed(texts: list[str]) -> list[list[float]]:
-        body = GenerateBody(category=row.slug, prompt=texts[0] or " ", options={"inputs": texts})
-        job = await gateway.plan(body, uuid.uuid4().hex, caller)
+        body = GenerateBody(category=row.slug, options={"inputs": texts}, max_wait_s=_WAIT_S)
+        job = await gateway.plan(body, uuid.uuid4().hex, asker)
         done = await gateway.generations.result(job)
         return list(done.findings["embeddings"])
 

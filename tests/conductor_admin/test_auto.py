@@ -10,18 +10,12 @@ from conductor_admin.auto import LEAD, NEAR, Chooser, nearest, scores
 from conductor_admin.auto_examples import EXAMPLES
 from conductor_admin.auto_rules import RULES, by_rule
 from conductor_core.catalogue import Row
+from conductor_core.page import ROW_COLUMNS
 from conductor_core.settings import parse_settings
 from handlers.engines.registry import engine_names
 from handlers.wire import RequestError
 
-COLUMNS = (
-    "Category/Area",
-    "Best Open Source Model",
-    "VRAM/RAM Requirements",
-    "Technical Model Name",
-    "Stay Loaded",
-    "Precision",
-)
+COLUMNS = ROW_COLUMNS.required
 TABLE = f"\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
