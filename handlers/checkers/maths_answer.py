@@ -36,6 +36,16 @@ _AFTERWORD = re.compile(
 _TAIL = re.compile(
     r"\s*(?:\((?:check|since|because)\b.*|is (?:the|our) (?:final )?(?:solution|answer)\b.*)$", re.IGNORECASE
 )
+_PERCENT = re.compile(r"(?<=\d)\s*(?:percent|per cent)\b", re.IGNORECASE)
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_TWO_PARTS = re.compile(rf"({'|'.join(_TENS)})(?:[- ]({'|'.join(_ONES[1:10])}))?")
+_NAME = r"(?<![\w)])[^\W\d]\w*\s*="
+_LISTED = re.compile(rf"{_NAME}[^=]*(?:[,;]|\band\b|\bor\b)[^=]*{_NAME}")
+_EXACT = re.compile(r"(.*(?:\d|pi|π)[^≈]*?|e)\s*(?:≈|\\approx)")
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z])|\.\s*$|(?<=\w)[;?]\s*$")
 
 
@@ -46,18 +56,32 @@ def candidates(text: str) -> list[str]:
     prose = [clean(one) for one in (*_marked(text), *_last_lines(text))]
     # "It is 5!" is more likely joy than a factorial.
     found = [box, *(one for one in prose if not one.endswith("!"))]
-    variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one))]
-    return list(dict.fromkeys(v for v in variants if 0 < len(v) <= MAX_ANSWER_CHARS))
+    variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one), _exact(one))]
+    spelled = (_numeral(one.casefold()) or one for one in variants)
+    return list(dict.fromkeys(v for v in spelled if 0 < len(v) <= MAX_ANSWER_CHARS))
 
 
 def clean(text: str) -> str:
     """One answer without emphasis, delimiters, lead words, currency and full stop."""
     spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
-    text = ", ".join(spans) if spans else text
+    text = _PERCENT.sub("%", ", ".join(spans) if spans else text)
     text = text.replace("**", "").replace("`", "").replace("\\$", "")
     text = _SENTENCE_END.split(text.strip(), maxsplit=1)[0]
     text = _TAIL.sub("", _LEAD.sub("", text.strip(" \t\n*"))).strip()
     return text.lstrip("$€£").rstrip("., ").strip()
+
+
+def _exact(text: str) -> str:
+    found = _EXACT.match(text)
+    return found[1] if found else text
+
+
+def _numeral(word: str) -> str:
+    """The digits of a number below a hundred that is spelled out; nothing for any other text."""
+    if word in _ONES:
+        return str(_ONES.index(word))
+    found = _TWO_PARTS.fullmatch(word)
+    return str(_TENS.index(found[1]) * 10 + 20 + _ONES.index(found[2] or "zero")) if found else ""
 
 
 def _boxed(text: str) -> str:
@@ -97,6 +121,7 @@ def _last_lines(text: str) -> list[str]:
 def _right_hand_sides(line: str) -> list[str]:
     after_words = re.split(r"\s(?:is|are|equals|gives|get|have)\s(?:therefore |then |thus )?", line)
     sides = [after_words[-1]] if len(after_words) > 1 else []
-    if line.count("=") == 1 or re.search(r"=[^=,]*$", line):
+    # Of x = 1, y = 2 neither is the answer.
+    if not _LISTED.search(line) and (line.count("=") == 1 or re.search(r"=[^=,]*$", line)):
         sides.append(line.rpartition("=")[2])
     return sides

@@ -126,6 +126,8 @@ def _members(value: Any) -> Any:
 
 
 def _as_set(value: Any) -> Any:
+    if isinstance(value, sympy.Set):
+        return value
     if not isinstance(value, sympy.logic.boolalg.Boolean) or len(value.free_symbols) != 1:
         return None
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 
 from handlers.checkers.maths_compare import same_expression, same_members, same_rounded
+from handlers.checkers.maths_intervals import interval
 from handlers.checkers.maths_syntax import parse
 from handlers.checkers.maths_tokens import NotMaths
 from handlers.checkers.maths_values import Answer, Holds, assignments, value_of
@@ -17,7 +18,8 @@ _ASK = re.compile(
     r"^(?:please\s+)?(?:solve|find|determine|what (?:is|are)|compute)\s+"
     r"(?:for\s+(?P<for>[a-z](?:\s*(?:,|and)\s*[a-z])*)"
     r"\s*(?:in|if|when|given|:|,)?\s*)?(?:all\s+|the\s+|real\s+|following\s+)*"
-    r"(?:(?:solutions?|roots?|zeros?|zeroes)\s+(?:of|to)\s+|value of [a-z] (?:if|when|given that|in)\s+)?"
+    r"(?:(?:solutions?|roots?|zeros?|zeroes)\s+(?:of|to)\s+|"
+    r"value of [a-z](?:\s*:| if| when| given that| in)\s+)?"
     r"(?:the\s+|following\s+)*"
     r"(?:(?:(?:linear|quadratic|simultaneous)\s+)*(?:equations?|inequalit(?:y|ies)|system)"
     r"(?:\s+of(?:\s+linear)?\s+equations)?\s*:?\s*)?",
@@ -115,8 +117,11 @@ def _unrounded(value: Any, text: str, solutions: list[Any]) -> Any:
 def _solutions(equation: Any, unknown: Any) -> list[Any] | None:
     zero = equation.lhs - equation.rhs
     # Periodic functions have more solutions than `solve` lists.
-    if zero.has(sympy.sin, sympy.cos, sympy.tan, sympy.Abs) and not zero.is_polynomial(unknown):
+    if zero.has(sympy.sin, sympy.cos, sympy.tan) and not zero.is_polynomial(unknown):
         return None
+    if zero.has(sympy.Abs):
+        unknown = sympy.Symbol(unknown.name, real=True)
+        zero = zero.subs(sympy.Symbol(unknown.name), unknown)
     try:
         return list(sympy.solve(zero, unknown))
     except NotImplementedError:
@@ -161,16 +166,19 @@ def _only(equations: list[Any], unknowns: list[Any]) -> Holds:
 
 
 def _inequality(inequality: Any, answer: Answer) -> Holds:
-    value = answer.value
+    value = interval(answer.text, sure=False) or answer.value
     if isinstance(value, sympy.Tuple) and all(isinstance(part, sympy.Rel) for part in value):
         value = sympy.Or(*value)
-    if not isinstance(value, sympy.logic.boolalg.Boolean) or value.free_symbols != inequality.free_symbols:
+    is_relation = isinstance(value, sympy.logic.boolalg.Boolean)
+    if not isinstance(value, sympy.Set) and not (
+        is_relation and value.free_symbols == inequality.free_symbols
+    ):
         return None, "the answer is not an inequality"
     try:
         wanted = sympy.solve_univariate_inequality(
             inequality, next(iter(inequality.free_symbols)), relational=False
         )
-        given = value.as_set()
+        given = value if isinstance(value, sympy.Set) else value.as_set()
     except NotImplementedError:
         return None, "the inequality cannot be solved here"
     return (True, "the solution set") if wanted == given else (False, f"the solution set is {wanted}")

@@ -33,7 +33,8 @@ _TOKEN = re.compile(
 _SIGNS = {
     "−": "-", "–": "-", "·": "*", "⋅": "*", "×": "*", "∗": "*", "÷": "/", "≤": "<=", "≥": ">=", "≠": "!=",
     "π": " pi ", "∞": " oo ", "√": " sqrt ", "²": "^2", "³": "^3", "⁴": "^4", "→": "->", "θ": " theta ",
-    "½": "(1/2)", "¼": "(1/4)", "⅓": "(1/3)", "\u00a0": " ", "′": "'",
+    "∪": " cup ", "∈": " in ", "λ": " lambda ", "½": "(1/2)", "¼": "(1/4)", "⅓": "(1/3)",
+    "\u00a0": " ", "′": "'",
 }  # fmt: skip
 _COMMANDS = {
     "cdot": "*", "times": "*", "div": "/", "pi": " pi ", "infty": " oo ", "pm": "±", "le": "<=", "leq": "<=",
@@ -45,6 +46,8 @@ _COMMANDS = {
 }  # fmt: skip
 _GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 _FRACTION = re.compile(r"\\[dtc]?frac\s*" + _GROUP + r"\s*" + _GROUP)
+_MIXED = re.compile(r"(?<![\w.)}^_])(\d+)\s*(?:\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}|\s(\d+)/(\d+)(?![\d.^!]))")
+_LOWERED = re.compile("[₀-₉]")
 _SHORT_FRACTION = re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)")
 _ROOT = re.compile(r"\\sqrt\s*(?:\[(\w+)\])?\s*" + _GROUP)
 _BINOMIAL = re.compile(r"\\[dt]?binom\s*" + _GROUP + r"\s*" + _GROUP)
@@ -61,7 +64,8 @@ def plain(text: str) -> str:
         raise NotMaths(f"longer than {MAX_CHARS} characters")
     for sign, spelled in _SIGNS.items():
         text = text.replace(sign, spelled)
-    return _without_commands(_without_groups(text))
+    text = _LOWERED.sub(lambda m: f"_{ord(m[0]) - ord('₀')}", text)
+    return _without_commands(_without_groups(_MIXED.sub(_mixed, text)))
 
 
 def _without_groups(text: str) -> str:
@@ -81,7 +85,14 @@ def _without_groups(text: str) -> str:
 
 def _without_commands(text: str) -> str:
     text = re.sub(r"_\((\w+)\)", r"_\1", text).replace("\\{", "{").replace("\\}", "}")
-    return re.sub(r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m[1], f" {m[1]} "), text)
+    text = re.sub(r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m[1], f" {m[1]} "), text)
+    return re.sub(r"\^\s*(?:°|\(\s*°\s*\))", "°", re.sub(r"(?<=[A-Za-z]) +_(?=\w)", "_", text))
+
+
+def _mixed(found: re.Match[str]) -> str:
+    """2 1/2 is two and a half; 2 3/2 is no mixed number, and what it is nobody knows."""
+    whole, above, below = found[1], found[2] or found[4], found[3] or found[5]
+    return f" ({whole}+{above}/{below})" if int(above) < int(below) else found[0]
 
 
 def _matrix(found: re.Match[str]) -> str:

@@ -41,11 +41,24 @@ def assignments(value: Any) -> dict[Any, list[Any]]:
     """Variable -> values of `x = 2, y = 3` or `x = 2 or x = 3`; empty if anything else is among them."""
     found: dict[Any, list[Any]] = {}
     for part in value if isinstance(value, sympy.Tuple) else [value]:
-        if not (isinstance(part, sympy.Eq) and isinstance(part.lhs, sympy.Symbol)):
+        given = _assigned(part)
+        if not given:
             return {}
-        right = part.rhs if isinstance(part.rhs, sympy.Tuple) else [part.rhs]
-        found.setdefault(part.lhs, []).extend(right)
+        for name, some in given.items():
+            found.setdefault(name, []).extend(some)
     return found
+
+
+def _assigned(part: Any) -> dict[Any, list[Any]]:
+    if not isinstance(part, sympy.Eq):
+        return {}
+    left, right = part.lhs, part.rhs
+    values = list(right) if isinstance(right, sympy.Tuple) else [right]
+    if isinstance(left, sympy.Symbol):
+        return {left: values}
+    if isinstance(left, sympy.Tuple) and len(left) == len(values) and all(one.is_Symbol for one in left):
+        return {name: [one] for name, one in zip(left, values, strict=True)}  # (x, y) = (7, 3)
+    return {}
 
 
 def _assigns(equation: Any) -> bool:

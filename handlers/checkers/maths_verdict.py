@@ -13,6 +13,7 @@ import sympy
 
 from handlers.checkers.maths_answer import candidates, clean
 from handlers.checkers.maths_compare import same, same_rounded
+from handlers.checkers.maths_intervals import interval
 from handlers.checkers.maths_problem import recognise
 from handlers.checkers.maths_syntax import parse
 from handlers.checkers.maths_tokens import NotMaths
@@ -23,13 +24,13 @@ _BEYOND_SYMPY = (
     IndexError, KeyError,
 )  # fmt: skip
 _NOTHING = re.compile(
-    r"(?:there (?:is|are) )?no (?:real )?solutions?\b|does not exist|DNE\b|undefined", re.IGNORECASE
+    r"(?:there (?:is|are) )?no (?:real )?(?:solution|root)s?\b|does not exist|DNE\b|undefined", re.IGNORECASE
 )
 _YES_OR_NO = {"yes", "no", "true", "false"}
 _SCALES = re.compile(
     r"\W*(?:cents?|percent|[cmk]m|[mk]?g|ml|m?s|min\w*|hours?|days?|seconds?|grams?|inches)\b"
 )
-_DEGREES = re.compile(r"°|\^\s*\{?\s*\\circ\s*\}?|\s*degrees")
+_DEGREES = re.compile(r"(-?[\d.,/]+)\s*(?:°|\^\s*\{?\s*\\circ\s*\}?|degrees)")
 VERDICTS = {True: "true", False: "false", None: "unknown"}
 
 
@@ -88,18 +89,23 @@ def _one_is_percent(text: str, wanted: str) -> bool:
 
 
 def _alike_in_degrees(answer: Answer, wanted: str) -> tuple[Answer, str]:
-    """Without the signs of degrees where one side has left them out; beside pi they mean something."""
-    bare = _DEGREES.sub("", answer.text), _DEGREES.sub("", wanted)
-    if (bare[0] == answer.text) == (bare[1] == wanted) or "pi" in bare[0] + bare[1]:
-        return answer, wanted
-    return Answer(bare[0], answer.value), bare[1]
+    """Numbers of degrees without their signs, which one side may have left out; beside pi they matter."""
+    bare = _without_degrees(answer.text), _without_degrees(wanted)
+    return (answer, wanted) if "pi" in bare[0] + bare[1] else (Answer(bare[0], answer.value), bare[1])
+
+
+def _without_degrees(text: str) -> str:
+    found = _DEGREES.fullmatch(text)
+    return found[1] if found else text
 
 
 def _compared(prompt: str, answer: Answer, wanted: str, base: int | None) -> bool | None:
     try:
-        truth, value = parse(_number_part(wanted), base), parse(answer.text, base)
+        truth, value = _read(_number_part(wanted), base), _read(answer.text, base)
     except NotMaths:
         return None
+    if isinstance(truth, sympy.Set) and isinstance(value, sympy.Tuple):
+        value = interval(answer.text, sure=False) or value
     if _is_point(wanted) and _is_point(answer.text):
         return len(truth) == len(value) and all(map(same, value, truth))
     if _other_name(value, truth):
@@ -118,7 +124,9 @@ def _other_name(value: Any, truth: Any) -> bool:
 
 def _restates(prompt: str, text: str) -> bool:
     # 12 * 13 is a true answer to 12 * 13, and none at all.
-    return re.search(r"\d.*[^\d.,%]|[A-Za-z]", text) is not None and _bare(text) in _bare(prompt)
+    is_one_name = text.isalpha() and (len(text) == 1 or text.casefold() == "infinity")
+    has_more = not is_one_name and re.search(r"\d.*[^\d.,%]|[A-Za-z]", text) is not None
+    return has_more and _bare(text) in _bare(prompt)
 
 
 def _may_be_in_another_unit(text: str, answer: Answer) -> bool:
@@ -149,13 +157,17 @@ def _log_bases(text: str) -> tuple[int | None, ...]:
     return (None, 10) if "log" in text else (None,)
 
 
+def _read(text: str, log_base: int | None = None) -> Any:
+    return interval(text) or parse(text, log_base)
+
+
 def _readable(found: list[str]) -> Any:
     for text in found:
         if _NOTHING.search(text):
             yield Answer(text, sympy.S.EmptySet)
             continue
         try:
-            value = parse(text)
+            value = _read(text)
         except NotMaths:
             continue
         if isinstance(value, sympy.Eq) and not value.lhs.free_symbols:  # 2 + 2 = 4
