@@ -26,7 +26,8 @@ HOST_OF_GPU_WORKER = 2_000_000_000
 @dataclass(frozen=True, slots=True)
 class Figures:
     """One set's memory. `declared` and `estimated` are of all its workers on its device, `measured` is now,
-    `learned` the peak of earlier loads on this machine; the last two empty where nothing is known.
+    `learned` the peak on this machine; the last two empty where nothing is known. `settled` says that the
+    peak was seen under enough use to stand for itself.
     """
 
     device: str
@@ -35,9 +36,18 @@ class Figures:
     estimated: int | None = None
     measured: Bytes = field(default_factory=dict)
     learned: Bytes = field(default_factory=dict)
+    settled: bool = False
 
     @classmethod
-    def of(cls, worker_set: WorkerSet, estimated: int | None, measured: Bytes, learned: Bytes) -> Figures:
+    def of(
+        cls,
+        worker_set: WorkerSet,
+        estimated: int | None,
+        measured: Bytes,
+        learned: Bytes,
+        *,
+        settled: bool = False,
+    ) -> Figures:
         """The figures of `worker_set`; before an archive tells, the estimate comes from the model's name."""
         declared = worker_set.declared_memory
         guess = max(needed_memory(row) for row in worker_set.rows) * worker_set.workers
@@ -48,17 +58,22 @@ class Figures:
             estimated=guess if estimated is None else estimated,
             measured=measured,
             learned=learned,
+            settled=settled,
         )
 
     @property
     def admission(self) -> dict[str, int]:
-        """What the set must be given to be loaded: its learned peak, else the larger of both guesses."""
-        if self.learned:
+        """What the set must be given to be loaded: its settled peak, else the largest of peak and guesses.
+
+        A worker that has just loaded holds a third less than one that has answered for a while, so that a
+        young peak would admit more sets than the budget holds.
+        """
+        if self.learned and self.settled:
             return dict(self.learned)
         needed = {self.device: max(self.declared or 0, self.estimated or 0)}
         if self.device != "cpu":
             needed["cpu"] = HOST_OF_GPU_WORKER * self.workers
-        return needed
+        return higher(needed, self.learned)
 
 
 def has_outgrown(admitted: Bytes, measured: Bytes) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from conductor_admin import states
 from conductor_admin.changes import Changes
+from conductor_admin.gauges import Gauges
 from conductor_admin.leases import Lease, Wish
 from conductor_admin.loading import Loader
 from conductor_admin.machine_memory import MemoryOf
@@ -59,7 +60,7 @@ class Lifecycle:
     ) -> None:
         self.serves_models = serves_models
         self._table = SetTable(sets)
-        self.rooms = Rooms(self._table.entries, limits.budget, machine, peaks)
+        self.rooms = Rooms(self._table.entries, limits.budget, machine, Gauges(machine, peaks))
         self._jobs = SetJobs(loader, self.rooms, limits.load_s)
         self._upkeep = Upkeep(self._table, self._jobs, self.rooms, machine)
         self._changes = Changes(self._table, self._jobs, self.rooms)

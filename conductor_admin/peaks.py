@@ -32,13 +32,20 @@ _LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {
 _WORTH_KEEPING = 1.02
 """Times the kept peak; smaller steps are not written."""
 
+SETTLED = 20
+"""Measurements right after an answer, at most one a second, until a peak stands for itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is kept of one set: its peak in bytes by device, and how long its last load took."""
+    """What is kept of one set: its peak in bytes by device, and how long its last load took.
+
+    `uses` counts the measurements in use, up to SETTLED.
+    """
 
     memory: Bytes = field(default_factory=dict)
     load_s: float | None = None
+    uses: int = 0
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -47,7 +54,8 @@ class Known:
             return cls()
         seconds = value.get("load_s")
         load_s = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
-        return cls(parse_peak(value.get("memory")), load_s)
+        uses = value.get("uses")
+        return cls(parse_peak(value.get("memory")), load_s, uses if isinstance(uses, int) else 0)
 
 
 def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
@@ -80,15 +88,22 @@ class Peaks:
         """The learned peak, empty before the first measurement or while the weights are not yet known."""
         return dict(self._known(worker_set, identity).memory)
 
+    def is_settled(self, worker_set: WorkerSet, identity: str | None) -> bool:
+        """Whether the set was measured in use often enough for its peak to stand for itself."""
+        return self._known(worker_set, identity).uses >= SETTLED
+
     def load_s(self, worker_set: WorkerSet, identity: str | None) -> float | None:
         """Seconds that the set's last load took from registration to READY; None before the first."""
         return self._known(worker_set, identity).load_s
 
-    def learn(self, worker_set: WorkerSet, identity: str, measured: Bytes) -> None:
-        """Remember `measured` where it is above the peak that is kept."""
+    def learn(self, worker_set: WorkerSet, identity: str, measured: Bytes, *, in_use: bool = False) -> None:
+        """Remember `measured` where it is above the peak that is kept; `in_use`: right after an answer."""
         known = self._known(worker_set, identity)
-        if any(size > known.memory.get(device, 0) * _WORTH_KEEPING for device, size in measured.items()):
-            self._keep(worker_set, identity, replace(known, memory=higher(known.memory, measured)))
+        uses = min(SETTLED, known.uses + in_use)
+        has_grown = any(s > known.memory.get(device, 0) * _WORTH_KEEPING for device, s in measured.items())
+        if has_grown or uses != known.uses:
+            memory = higher(known.memory, measured) if has_grown else known.memory
+            self._keep(worker_set, identity, replace(known, memory=memory, uses=uses))
 
     def loaded(self, worker_set: WorkerSet, identity: str, seconds: float) -> None:
         """Remember how long a load took."""

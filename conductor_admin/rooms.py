@@ -13,16 +13,15 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from conductor_admin import ledger, policy
+from conductor_admin.gauges import Gauges
 from conductor_admin.ledger import Figures
 from conductor_admin.loading import LoadError
 from conductor_admin.machine_memory import MemoryOf
-from conductor_admin.peaks import Peaks
 from conductor_admin.policy import Admit, Bytes, Demand, Evict, Hold, Holding, Refuse
-from conductor_admin.set_entry import SetEntry, Worker
+from conductor_admin.set_entry import SetEntry
 from conductor_admin.settings_plan import worker_key
 from conductor_admin.states import State
 from conductor_admin.swaps import Swaps
-from conductor_admin.worker_client import WorkerUnreachable
 from conductor_core.catalogue import StayLoaded, WorkerSet
 from conductor_core.quantities import format_bytes
 
@@ -43,13 +42,13 @@ class Rooms:
         entries: Mapping[str, SetEntry],
         budget: Bytes,
         machine: MemoryOf,
-        peaks: Peaks,
+        gauges: Gauges,
     ) -> None:
         self.budget = budget
         self.swaps = Swaps(budget)
+        self.gauges = gauges
         self._entries = entries
         self._machine = machine
-        self._peaks = peaks
         self.evict: Callable[[SetEntry], None] = _nobody_evicts
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._swapping: set[str] = set()
@@ -59,23 +58,17 @@ class Rooms:
         """Bytes that sets hold or have been given, by device."""
         return policy.total(holding.memory for holding in self._holdings())
 
-    def figures(self, entry: SetEntry) -> Figures:
-        """The set's memory as it is known now."""
-        archive = entry.archive
-        learned = self._peaks.of(entry.worker_set, archive.identity if archive else None)
-        return Figures.of(entry.worker_set, archive.estimated if archive else None, entry.measured, learned)
-
     def needed(self, worker_set: WorkerSet) -> dict[str, int]:
         """What a set would be admitted with; by its archive where an entry with the same workers has one."""
         for entry in self._entries.values():
             if worker_key(entry.worker_set) == worker_key(worker_set):
-                return self.figures(entry).admission
+                return self.gauges.figures(entry).admission
         return Figures.of(worker_set, None, {}, {}).admission
 
     def asked(self, entry: SetEntry) -> None:
         """A request for the set has come, whether it is loaded or not."""
         entry.use = entry.use.another(time.monotonic())
-        self.swaps.asked(entry.key, self.figures(entry).admission)
+        self.swaps.asked(entry.key, self.gauges.figures(entry).admission)
 
     def check(self, entry: SetEntry) -> None:
         """Refuse a set that fits in no case, before anything is downloaded for it. Raises NoRoom."""
@@ -117,55 +110,17 @@ class Rooms:
 
     def has_room_for(self, entry: SetEntry) -> bool:
         """Whether the set could be loaded without anything being unloaded or anybody being overtaken."""
-        return not self._asking and not policy.lack(self.figures(entry).admission, self._room())
+        return not self._asking and not policy.lack(self.gauges.figures(entry).admission, self._room())
 
     async def clear_for(self, entry: SetEntry) -> None:
         """Unload every idle set that shares a device with this one, and wait until they are gone."""
-        wanted = self.figures(entry).admission.keys()
+        wanted = self.gauges.figures(entry).admission.keys()
         for one in self._holdings():
             if one.name != entry.key and policy.is_spare(one) and wanted & one.memory.keys():
                 self.evict(self._entries[one.name])
         leaving = [e.job for e in self._entries.values() if e.state is State.UNLOADING and e.job]
         if leaving:
             await asyncio.wait(leaving)
-
-    def expect(self, entry: SetEntry) -> None:
-        """Tell the entry how long it will load, where an earlier load of it was timed."""
-        if entry.load_s is None and entry.archive:
-            entry.load_s = self._peaks.load_s(entry.worker_set, entry.archive.identity)
-
-    def loaded(self, entry: SetEntry, seconds: float) -> None:
-        """A load has succeeded, and took so long."""
-        entry.load_s = seconds
-        if entry.archive:
-            self._peaks.loaded(entry.worker_set, entry.archive.identity, seconds)
-
-    async def sample(self, entry: SetEntry) -> list[Worker]:
-        """Ask the set's workers for their health, and measure it; returns those that took no connection."""
-        gone = []
-        for worker in list(entry.workers.values()):
-            try:
-                worker.health = await worker.client.health()
-            except WorkerUnreachable:
-                gone.append(worker)
-        self.measure(entry)
-        return gone
-
-    def measure(self, entry: SetEntry) -> None:
-        """Take the workers' own figures, and learn from them once all workers are there."""
-        sizes = [worker.health.memory for worker in entry.workers.values()]
-        if not sizes or None in sizes:
-            return
-        measured = {"cpu": sum(size or 0 for size in sizes)}
-        if entry.worker_set.device != "cpu":
-            on_gpu = self._machine.on_gpu(entry.workers.keys())
-            if on_gpu is None:
-                return
-            measured[entry.worker_set.device] = on_gpu
-        entry.measured = measured
-        entry.peak = ledger.higher(entry.peak, measured)
-        if entry.archive and len(entry.workers) >= entry.worker_set.workers:
-            self._peaks.learn(entry.worker_set, entry.archive.identity, measured)
 
     def _act(self) -> bool:
         demands = [self._demand(self._entries[name]) for name in self._queue()]
@@ -194,7 +149,7 @@ class Rooms:
         return waiting
 
     def _admitted(self, entry: SetEntry) -> None:
-        entry.held = self.figures(entry).admission
+        entry.held = self.gauges.figures(entry).admission
         self.swaps.made += entry.key in self._swapping
         log.info("set_admitted", set=entry.name, memory=entry.held, room=self._room())
 
@@ -206,7 +161,7 @@ class Rooms:
 
     def _demand(self, entry: SetEntry) -> Demand:
         waited_s = time.monotonic() - entry.demanded_at
-        return Demand(entry.key, self.figures(entry).admission, waited_s, entry.may_evict)
+        return Demand(entry.key, self.gauges.figures(entry).admission, waited_s, entry.may_evict)
 
     def _holdings(self) -> list[Holding]:
         now = time.monotonic()

@@ -135,7 +135,7 @@ class SetJobs:
     async def _start(self, entry: SetEntry, archive: Archive) -> None:
         """Load the set once it may take its memory. Raises LoadError."""
         is_restart = entry.phase == "restart"
-        self._rooms.expect(entry)
+        self._rooms.gauges.expect(entry)
         await self._rooms.admit(entry)
         entry.phase, entry.progress = "restart" if is_restart else "start", None
         entry.started_at = time.monotonic()
@@ -177,12 +177,12 @@ class SetJobs:
     def _ready(self, entry: SetEntry) -> None:
         now = time.monotonic()
         if entry.phase == "start":
-            self._rooms.loaded(entry, now - entry.started_at)
+            self._rooms.gauges.loaded(entry, now - entry.started_at)
         entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
         entry.ended_by, entry.peak = None, {}
         # A timer that began with the load would end a set that took long to load.
         entry.expires = entry.idleness.expires(now)
-        self._rooms.measure(entry)
+        self._rooms.gauges.measure(entry)
         log.info("set_ready", set=entry.name, pids=list(entry.workers), memory=entry.measured)
 
     def _refused(self, entry: SetEntry, message: str) -> None:
@@ -204,7 +204,7 @@ class SetJobs:
             entry.drained.clear()
             await entry.drained.wait()
         if drain:
-            await self._rooms.sample(entry)  # the last chance to learn what it took
+            await self._rooms.gauges.sample(entry)  # the last chance to learn what it took
         entry.ended_by = partial(states.unloaded, entry.name)
         await self._forget(entry)
         entry.state = State.UNAVAILABLE

@@ -56,7 +56,7 @@ class Upkeep:
         now = time.monotonic()
         if entry.state is State.READY and now - entry.sampled_at >= SAMPLE_S:
             entry.sampled_at = now
-            task = asyncio.create_task(self._look_at(entry), name=f"{entry.name} sample")
+            task = asyncio.create_task(self._look_at(entry, in_use=True), name=f"{entry.name} sample")
             self._samples.add(task)
             task.add_done_callback(self._samples.discard)
 
@@ -68,8 +68,8 @@ class Upkeep:
         if samples:
             await asyncio.wait(samples)
 
-    async def _look_at(self, entry: SetEntry) -> None:
-        for worker in await self._rooms.sample(entry):
+    async def _look_at(self, entry: SetEntry, *, in_use: bool = False) -> None:
+        for worker in await self._rooms.gauges.sample(entry, in_use=in_use):
             if not is_alive(worker.pid):
                 self._jobs.lost(entry, worker)
 

@@ -78,7 +78,7 @@ async def test_a_timed_load_is_an_eta_after_a_restart_of_the_gateway(
         await ask(rig)
         entry = rig.lifecycle._table.named(CHAT)
         assert entry.load_s is not None
-        rig.lifecycle.rooms.loaded(entry, 60.0)
+        rig.lifecycle.rooms.gauges.loaded(entry, 60.0)
     async with make_rig() as rig:
         rig.torchserve.may_load.clear()
         answer = await ask(rig, max_wait_s=0.2)
@@ -110,4 +110,4 @@ async def test_memory_is_measured_once_more_before_a_set_is_unloaded(rig: Rig) -
     rig.torchserve.workers(CHAT)[0].memory = GB
     await rig.client.post(f"/admin/models/{CHAT}/unload")
     entry = rig.lifecycle._table.named(CHAT)
-    assert rig.lifecycle.rooms.figures(entry).learned == {"cpu": GB}
+    assert rig.lifecycle.rooms.gauges.figures(entry).learned == {"cpu": GB}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conductor_admin.ledger import Figures, charge, corrected_cell, has_outgrown, pending, room
-from conductor_admin.peaks import Peaks
+from conductor_admin.peaks import SETTLED, Peaks
 from conductor_core.catalogue import WorkerSet
 from conductor_core.settings import parse_settings
 
@@ -34,8 +34,15 @@ def test_before_it_was_measured_the_larger_guess_is_admitted(worker_set: WorkerS
     assert figures(worker_set, GB).admission == {"cpu": 2 * GB}
 
 
-def test_once_measured_the_learned_peak_is_admitted_even_if_it_is_smaller(worker_set: WorkerSet) -> None:
-    assert figures(worker_set, 3 * GB, cpu=GB).admission == {"cpu": GB}
+def test_once_measured_in_use_the_learned_peak_is_admitted_even_if_it_is_smaller(
+    worker_set: WorkerSet,
+) -> None:
+    assert replace(figures(worker_set, 3 * GB, cpu=GB), settled=True).admission == {"cpu": GB}
+
+
+def test_a_young_peak_admits_no_less_than_the_guesses(worker_set: WorkerSet) -> None:
+    assert figures(worker_set, 3 * GB, cpu=GB).admission == {"cpu": 3 * GB}
+    assert figures(worker_set, 3 * GB, cpu=4 * GB).admission == {"cpu": 4 * GB}
 
 
 def test_declared_memory_is_of_one_worker(worker_set: WorkerSet) -> None:
@@ -91,6 +98,18 @@ def test_a_learned_peak_survives_a_restart(tmp_path: Path, worker_set: WorkerSet
     before.learn(worker_set, "abc", {"cpu": 5})
     before.learn(worker_set, "abc", {"cpu": 3})
     assert peaks(tmp_path).of(worker_set, "abc") == {"cpu": 5}
+
+
+def test_a_peak_settles_by_measurements_in_use_and_stays_so(tmp_path: Path, worker_set: WorkerSet) -> None:
+    before = peaks(tmp_path)
+    for _ in range(SETTLED):
+        before.learn(worker_set, "abc", {"cpu": 5})
+    assert not before.is_settled(worker_set, "abc")
+    for _ in range(SETTLED):
+        assert not before.is_settled(worker_set, "abc")
+        before.learn(worker_set, "abc", {"cpu": 5}, in_use=True)
+    assert peaks(tmp_path).is_settled(worker_set, "abc")
+    assert not peaks(tmp_path).is_settled(worker_set, None)
 
 
 def test_the_time_of_a_load_is_remembered_beside_the_peak(tmp_path: Path, worker_set: WorkerSet) -> None:
