@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -17,13 +18,21 @@ MODELS = frozenset({"m2m_100", "nllb-moe", "mbart", "marian"})
 
 def language_tokens(tokenizer: tokenizers.Tokenizer, folder: Path) -> dict[str, int] | None:
     """Language codes to token ids, empty for a model of one pair, None for any other model."""
-    config = folder / "config.json"
-    if not config.exists():
-        return None
-    if json.loads(config.read_text(encoding="utf-8")).get("model_type") not in MODELS:
+    if _read(folder / "config.json").get("model_type") not in MODELS:
         return None
     found = {}
     for number, token in tokenizer.get_added_tokens_decoder().items():
         if marked := MARK.fullmatch(token.content):
             found[next(code for code in marked.groups() if code)] = number
     return found
+
+
+def language_pair(folder: Path) -> tuple[str, str] | None:
+    """Source and target as a model of one pair names them: `en`, `deu`, or a family, `ROMANCE`."""
+    config = _read(folder / "tokenizer_config.json")
+    source, target = config.get("source_lang"), config.get("target_lang")
+    return (source, target) if isinstance(source, str) and isinstance(target, str) else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}

@@ -61,6 +61,7 @@ class RequestModel:
         self._started = time.monotonic()
         self.context = runtime.context
         self.languages = None if tokenizer.languages is None else frozenset(tokenizer.languages)
+        self.pair = tokenizer.pair
         self.usage = Usage()
         self.finish_reason: FinishReason = "stop"
         self.first_token_s: float | None = None

@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from handlers.chat_template import ChatTemplate, Tools
-from handlers.language_tokens import language_tokens
+from handlers.language_tokens import language_pair, language_tokens
 from handlers.spelling import Spelling
 from handlers.wire import Message
 
@@ -46,6 +46,7 @@ class TextTokenizer:
         self._template = ChatTemplate(folder, config, self._specials)
         self._control = _control_pattern(self._plain, self._template.source)
         self.languages = language_tokens(self._plain, folder)
+        self.pair = language_pair(folder)
         added = self._plain.get_added_tokens_decoder()
         self._added = {token.content: number for number, token in added.items()}
         # Those marked special are text to `_literal` anyway.

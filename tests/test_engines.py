@@ -24,6 +24,7 @@ class ScriptedModel:
         self.usage = Usage()
         self.finish_reason: FinishReason = "stop"
         self.languages: frozenset[str] | None = None
+        self.pair: tuple[str, str] | None = None
         self.controls: frozenset[str] = frozenset()
         self.completed: list[tuple[list[str | Control], list[str]]] = []
         self._kept: dict[type, Any] = {}

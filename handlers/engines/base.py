@@ -55,13 +55,15 @@ class Model(Protocol):
     """The loaded model as one request sees it; `usage` sums over all its calls.
 
     `languages` are the codes that a translation model marks its texts with (`fra_Latn`, or `fr`), none for a
-    model of one pair of languages; None says that the model follows instructions instead.
+    model of one pair of languages; None says that the model follows instructions instead. `pair` is that one
+    pair as the model's folder names it, None where it does not.
     """
 
     context: int
     usage: Usage
     finish_reason: FinishReason
     languages: frozenset[str] | None
+    pair: tuple[str, str] | None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of the answer; RequestError for what the runtime refuses."""

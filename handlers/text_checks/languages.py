@@ -68,6 +68,21 @@ def known_as(code: str, known: Iterable[str]) -> str | None:
     return names[same[0]] if same else None
 
 
+def individual(code: str) -> str | None:
+    """`language_code` of what surely names one language: `ROMANCE`, `mul` and other families are none."""
+    import langcodes
+
+    tag = _tag(code)
+    return (
+        language_code(code) if isinstance(tag, langcodes.Language) and len(tag.language or "") == 2 else None
+    )
+
+
+def is_same_language(one: str, other: str) -> bool:
+    """Whether both codes are of one language, whatever its script."""
+    return _language(one) == _language(other)
+
+
 def detect_language(text: str) -> str | None:
     """The language that `text` is most likely in; None where it has no letters or cannot be told."""
     found = _detector().detect_language_of(text[:4000])

@@ -30,7 +30,7 @@ class TranslationPieces:
     def __init__(self, task: Task, model: Model, sampling: Sampling, ask: Ask) -> None:
         self.cut = False
         self._task, self._model, self._sampling, self._ask = task, model, sampling, ask
-        self._marks = language_marks(task, model.languages)
+        self._marks = language_marks(task, model.languages, model.pair)
         self._language = short_code(task.source)
 
     async def pieces(self, text: str) -> AsyncGenerator[str, None]:

@@ -13,7 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from handlers.engines.base import EngineOptions, read_options
-from handlers.text_checks.languages import detect_language, english_name, known_as, language_code
+from handlers.text_checks.languages import (
+    detect_language,
+    english_name,
+    individual,
+    is_same_language,
+    known_as,
+    language_code,
+)
 from handlers.text_checks.refusals import bad_option
 from handlers.wire import GenerateRequest
 
@@ -35,9 +42,13 @@ class TranslationOptions(EngineOptions):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be translated; languages as `fra_Latn`, None where nobody said and nothing told."""
+    """What is to be translated; languages as `fra_Latn`, None where nobody said and nothing told.
+
+    `source` is the `stated` one, or the `detected` one.
+    """
 
     texts: Sequence[str]
+    stated: str | None
     source: str | None
     target: str | None
     detected: str | None
@@ -55,7 +66,9 @@ def read_task(request: GenerateRequest) -> Task:
         prompt, target = worded["text"], code
     texts = [prompt] if options.inputs is None else options.inputs
     detected = detect_language("\n".join(texts))
-    return Task(texts, source or detected, target, detected, options.formality, options.inputs is not None)
+    return Task(
+        texts, source, source or detected, target, detected, options.formality, options.inputs is not None
+    )
 
 
 def _code(option: str, name: str | None) -> str | None:
@@ -67,7 +80,9 @@ def _code(option: str, name: str | None) -> str | None:
     return code
 
 
-def language_marks(task: Task, known: frozenset[str] | None) -> tuple[str, str] | None:
+def language_marks(
+    task: Task, known: frozenset[str] | None, pair: tuple[str, str] | None
+) -> tuple[str, str] | None:
     """The model's own codes of both languages; empty for a model of one pair, None for one that is told."""
     if known is None:
         if task.batch and task.target is None:
@@ -76,8 +91,19 @@ def language_marks(task: Task, known: frozenset[str] | None) -> tuple[str, str] 
     if task.formality is not None:
         raise bad_option("register", "this model only translates and knows no registers")
     if not known:
+        _within(task, pair)
         return "", ""
     return _mark("source", task.source, known), _mark("target", task.target, known)
+
+
+def _within(task: Task, pair: tuple[str, str] | None) -> None:
+    for option, asked, name in zip(
+        ("source", "target"), (task.stated, task.target), pair or (), strict=False
+    ):
+        own = individual(name)
+        if asked and own and not is_same_language(asked, own):
+            does = " into ".join(english_name(individual(one) or one) for one in pair or ())
+            raise bad_option(option, f"this model translates {does} and does not know {english_name(asked)}")
 
 
 def _mark(option: str, code: str | None, known: frozenset[str]) -> str:

@@ -105,6 +105,32 @@ async def test_a_model_of_one_pair_gets_no_codes() -> None:
     assert await translated(model, asked("Hello.", target="de")) == "<->-:Hello."
 
 
+@pytest.mark.parametrize(
+    ("pair", "options", "at_fault"),
+    [
+        (("en", "de"), {"target": "French"}, "target"),
+        (("en", "de"), {"target": "German", "source": "French"}, "source"),
+        (("eng", "deu"), {"target": "fr"}, "target"),
+        (("en", "de"), {"target": "German", "source": "en"}, None),
+        (("en", "zh"), {"target": "zh-TW"}, None),
+        (("en", "ROMANCE"), {"target": "French"}, None),
+        (("mul", "en"), {"target": "en", "source": "French"}, None),
+        (None, {"target": "French"}, None),
+    ],
+)
+async def test_a_model_of_one_pair_is_asked_for_no_other(
+    pair: tuple[str, str] | None, options: dict[str, str], at_fault: str | None
+) -> None:
+    model = ScriptedModel()
+    model.languages, model.pair = frozenset(), pair
+    if at_fault is None:
+        assert await translated(model, asked("Hello.", **options)) == "<->-:Hello."
+        return
+    with pytest.raises(RequestError, match=f"option {at_fault}: .* English into German") as refused:
+        await translated(model, asked("Hello.", **options))
+    assert refused.value.param == f"options.{at_fault}"
+
+
 async def test_a_batch_is_answered_as_a_json_list() -> None:
     request = asked("-", source="en", target="de", inputs=["One.", 'A "quoted" line\nand another'])
     answer = await translated(EchoModel(), request)
