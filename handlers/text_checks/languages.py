@@ -73,9 +73,8 @@ def individual(code: str) -> str | None:
     import langcodes
 
     tag = _tag(code)
-    return (
-        language_code(code) if isinstance(tag, langcodes.Language) and len(tag.language or "") == 2 else None
-    )
+    is_one = isinstance(tag, langcodes.Language) and len(tag.language or "") == 2
+    return language_code(code) if is_one else None
 
 
 def is_same_language(one: str, other: str) -> bool:

@@ -97,9 +97,8 @@ def language_marks(
 
 
 def _within(task: Task, pair: tuple[str, str] | None) -> None:
-    for option, asked, name in zip(
-        ("source", "target"), (task.stated, task.target), pair or (), strict=False
-    ):
+    named = (("source", task.stated), ("target", task.target))
+    for (option, asked), name in zip(named, pair or (), strict=False):
         own = individual(name)
         if asked and own and not is_same_language(asked, own):
             does = " into ".join(english_name(individual(one) or one) for one in pair or ())

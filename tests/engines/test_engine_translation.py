@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from handlers.engines.translation import Translation
+from handlers.language_tokens import language_pair
 from handlers.text_checks.languages import english_name, known_as, language_code
 from handlers.wire import GenerateRequest, Message, RequestError
 from tests.test_engines import ScriptedModel
@@ -129,6 +131,15 @@ async def test_a_model_of_one_pair_is_asked_for_no_other(
     with pytest.raises(RequestError, match=f"option {at_fault}: .* English into German") as refused:
         await translated(model, asked("Hello.", **options))
     assert refused.value.param == f"options.{at_fault}"
+
+
+def test_the_pair_of_a_model_is_read_from_its_folder(tmp_path: Path) -> None:
+    assert language_pair(tmp_path) is None
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"source_lang": "en", "target_lang": "de"}', encoding="utf-8")
+    assert language_pair(tmp_path) == ("en", "de")
+    config.write_text('{"source_lang": null, "target_lang": "de"}', encoding="utf-8")
+    assert language_pair(tmp_path) is None
 
 
 async def test_a_batch_is_answered_as_a_json_list() -> None:
