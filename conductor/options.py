@@ -28,6 +28,7 @@ _HELP = {
     "load_timeout": "Time for a load, besides 20 s per GB. [default: 300s]",
     "first_token_timeout": "Time to the first token. [default: 120s]",
     "token_timeout": "Time between two tokens. [default: 60s]",
+    "send_timeout": "Time that a client may take nothing of what waits for it. [default: 30s]",
     "max_wait": "Time that a request may wait to begin. [default: 300s]",
     "queue_size": "Requests that may wait. [default: 512]",
 }

@@ -20,10 +20,10 @@ from archives.errors import BuildError
 from conductor.announce import announce
 from conductor.composition import Server, compose
 from conductor_admin.app import create_app
-from conductor_admin.connections import BoundedProtocol
+from conductor_admin.connections import bounded
 from conductor_admin.first_key import create_first_key, has_key
 from conductor_admin.keys_file import KeysFileError
-from conductor_admin.listening import check_open, listen, url_of
+from conductor_admin.listening import check_open, listen, most_connections, url_of
 from conductor_admin.logs import configure_logs
 from conductor_admin.run_file import ProcessName, kill_leftovers, only_gateway
 from conductor_admin.session_database import SessionDatabaseError
@@ -89,7 +89,7 @@ async def _serve_http(
     http = _Http(
         uvicorn.Config(
             create_app(server.gateway, server.mcp.routes, mcp_only=manner.mcp_only),
-            http=BoundedProtocol,
+            http=bounded(settings.send_timeout, most_connections()),
             log_config=None,
             access_log=False,
             lifespan="off",

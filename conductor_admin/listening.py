@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 
 import psutil
@@ -10,6 +11,9 @@ import psutil
 from conductor_admin.guard import HostPolicy
 from conductor_admin.torchserve_config import StartError
 from conductor_core.operator import LOOPBACK
+
+_OTHER_FILES = 256
+"""What a gateway has open beside its connections: logs, sockets of TorchServe and of workers, pipes."""
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 
@@ -53,6 +57,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartError(_refusal(host, port, error)) from error
     listener.setblocking(False)
     return listener
+
+
+def most_connections() -> int:
+    """How many connections this process can hold, each with one to a worker, once its limit is raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(16, (wanted - _OTHER_FILES) // 2)
 
 
 def _refusal(host: str, port: int, error: OSError) -> str:

@@ -1,7 +1,8 @@
 """HTTP responses whose making ends with the client: a stream of bytes, or one answer that takes long.
 
 Knows ASGI and RequestError; what the bytes mean is the caller's business. Starlette's own StreamingResponse
-cannot turn a failure before the first byte into a status.
+cannot turn a failure before the first byte into a status. A client that reads nothing holds `send` until
+`conductor_admin.connections` cuts it, which is the same as its leaving.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from starlette.types import Receive, Scope, Send
 
 from conductor_admin.failures import error_response
 from handlers.wire import RequestError
-
-SEND_TIMEOUT_S = 60.0  # a client that takes nothing for so long is gone
 
 Pieces = AsyncGenerator[bytes, None]
 
@@ -55,19 +54,11 @@ class StreamResponse(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 while piece:
-                    await _send_within(send, piece)
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
                     piece = await anext(pieces, b"")
             except RequestError as error:
-                await _send_within(send, self._tail(error))
+                await send({"type": "http.response.body", "body": self._tail(error), "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-
-
-async def _send_within(send: Send, body: bytes) -> None:
-    try:
-        async with asyncio.timeout(SEND_TIMEOUT_S):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-    except TimeoutError as error:
-        raise asyncio.CancelledError("the client takes nothing") from error
 
 
 T = TypeVar("T")

@@ -63,6 +63,7 @@ class OperatorSettings(BaseSettings):
     load_timeout: Seconds = 300.0
     first_token_timeout: Seconds = 120.0
     token_timeout: Seconds = 60.0
+    send_timeout: Seconds = 30.0
     max_wait: Seconds = 300.0
     queue_size: Annotated[int, Field(ge=1, le=100_000)] = 512
     create_key: bool = False

@@ -23,6 +23,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (found.host, found.port) == ("127.0.0.1", 8000)
     assert (found.state_dir, found.settings) == (Path(".conductor"), Path("SETTINGS.md"))
     assert (found.load_timeout, found.first_token_timeout, found.token_timeout) == (300, 120, 60)
+    assert found.send_timeout == 30
     assert (found.max_wait, found.queue_size, found.create_key) == (300, 512, False)
     assert found.memory_budget.of("cpu") is None
 
