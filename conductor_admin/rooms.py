@@ -15,6 +15,7 @@ import structlog
 from conductor_admin import ledger, policy
 from conductor_admin.gauges import Gauges
 from conductor_admin.ledger import Figures
+from conductor_admin.load_story import SetWatcher, Unwatched, Why
 from conductor_admin.loading import LoadError
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.policy import Admit, Bytes, Demand, Evict, Hold, Holding, Refuse
@@ -43,12 +44,14 @@ class Rooms:
         budget: Bytes,
         machine: MemoryOf,
         gauges: Gauges,
+        watcher: SetWatcher | None = None,
     ) -> None:
         self.budget = budget
         self.swaps = Swaps(budget)
         self.gauges = gauges
         self._entries = entries
         self._machine = machine
+        self.watcher = watcher or Unwatched()
         self.evict: Callable[[SetEntry], None] = _nobody_evicts
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._swapping: set[str] = set()
@@ -81,7 +84,8 @@ class Rooms:
         """Wait until the set may take its memory, and charge it. Raises NoRoom where it never may."""
         if entry.held is not None:
             return
-        entry.phase, entry.progress, entry.demanded_at = "wait", None, time.monotonic()
+        entry.enter("wait")
+        entry.demanded_at = time.monotonic()
         answer = self._asking[entry.key] = asyncio.get_running_loop().create_future()
         try:
             self.settle()
@@ -90,7 +94,7 @@ class Rooms:
             del self._asking[entry.key]
             self._swapping.discard(entry.key)
             entry.position = entry.queue = None
-        entry.phase = "start"
+        entry.enter("start")
 
     def gave_back(self, entry: SetEntry) -> None:
         """The set's workers are gone and so is what they held."""
@@ -106,7 +110,7 @@ class Rooms:
         """Unload what has to go because loaded sets grew beyond the budget."""
         for name in policy.overrun(self._holdings(), self.budget):
             log.warning("memory_overrun", set=name, budget=self.budget, held=self.charged)
-            self.evict(self._entries[name])
+            self._evict(self._entries[name], "overrun")
 
     def has_room_for(self, entry: SetEntry) -> bool:
         """Whether the set could be loaded without anything being unloaded or anybody being overtaken."""
@@ -117,7 +121,7 @@ class Rooms:
         wanted = self.gauges.figures(entry).admission.keys()
         for one in self._holdings():
             if one.name != entry.key and policy.is_spare(one) and wanted & one.memory.keys():
-                self.evict(self._entries[one.name])
+                self._evict(self._entries[one.name], "out_of_memory", entry)
         leaving = [e.job for e in self._entries.values() if e.state is State.UNLOADING and e.job]
         if leaving:
             await asyncio.wait(leaving)
@@ -145,7 +149,10 @@ class Rooms:
         waiting = [name for name, answer in self._asking.items() if not answer.done()]
         waiting.sort(key=lambda name: self._entries[name].demanded_at)
         for position, name in enumerate(waiting, 1):
-            self._entries[name].position, self._entries[name].queue = position, len(waiting)
+            entry = self._entries[name]
+            entry.position, entry.queue = position, len(waiting)
+            if entry.story:
+                entry.story.queued(position, len(waiting))
         return waiting
 
     def _admitted(self, entry: SetEntry) -> None:
@@ -157,7 +164,13 @@ class Rooms:
         self._swapping.add(name)
         for victim in victims:
             log.info("set_evicted", set=victim, for_set=name)
-            self.evict(self._entries[victim])
+            self._evict(self._entries[victim], "memory", self._entries[name])
+
+    def _evict(self, entry: SetEntry, why: Why, sake: SetEntry | None = None) -> None:
+        if sake and sake.story:
+            sake.story.took_the_place_of(entry.name, why)
+        self.watcher.evicted(entry.name, why)
+        self.evict(entry)
 
     def _demand(self, entry: SetEntry) -> Demand:
         waited_s = time.monotonic() - entry.demanded_at

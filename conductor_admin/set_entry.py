@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from conductor_admin.idle import Idleness, Use
+from conductor_admin.load_story import LoadStory
 from conductor_admin.states import Failure, Phase, State
 from conductor_admin.worker_client import Health, WorkerClient
 from conductor_core.catalogue import Row, StayLoaded, WorkerSet
@@ -102,7 +103,7 @@ class SetEntry:
     what the set was admitted with, None while it holds nothing; `measured` now and `peak` in this life. Times
     are monotonic: `demanded_at` when it asked for memory, `started_at` when its load began, `sampled_at` when
     an answer's end was last measured, `expires` when it will have been idle for long enough; `load_s` is how
-    long the last load took, None before the first.
+    long the last load took, None before the first, and `story` what happened in it.
     """
 
     worker_set: WorkerSet
@@ -129,6 +130,7 @@ class SetEntry:
     demanded_at: float = 0.0
     started_at: float = 0.0
     load_s: float | None = None
+    story: LoadStory | None = None
     sampled_at: float = -math.inf
     expires: float = math.inf
     use: Use = field(default_factory=Use)
@@ -139,6 +141,12 @@ class SetEntry:
     @property
     def name(self) -> str:
         return self.worker_set.name
+
+    def enter(self, phase: Phase | None, progress: float | None = None) -> None:
+        """The load is in that phase now, and so far in it."""
+        self.phase, self.progress = phase, progress
+        if self.story and phase:
+            self.story.enter(phase)
 
     @property
     def in_flight(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from conductor_admin import states
+from conductor_admin.load_story import LoadStory, Result
 from conductor_admin.loading import Loader, LoadError
 from conductor_admin.rooms import NoRoom, Rooms
 from conductor_admin.set_entry import Archive, SetEntry, Worker
@@ -48,12 +49,14 @@ class SetJobs:
         if entry.job and not entry.job.done():
             return entry.job
         entry.may_evict = may_evict
-        entry.state, entry.phase, entry.progress, entry.wanted = State.LOADING, phase, None, True
+        entry.state, entry.wanted, entry.story = State.LOADING, True, LoadStory(entry.name)
+        entry.enter(phase)
         return self._run(entry, self._load(entry))
 
     def begin_unload(self, entry: SetEntry, archive: Archive, *, drain: bool) -> asyncio.Task[None]:
         """End the set's workers, after their requests if `drain`."""
-        entry.state, entry.phase, entry.progress = State.UNLOADING, None, None
+        entry.state = State.UNLOADING
+        entry.enter(None)
         return self._run(entry, self._unload(entry, archive, drain=drain))
 
     async def end(self, entry: SetEntry, *, drain: bool) -> None:
@@ -79,6 +82,7 @@ class SetJobs:
             return
         entry.dead.add(worker.pid)
         self._loader.sweep([worker.pid])
+        self._rooms.watcher.worker_lost(entry.name)
         log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
         if not entry.workers and entry.state is State.READY and not self.closing:
             self.begin_load(entry, "restart")
@@ -112,7 +116,8 @@ class SetJobs:
             await self._failed(entry, f"{error}; {cure}" if cure else str(error))
         except asyncio.CancelledError:
             await self._forget(entry)
-            entry.state, entry.phase, entry.progress = State.UNAVAILABLE, None, None
+            entry.state = State.UNAVAILABLE
+            self._ended(entry, "cancelled")
         except Exception as error:  # the outermost loop of a job: a defect fails the set and its waiters
             log.exception("load_broke", set=entry.name)
             await self._failed(entry, f"internal error: {type(error).__name__}")
@@ -137,7 +142,7 @@ class SetJobs:
         is_restart = entry.phase == "restart"
         self._rooms.gauges.expect(entry)
         await self._rooms.admit(entry)
-        entry.phase, entry.progress = "restart" if is_restart else "start", None
+        entry.enter("restart" if is_restart else "start")
         entry.started_at = time.monotonic()
         deadline = self._load_s(entry.worker_set.declared_memory)
         try:
@@ -178,23 +183,32 @@ class SetJobs:
         now = time.monotonic()
         if entry.phase == "start":
             self._rooms.gauges.loaded(entry, now - entry.started_at)
-        entry.state, entry.phase, entry.progress, entry.failure = State.READY, None, None, None
+        entry.state, entry.failure = State.READY, None
+        self._ended(entry, "ready")
         entry.ended_by, entry.peak = None, {}
         # A timer that began with the load would end a set that took long to load.
         entry.expires = entry.idleness.expires(now)
         self._rooms.gauges.measure(entry)
         log.info("set_ready", set=entry.name, pids=list(entry.workers), memory=entry.measured)
 
+    def _ended(self, entry: SetEntry, result: Result) -> None:
+        entry.enter(None)
+        if entry.story:
+            entry.story.end(result)
+            self._rooms.watcher.load_ended(entry.story)
+
     def _refused(self, entry: SetEntry, message: str) -> None:
         if entry.failure is None or entry.failure.message != message:
             log.error("set_refused", set=entry.name, cause=message)
         entry.failure = states.refused(message, time.monotonic())
-        entry.state, entry.phase, entry.progress = State.FAILED, None, None
+        entry.state = State.FAILED
+        self._ended(entry, "refused")
 
     async def _failed(self, entry: SetEntry, message: str) -> None:
         await self._forget(entry)
         entry.failure = states.failed(message, entry.failure, time.monotonic())
-        entry.state, entry.phase, entry.progress = State.FAILED, None, None
+        entry.state = State.FAILED
+        self._ended(entry, "failed")
         # The build looks again at what it needs, which may be what has to be mended.
         entry.archive = None
         log.error("set_failed", set=entry.name, cause=message, failures=entry.failure.count)
@@ -223,4 +237,4 @@ class SetJobs:
 
 
 def _report(entry: SetEntry, phase: Phase, progress: float | None) -> None:
-    entry.phase, entry.progress = phase, progress
+    entry.enter(phase, progress)
