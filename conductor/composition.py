@@ -11,7 +11,8 @@ from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
 from conductor_admin.key_ring import KeyRing
 from conductor_admin.keys_file import KeysFile
-from conductor_admin.lifecycle import Lifecycle, Limits
+from conductor_admin.leases import Limits
+from conductor_admin.lifecycle import Lifecycle
 from conductor_admin.listening import host_policy, is_private
 from conductor_admin.loading import Loader
 from conductor_admin.machine_memory import MachineMemory

@@ -87,7 +87,7 @@ class Generations:
                 async with AsyncExitStack() as stack:
                     with self._stats.queued(job.row.slug):
                         wish = _wish(job, place)
-                        lease = await stack.enter_async_context(self.lifecycle.lease(job.set_name, wish))
+                        lease = await stack.enter_async_context(self.lifecycle.lease(wish))
                     _check_version(job, lease)
                     place.pid = lease.pid
                     records = await stack.enter_async_context(

@@ -1,9 +1,11 @@
-"""What a request says to the lifecycle, and the lease that it gets."""
+"""What a request says to the lifecycle, the lease that it gets, and the bounds on both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from conductor_admin.policy import Bytes
 from conductor_admin.worker_client import WorkerClient
 
 
@@ -38,3 +40,13 @@ class Lease:
     client: WorkerClient
     version: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in seconds, requests and bytes by device; `load_s` maps a set's memory to a deadline."""
+
+    max_wait_s: float
+    queue_size: int
+    load_s: Callable[[int | None], float]
+    budget: Bytes

@@ -138,9 +138,8 @@ def _list_models(gateway: Gateway) -> Tool:
 def _load_model(gateway: Gateway) -> Tool:
     async def act(call: Call[LoadInput]) -> Model:
         row = find_row(gateway.catalogue, call.arguments.category, call.origin.caller)
-        worker_set = gateway.catalogue.set_of(row.slug).name
         async with Progress(call.context).telling(lambda: status(gateway, row)):
-            await gateway.lifecycle.load(worker_set, row.slug)
+            await gateway.lifecycle.load(row.slug)
         return _model(gateway, row)
 
     return make_tool(

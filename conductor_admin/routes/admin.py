@@ -32,7 +32,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def load(category: str, request: Request) -> Response:
         """Load the row's set and wait for it; clears a cool-down."""
         row = find_row(gateway.catalogue, category, caller_of(request))
-        await gateway.lifecycle.load(gateway.catalogue.set_of(row.slug).name, row.slug)
+        await gateway.lifecycle.load(row.slug)
         return JsonResponse(describe(gateway, row))
 
     @routes.post("/models/{category}/unload")

@@ -17,7 +17,8 @@ from conductor_admin.generation import Generations
 from conductor_admin.key_ring import KeyRing
 from conductor_admin.keys import KeyBody
 from conductor_admin.keys_file import KeysFile
-from conductor_admin.lifecycle import Lifecycle, Limits
+from conductor_admin.leases import Limits
+from conductor_admin.lifecycle import Lifecycle
 from conductor_admin.loading import Loader
 from conductor_admin.peaks import Peaks
 from conductor_admin.session_database import default_url

@@ -402,7 +402,7 @@ async def test_a_lease_is_on_the_preferred_worker_while_it_is_there(rig: Rig) ->
     (worker,) = entry.workers.values()
     entry.workers[1] = replace(worker, pid=1)
     for preferred, pid in ((1, 1), (worker.pid, worker.pid), (77, worker.pid)):
-        async with rig.lifecycle.lease(CHAT, Wish(CHAT, prefers=preferred)) as lease:
+        async with rig.lifecycle.lease(Wish(CHAT, prefers=preferred)) as lease:
             assert lease.pid == pid
     del entry.workers[1]
 

@@ -1,0 +1,146 @@
+"""Gives requests their workers: bounds their number, lets them wait for a load, counts them in and out.
+
+A lease is the only way to a worker. Whether a set is loaded, restarted or unloaded is decided elsewhere; a
+request that finds none joins the set's job and leaves it, and the job belongs to no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from conductor_admin import states
+from conductor_admin.leases import Lease, Limits, Wish
+from conductor_admin.permits import load_for
+from conductor_admin.processes import is_alive
+from conductor_admin.rooms import Rooms
+from conductor_admin.set_entry import SetEntry, Worker
+from conductor_admin.set_jobs import SetJobs
+from conductor_admin.set_table import SetTable
+from conductor_admin.states import State
+from conductor_admin.upkeep import Upkeep
+from conductor_admin.worker_client import WorkerUnreachable
+from handlers.wire import RequestError
+
+
+class Lessor:
+    """Leases on the workers of `table`'s sets."""
+
+    def __init__(
+        self,
+        table: SetTable,
+        jobs: SetJobs,
+        rooms: Rooms,
+        upkeep: Upkeep,
+        limits: Limits,
+        *,
+        serves_models: bool,
+    ) -> None:
+        self._table = table
+        self._jobs = jobs
+        self._rooms = rooms
+        self._upkeep = upkeep
+        self._limits = limits
+        self._serves_models = serves_models
+        self._reserved = 0
+
+    @contextlib.asynccontextmanager
+    async def lease(self, wish: Wish) -> AsyncIterator[Lease]:
+        """A worker of the set that serves the row of `wish`, loaded if need be.
+
+        Raises RequestError. The request counts from here to the end of the block.
+        """
+        with self._reservation():
+            entry, worker = await self._acquire(wish)
+            try:
+                yield Lease(worker.client, entry.archive.version if entry.archive else "", worker.pid)
+            except WorkerUnreachable:
+                self._jobs.lost(entry, worker)
+                raise
+            except RequestError as error:
+                raise self._explained(entry, worker, error) from error
+            finally:
+                self._release(entry, worker, wish)
+
+    async def load(self, slug: str) -> None:
+        """Wait until the row's set is READY, as a request does that then asks nothing of it."""
+        wish = Wish(slug)
+        entry, worker = await self._acquire(wish)
+        self._release(entry, worker, wish)
+
+    @contextlib.contextmanager
+    def _reservation(self) -> Iterator[None]:
+        if self._reserved >= self._limits.queue_size:
+            raise states.overloaded(self._limits.queue_size)
+        self._reserved += 1
+        try:
+            yield
+        finally:
+            self._reserved -= 1
+
+    async def _acquire(self, wish: Wish) -> tuple[SetEntry, Worker]:
+        longest = self._limits.max_wait_s
+        wait_s = longest if wish.max_wait_s is None else min(wish.max_wait_s, longest)
+        deadline = time.monotonic() + wait_s
+        while entry := self._table.serving(wish.slug):
+            self._rooms.asked(entry)
+            entry.waiting += 1
+            try:
+                worker = await self._worker(entry, wish, wait_s, deadline)
+            finally:
+                entry.waiting -= 1
+            if worker:
+                entry.claims.add(wish.slug)
+                worker.in_flight += 1
+                entry.drained.clear()
+                return entry, worker
+        raise states.row_removed(wish.slug)
+
+    async def _worker(self, entry: SetEntry, wish: Wish, wait_s: float, deadline: float) -> Worker | None:
+        """A worker of the set; None where the set was retired, so that another one answers for its rows."""
+        while True:
+            self._refuse_while_ending()
+            if entry.retired:
+                return None
+            worker = states.best_worker(entry.ready_workers, wish.prefers)
+            if worker:
+                return worker
+            self._refuse_while_cooling(entry)
+            job = load_for(self._jobs, self._rooms, entry, wish)
+            was_loading = entry.state is State.LOADING
+            done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                raise states.still_loading(entry.name, wait_s, entry.eta_s(time.monotonic()))
+            if was_loading and not entry.wanted and not entry.retired:
+                raise states.unloaded(entry.name)
+
+    def _release(self, entry: SetEntry, worker: Worker, wish: Wish) -> None:
+        worker.in_flight -= 1
+        entry.last_used = time.time()
+        entry.expires = entry.idleness.expires(time.monotonic(), wish.keep_alive_s)
+        self._upkeep.answered(entry)
+        if entry.in_flight == 0:
+            entry.drained.set()
+            self._upkeep.end_if_idle(entry)
+            self._rooms.settle()
+
+    def _refuse_while_ending(self) -> None:
+        if not self._serves_models:
+            raise states.loading_skipped()
+        if self._jobs.closing:
+            raise states.shutting_down()
+
+    @staticmethod
+    def _refuse_while_cooling(entry: SetEntry) -> None:
+        now = time.monotonic()
+        if entry.state is State.FAILED and entry.failure and now < entry.failure.until:
+            raise states.load_failed(entry.name, entry.failure, now)
+
+    def _explained(self, entry: SetEntry, worker: Worker, error: RequestError) -> RequestError:
+        if error.code != "worker_died":
+            return error
+        if not is_alive(worker.pid):
+            self._jobs.lost(entry, worker)
+        return entry.ended_by() if entry.ended_by else error
