@@ -80,7 +80,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         lifecycle=lifecycle,
         generations=Generations(lifecycle, stats, patience, sessions),
         stats=stats,
-        heart=Heart(lifecycle, watch.look, keys.look),
+        heart=Heart(lifecycle, keys.look),
         keys=keys,
         audit=Audit(state.audit_file),
         policy=host_policy(settings.host),

@@ -124,6 +124,7 @@ async def _models(server: Server) -> None:
     lifecycle = server.gateway.lifecycle
     tasks = [
         asyncio.create_task(server.gateway.heart.run(), name="heart"),
+        asyncio.create_task(server.gateway.settings.run(), name="settings"),
         asyncio.create_task(server.mcp.run(), name="mcp"),
     ]
     if server.process is not None:

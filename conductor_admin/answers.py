@@ -66,10 +66,10 @@ async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, No
         return b"data: " + orjson.dumps(last_record(job, record)) + b"\n\n" + DONE_EVENT
 
     def comment() -> bytes:
-        return loading_comment(job.row.slug, generations.lifecycle.view(job.set_name))
+        return loading_comment(job.row.slug, generations.lifecycle.view(job.row.slug))
 
     def quiet_s() -> float:
-        view = generations.lifecycle.view(job.set_name)
+        view = generations.lifecycle.view(job.row.slug)
         return KEEP_ALIVE_S if view.state is State.READY else LOADING_S
 
     async with (

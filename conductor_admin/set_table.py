@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from itertools import count
 
 from conductor_admin.set_entry import SetEntry
+from conductor_admin.states import row_removed
 from conductor_core.catalogue import WorkerSet
 
 
@@ -47,8 +48,16 @@ class SetTable:
         self._serving = {slug: self._serving[slug] for slug in slugs if slug in self._serving}
 
     def named(self, slug: str) -> SetEntry:
-        """What answers for the row `slug`; KeyError for none."""
-        return self._serving[slug]
+        """What answers for the row `slug`, or did and still does for those who have it.
+
+        Raises RequestError 404 once that is gone too.
+        """
+        if entry := self._serving.get(slug):
+            return entry
+        for entry in self.entries.values():
+            if any(row.slug == slug for row in entry.worker_set.rows):
+                return entry
+        raise row_removed(slug)
 
     def serving(self, slug: str) -> SetEntry | None:
         """What answers requests for the row `slug`, if it still takes any."""

@@ -1,11 +1,12 @@
 """Watches SETTINGS.md: reads it when it has changed, and keeps what is wrong with it for whoever asks.
 
-The file is looked at every second by its size, time and inode; a change counts once it has been still for
+The file is looked at every LOOK_S by its size, time and inode; a change counts once it has been still for
 one look, so that an editor's several writes are one edit.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from conductor_core.catalogue import Catalogue
 from conductor_core.issues import Issue, SettingsError
 
 log = structlog.get_logger()
+
+LOOK_S = 0.25
 
 Stamp = tuple[int, int, int] | None
 
@@ -62,6 +65,15 @@ class SettingsWatch:
     def text(self) -> str:
         """SETTINGS.md as it is on disk."""
         return self._path.read_text(encoding="utf-8")
+
+    async def run(self) -> None:
+        """Look until cancelled; a loop of its own, so that workers that answer late delay no edit."""
+        while True:
+            try:
+                self.look()
+            except Exception:  # the outermost loop: one edit that breaks us must not be the last
+                log.exception("settings_look_failed")
+            await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
         """Reload the file if it has changed and is still again."""

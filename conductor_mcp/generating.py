@@ -83,7 +83,7 @@ async def _told(gateway: Gateway, job: Job, progress: Progress) -> Done:
 
 def status(gateway: Gateway, row: Row) -> tuple[float, str]:
     """How far the model of `row` is: a share of its loading from 0 to 1, and words."""
-    view = gateway.lifecycle.view(gateway.catalogue.set_of(row.slug).name)
+    view = gateway.lifecycle.view(row.slug)
     if view.state is State.READY:
         return 1.0, f"{row.slug} is at work"
     return view.progress or 0.0, waiting_for(row.slug, view)

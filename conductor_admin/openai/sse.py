@@ -38,7 +38,7 @@ async def events(
     """What `render` makes of the jobs' records, comments in between, and `last()` where all succeeded."""
 
     def quiet_s() -> float:
-        ready = all(generations.lifecycle.view(job.set_name).state is State.READY for job in jobs[:1])
+        ready = all(generations.lifecycle.view(job.row.slug).state is State.READY for job in jobs[:1])
         return KEEP_ALIVE_S if ready else LOADING_S
 
     with in_words_of(names):
@@ -51,4 +51,4 @@ async def events(
 
 
 def _comment(generations: Generations, job: Job) -> bytes:
-    return loading_comment(job.row.slug, generations.lifecycle.view(job.set_name))
+    return loading_comment(job.row.slug, generations.lifecycle.view(job.row.slug))

@@ -84,7 +84,7 @@ def make_rig(state: StateDir) -> MakeRig:
 
         watch = SettingsWatch(path, page, read, lifecycle.apply)
         keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), Audit(state.audit_file)
-        heart = Heart(lifecycle, watch.look, keys.look)
+        heart = Heart(lifecycle, keys.look)
         gateway = Gateway(watch, lifecycle, generations, stats, heart, keys, audit)
         server = SocketServer(create_app(gateway))
         await store.open()

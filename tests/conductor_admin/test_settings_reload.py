@@ -49,6 +49,14 @@ async def test_persona_and_parameters_apply_without_a_reload_of_the_model(rig: R
     assert len(rig.torchserve.registered) == 2
 
 
+async def test_an_edit_is_seen_by_a_loop_of_its_own(rig: Rig) -> None:
+    watching = asyncio.create_task(rig.gateway.settings.run())
+    edit(rig, ("You are kind.", "You are brief."))
+    await rig.until(lambda: rig.gateway.catalogue.persona == "You are brief.")
+    watching.cancel()
+    await asyncio.wait({watching})
+
+
 async def test_a_broken_edit_changes_nothing_and_is_reported_with_line_and_column(rig: Rig) -> None:
     rig.lifecycle.start()
     await rig.until(lambda: rig.lifecycle.view(CHAT).state is State.READY)
@@ -107,6 +115,22 @@ async def test_an_added_row_is_served_and_a_removed_one_drains(rig: Rig) -> None
     held.may_end.set()
     assert (await answering).json()["text"] == "late"
     assert (await ask(rig, "poetry")).status_code == 200
+    await rig.until(lambda: rig.torchserve.unregistered == [TRANSLATION])
+
+
+async def test_a_stream_whose_row_is_removed_before_its_first_word_is_answered_to_the_end(rig: Rig) -> None:
+    held = Held(rig)
+    body = {"prompt": "x", "category": TRANSLATION}
+    async with rig.client.stream("POST", "/generate/stream", json=body) as answer:
+        lines = answer.aiter_lines()
+        await rig.until(lambda: rig.lifecycle.view(TRANSLATION).in_flight == 1)
+        edit(rig, ("| Translation |", "| Poetry |"), ("other", "poems"), text=without_parameters())
+        await reload(rig)
+        async with asyncio.timeout(5):
+            while not (await anext(lines)).startswith(":"):
+                pass  # it has asked for the state of what answers a row that is gone
+        held.may_end.set()
+        assert [line async for line in lines if line][-1] == "data: [DONE]"
     await rig.until(lambda: rig.torchserve.unregistered == [TRANSLATION])
 
 
