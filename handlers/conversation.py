@@ -6,10 +6,10 @@ makes no difference here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -46,6 +46,7 @@ class ConversationEngine(BaseLLMEngine):
 
     converses: ClassVar[bool] = True
     options_type: ClassVar[type[EngineOptions]] = ConversationOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {"turns": 1, "dropped_turns": 0}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """Pieces of the answer; `notes` say how many turns were asked and how many left out."""

@@ -5,7 +5,7 @@ Knows requests and text; no runtime, no HTTP, no TorchServe. An engine keeps not
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -124,8 +124,11 @@ class BaseLLMEngine:
 
     `parses` says that `check` hands the text to a parser: it then runs in the checker process, which loads
     the modules `libraries` before the first such check. `converses` says that earlier turns are part of what
-    it is asked, so that a session makes sense with it. `notes` are findings about how this answer came to be,
-    which nobody could read off its text.
+    it is asked, so that a session makes sense with it.
+
+    `notes` are findings about how this answer came to be, which nobody could read off its text.
+    `run_findings` has each of them as `/check` says it, which knows no run: what the plainest run would say,
+    one attempt and nothing kept or left out, and None for what only a model can make.
     """
 
     name: ClassVar[str]
@@ -136,6 +139,7 @@ class BaseLLMEngine:
     parses: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     converses: ClassVar[bool] = False
+    run_findings: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, check: Check | None = None) -> None:
         self._model: Model | None = None
@@ -176,12 +180,12 @@ class BaseLLMEngine:
         return Prepared(self._with_system(request), request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Findings about an answer; pure, the same for a streamed answer and for `/check`."""
-        return {}
+        """Findings about an answer, `run_findings` among them; pure, the same as for `/check`."""
+        return dict(self.run_findings)
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
         """Findings where `check` could not be finished; `reason` is a sentence for the client."""
-        return {"warnings": [reason]}
+        return {**self.run_findings, "warnings": [reason]}
 
     async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """What `check` finds, in the checker process where there is one."""
@@ -230,8 +234,14 @@ def read_options(kind: type[SomeOptions], request: GenerateRequest) -> SomeOptio
     try:
         return kind.model_validate(own)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
+        # An option of several types has a mistake for each of them, with the type's name in its place.
+        found = [(_place(one["loc"]), one["msg"]) for one in error.errors(include_url=False)]
+        name = found[0][0]
+        said = "; or ".join(dict.fromkeys(message for place, message in found if place == name))
         raise RequestError(
-            f"option {name}: {first['msg']}", code="invalid_option", param=f"options.{name}"
+            f"option {name}: {said}", code="invalid_option", param=f"options.{name}"
         ) from error
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for at, part in enumerate(loc) if at == 0 or isinstance(part, int))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar
 
@@ -36,6 +36,7 @@ class CodeCompletion(BaseLLMEngine):
     system_prompt: ClassVar[str] = ""
     defaults: ClassVar[Sampling] = Sampling(max_tokens=128, temperature=0.0)
     options_type: ClassVar[type[EngineOptions]] = CompletionOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {"mode": "continuation", "cached": False}
 
     def prepare(self, request: GenerateRequest) -> Prepared:
         """The bare prefix: the model continues it, and no chat template gets between."""
@@ -52,7 +53,7 @@ class CodeCompletion(BaseLLMEngine):
             or (None if options.prefix is not None else of_mention(_asked(request)))
             or of_content(f"{_prefix(request)}{text}{options.suffix}")
         )
-        return {"language": language, "mode": "continuation", "cached": False}
+        return {"language": language, **self.run_findings}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """A kept completion where the user asks again or types on inside it, else a new one."""

@@ -9,7 +9,11 @@ from pydantic import Field
 from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
 from handlers.wire import GenerateRequest, Message, Sampling
 
-VIEWS = {
+Form = Literal[
+    "story", "poem", "haiku", "sonnet", "limerick", "dialogue", "scene", "essay", "letter", "lyrics"
+]  # fmt: skip
+View = Literal["first", "second", "third_limited", "third_omniscient"]
+VIEWS: dict[View, str] = {
     "first": "in the first person",
     "second": "in the second person",
     "third_limited": "in the third person, knowing one character's mind",
@@ -19,18 +23,18 @@ LENGTHS = {"short": 200, "medium": 500, "long": 1200}
 
 
 class WritingOptions(EngineOptions):
-    """`length` is a name or a number of words; `continue_from` is a text to write on."""
+    """`options` of this engine."""
 
-    form: (
-        Literal[
-            "story", "poem", "haiku", "sonnet", "limerick", "dialogue", "scene", "essay", "letter", "lyrics"
-        ]
-        | None
-    ) = None
-    tone: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    length: Literal["short", "medium", "long"] | Annotated[int, Field(ge=10, le=20_000)] | None = None
-    point_of_view: Literal["first", "second", "third_limited", "third_omniscient"] | None = None
-    continue_from: Annotated[str, Field(min_length=1, max_length=400_000)] | None = None
+    form: Annotated[Form | None, Field(description="the kind of text")] = None
+    tone: Annotated[str | None, Field(min_length=1, max_length=100, description="how it sounds")] = None
+    length: Annotated[
+        Literal["short", "medium", "long"] | Annotated[int, Field(ge=10, le=20_000)] | None,
+        Field(description="about 200, 500 or 1200 words, or so many as are named"),
+    ] = None
+    point_of_view: Annotated[View | None, Field(description="who tells it")] = None
+    continue_from: Annotated[
+        str | None, Field(min_length=1, max_length=400_000, description="a text to write on")
+    ] = None
 
 
 class CreativeWriting(BaseLLMEngine):

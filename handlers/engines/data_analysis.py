@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal
@@ -50,6 +50,7 @@ class DataAnalysis(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=768, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = AnalysisOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {"figures_left_out": 0}
     parses: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "handlers.checkers.table_statistics",
@@ -82,12 +83,14 @@ class DataAnalysis(BaseLLMEngine):
             "statistics": statistics,
             "chart": chart,
             "unsupported_numbers": unsupported(text, [*numbers_in(statistics), *numbers_in(_asked(request))]),
+            **self.run_findings,
             "warnings": [*table.warnings, *of_columns, *told, *about_chart],
         }
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
         """No figures; so nobody knows which numbers follow from them."""
-        return {"statistics": None, "chart": None, "unsupported_numbers": None, "warnings": [reason]}
+        nothing = dict.fromkeys(("statistics", "chart", "unsupported_numbers"))
+        return {**nothing, **self.run_findings, "warnings": [reason]}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """What the model says of the figures."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -30,6 +30,12 @@ class Embedding(BaseLLMEngine):
     system_prompt: ClassVar[str] = ""
     defaults: ClassVar[Sampling] = Sampling()
     options_type: ClassVar[type[EngineOptions]] = EmbeddingOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {
+        "embeddings": None,
+        "dimensions": None,
+        "truncated": None,
+        "warnings": [],
+    }
 
     def accept(self, request: GenerateRequest) -> None:
         """Also refuses a conversation, and a request without any text."""
@@ -59,7 +65,7 @@ class Embedding(BaseLLMEngine):
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Nothing: vectors come with a run of the model only."""
         self.accept(request)
-        return {"embeddings": None, "dimensions": None, "truncated": None, "warnings": []}
+        return dict(self.run_findings)
 
 
 def _inputs(request: GenerateRequest) -> list[str]:

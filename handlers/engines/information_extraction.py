@@ -15,9 +15,11 @@ ANYTHING: dict[str, Any] = {"type": "object"}
 
 
 class ExtractionOptions(EngineOptions):
-    """`schema` is a JSON Schema; without one any object will do."""
+    """`options` of this engine; without a `schema` any object will do."""
 
-    json_schema: Annotated[dict[str, Any], Field(alias="schema")] = ANYTHING
+    json_schema: Annotated[
+        dict[str, Any], Field(alias="schema", description="the JSON Schema that the answer must meet")
+    ] = ANYTHING
 
 
 class InformationExtraction(BaseLLMEngine):

@@ -30,13 +30,22 @@ Text = Annotated[str, Field(min_length=1, max_length=4_000_000)]
 
 
 class LegalOptions(EngineOptions):
-    """`regulation` is GDPR, HIPAA, CCPA, SOX or the text of a rule; without a `document` the prompt is it."""
+    """`options` of this engine."""
 
-    task: Task | None = None
-    document: Text | None = None
-    area: Area | None = None
-    jurisdiction: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    regulation: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+    task: Annotated[Task | None, Field(description="what is done; a document alone is reviewed")] = None
+    document: Annotated[Text | None, Field(description="the text; without one the prompt is it")] = None
+    area: Annotated[Area | None, Field(description="the area of law")] = None
+    jurisdiction: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="whose law: a country or a state")
+    ] = None
+    regulation: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=100_000,
+            description="what a compliance check holds it against: GDPR, HIPAA, CCPA, SOX or a rule's text",
+        ),
+    ] = None
 
 
 class LegalAnalysis(BaseLLMEngine):

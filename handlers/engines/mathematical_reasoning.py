@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -58,6 +58,7 @@ class MathematicalReasoning(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = MathsOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {"attempts": 1}
     parses: ClassVar[bool] = True
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
@@ -81,14 +82,15 @@ class MathematicalReasoning(BaseLLMEngine):
             "latex": verdict.latex,
             "verified": VERDICTS[verdict.holds],
             "reason": verdict.reason,
-            "attempts": 1,
+            **self.run_findings,
         }
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
         """The final answer as the text has it; nobody knows whether it is right."""
         found = candidates(text)
         answer = found[0] if found else None
-        return {"answer": answer, "latex": None, "verified": "unknown", "reason": reason, "attempts": 1}
+        unknown = {"answer": answer, "latex": None, "verified": "unknown", "reason": reason}
+        return {**unknown, **self.run_findings}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """The answer, and where it proves wrong a second one that has been told so, but not the right one."""

@@ -14,9 +14,12 @@ Passage = Annotated[str, Field(min_length=1, max_length=1_000_000)]
 
 
 class AnswerOptions(EngineOptions):
-    """`passages` are what the answer may rest on."""
+    """`options` of this engine."""
 
-    passages: Annotated[list[Passage], Field(min_length=1, max_length=1000)] | None = None
+    passages: Annotated[
+        list[Passage] | None,
+        Field(min_length=1, max_length=1000, description="the texts that the answer rests on and quotes"),
+    ] = None
 
 
 class QuestionAnswering(BaseLLMEngine):

@@ -29,11 +29,13 @@ INSTRUCTIONS: dict[Task, str] = {
 
 
 class ResearchOptions(EngineOptions):
-    """`bibliography` is BibTeX; `style` is how its references are written."""
+    """`options` of this engine."""
 
-    task: Task | None = None
-    bibliography: Annotated[str, Field(max_length=100_000)] | None = None
-    style: Style = "apa"
+    task: Annotated[Task | None, Field(description="the kind of text that is wanted")] = None
+    bibliography: Annotated[
+        str | None, Field(max_length=100_000, description="the sources that may be cited, as BibTeX")
+    ] = None
+    style: Annotated[Style, Field(description="how the references are written")] = "apa"
 
 
 class ScientificResearch(BaseLLMEngine):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,11 +26,16 @@ ROUNDS = 5
 
 
 class SummaryOptions(EngineOptions):
-    """Without a `document` the prompt is what is summarised."""
+    """`options` of this engine."""
 
-    document: Annotated[str, Field(min_length=1, max_length=4_000_000)] | None = None
-    length: Literal["short", "medium", "long"] = "medium"
-    style: Literal["paragraph", "bullets", "headline", "executive"] = "paragraph"
+    document: Annotated[
+        str | None,
+        Field(min_length=1, max_length=4_000_000, description="the text; without one the prompt is it"),
+    ] = None
+    length: Annotated[Literal["short", "medium", "long"], Field(description="how long it may be")] = "medium"
+    style: Annotated[
+        Literal["paragraph", "bullets", "headline", "executive"], Field(description="how it is written")
+    ] = "paragraph"
 
 
 class Summarization(BaseLLMEngine):
@@ -42,6 +47,7 @@ class Summarization(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=512, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = SummaryOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {"chunks": 1}
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """How long and in which style."""
@@ -84,7 +90,7 @@ class Summarization(BaseLLMEngine):
             warnings.append(f"length: {words} words are too many for a {options.length} summary")
         if source and words >= len(source.split()):
             warnings.append("length: the summary is no shorter than the text")
-        return {"words": words, "warnings": warnings}
+        return {**self.run_findings, "words": words, "warnings": warnings}
 
     async def _one(
         self, whole: Prepared, request: GenerateRequest, model: Model, sampling: Sampling, part: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar
 
@@ -21,10 +21,14 @@ Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class ClassOptions(EngineOptions):
-    """With `multiple` any number of `labels` applies, and the answer is a JSON list."""
+    """`options` of this engine."""
 
-    labels: Annotated[list[Label], Field(min_length=2, max_length=200)] | None = None
-    multiple: bool = False
+    labels: Annotated[
+        list[Label] | None, Field(min_length=2, max_length=200, description="the labels to choose from")
+    ] = None
+    multiple: Annotated[
+        bool, Field(description="whether any number of labels may apply; the answer is a JSON list then")
+    ] = False
 
 
 class TextClassification(BaseLLMEngine):
@@ -34,6 +38,7 @@ class TextClassification(BaseLLMEngine):
     system_prompt: ClassVar[str] = "You classify texts. Answer with one short label and nothing else."
     defaults: ClassVar[Sampling] = Sampling(max_tokens=16, temperature=0.0)
     options_type: ClassVar[type[EngineOptions]] = ClassOptions
+    run_findings: ClassVar[Mapping[str, Any]] = {"scores": None}
 
     def accept(self, request: GenerateRequest) -> None:
         """Also refuses labels that are not told apart."""
@@ -68,11 +73,11 @@ class TextClassification(BaseLLMEngine):
         options = read_options(ClassOptions, request)
         label = _labels(text) if options.multiple else text.strip()
         if label is None:
-            return {"label": None, "scores": None, "warnings": ["the answer is no JSON list"]}
+            return {"label": None, **self.run_findings, "warnings": ["the answer is no JSON list"]}
         named = label if isinstance(label, list) else [label]
         wrong = [str(one) for one in named if options.labels is not None and one not in options.labels]
         warnings = [f"not one of the labels: {one}" for one in wrong]
-        return {"label": None if wrong else label, "scores": None, "warnings": warnings}
+        return {"label": None if wrong else label, **self.run_findings, "warnings": warnings}
 
 
 async def _best(model: Model, text: str, labels: list[str]) -> dict[str, float]:

@@ -32,12 +32,19 @@ IN_WORDS = re.compile(
 
 
 class TranslationOptions(EngineOptions):
-    """Languages by code or name; with `inputs` the answer is a JSON list of their translations."""
+    """`options` of the engine."""
 
-    source: str | None = None
-    target: str | None = None
-    formality: Literal["formal", "informal"] | None = Field(default=None, alias="register")
-    inputs: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = None
+    source: Annotated[
+        str | None, Field(description="the language of the text: a FLORES or ISO code, or its English name")
+    ] = None
+    target: Annotated[str | None, Field(description="the language to translate into, named likewise")] = None
+    formality: Literal["formal", "informal"] | None = Field(
+        default=None, alias="register", description="how people are addressed"
+    )
+    inputs: Annotated[
+        list[str] | None,
+        Field(min_length=1, max_length=1000, description="texts; the answer is a JSON list in their order"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

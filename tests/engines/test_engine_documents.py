@@ -56,7 +56,7 @@ async def test_a_model_that_does_not_shorten_comes_to_an_end() -> None:
 
 def test_a_summary_is_measured() -> None:
     found = Summarization().check(asked("summarization", TEXT), "In 1999 it sold 1200 boats.")
-    assert found == {"words": 6, "warnings": []}
+    assert found == {"chunks": 1, "words": 6, "warnings": []}
 
 
 def test_an_invented_number_and_a_long_summary_are_told() -> None:
