@@ -7,6 +7,7 @@ asks. A route that the table does not name is refused unless the gateway has no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from conductor_admin.arrivals import UNMATCHED, arrival
 from conductor_admin.audit import Audit
 from conductor_admin.callers import Caller, need_scope
 from conductor_admin.key_ring import KeyRing, invalid_key
@@ -27,8 +29,13 @@ NEEDS: Mapping[str, Need] = {
     "/health/live": "nothing",
     "/health/ready": "nothing",
     "/ping": "nothing",
+    "/": "nothing",  # the page asks for a key itself, for what it then calls
+    "/assets/{file}": "nothing",
     "/health": "key",
     "/stats": "key",
+    "/metrics": "key",
+    "/requests": "admin",
+    "/requests/{request_id}": "key",  # of another key it is a 404
     "/openapi.json": "key",
     "/models": "key",
     "/models/{category}": "key",
@@ -74,7 +81,9 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        need = need_of(self._routes, scope)
+        template = template_of(self._routes, scope)
+        arrival.set(replace(arrival.get(), route=template))
+        need = need_of(template)
         if need == "nothing":
             await self._app(scope, receive, send)
         elif need == "admin":
@@ -143,10 +152,15 @@ class _Answer:
         await self._send(message)
 
 
-def need_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> Need:
-    """What the request needs, by the route that the router will choose; of none, a key for its 404."""
+def template_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> str:
+    """The template of the route that the router will choose, or `UNMATCHED`."""
     route = matching_route(routes, scope)
-    return "key" if route is None else NEEDS.get(getattr(route, "path", ""), "decision")
+    return UNMATCHED if route is None else str(getattr(route, "path", ""))
+
+
+def need_of(template: str) -> Need:
+    """What a request for the route of that template needs; where there is none, a key for its 404."""
+    return "key" if template == UNMATCHED else NEEDS.get(template, "decision")
 
 
 def matching_route(routes: Sequence[BaseRoute], scope: AsgiScope) -> BaseRoute | None:

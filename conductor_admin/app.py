@@ -13,13 +13,28 @@ from conductor_admin.gateway import Gateway
 from conductor_admin.guard import Guard
 from conductor_admin.openai import routes as openai
 from conductor_admin.openapi import describe_bodies
-from conductor_admin.routes import admin, check, generate, health, keys, models, predictions, sessions, stats
+from conductor_admin.routes import (
+    admin,
+    check,
+    generate,
+    health,
+    keys,
+    metrics,
+    models,
+    predictions,
+    requests,
+    sessions,
+    stats,
+)
+
+_ALWAYS = (health, metrics)
+_ELSE = (generate, check, models, stats, requests, admin, keys, predictions, sessions)
 
 
 def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bool = False) -> FastAPI:
     """The application over `gateway`, which somebody else starts and closes.
 
-    `more` are routes of packages above this one; with `mcp_only` nothing but health is served beside them.
+    `more` are routes of packages above this one; with `mcp_only` they and health and metrics are all.
     """
     app = FastAPI(
         title="Conductor",
@@ -30,11 +45,7 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
     )
     app.state.gateway = gateway
     app.router.routes.extend(more)
-    for module in (
-        (health,)
-        if mcp_only
-        else (generate, check, models, health, stats, admin, keys, predictions, sessions)
-    ):
+    for module in _ALWAYS if mcp_only else (*_ALWAYS, *_ELSE):
         # Not `include_router`, which would hide each route's template from the table of `access`.
         app.router.routes.extend(module.router(gateway).routes)
     if not mcp_only:
@@ -48,5 +59,5 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
         quotas=gateway.generations.quotas,
         audit=gateway.audit,
     )
-    app.add_middleware(Guard, policy=gateway.policy)
+    app.add_middleware(Guard, policy=gateway.policy, answered=gateway.telemetry.metrics.answered)
     return app

@@ -20,6 +20,7 @@ from conductor_admin.router import Job, plan
 from conductor_admin.sessions import Sessions
 from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
+from conductor_admin.telemetry.recorder import Telemetry
 from conductor_core.catalogue import Catalogue
 from handlers.wire import GenerateBody
 
@@ -84,9 +85,15 @@ class Gateway:
         """The conversations that are kept."""
         return self.generations.sessions
 
+    @property
+    def telemetry(self) -> Telemetry:
+        """What is told of the generations."""
+        return self.generations.telemetry
+
     async def plan(
         self, body: GenerateBody, request_id: str, caller: Caller, *, version: str | None = None
     ) -> Job:
         """What `body` asks for; category and persona that it leaves out are those of its session."""
-        body = await self.sessions.continued(body, caller)
-        return plan(self.catalogue, body, request_id, caller=caller, version=version)
+        with self.telemetry.refusals():
+            body = await self.sessions.continued(body, caller)
+            return plan(self.catalogue, body, request_id, caller=caller, version=version)

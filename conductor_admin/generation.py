@@ -5,7 +5,6 @@ The only user of leases. Knows records, not how a protocol shows them: that is `
 
 from __future__ import annotations
 
-import time
 from contextlib import AsyncExitStack, aclosing
 
 import structlog
@@ -16,6 +15,8 @@ from conductor_admin.quotas import Meter, Quotas
 from conductor_admin.router import Job
 from conductor_admin.sessions import Records, Sessions
 from conductor_admin.stats import Stats
+from conductor_admin.telemetry.recorder import Telemetry
+from conductor_admin.telemetry.trace import Trace
 from conductor_admin.worker_client import Patience, WorkerUnreachable, worker_died
 from handlers.wire import Done, RequestError
 
@@ -34,10 +35,12 @@ class Generations:
         patience: Patience,
         sessions: Sessions,
         quotas: Quotas | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.lifecycle = lifecycle
         self.sessions = sessions
         self.quotas = quotas or Quotas()
+        self.telemetry = telemetry or Telemetry()
         self._stats = stats
         self._patience = patience
 
@@ -55,23 +58,17 @@ class Generations:
         return self.sessions.run(job, self._run, sends=sends)
 
     async def _run(self, job: Job, place: Place) -> Records:
-        start = time.monotonic()
-        first: float | None = None
-        try:
-            with self.quotas.admitted(job.caller) as meter:
-                async with aclosing(self._relay(job, place)) as records:
-                    async for record in records:
-                        _count(meter, record)
-                        if isinstance(record, Done):
-                            self._ended(job, record, start, first)
-                        elif first is None:
-                            first = time.monotonic()
-                        yield record
-        except RequestError as error:
-            if error.status >= 500:
-                self._stats.failed(job.row.slug)
-            log.info("generation_failed", category=job.row.slug, code=error.code, status=error.status)
-            raise
+        with self.telemetry.follow(job) as trace:
+            try:
+                with self.quotas.admitted(job.caller) as meter:
+                    async with aclosing(self._relay(trace, place)) as records:
+                        async for record in records:
+                            self._count(trace, meter, record)
+                            yield record
+            except RequestError as error:
+                if error.status >= 500:
+                    self._stats.failed(job.row.slug)
+                raise
 
     async def result(self, job: Job) -> Done:
         """The last record alone."""
@@ -81,14 +78,16 @@ class Generations:
                     return record
         raise worker_died()
 
-    async def _relay(self, job: Job, place: Place) -> Records:
+    async def _relay(self, trace: Trace, place: Place) -> Records:
+        job = trace.job
         for _ in range(_ATTEMPTS):
             try:
                 async with AsyncExitStack() as stack:
                     with self._stats.queued(job.row.slug):
-                        wish = _wish(job, place)
+                        wish = _wish(trace, place)
                         lease = await stack.enter_async_context(self.lifecycle.lease(wish))
                     _check_version(job, lease)
+                    trace.has_worker(lease.pid)
                     place.pid = lease.pid
                     records = await stack.enter_async_context(
                         aclosing(lease.client.generate(job.request, self._patience))
@@ -97,33 +96,24 @@ class Generations:
                         yield record
                     return
             except WorkerUnreachable:
+                trace.is_queued_again()
                 log.warning("worker_unreachable", set=job.set_name)
         raise worker_died()
 
-    def _ended(self, job: Job, done: Done, start: float, first: float | None) -> None:
-        now = time.monotonic()
-        self._stats.succeeded(job.row.slug, done.usage, now - start, first and first - start)
-        log.info(
-            "generation",
-            category=job.row.slug,
-            prompt_tokens=done.usage.prompt_tokens,
-            completion_tokens=done.usage.completion_tokens,
-            finish_reason=done.finish_reason,
-            seconds=round(now - start, 4),
-        )
+    def _count(self, trace: Trace, meter: Meter, record: bytes | Done) -> None:
+        if isinstance(record, Done):
+            trace.is_done(record)
+            meter.ended(record.usage.total_tokens)
+            self._stats.succeeded(trace.job.row.slug, record.usage, trace.seconds, trace.first_token_s)
+        else:
+            trace.relayed(record)
+            meter.relayed(record)
 
 
-def _wish(job: Job, place: Place) -> Wish:
-    caller = job.caller
+def _wish(trace: Trace, place: Place) -> Wish:
+    job, caller = trace.job, trace.job.caller
     may = (caller.may_load, caller.may_evict)
-    return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, *may, prefers=place.pid)
-
-
-def _count(meter: Meter, record: bytes | Done) -> None:
-    if isinstance(record, Done):
-        meter.ended(record.usage.total_tokens)
-    else:
-        meter.relayed(record)
+    return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, *may, prefers=place.pid, wait=trace.wait)
 
 
 def _check_version(job: Job, lease: Lease) -> None:

@@ -9,7 +9,7 @@ import ipaddress
 import re
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conductor_admin.arrivals import Arrival, arrival
 from conductor_admin.failures import error_response, internal_error
 from conductor_core.operator import LOOPBACK
 from handlers.wire import RequestError
@@ -25,7 +26,8 @@ from handlers.wire import RequestError
 log = structlog.get_logger()
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
+_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/metrics"})
+_LEFT = 499  # the status of a request whose client left before it had an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,11 @@ def _same_origin(origin: str, host: str) -> bool:
 class Guard:
     """The middleware; the request id is `scope["state"]["request_id"]` and in every log line."""
 
-    def __init__(self, app: ASGIApp, policy: HostPolicy) -> None:
+    def __init__(self, app: ASGIApp, policy: HostPolicy, answered: Callable[[str, int], None]) -> None:
+        """`answered` is told the route's template and the status of each request."""
         self._app = app
         self._policy = policy
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -96,11 +100,14 @@ class Guard:
         headers = Headers(scope=scope)
         exchange = _Exchange(_request_id(headers), send)
         scope.setdefault("state", {})["request_id"] = exchange.request_id
+        token = arrival.set(Arrival.of(headers))
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             start = time.monotonic()
             try:
                 await self._handle(scope, headers, receive, exchange)
             finally:
+                self._answered(arrival.get().route, exchange.status or _LEFT)
+                arrival.reset(token)
                 _log_access(scope, exchange.status, time.monotonic() - start)
 
     async def _handle(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:

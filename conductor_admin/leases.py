@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from conductor_admin.load_story import Wait
 from conductor_admin.policy import Bytes
 from conductor_admin.worker_client import WorkerClient
 
@@ -22,7 +23,7 @@ class Wish:
 
     None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever. `may_load` and
     `may_evict` are what the request may cause: a load, and the end of another set for that load's sake.
-    `prefers` is the pid of the worker that would answer best.
+    `prefers` is the pid of the worker that would answer best; `wait` is told what the request waits for.
     """
 
     slug: str
@@ -31,6 +32,7 @@ class Wish:
     may_load: bool = True
     may_evict: bool = True
     prefers: int | None = None
+    wait: Wait = field(default_factory=Wait)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class Lessor:
         deadline = time.monotonic() + wait_s
         while entry := self._table.serving(wish.slug):
             self._rooms.asked(entry)
+            wish.wait.ahead = entry.waiting
             entry.waiting += 1
             try:
                 worker = await self._worker(entry, wish, wait_s, deadline)
@@ -110,6 +111,8 @@ class Lessor:
             self._refuse_while_cooling(entry)
             job = load_for(self._jobs, self._rooms, entry, wish)
             was_loading = entry.state is State.LOADING
+            if was_loading:
+                wish.wait.joins(entry.story)
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise states.still_loading(entry.name, wait_s, entry.eta_s(time.monotonic()))

@@ -17,6 +17,7 @@ from conductor_admin.changes import Changes
 from conductor_admin.gauges import Gauges
 from conductor_admin.leases import Lease, Limits, Wish
 from conductor_admin.lessor import Lessor
+from conductor_admin.load_story import SetWatcher
 from conductor_admin.loading import Loader
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.peaks import Peaks
@@ -43,10 +44,11 @@ class Lifecycle:
         peaks: Peaks,
         *,
         serves_models: bool = True,
+        watcher: SetWatcher | None = None,
     ) -> None:
         self.serves_models = serves_models
         self._table = SetTable(sets)
-        self.rooms = Rooms(self._table.entries, limits.budget, machine, Gauges(machine, peaks))
+        self.rooms = Rooms(self._table.entries, limits.budget, machine, Gauges(machine, peaks), watcher)
         self._jobs = SetJobs(loader, self.rooms, limits.load_s)
         self._upkeep = Upkeep(self._table, self._jobs, self.rooms, machine)
         self._changes = Changes(self._table, self._jobs, self.rooms)

@@ -81,6 +81,19 @@ class LoadStory:
         }
 
 
+@dataclass(slots=True)
+class Wait:
+    """What a request has waited for: loads, and `ahead` requests that were waiting for its set already."""
+
+    ahead: int = 0
+    loads: list[LoadStory] = field(default_factory=list)
+
+    def joins(self, story: LoadStory | None) -> None:
+        """It waits for this load now."""
+        if story and story not in self.loads and len(self.loads) < _MOST:
+            self.loads.append(story)
+
+
 class SetWatcher(Protocol):
     """Who is told of what happens to worker sets, by the sets' names; it must not fail and not wait."""
 

@@ -27,7 +27,7 @@ class Job:
 
     `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load,
     `keep_alive_s` is how long its set is kept afterwards. `caller` is who is charged for it. Of a job with a
-    `session`, `request` holds the new messages only.
+    `session`, `request` holds the new messages only. `reason` is why `auto` chose this row.
     """
 
     row: Row
@@ -38,6 +38,7 @@ class Job:
     keep_alive_s: float | None = None
     version: str | None = None
     session: SessionAsk | None = None
+    reason: str | None = None
 
 
 def find_row(catalogue: Catalogue, category: str | None, caller: Caller) -> Row:

@@ -93,6 +93,14 @@ class SessionStore:
 
         return await self._run(read)
 
+    async def count(self) -> int:
+        """How many sessions there are, of all owners."""
+
+        async def read(connection: AsyncConnection) -> int:
+            return int((await connection.execute(select(func.count()).select_from(sessions))).scalar_one())
+
+        return await self._run(read)
+
     async def add(self, session: Session, turn: Turn, *, is_new: bool) -> None:
         """Keep a turn at the end of its session, and the session with its first one. All or nothing."""
         last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session.id)

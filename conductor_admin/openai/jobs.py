@@ -67,7 +67,7 @@ async def plan_job(
     if target.bare or wire.get("bare"):
         _refuse_engine_fields(body)
         wire |= {"bare": True, "system": None, "sampling": sampling, "options": {}}
-    return replace(job, request=job.request.model_copy(update=wire))
+    return replace(job, request=job.request.model_copy(update=wire), reason=target.reason)
 
 
 def _refuse_engine_fields(body: Body) -> None:

@@ -26,6 +26,7 @@ from conductor_admin.session_store import SessionStore
 from conductor_admin.sessions import Sessions
 from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
+from conductor_admin.telemetry.recorder import Telemetry
 from conductor_admin.torchserve import TorchServe
 from conductor_admin.worker_client import Patience
 from conductor_core.catalogue import Catalogue
@@ -73,11 +74,14 @@ def make_rig(state: StateDir) -> MakeRig:
         client = TorchServe(state.management_socket, state.inference_socket)
         limits = Limits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
         loader, memory, peaks = Loader(client, builder, state), FakeMemory(), Peaks(state.peaks_file)
-        lifecycle = Lifecycle(page.sets, loader, limits, memory, peaks, serves_models=serves)
+        telemetry = Telemetry()
+        lifecycle = Lifecycle(
+            page.sets, loader, limits, memory, peaks, serves_models=serves, watcher=telemetry.metrics
+        )
         stats = Stats()
         store = SessionStore(default_url(state.root))
         sessions = Sessions(store, lambda: watch.now)
-        generations = Generations(lifecycle, stats, patience, sessions)
+        generations = Generations(lifecycle, stats, patience, sessions, telemetry=telemetry)
 
         def read(text: str | None) -> Catalogue:
             return load_settings(path) if text is None else parse_settings(text)

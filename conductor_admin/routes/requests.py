@@ -1,0 +1,39 @@
+"""`GET /requests` and `/requests/{request_id}`: why a request was slow, and what answered it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.callers import caller_of
+from conductor_admin.failures import JsonResponse
+from conductor_admin.gateway import Gateway
+from conductor_admin.telemetry.traces import MOST
+from handlers.wire import RequestError
+
+_SHOWN = 50
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes over `gateway`."""
+    routes = APIRouter()
+
+    @routes.get("/requests")
+    async def latest(request: Request) -> Response:
+        """The latest generations of all callers, the newest first; `limit` of them, 50 by default."""
+        limit = _limit(request.query_params.get("limit", str(_SHOWN)))
+        return JsonResponse({"requests": gateway.telemetry.traces.latest(limit)})
+
+    @routes.get("/requests/{request_id}")
+    async def read(request_id: str, request: Request) -> Response:
+        """The trace of one generation of the caller, also while it runs."""
+        return JsonResponse(gateway.telemetry.traces.read(request_id, caller_of(request)))
+
+    return routes
+
+
+def _limit(given: str) -> int:
+    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= MOST:
+        raise RequestError(f"limit is from 1 to {MOST}", param="limit", code="invalid_value")
+    return int(given)

@@ -1,0 +1,77 @@
+"""Follows each generation to its end, and then tells everybody who keeps figures: once, in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import structlog
+
+from conductor_admin.router import Job
+from conductor_admin.telemetry.metrics import OTHER, Metrics
+from conductor_admin.telemetry.spans import NoSpans, Spans
+from conductor_admin.telemetry.trace import Trace
+from conductor_admin.telemetry.traces import Traces
+from handlers.wire import RequestError
+
+log = structlog.get_logger()
+
+
+class Telemetry:
+    """Metrics, traces, spans and log lines of the generations of one gateway."""
+
+    def __init__(self, metrics: Metrics | None = None, spans: Spans | None = None) -> None:
+        self.metrics = metrics or Metrics()
+        self.traces = Traces()
+        self.spans = spans or NoSpans()
+
+    @contextlib.contextmanager
+    def follow(self, job: Job) -> Iterator[Trace]:
+        """The trace of a generation, which ends with the block.
+
+        What was not `done` then, and ended with no RequestError, was cancelled.
+        """
+        trace = Trace(job)
+        self.traces.begin(trace)
+        finish = self.spans.begin(trace)
+        try:
+            yield trace
+        except RequestError as error:
+            if trace.done is None:
+                trace.error = error
+            raise
+        finally:
+            trace.ended = trace.ended or time.monotonic()
+            self.traces.end(trace)
+            self._count(trace)
+            _write(trace)
+            finish(trace)
+
+    @contextlib.contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count a request that is refused before its category is known."""
+        try:
+            yield
+        except RequestError as error:
+            self.metrics.failed(OTHER, error)
+            raise
+
+    def _count(self, trace: Trace) -> None:
+        slug = trace.job.row.slug
+        if trace.done is not None:
+            self.metrics.category(slug).ended(trace)
+        elif trace.error is not None:
+            self.metrics.failed(slug, trace.error)
+        else:
+            self.metrics.left(slug, trace.stage)
+
+
+def _write(trace: Trace) -> None:
+    figures = trace.figures()
+    if trace.done is not None:
+        log.info("generation", **figures)
+    elif trace.error is not None:
+        log.info("generation_failed", **figures, code=trace.error.code, status=trace.error.status)
+    else:
+        log.info("generation_cancelled", **figures, stage=trace.stage)

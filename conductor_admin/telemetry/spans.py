@@ -1,0 +1,171 @@
+"""One OpenTelemetry span for each generation, named by the conventions for generative AI.
+
+Exported where `OTEL_EXPORTER_OTLP_ENDPOINT` says, if the extra `otel` is installed. The provider is the
+process's own, so that the spans which the MCP SDK begins by itself go the same way, and those of generations
+lie below them. No prompt and no answer is an attribute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from opentelemetry import context, propagate, trace
+from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
+
+from conductor_admin.telemetry.trace import Trace
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+log = structlog.get_logger()
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
+_FLUSH_MS = 3000
+
+Finish = Callable[[Trace], None]
+
+
+class Spans(Protocol):
+    """Where spans go."""
+
+    def begin(self, trace: Trace) -> Finish:
+        """Notice what the generation is part of; the result is called at its end."""
+        ...
+
+    def close(self) -> None:
+        """Send what has not been sent; blocks for some seconds at most."""
+        ...
+
+
+class NoSpans:
+    """Nobody wants spans."""
+
+    def begin(self, trace: Trace) -> Finish:
+        return _nothing
+
+    def close(self) -> None:
+        """Nothing to send."""
+
+
+class OtelSpans:
+    """Spans by `provider`."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("conductor", metadata.version("conductor"))
+
+    def begin(self, trace: Trace) -> Finish:
+        parent = context.get_current()
+        is_inner = _is_inside(parent)
+        if not is_inner:
+            parent = propagate.extract(trace.arrival.carrier, context=parent)
+        kind = SpanKind.INTERNAL if is_inner else SpanKind.SERVER
+
+        def finish(trace: Trace) -> None:
+            _emit(self._tracer, parent, kind, trace)
+
+        return finish
+
+    def close(self) -> None:
+        self._provider.force_flush(_FLUSH_MS)
+        self._provider.shutdown()
+
+
+def open_spans(environment: Mapping[str, str]) -> Spans:
+    """Spans to where the environment says; a variable without the extra is told once, and is no failure."""
+    if not any(environment.get(name) for name in ENDPOINTS):
+        return NoSpans()
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        cause = "an OTLP endpoint is set, and the extra conductor[otel] is not installed"
+        log.warning("no_spans", cause=cause)
+        return NoSpans()
+    named = {} if environment.get("OTEL_SERVICE_NAME") else {"service.name": "conductor"}
+    provider = TracerProvider(resource=Resource.create(dict(named)), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return OtelSpans(provider)
+
+
+def _nothing(trace: Trace) -> None:
+    """Take no notice."""
+
+
+def _is_inside(parent: context.Context) -> bool:
+    """Whether the SDK of a protocol has begun a span in this process."""
+    return trace.get_current_span(parent).get_span_context().is_valid
+
+
+def _emit(tracer: Tracer, parent: context.Context, kind: SpanKind, ended: Trace) -> None:
+    def at(moment: float) -> int:
+        """Nanoseconds since 1970 of a monotonic moment of this generation."""
+        return int((ended.started_at + moment - ended.began) * 1e9)
+
+    span = tracer.start_span(
+        f"{_operation(ended)} {ended.job.row.slug}",
+        context=parent,
+        kind=kind,
+        attributes=dict(_attributes(ended)),
+        start_time=at(ended.began),
+    )
+    for name, moment, attributes in _events(ended):
+        span.add_event(name, attributes, timestamp=at(moment))
+    if ended.error is not None:
+        span.set_status(StatusCode.ERROR, ended.error.code or "")
+    span.end(at(time.monotonic() if ended.ended is None else ended.ended))
+
+
+def _operation(ended: Trace) -> str:
+    return _OPERATIONS.get(ended.arrival.route, "chat")
+
+
+def _attributes(ended: Trace) -> Iterator[tuple[str, AttributeValue]]:
+    job, done = ended.job, ended.done
+    yield "gen_ai.operation.name", _operation(ended)
+    yield "gen_ai.provider.name", "conductor"
+    yield "gen_ai.request.model", job.row.slug
+    yield "gen_ai.response.model", job.row.technical_model_name
+    yield "gen_ai.response.id", job.request.id
+    yield "http.route", ended.arrival.route
+    yield from _address(ended.arrival.host)
+    if job.session:
+        yield "gen_ai.conversation.id", job.session.id
+    if ended.workers:
+        yield "conductor.worker.pid", ended.workers[-1]
+    if done is not None:
+        yield "gen_ai.usage.input_tokens", done.usage.prompt_tokens
+        yield "gen_ai.usage.output_tokens", done.usage.completion_tokens
+        yield "gen_ai.response.finish_reasons", [done.finish_reason]
+    if ended.first_token_s is not None:
+        yield "gen_ai.response.time_to_first_chunk", ended.first_token_s
+    if ended.state in ("failed", "cancelled"):
+        yield "error.type", (ended.error.code if ended.error else None) or ended.state
+
+
+def _address(host: str) -> Iterator[tuple[str, AttributeValue]]:
+    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+    if name or host:
+        yield "server.address", (name or host).strip("[]")
+    if name and port.isdigit():
+        yield "server.port", int(port)
+
+
+def _events(ended: Trace) -> Iterator[tuple[str, float, dict[str, AttributeValue]]]:
+    """What the generation waited for, and when it had its worker and its first token."""
+    for story in ended.wait.loads:
+        evicted = [name for name, _ in story.evicted]
+        yield "conductor.load", story.began, {"set": story.set_name, "evicted": evicted}
+    if ended.given is not None:
+        yield "conductor.queue", ended.given, {"seconds": ended.queue_s, "ahead": ended.wait.ahead}
+    if ended.first is not None:
+        yield "gen_ai.first_token", ended.first, {}
