@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from conductor_admin.sessions import Sessions
 from conductor_admin.set_builder import SetBuilder
 from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
+from conductor_admin.telemetry.recorder import Telemetry
+from conductor_admin.telemetry.spans import open_spans
 from conductor_admin.torchserve import TorchServe
 from conductor_admin.torchserve_process import TorchServeProcess
 from conductor_admin.worker_client import Patience
@@ -67,7 +70,16 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
     memory = MachineMemory(gpu.device for gpu in machine.gpus)
     peaks = Peaks(state.peaks_file)
-    lifecycle = Lifecycle(catalogue.sets, loader, limits, memory, peaks, serves_models=java is not None)
+    telemetry = Telemetry(spans=open_spans(os.environ))
+    lifecycle = Lifecycle(
+        catalogue.sets,
+        loader,
+        limits,
+        memory,
+        peaks,
+        serves_models=java is not None,
+        watcher=telemetry.metrics,
+    )
     stats = Stats()
     patience = Patience(settings.first_token_timeout, settings.token_timeout)
     watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
@@ -78,7 +90,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     gateway = Gateway(
         settings=watch,
         lifecycle=lifecycle,
-        generations=Generations(lifecycle, stats, patience, sessions),
+        generations=Generations(lifecycle, stats, patience, sessions, telemetry=telemetry),
         stats=stats,
         heart=Heart(lifecycle, keys.look),
         keys=keys,
