@@ -123,19 +123,19 @@ async def _with_comments(
     comment: Callable[[], bytes],
     quiet_s: Callable[[], float],
 ) -> AsyncGenerator[bytes | Done, None]:
-    """`records`, with a comment before the first one whenever nothing came for a while."""
-    first = asyncio.ensure_future(anext(records))
+    """`records`, with a comment whenever nothing came for a while."""
+    coming = asyncio.ensure_future(anext(records))
     try:
-        while not (await asyncio.wait({first}, timeout=quiet_s()))[0]:
-            yield comment()
-        yield first.result()
+        while True:
+            while not (await asyncio.wait({coming}, timeout=quiet_s()))[0]:
+                yield comment()
+            yield coming.result()
+            coming = asyncio.ensure_future(anext(records))
     except StopAsyncIteration:
         return
     finally:
-        first.cancel()
-        await asyncio.wait({first})
-    async for record in records:
-        yield record
+        coming.cancel()
+        await asyncio.wait({coming})
 
 
 def error_event(error: RequestError) -> bytes:

@@ -7,6 +7,8 @@ what was written for it: a closed connection stays open until that is read.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 
 LEAST_BYTES = 16 * 2**10
@@ -14,7 +16,7 @@ LEAST_BYTES = 16 * 2**10
 
 
 class Outflow:
-    """Aborts `transport` where its client takes less than LEAST_BYTES in `limit_s` of what waits for it.
+    """Resets `transport` where its client takes less than LEAST_BYTES in `limit_s` of what waits for it.
 
     `is_standing()` says that nothing is added meanwhile, so that the buffer shrinks by what was taken.
     """
@@ -49,6 +51,12 @@ class Outflow:
     def _look(self) -> None:
         taken = self._unread - self._transport.get_write_buffer_size()
         if taken < min(LEAST_BYTES, self._unread) and self._is_standing():
-            self._transport.abort()
+            self._reset()
         else:
             self.watch()
+
+    def _reset(self) -> None:
+        # Without this the kernel would keep what is unread until the client, still alive, has ended.
+        own = self._transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()

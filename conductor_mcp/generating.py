@@ -77,7 +77,7 @@ async def _told(gateway: Gateway, job: Job, progress: Progress) -> Done:
         async for record in records:
             if isinstance(record, Done):
                 return record
-            progress.add(record)
+            await progress.add(record)
     raise worker_died()
 
 

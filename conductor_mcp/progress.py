@@ -16,6 +16,7 @@ from mcp.server.mcpserver import Context
 
 BEAT_S = 2.0
 JOIN_S = 0.1  # pieces that come closer together are one message
+_MOST = 2**16  # letters that wait to be told
 _STEP = 1e-6  # of a beat that brings no news
 
 
@@ -29,15 +30,19 @@ class Progress:
         self._value = 0.0
         self._pieces = 0
         self._text: list[str] = []
+        self._letters = 0
 
-    def add(self, lines: bytes) -> None:
-        """Take the deltas of whole NDJSON lines, to be told soon."""
+    async def add(self, lines: bytes) -> None:
+        """Take the deltas of whole NDJSON lines, to be told soon; at once where they are many."""
         if self.is_wanted:
             deltas = [
                 record["delta"] for record in map(orjson.loads, lines.splitlines()) if "delta" in record
             ]
             self._pieces += len(deltas)
             self._text += deltas
+            self._letters += sum(map(len, deltas))
+            if self._letters > _MOST:
+                await self._flush()  # behind a client that reads nothing the worker waits
 
     @asynccontextmanager
     async def telling(self, status: Callable[[], tuple[float, str]]) -> AsyncIterator[None]:
@@ -68,7 +73,7 @@ class Progress:
 
     async def _flush(self) -> None:
         if self._text:
-            text, self._text = "".join(self._text), []
+            text, self._text, self._letters = "".join(self._text), [], 0
             await self._report(float(self._pieces), text)
 
     async def _report(self, value: float, message: str) -> None:

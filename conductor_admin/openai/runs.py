@@ -24,8 +24,8 @@ from handlers.wire import Done, RequestError
 log = structlog.get_logger()
 
 _AT_A_TIME = 16
-_AHEAD = 64
-"""Blocks of records that wait for a slow reader; behind them the workers wait."""
+_AHEAD = 4
+"""Blocks of records that wait for a slow reader; behind them the workers wait. A block has up to 512 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
