@@ -21,6 +21,7 @@ from conductor_admin.routes import (
     keys,
     metrics,
     models,
+    page,
     predictions,
     requests,
     sessions,
@@ -28,7 +29,7 @@ from conductor_admin.routes import (
 )
 
 _ALWAYS = (health, metrics)
-_ELSE = (generate, check, models, stats, requests, admin, keys, predictions, sessions)
+_ELSE = (generate, check, models, stats, requests, admin, keys, predictions, sessions, page)
 
 
 def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bool = False) -> FastAPI:

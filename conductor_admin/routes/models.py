@@ -16,6 +16,7 @@ from conductor_admin.ledger import corrected_cell
 from conductor_admin.router import find_row
 from conductor_admin.set_entry import SetView
 from conductor_core.catalogue import Precision, Row
+from handlers.engines.registry import engine_class
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -24,9 +25,10 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/models")
     async def models(request: Request) -> Response:
-        """All rows that the caller may use, in table order."""
+        """All rows that the caller may use, in table order, and the names of the personas."""
         rows = visible(gateway.catalogue, caller_of(request))
-        return JsonResponse({"models": [describe(gateway, row) for row in rows]})
+        shown = [describe(gateway, row) for row in rows]
+        return JsonResponse({"models": shown, "personas": list(gateway.catalogue.personas)})
 
     @routes.get("/models/{category}")
     async def model(category: str, request: Request) -> Response:
@@ -53,6 +55,7 @@ def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
         "device": view.device,
         "context": view.context,
         "engine": row.engine,
+        "converses": engine_class(row.engine).converses,
         "version": view.version,
         "stay_loaded": row.stay_loaded.value,
         "vram_requirement": served.vram_requirement,

@@ -1,0 +1,93 @@
+// The page put together: the key, the two tabs, and the looking at `/models` while somebody sees it.
+
+import { Api } from "./api.js";
+import { askText } from "./ask.js";
+import { Chat } from "./chat.js";
+import { el, fill } from "./dom.js";
+import { errorView } from "./error_view.js";
+import { explain } from "./errors.js";
+import { isMoving } from "./models.js";
+import { ModelsPage } from "./models_page.js";
+
+const OFTEN_MS = 2000;
+const SELDOM_MS = 10000;
+
+const api = new Api((error) =>
+  askText({
+    title: "This gateway asks for a key",
+    text: `${explain(error).title}. It is kept for this tab alone, until the tab is closed.`,
+    label: "API key",
+    action: "Use it",
+    secret: true,
+  }),
+);
+const main = document.querySelector("main");
+const [chatTab, modelsTab] = document.querySelectorAll("[data-tab]");
+const keyButton = document.querySelector("#forget-key");
+const trouble = document.querySelector("#trouble");
+
+const models = new ModelsPage({ api, onChanged: () => look() });
+let chat = null;
+let timer = null;
+let rows = [];
+
+function onModels() {
+  return location.hash === "#models";
+}
+
+function route() {
+  const isModels = onModels();
+  chatTab.toggleAttribute("aria-current", !isModels);
+  modelsTab.toggleAttribute("aria-current", isModels);
+  fill(main, isModels ? models.node : chat.node);
+  if (!isModels) chat.pick(decodeURIComponent(location.hash.slice(1)) || chat.category);
+  document.title = isModels ? "Models · Conductor" : "Conductor";
+  look();
+}
+
+function picked(category) {
+  const hash = `#${encodeURIComponent(category)}`;
+  chatTab.href = hash;
+  if (location.hash !== hash) history.replaceState(null, "", hash);
+}
+
+/** Read the states now, and again after a while as long as the page is visible. */
+async function look() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  try {
+    const [found, stats] = await Promise.all([api.get("/models"), onModels() ? api.get("/stats") : null]);
+    rows = found.models;
+    chat.update(rows, found.personas ?? []);
+    if (stats) models.update(rows, stats.memory);
+    fill(trouble);
+  } catch (error) {
+    if (!("status" in error)) throw error;
+    fill(trouble, errorView(error));
+  }
+  keyButton.hidden = !api.hasKey;
+  clearTimeout(timer);
+  timer = setTimeout(look, onModels() || isMoving(rows) ? OFTEN_MS : SELDOM_MS);
+}
+
+async function start() {
+  const openapi = await api.get("/openapi.json");
+  chat = new Chat({ api, openapi, onPicked: picked, onStarted: look });
+  await look();
+  route();
+  addEventListener("hashchange", route);
+  document.addEventListener("visibilitychange", look);
+}
+
+keyButton.addEventListener("click", () => {
+  api.forgetKey();
+  location.reload();
+});
+
+try {
+  await start();
+} catch (error) {
+  if (!("status" in error)) throw error;
+  const again = el("button.primary", { type: "button", onclick: () => location.reload() }, "Try again");
+  fill(main, el("div.stopped", {}, errorView(error, again)));
+}
