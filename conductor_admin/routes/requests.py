@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +36,6 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def _limit(given: str) -> int:
-    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= MOST:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", given) or int(given) > MOST:
         raise RequestError(f"limit is from 1 to {MOST}", param="limit", code="invalid_value")
     return int(given)
