@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
 from conductor_admin import failures
@@ -31,6 +32,14 @@ from conductor_admin.routes import (
 _ALWAYS = (health, metrics)
 _ELSE = (generate, check, models, stats, requests, admin, keys, predictions, sessions, page)
 
+# Each look at /health would be a span; those of generations are `conductor_admin.telemetry.spans`'s.
+_NO_SPANS_OF_ITS_OWN: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+
 
 def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bool = False) -> FastAPI:
     """The application over `gateway`, which somebody else starts and closes.
@@ -43,6 +52,7 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
         docs_url=None,
         redoc_url=None,
         openapi_url=None if mcp_only else "/openapi.json",
+        telemetry=_NO_SPANS_OF_ITS_OWN,
     )
     app.state.gateway = gateway
     app.router.routes.extend(more)
