@@ -71,8 +71,7 @@ async function look() {
 }
 
 async function start() {
-  const openapi = await api.get("/openapi.json");
-  chat = new Chat({ api, openapi, onPicked: picked, onStarted: look });
+  chat = new Chat({ api, onPicked: picked, onStarted: look });
   await look();
   route();
   addEventListener("hashchange", route);

@@ -6,7 +6,7 @@ import { errorView } from "./error_view.js";
 import { examplesOf } from "./examples.js";
 import { KeptSessions } from "./kept.js";
 import { describe, stateOf } from "./models.js";
-import { schemaOf } from "./options.js";
+import { OptionsForm } from "./options_view.js";
 import { CategoryList } from "./sidebar.js";
 import { Thread } from "./thread.js";
 
@@ -16,11 +16,13 @@ export class Chat {
   #rows = [];
   #personas = [];
   #threads = new Map();
+  #forms = new Map();
   #current = null;
+  #picked = null;
   #follows = true;
 
-  constructor({ api, openapi, onPicked, onStarted }) {
-    Object.assign(this, { api, openapi, onPicked, onStarted });
+  constructor({ api, onPicked, onStarted }) {
+    Object.assign(this, { api, onPicked, onStarted });
     this.categories = new CategoryList({ onPick: (category) => this.pick(category) });
     this.kept = new KeptSessions({
       api,
@@ -62,12 +64,27 @@ export class Chat {
   }
 
   /** Open a category's thread, the newest of it. */
-  pick(category) {
+  async pick(category) {
     const row = this.#row(category) ?? this.#rows[0];
     if (!row) return;
+    this.#picked = row.category;
+    await this.#formOf(row);
+    if (this.#picked !== row.category) return; // another one was picked meanwhile
     this.#show(this.#threads.get(row.category) ?? this.#thread(row));
     this.#drawer(false);
     this.onPicked(row.category);
+  }
+
+  async #formOf({ category }) {
+    if (this.#forms.has(category)) return;
+    let schema = null; // without one the options are written as JSON
+    try {
+      schema = (await this.api.get(`/models/${encodeURIComponent(category)}`)).options ?? null;
+    } catch (error) {
+      if (!("status" in error)) throw error;
+      this.#complain(error);
+    }
+    this.#forms.set(category, new OptionsForm(schema));
   }
 
   get category() {
@@ -87,7 +104,7 @@ export class Chat {
     const thread = new Thread({
       api: this.api,
       row,
-      schema: schemaOf(this.openapi, row.engine),
+      form: this.#forms.get(row.category),
       onState: (one) => this.#changed(one),
       onGrow: (mustFollow) => this.#follow(thread, mustFollow === true),
     });
@@ -101,12 +118,13 @@ export class Chat {
     this.pick(row.category);
   }
 
-  #openSession(session) {
+  async #openSession(session) {
     const row = this.#row(session.category) ?? this.#conversational();
     if (!row) return;
+    await this.#formOf(row);
     const thread = this.#thread(row);
     thread.open(session);
-    this.pick(row.category);
+    await this.pick(row.category);
     this.#follow(thread, true);
   }
 
@@ -122,9 +140,9 @@ export class Chat {
     const thread = this.#current;
     if (thread.isEmpty) fill(this.scroller, thread.node);
     return thread.send(text, {
-      onRefused: (option, message) => {
-        this.composer.open(true);
-        thread.form.complain(option, message);
+      onRefused: (param, message) => {
+        if (thread === this.#current && thread.form.has(param)) this.composer.open(true);
+        thread.form.complain(param, message);
       },
     });
   }

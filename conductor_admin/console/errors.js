@@ -60,9 +60,3 @@ export function explain(error) {
     id: error.requestId ?? null,
   };
 }
-
-/** The option that the error is about, for `options.language` the name `language`; null for other fields. */
-export function optionOf(error) {
-  const match = /^options\.([^.[]+)/.exec(error.param ?? "");
-  return match ? match[1] : null;
-}

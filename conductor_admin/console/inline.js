@@ -9,7 +9,7 @@ const RULES = [
   { kind: "maths", pattern: /\$\$([^$]+?)\$\$/y, text: (m) => m[1].trim() },
   { kind: "maths", pattern: /\$(?![\s\d])([^$\n]*?[^\s$])\$(?!\d)/y, text: (m) => m[1] },
   { kind: "maths", pattern: /\\boxed\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}/y, text: (m) => m[0] },
-  { kind: "bold", pattern: /\*\*(?=\S)([\s\S]*?\S)\*\*/y, inner: 1 },
+  { kind: "bold", pattern: /\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)/y, inner: 1 },
   { kind: "bold", pattern: /__(?=\S)([\s\S]*?\S)__(?![\p{L}\p{N}])/uy, inner: 1, apart: true },
   { kind: "strike", pattern: /~~(?=\S)([\s\S]*?\S)~~/y, inner: 1 },
   { kind: "emphasis", pattern: /\*(?![\s*])((?:[^*]|\*\*[^*]+\*\*)*?[^\s*])\*(?!\*)/y, inner: 1 },

@@ -9,7 +9,7 @@ const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+•]|\d{1,9}[.)])\s+(.*)$/;
 const QUOTE = /^ {0,3}>\s?(.*)$/;
 const ROW = /^\s*\|?.*\|.*$/;
-const DIVIDER = /^\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$/;
+const DIVIDER = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
 const MATHS = /^\s*(\\\[|\$\$)\s*$/;
 const DEPTH = 8;
 
@@ -59,7 +59,8 @@ function maths(lines, at) {
 }
 
 function isTable(lines, at) {
-  return ROW.test(lines[at]) && lines[at + 1]?.includes("-") && DIVIDER.test(lines[at + 1]);
+  const below = lines[at + 1] ?? "";
+  return ROW.test(lines[at]) && DIVIDER.test(below) && cells(lines[at]).length === cells(below).length;
 }
 
 function cells(line) {

@@ -6,6 +6,8 @@ import { errorView } from "./error_view.js";
 import { bytes } from "./format.js";
 import { idleUntil, setsOf, stateOf } from "./models.js";
 
+const NEARLY_ALL = 0.9;
+
 export class ModelsPage {
   #items = new Map();
 
@@ -46,7 +48,7 @@ export class ModelsPage {
           "label.budget",
           {},
           el("span", {}, `${device.toUpperCase()} memory`),
-          el("meter", { min: 0, max: budget, high: 0.9 * budget, value: used }),
+          el(used > NEARLY_ALL * budget ? "progress.held.full" : "progress.held", { max: budget || 1, value: used }),
           el("span.figure", {}, `${bytes(used)} of ${bytes(budget)} budget`),
         ),
       ),
@@ -58,6 +60,7 @@ export class ModelsPage {
       dot: el("span.dot", { "aria-hidden": "true" }),
       state: el("span.state"),
       bar: el("progress", { max: 1, "aria-label": "loading" }),
+      held: el("progress.held", { "aria-label": "share of the memory budget" }),
       idle: el("span.note"),
       figures: el("dl.pairs"),
       error: el("p.problem"),
@@ -68,7 +71,7 @@ export class ModelsPage {
     const serves = set.rows.map((one) => el("li", {}, el("a", { href: `#${one.category}` }, one.name), one.stay_loaded === "false" ? null : el("span.note", {}, one.stay_loaded === "true" ? " stays loaded" : " yields")));
     const head = el("header", {}, parts.dot, el("h2", {}, row.model), parts.state, el("span.spring"), el("div.buttons", {}, parts.load, parts.unload));
     const name = el("p.note", {}, el("code", {}, row.technical_model_name));
-    const node = el("article.set", {}, head, parts.bar, parts.error, name, parts.figures, el("ul.serves", { "aria-label": "Categories" }, serves), parts.idle);
+    const node = el("article.set", {}, head, parts.bar, parts.error, name, parts.held, parts.figures, el("ul.serves", { "aria-label": "Categories" }, serves), parts.idle);
     return { ...parts, node };
   }
 
@@ -78,6 +81,10 @@ export class ModelsPage {
     say(item.state, text);
     item.bar.hidden = share === null;
     if (share !== null) item.bar.value = share;
+    const budget = budgetOf(row, memory);
+    item.held.hidden = !row.memory.measured || !budget;
+    item.held.max = budget || 1;
+    item.held.value = Math.min(budget, row.memory.measured ?? 0);
     say(item.error, row.last_error ? `Last error: ${row.last_error}` : "");
     say(item.idle, idleUntil(row, Date.now() / 1000) ?? "");
     item.load.disabled = ["READY", "LOADING"].includes(row.state);
@@ -109,9 +116,13 @@ export class ModelsPage {
   }
 }
 
+function budgetOf(row, memory) {
+  return memory?.devices?.[row.device]?.budget ?? memory?.budget ?? 0;
+}
+
 function figuresOf(row, memory) {
   const { declared, estimated, measured, peak } = row.memory;
-  const budget = memory?.devices?.[row.device]?.budget ?? memory?.budget;
+  const budget = budgetOf(row, memory);
   const held = measured && budget ? ` (${((100 * measured) / budget).toFixed(1)} % of the budget)` : "";
   return [
     ["Precision", row.precision],

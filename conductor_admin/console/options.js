@@ -1,12 +1,5 @@
 // An engine's options as fields of a form: JSON Schema in, fields out; what was typed in, options out. Pure.
 
-/** The schema of `engine`'s options in the OpenAPI document, null where it says nothing of them. */
-export function schemaOf(openapi, engine) {
-  const schemas = openapi?.components?.schemas ?? {};
-  const found = (openapi?.["x-engine-options"] ?? {})[engine] ?? null;
-  return found && resolved(found, schemas);
-}
-
 function resolved(schema, schemas) {
   const name = schema?.$ref?.split("/").pop();
   return name ? (schemas[name] ?? {}) : schema;
@@ -63,11 +56,11 @@ function valueOf(field, text) {
   return field.kind === "line" ? text.trim() : text;
 }
 
-/** An option that is no JSON, named as the gateway would name it. */
+/** A field that cannot be sent; `param` names it as the gateway would. */
 export class OptionError extends Error {
-  constructor(name, message) {
+  constructor(param, message) {
     super(message);
-    this.param = name ? `options.${name}` : "options";
+    this.param = param.replace(/^sampling\./, "");
   }
 }
 
@@ -75,7 +68,7 @@ function parsed(name, text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new OptionError(name, `this is not JSON: ${error.message}`);
+    throw new OptionError(name ? `options.${name}` : "options", `this is not JSON: ${error.message}`);
   }
 }
 
@@ -84,7 +77,7 @@ export function readJson(text) {
   if (!text.trim()) return {};
   const value = parsed("", text);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new OptionError("", "options are one JSON object");
+    throw new OptionError("options", "options are one JSON object");
   }
   return value;
 }

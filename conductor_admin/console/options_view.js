@@ -27,14 +27,11 @@ export class OptionsForm {
   /** {options, ...sampling}; throws OptionError naming the field. */
   values() {
     this.clear();
-    for (const { control, error } of this.controls.values()) {
-      if (!control.checkValidity()) {
-        error.textContent = control.validationMessage;
-        throw new OptionError(control.name, control.validationMessage);
-      }
+    for (const [key, { control }] of this.controls) {
+      if (!control.checkValidity()) throw new OptionError(key, control.validationMessage);
     }
-    const options = this.fields ? read(this.fields, this.#typed()) : readJson(this.controls.get("options").control.value);
-    return { ...(Object.keys(options).length ? { options } : {}), ...read(SAMPLING, this.#typed()) };
+    const options = this.fields ? read(this.fields, this.#typed("options")) : readJson(this.#typed("options").options);
+    return { ...(Object.keys(options).length ? { options } : {}), ...read(SAMPLING, this.#typed("sampling")) };
   }
 
   /** How many fields say something. */
@@ -49,20 +46,28 @@ export class OptionsForm {
     }
   }
 
-  /** Say `message` beside the field `name`; false where there is no such field. */
-  complain(name, message) {
-    const found = this.controls.get(name) ?? this.controls.get("options");
-    if (!found) return false;
+  /** Whether the form has the field that `param` of an error names. */
+  has(param) {
+    return this.#named(param) !== undefined;
+  }
+
+  /** Say `message` beside the field that `param` of an error names. */
+  complain(param, message) {
+    const found = this.#named(param);
+    if (!found) return;
     found.error.textContent = message;
     found.control.setAttribute("aria-invalid", "true");
     found.control.focus();
-    return true;
   }
 
-  #typed() {
-    return Object.fromEntries(
-      [...this.controls].map(([name, { control }]) => [name, control.type === "checkbox" ? control.checked : control.value]),
-    );
+  #named(param) {
+    const option = /^options(?:\.[^.[]+)?/.exec(param)?.[0];
+    return this.controls.get(option ?? `sampling.${param}`) ?? (option && this.controls.get("options.options"));
+  }
+
+  #typed(group) {
+    const own = [...this.controls.values()].filter((one) => one.group === group);
+    return Object.fromEntries(own.map(({ control }) => [control.name, control.type === "checkbox" ? control.checked : control.value]));
   }
 
   #row(field, group) {
@@ -70,7 +75,8 @@ export class OptionsForm {
     const control = controlOf(field, id);
     const error = el("span.error", { id: `${id}-error`, role: "alert" });
     control.setAttribute("aria-describedby", `${id}-about ${id}-error`);
-    this.controls.set(field.name, { control, error, initial: field.initial });
+    const key = `${group}.${field.name}`;
+    this.controls.set(key, { group, control, error, initial: field.initial });
     const file = field.kind === "text" && fileButton(control);
     return el(
       `div.field.${field.kind}`,

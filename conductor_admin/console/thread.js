@@ -2,17 +2,15 @@
 
 import { AnswerView } from "./answer_view.js";
 import { el } from "./dom.js";
-import { optionOf } from "./errors.js";
 import { when } from "./format.js";
-import { OptionsForm } from "./options_view.js";
+import { OptionError } from "./options.js";
 
 /** `onState(thread)` is told when it begins or ends to run, and when it has become a kept session. */
 export class Thread {
   #abort = null;
 
-  constructor({ api, row, schema, onState, onGrow }) {
-    Object.assign(this, { api, row, onState, onGrow });
-    this.form = new OptionsForm(schema);
+  constructor({ api, row, form, onState, onGrow }) {
+    Object.assign(this, { api, row, form, onState, onGrow });
     this.node = el("div.thread");
     this.session = null;
     this.persona = "";
@@ -33,7 +31,8 @@ export class Thread {
     try {
       values = this.form.values();
     } catch (error) {
-      onRefused(optionOf(error) ?? "options", error.message);
+      if (!(error instanceof OptionError)) throw error;
+      onRefused(error.param, error.message);
       return false;
     }
     this.#run(prompt, this.#body(prompt, values), onRefused);
@@ -118,7 +117,6 @@ export class Thread {
     if (!("status" in error)) throw error;
     if (error.code === "session_not_found") this.session = null;
     view.failed(error);
-    const option = optionOf(error);
-    if (option) onRefused(option, error.message);
+    if (error.param) onRefused(error.param, error.message);
   }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -32,10 +33,17 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/models/{category}")
     async def model(category: str, request: Request) -> Response:
-        """One row."""
-        return JsonResponse(describe(gateway, find_row(gateway.catalogue, category, caller_of(request))))
+        """One row, and as JSON Schema the `options` that its engine takes."""
+        row = find_row(gateway.catalogue, category, caller_of(request))
+        return JsonResponse({**describe(gateway, row), "options": options_of(row.engine)})
 
     return routes
+
+
+@cache
+def options_of(engine: str) -> dict[str, Any]:
+    """JSON Schema of the `options` of an engine, by their names in a request."""
+    return engine_class(engine).options_type.model_json_schema()
 
 
 def describe(gateway: Gateway, row: Row) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`GET /` and `GET /assets/{file}`: the page in the browser, as files that come with this package.
 
-Knows files and headers only: the page itself asks the other routes, with the caller's key where one is needed.
+Knows files and headers only: the page itself asks the other routes, with a key where one is needed.
 """
 
 from __future__ import annotations
