@@ -554,6 +554,22 @@ PROMISES: dict[str, Promise] = {
             "e2e/test_data_and_embedding.py::test_vectors*",
         ),
     ),
+    "metrics": Promise(
+        "`/metrics` counts what happens under vLLM's names, changes nothing, and no client makes a label.",
+        ("conductor_admin/test_metrics.py::*", "test_integration.py::test_an_answer_is_counted_and_traced"),
+    ),
+    "traces": Promise(
+        "`/requests/{id}` says why a request was slow, to its own key, and has nothing of what was said.",
+        ("conductor_admin/test_requests.py::*", "test_integration.py::test_an_answer_is_counted_and_traced"),
+    ),
+    "spans": Promise(
+        "With the extra `otel` each generation is one span, below its client's or the MCP SDK's own.",
+        ("conductor_admin/test_spans.py::*", "conductor_mcp/test_mcp_spans.py::*"),
+    ),
+    "board": Promise(
+        "Every metric and label of the Grafana board is in `/metrics`.",
+        ("conductor_admin/test_board.py::*",),
+    ),
     "marian": Promise(
         "Marian and M2M100 without a tokenizer.json are converted at build, or refused with the reason.",
         ("archives/test_archives_translation.py::*",),

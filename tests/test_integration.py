@@ -200,6 +200,24 @@ def test_stats_count_what_was_answered(client: httpx2.Client) -> None:
     assert after["completion_tokens"] > before["completion_tokens"]
 
 
+def test_an_answer_is_counted_and_traced(client: httpx2.Client) -> None:
+    asked = {"model": "conversational_chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
+    counted = 'conductor_request_success_total{finished_reason="length",model_name="conversational_chat"}'
+
+    def total() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(counted))
+
+    before = total()
+    answer = client.post("/v1/chat/completions", json=asked).json()
+    trace = client.get(f"/requests/{answer['id']}").json()
+    assert total() == before + 1
+    assert trace["usage"]["completion_tokens"] == answer["usage"]["completion_tokens"] == 8
+    assert (trace["state"], trace["finish_reason"]) == ("succeeded", "length")
+    assert 0 < trace["first_token_s"] <= trace["seconds"]
+    assert trace["tokens_per_second"] > 0
+
+
 def test_health_is_live_and_ready(client: httpx2.Client) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
         assert client.get(path).status_code == 200

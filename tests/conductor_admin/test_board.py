@@ -77,6 +77,21 @@ async def test_every_figure_of_the_gateway_is_on_the_board(seen: Scraped) -> Non
     assert not {name for name in own if not name.endswith(("_sum", "_count"))} - shown
 
 
+async def test_the_table_of_the_readme_names_every_figure_and_its_labels(seen: Scraped) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme[readme.index("| metric | labels | |") :].split("\n\n")[0].splitlines()[2:]
+    named: dict[str, set[str]] = {}
+    for line in table:
+        _, names, labels, *_ = line.split("|")
+        named |= {
+            f"conductor_{name}": set(re.findall(r"`(\w+)`", labels)) for name in re.findall(r"`(\w+)`", names)
+        }
+    own = {name for name in seen.labels if name.startswith("conductor_")}
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in own} == named.keys()
+    told = {name: seen.labels[name] for name in own & named.keys()}
+    assert not {name: labels - named[name] for name, labels in told.items() if labels - named[name]}
+
+
 def test_curves_of_a_panel_have_references_of_their_own() -> None:
     panels = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
     for panel in panels:
