@@ -59,16 +59,7 @@ def build_set(worker_set: WorkerSet, store: Path, workshop: Workshop, *, system:
     Blocks for as long as downloads and conversion take; call it in a thread. Raises BuildError, or
     BuildCancelled once `workshop.stop` is set.
     """
-    plan = WorkerPlan(
-        name=worker_set.name,
-        row=worker_set.first,
-        runtime=worker_set.runtime,
-        device=worker_set.device,
-        workers=worker_set.workers,
-        context=worker_set.context,
-        system=system,
-    )
-    return _build(plan, store, "{name}-{version}.mar", workshop)
+    return _build(WorkerPlan.of(worker_set, system), store, "{name}-{version}.mar", workshop)
 
 
 def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle: bool = False) -> BuiltRows:

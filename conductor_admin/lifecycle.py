@@ -48,7 +48,9 @@ class Lifecycle:
     ) -> None:
         self.serves_models = serves_models
         self._table = SetTable(sets)
-        self.rooms = Rooms(self._table.entries, limits.budget, machine, Gauges(machine, peaks), watcher)
+        self.rooms = Rooms(
+            self._table.entries, limits.budget, machine, Gauges(machine, peaks, loader.survey), watcher
+        )
         self._jobs = SetJobs(loader, self.rooms, limits.load_s)
         self._upkeep = Upkeep(self._table, self._jobs, self.rooms, machine)
         self._changes = Changes(self._table, self._jobs, self.rooms)
@@ -62,11 +64,11 @@ class Lifecycle:
 
     def view(self, name: str) -> SetView:
         """What serves the row `name` at this moment, with the failure of what was to serve it instead."""
-        view, failure = self._table.named(name).view(), self._changes.failure_of(name)
+        view, failure = self.rooms.gauges.view(self._table.named(name)), self._changes.failure_of(name)
         return replace(view, failure=failure) if failure and view.state is State.READY else view
 
     def views(self) -> list[SetView]:
-        return [entry.view() for entry in self._table.present()]
+        return [self.rooms.gauges.view(entry) for entry in self._table.present()]
 
     def lease(self, wish: Wish) -> AbstractAsyncContextManager[Lease]:
         """A worker for a request: see `Lessor.lease`."""
@@ -129,6 +131,7 @@ class Lifecycle:
 
     async def reconcile(self) -> None:
         """Bring what is observed and what is wanted together; called every second."""
+        self.rooms.gauges.notice(self._table.present())
         self._changes.look()
         await self._upkeep.reconcile()
 
@@ -146,6 +149,7 @@ class Lifecycle:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
         self.refuse()
         await self._upkeep.close()
+        await self.rooms.gauges.close()
         jobs = []
         for entry in self._table.entries.values():
             if entry.job and not entry.job.done():

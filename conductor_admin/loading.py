@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
+from archives.weights_info import KnownWeights
 from conductor_admin.machine_memory import kernel_oom_kills
 from conductor_admin.processes import end_all, families, is_alive
 from conductor_admin.set_entry import Archive, Worker
@@ -54,6 +55,8 @@ class ArchiveBuilder(Protocol):
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive: ...
 
+    async def survey(self, worker_set: WorkerSet) -> KnownWeights: ...
+
 
 class Loader:
     """Loads and unloads worker sets on one TorchServe."""
@@ -66,6 +69,10 @@ class Loader:
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         """The archive of `worker_set`, built if it is missing or stale."""
         return await self._builder.build(worker_set, report)
+
+    async def survey(self, worker_set: WorkerSet) -> KnownWeights:
+        """What is known of the set's weights before they are built; downloads nothing."""
+        return await self._builder.survey(worker_set)
 
     async def register(self, archive: Archive) -> None:
         """Start the archive's workers; LoadError where TorchServe refuses the archive."""

@@ -17,7 +17,8 @@ from typing import Self
 import orjson
 import structlog
 
-from conductor_admin.ledger import higher, parse_peak
+from archives.weights_info import KnownWeights
+from conductor_admin.ledger import Figures, higher, parse_peak
 from conductor_admin.policy import Bytes
 from conductor_core.catalogue import RuntimeName, WorkerSet
 from conductor_core.weights import weights_id
@@ -91,6 +92,16 @@ class Peaks:
     def is_settled(self, worker_set: WorkerSet, identity: str | None) -> bool:
         """Whether the set was measured in use often enough for its peak to stand for itself."""
         return self._known(worker_set, identity).uses >= SETTLED
+
+    def figures(self, worker_set: WorkerSet, known: KnownWeights, measured: Bytes | None = None) -> Figures:
+        """All that is known of the set's memory, `measured` now."""
+        return Figures.of(
+            worker_set,
+            known.memory,
+            measured or {},
+            self.of(worker_set, known.identity),
+            settled=self.is_settled(worker_set, known.identity),
+        )
 
     def load_s(self, worker_set: WorkerSet, identity: str | None) -> float | None:
         """Seconds that the set's last load took from registration to READY; None before the first."""

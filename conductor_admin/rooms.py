@@ -61,12 +61,12 @@ class Rooms:
         """Bytes that sets hold or have been given, by device."""
         return policy.total(holding.memory for holding in self._holdings())
 
-    def needed(self, worker_set: WorkerSet) -> dict[str, int]:
-        """What a set would be admitted with; by its archive where an entry with the same workers has one."""
+    def figures(self, worker_set: WorkerSet) -> Figures:
+        """The memory of a set; by its archive where an entry with the same workers has one."""
         for entry in self._entries.values():
-            if worker_key(entry.worker_set) == worker_key(worker_set):
-                return self.gauges.figures(entry).admission
-        return Figures.of(worker_set, None, {}, {}).admission
+            if entry.archive and worker_key(entry.worker_set) == worker_key(worker_set):
+                return self.gauges.figures(entry)
+        return self.gauges.needed(worker_set)
 
     def asked(self, entry: SetEntry) -> None:
         """A request for the set has come, whether it is loaded or not."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from archives.build import build_set
 from archives.errors import BuildCancelled, BuildError
+from archives.known import known_weights
+from archives.weights_info import KnownWeights
 from archives.workshop import Workshop
 from conductor_admin.loading import LoadError, Report
 from conductor_admin.set_entry import Archive
@@ -51,6 +53,10 @@ class SetBuilder:
             estimated=built.memory or None,
             identity=built.identity,
         )
+
+    async def survey(self, worker_set: WorkerSet) -> KnownWeights:
+        """What the files of the set's weights say, as far as they are here."""
+        return await asyncio.to_thread(known_weights, worker_set, self._workshop)
 
 
 @dataclass(frozen=True)

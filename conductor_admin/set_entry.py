@@ -56,7 +56,7 @@ class WorkerView:
 class SetView:
     """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
     fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a
-    load will still take where earlier ones were timed. `peak` is of this life of the set.
+    load will still take where earlier ones were timed. `peak` is the highest that was ever measured here.
     """
 
     worker_set: WorkerSet
@@ -183,7 +183,7 @@ class SetEntry:
         left = self.started_at + self.load_s - now
         return left if left > 0 else None
 
-    def view(self) -> SetView:
+    def view(self, estimated: int | None, peak: int | None) -> SetView:
         first = next(iter(self.workers.values()), None)
         return SetView(
             worker_set=self.worker_set,
@@ -194,9 +194,9 @@ class SetEntry:
             version=self.archive.version if self.archive else None,
             device=(first.health.device if first else None) or self.worker_set.device,
             context=(first.health.context if first else None) or self.worker_set.context,
-            estimated=self.archive.estimated if self.archive else None,
+            estimated=estimated,
             measured=self.measured.get(self.worker_set.device),
-            peak=self.peak.get(self.worker_set.device),
+            peak=peak,
             workers=tuple(
                 WorkerView(pid=worker.pid, in_flight=worker.in_flight, waiting=worker.health.waiting)
                 for worker in self.workers.values()

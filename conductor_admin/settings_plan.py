@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from conductor_admin.ledger import Figures, corrected_cell
 from conductor_admin.policy import Bytes, lack, total
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
 from conductor_core.weights import weights_id
@@ -65,9 +66,10 @@ def _row_change(old: Catalogue, new: Catalogue, row: Row) -> str:
 
 
 def describe(
-    plan: Plan, needs: Mapping[str, Bytes], before: Mapping[str, Bytes], budget: Bytes
+    plan: Plan, figures: Mapping[str, Figures], before: Mapping[str, Bytes], budget: Bytes
 ) -> dict[str, Any]:
-    """The answer of `GET /admin/plan`; `needs` is the memory of new sets, `before` of old ones, by name."""
+    """The answer of `GET /admin/plan`; `figures` of new sets and the memory `before` of old ones, by name."""
+    needs = {name: one.admission for name, one in figures.items()}
     words = ("added", "rebuilt", "changed", "removed", "untouched")
     sets = plan.catalogue.sets
     resident = [one for one in sets if one.stay_loaded is StayLoaded.TRUE]
@@ -79,10 +81,32 @@ def describe(
         "memory": {
             device: {"budget": size, "resident": taken.get(device, 0)} for device, size in budget.items()
         },
+        "sets": [_set(one, figures[one.name]) for one in sets],
+        "corrections": [told for one in sets for told in _corrections(one, figures[one.name])],
         "drains_first": [new.name for _, new in plan.rebuilt if _is_tight(new, needs, before, taken, budget)],
         "never_fits": _never_fits(plan.catalogue, needs, budget),
         "never_together": [list(pair) for pair in _never_together(plan.catalogue, needs, budget)],
     }
+
+
+def _set(one: WorkerSet, figures: Figures) -> dict[str, Any]:
+    """Bytes of all workers on the set's device; null where they are not known."""
+    return {
+        "set": one.name,
+        "device": one.device,
+        "declared": figures.declared,
+        "estimated": figures.estimated,
+        "peak": figures.learned.get(one.device),
+        "needed": figures.admission[one.device],
+    }
+
+
+def _corrections(one: WorkerSet, figures: Figures) -> Iterator[dict[str, Any]]:
+    """Rows whose declared memory the measured peak has left by more than the drift that is let pass."""
+    peak = figures.learned.get(one.device, 0) // one.workers
+    for row in one.rows:
+        if cell := corrected_cell(row.declared_memory, peak, row.precision_word):
+            yield {"category": row.slug, "declared": row.declared_memory, "peak": peak, "cell": cell}
 
 
 def plan_start(catalogue: Catalogue) -> Plan:

@@ -80,6 +80,11 @@ class Row:
     idle_timeout_s: float = 300.0
     parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
+    @property
+    def precision_word(self) -> str:
+        """The precision as a reader knows it: the file's own word where the row keeps it."""
+        return self.file_precision or "file" if self.precision is Precision.FILE else self.precision.value
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSet:

@@ -91,7 +91,10 @@ class SettingsPlan(BaseModel):
     warnings: list[str]
     resident_fits: bool
     memory: dict[str, Any]
+    sets: list[dict[str, Any]]
+    corrections: list[dict[str, Any]]
     drains_first: list[str]
+    never_fits: list[dict[str, Any]]
     never_together: list[list[str]]
 
 
@@ -178,7 +181,7 @@ def _unload_model(gateway: Gateway) -> Tool:
 
 def _plan_settings(gateway: Gateway) -> Tool:
     async def act(call: Call[PlanInput]) -> SettingsPlan:
-        return SettingsPlan.model_validate(describe_change(gateway, call.arguments.settings))
+        return SettingsPlan.model_validate(await describe_change(gateway, call.arguments.settings))
 
     return make_tool(
         "plan_settings",

@@ -16,7 +16,7 @@ from conductor.project import catalogue
 from conductor.stored_archives import archive_state
 from conductor.tables import show as show_table
 from conductor.tables import show_json, size
-from conductor_core.catalogue import Catalogue, Precision, Row
+from conductor_core.catalogue import Catalogue, Row
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir
 
@@ -43,18 +43,13 @@ def described(table: Catalogue, row: Row, state: StateDir) -> Described:
         category=row.slug,
         model=row.model,
         technical_model_name=row.technical_model_name,
-        precision=precision_word(row),
+        precision=row.precision_word,
         memory=row.declared_memory,
         stay_loaded=row.stay_loaded.value,
         runtime=worker_set.runtime,
         set=worker_set.name,
         archive=archive_state(state, worker_set),
     )
-
-
-def precision_word(row: Row) -> str:
-    """The precision as a reader knows it: the file's own word where the row keeps it."""
-    return row.file_precision or "file" if row.precision is Precision.FILE else row.precision.value
 
 
 def _state(settings: OperatorSettings) -> StateDir:

@@ -9,14 +9,17 @@ from typing import Any
 
 import click
 
+from archives.known import known_weights
+from archives.workshop import Workshop
 from conductor.client import NotRunning
 from conductor.options import ADDRESS, gateway_of, operator_options, resolve
 from conductor.project import catalogue, placed
 from conductor.tables import show_json, size
-from conductor_admin.ledger import Figures
+from conductor_admin.peaks import Peaks
 from conductor_admin.settings_plan import describe, plan_start
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
+from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.placement import device_budgets
 
 CANNOT = 1
@@ -45,7 +48,7 @@ def plan(
             found = gateway.plan(None if file is None else file.read_bytes())
     except NotRunning:
         click.echo("no gateway is running: this is the plan of a first start", err=True)
-        found = first_start(operator)
+        found = first_start(operator, ProjectPaths.at(resolve(settings=settings).settings))
     if as_json:
         show_json(found)
     else:
@@ -54,16 +57,22 @@ def plan(
         sys.exit(CANNOT)
 
 
-def first_start(operator: OperatorSettings) -> dict[str, Any]:
-    """The answer of `/admin/plan` of a gateway that serves nothing yet, on this machine."""
+def first_start(operator: OperatorSettings, project: ProjectPaths) -> dict[str, Any]:
+    """The answer of `/admin/plan` of a gateway that serves nothing yet, on this machine.
+
+    Memory is told by the models' files below `project`, and by what earlier gateways of the state folder
+    have measured.
+    """
     table = placed(operator)
-    needs = {one.name: Figures.of(one, None, {}, {}).admission for one in table.sets}
-    return describe(plan_start(table), needs, {}, device_budgets(probe(), operator.memory_budget))
+    peaks, workshop = Peaks(StateDir.at(operator.state_dir).peaks_file), Workshop(project)
+    figures = {one.name: peaks.figures(one, known_weights(one, workshop)) for one in table.sets}
+    return describe(plan_start(table), figures, {}, device_budgets(probe(), operator.memory_budget))
 
 
 def plan_lines(found: Mapping[str, Any]) -> list[str]:
     """The answer of `/admin/plan` for a reader."""
     lines = [f"{word}: {', '.join(found[word])}" for word in _CHANGES if found.get(word)]
+    lines += [_memory_line(one) for one in found["sets"]]
     for device, memory in found["memory"].items():
         lines.append(f"resident on {device}: {size(memory['resident'])} of {size(memory['budget'])}")
     if not found["resident_fits"]:
@@ -75,4 +84,16 @@ def plan_lines(found: Mapping[str, Any]) -> list[str]:
     ]
     lines += [f"{name}: ends before its new version is loaded" for name in found["drains_first"]]
     lines += [f"never loaded together: {' and '.join(pair)}" for pair in found["never_together"]]
+    lines += [
+        f"measured: {one['category']} takes {size(one['peak'])}, not {size(one['declared'])}; "
+        f"its VRAM/RAM Requirements cell should be {one['cell']}"
+        for one in found["corrections"]
+    ]
     return [*lines, *(f"warning: {warning}" for warning in found["warnings"])]
+
+
+def _memory_line(one: Mapping[str, Any]) -> str:
+    """`chat: 1.3 GB of cpu (declared 2 GB, estimated 900 MB, measured 1.3 GB)`."""
+    told = {"declared": one["declared"], "estimated": one["estimated"], "measured": one["peak"]}
+    parts = ", ".join(f"{word} {size(value)}" for word, value in told.items() if value is not None)
+    return f"{one['set']}: {size(one['needed'])} of {one['device']} ({parts})"

@@ -49,25 +49,25 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/plan")
     async def plan() -> Response:
         """What applying SETTINGS.md as it is now would change; it changes nothing."""
-        return JsonResponse(describe_change(gateway))
+        return JsonResponse(await describe_change(gateway))
 
     @routes.post("/plan")
     async def plan_of_text(request: Request) -> Response:
         """What applying the body, a table in Markdown, in the place of SETTINGS.md would change."""
         text = (await read_body(request, _LARGEST_TABLE)).decode("utf-8", "surrogateescape")
-        return JsonResponse(describe_change(gateway, text))
+        return JsonResponse(await describe_change(gateway, text))
 
     @routes.post("/reload")
     async def reload() -> Response:
         """Apply SETTINGS.md as it is now, and say what that changes; a broken one changes nothing."""
-        return JsonResponse(_described(gateway, _readable(gateway.settings.reload)))
+        return JsonResponse(await _described(gateway, _readable(gateway.settings.reload)))
 
     return routes
 
 
-def describe_change(gateway: Gateway, text: str | None = None) -> dict[str, Any]:
+async def describe_change(gateway: Gateway, text: str | None = None) -> dict[str, Any]:
     """What applying `text`, or SETTINGS.md as it is, would change; RequestError names every mistake in it."""
-    return _described(gateway, _readable(lambda: gateway.settings.plan(text)))
+    return await _described(gateway, _readable(lambda: gateway.settings.plan(text)))
 
 
 def _readable(read: Callable[[], Plan]) -> Plan:
@@ -77,11 +77,12 @@ def _readable(read: Callable[[], Plan]) -> Plan:
         raise RequestError(str(error), code="invalid_settings") from error
 
 
-def _described(gateway: Gateway, plan: Plan) -> dict[str, Any]:
+async def _described(gateway: Gateway, plan: Plan) -> dict[str, Any]:
     rooms = gateway.lifecycle.rooms
-    needs = {one.name: rooms.needed(one) for one in plan.catalogue.sets}
-    before = {one.name: rooms.needed(one) for one, _ in plan.rebuilt}
-    return describe_plan(plan, needs, before, rooms.budget)
+    await rooms.gauges.look_up(plan.catalogue.sets)
+    figures = {one.name: rooms.figures(one) for one in plan.catalogue.sets}
+    before = {one.name: rooms.figures(one).admission for one, _ in plan.rebuilt}
+    return describe_plan(plan, figures, before, rooms.budget)
 
 
 def _one_of(request: Request, name: Literal["mode", "force"], default: str, other: str) -> str:

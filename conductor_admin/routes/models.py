@@ -16,7 +16,7 @@ from conductor_admin.gateway import Gateway
 from conductor_admin.ledger import corrected_cell
 from conductor_admin.router import find_row
 from conductor_admin.set_entry import SetView
-from conductor_core.catalogue import Precision, Row
+from conductor_core.catalogue import Row
 from handlers.engines.registry import engine_class
 
 
@@ -58,7 +58,7 @@ def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
         "progress": view.progress,
         "model": served.model,
         "technical_model_name": served.technical_model_name,
-        "precision": _precision(served),
+        "precision": served.precision_word,
         "runtime": view.worker_set.runtime,
         "device": view.device,
         "context": view.context,
@@ -80,7 +80,7 @@ def _memory(view: SetView, row: Row) -> dict[str, Any]:
         "estimated": view.estimated,
         "measured": view.measured,
         "peak": view.peak,
-        "correction": corrected_cell(row.declared_memory, peak, _precision(row)),
+        "correction": corrected_cell(row.declared_memory, peak, row.precision_word),
     }
 
 
@@ -106,7 +106,3 @@ def _use(view: SetView, row: Row) -> dict[str, Any]:
 def retry_after_s(view: SetView) -> float | None:
     """Seconds until a failed set may be tried again, None of one that has not failed."""
     return round(max(0.0, view.failure.until - time.monotonic()), 1) if view.failure else None
-
-
-def _precision(row: Row) -> str:
-    return row.file_precision or "file" if row.precision is Precision.FILE else row.precision.value

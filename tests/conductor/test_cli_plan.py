@@ -19,7 +19,7 @@ GIB = 2**30
 FITS = {
     "added": [], "rebuilt": [], "changed": [], "removed": [], "untouched": ["conversational_chat"],
     "warnings": [], "resident_fits": True, "memory": {"cpu": {"budget": 8 * 10**9, "resident": 10**9}},
-    "drains_first": [], "never_fits": [], "never_together": [],
+    "sets": [], "corrections": [], "drains_first": [], "never_fits": [], "never_together": [],
 }  # fmt: skip
 ROW = "| {name} | Demo | ~{size}GB (Q4_1) | `demo/{name}.gguf` | {stays} | Q4_1 |\n"
 
@@ -51,6 +51,19 @@ def test_plan_says_what_changes_what_fits_and_what_is_never_together() -> None:
         "warnings": ["SETTINGS.md:9: a row of dots or empty cells is skipped"],
         "resident_fits": False,
         "memory": {"cpu": {"budget": 8 * 10**9, "resident": 9 * 10**9}},
+        "sets": [
+            {
+                "set": "chat",
+                "device": "cpu",
+                "declared": 8 * 10**9,
+                "estimated": None,
+                "peak": 9 * 10**9,
+                "needed": 9 * 10**9,
+            }
+        ],
+        "corrections": [
+            {"category": "chat", "declared": 6 * 10**9, "peak": 9 * 10**9, "cell": "~9GB (FP16)"}
+        ],
         "drains_first": ["chat"],
         "never_fits": [{"set": "maths", "device": "cpu", "needed": 7 * 10**9, "room": 10**9}],
         "never_together": [["chat", "poetry"]],
@@ -59,11 +72,13 @@ def test_plan_says_what_changes_what_fits_and_what_is_never_together() -> None:
         "added: poetry",
         "rebuilt: chat, code",
         "untouched: legal",
+        "chat: 9 GB of cpu (declared 8 GB, measured 9 GB)",
         "resident on cpu: 9 GB of 8 GB",
         "the sets that stay loaded do not fit together",
         "never loaded: maths needs 7 GB of cpu, 1 GB can be had beside the sets that stay loaded",
         "chat: ends before its new version is loaded",
         "never loaded together: chat and poetry",
+        "measured: chat takes 9 GB, not 6 GB; its VRAM/RAM Requirements cell should be ~9GB (FP16)",
         "warning: SETTINGS.md:9: a row of dots or empty cells is skipped",
     ]
 
@@ -101,6 +116,8 @@ def test_without_a_gateway_everything_is_added(
     assert result.stderr == "no gateway is running: this is the plan of a first start\n"
     assert result.stdout.splitlines() == [
         "added: conversational_chat, general_reasoning, poetry",
+        "conversational_chat: 1 GB of cpu (declared 1 GB, estimated 1 GB)",
+        "poetry: 1 GB of cpu (declared 1 GB, estimated 1 GB)",
         "resident on cpu: 1 GB of 15.5 GB",
         "warning: SETTINGS.md:8: a row of dots or empty cells is skipped",
         "warning: SETTINGS.md:7: poetry has no engine of its own and uses general_reasoning",
@@ -114,7 +131,7 @@ def test_without_a_gateway_what_does_not_fit_is_said_and_exits_1(
     add(project, *(ROW.format(name=name, size=size, stays="false") for name, size in names.items()))
     result = conductor("plan", "--port", "1", "--memory-budget", "9.5GB")
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[1:4] == [
+    assert result.stdout.splitlines()[5:8] == [
         "resident on cpu: 1 GB of 9.5 GB",
         "never loaded: coding needs 9 GB of cpu, 8.5 GB can be had beside the sets that stay loaded",
         "never loaded together: translation and summarization",

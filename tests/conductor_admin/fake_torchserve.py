@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from archives.weights_info import KnownWeights
 from conductor_admin.connections import BoundedProtocol
 from conductor_admin.loading import LoadError, Report
 from conductor_admin.set_entry import Archive
@@ -314,7 +315,10 @@ def _refusal(code: int, kind: str, message: str) -> Response:
 
 
 class FakeBuilder:
-    """A build tool whose archives are empty files; `may_build` holds it back, `fault` makes it fail."""
+    """A build tool whose archives are empty files; `may_build` holds it back, `fault` makes it fail.
+
+    `known` is what it says of weights that were not built yet.
+    """
 
     def __init__(self, state: StateDir) -> None:
         self._state = state
@@ -323,6 +327,10 @@ class FakeBuilder:
         self.fault: str | None = None
         self.builds = 0
         self.version = VERSION
+        self.known = KnownWeights()
+
+    async def survey(self, worker_set: WorkerSet) -> KnownWeights:
+        return self.known
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         self.builds += 1

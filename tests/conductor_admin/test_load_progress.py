@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from archives.weights_info import KnownWeights
 from conductor_admin import upkeep
 from conductor_admin.answers import ordinal
 from conductor_admin.states import State
@@ -111,3 +112,23 @@ async def test_memory_is_measured_once_more_before_a_set_is_unloaded(rig: Rig) -
     await rig.client.post(f"/admin/models/{CHAT}/unload")
     entry = rig.lifecycle._table.named(CHAT)
     assert rig.lifecycle.rooms.gauges.figures(entry).learned == {"cpu": GB}
+
+
+async def test_models_show_at_once_what_files_and_earlier_gateways_say_of_memory(rig: Rig) -> None:
+    rig.builder.known = KnownWeights("weights", 700)
+    (chat, _) = rig.gateway.catalogue.sets
+    rig.lifecycle.rooms.gauges._peaks.learn(chat, "weights", {"cpu": 2 * GB})
+    await rig.lifecycle.reconcile()
+    await rig.until(lambda: rig.lifecycle.view(CHAT).estimated == 700)
+    memory = (await rig.client.get(f"/models/{CHAT}")).json()["memory"]
+    assert memory == {
+        "declared": GB,
+        "estimated": 700,
+        "measured": None,
+        "peak": 2 * GB,
+        "correction": "~2GB (Q4_1)",
+    }
+    assert not rig.torchserve.registered
+    plan = (await rig.client.get("/admin/plan")).json()
+    assert [one["cell"] for one in plan["corrections"]] == ["~2GB (Q4_1)"] * 2
+    assert plan["sets"][0]["estimated"] == 700

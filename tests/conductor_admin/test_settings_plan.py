@@ -33,8 +33,9 @@ def change(old: Catalogue, new: Catalogue) -> Plan:
 
 def described(old: Catalogue, new: Catalogue, budget: int = 20) -> dict[str, Any]:
     plan = change(old, new)
-    needs = {one.name: Figures.of(one, None, {}, {}).admission for one in (*old.sets, *new.sets)}
-    return describe(plan, needs, needs, {"cpu": budget * 10**9})
+    figures = {one.name: Figures.of(one, None, {}, {}) for one in (*old.sets, *new.sets)}
+    before = {name: known.admission for name, known in figures.items()}
+    return describe(plan, figures, before, {"cpu": budget * 10**9})
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,20 @@ def test_the_plan_says_which_set_ends_before_its_successor_is_loaded() -> None:
     old, new = catalogue(CHAT), catalogue(CHAT.replace("chat.gguf", "x.gguf"))
     assert described(old, new, 8)["drains_first"] == []
     assert described(old, new, 7)["drains_first"] == ["chat"]
+
+
+def test_the_memory_of_each_set_is_told_and_a_cell_that_measuring_contradicts_is_corrected() -> None:
+    table = catalogue(CHAT, LEGAL, CODE)
+    learned = {"chat": {"cpu": 2 * 10**9}, "code": {"cpu": 5 * 10**9}}
+    figures = {one.name: Figures.of(one, 10**9, {}, learned[one.name], settled=True) for one in table.sets}
+    told = describe(plan_start(table), figures, {}, {"cpu": 20 * 10**9})
+    assert told["sets"][0] == {
+        "set": "chat",
+        "device": "cpu",
+        "declared": 4 * 10**9,
+        "estimated": 10**9,
+        "peak": 2 * 10**9,
+        "needed": 2 * 10**9,
+    }
+    cells = {one["category"]: one["cell"] for one in told["corrections"]}
+    assert cells == {"chat": "~2GB (Q4_1)", "legal": "~2GB (Q4_1)"}

@@ -1,0 +1,54 @@
+"""What a build would say of a worker set's weights, from what is on this machine already.
+
+Downloads nothing, converts nothing and asks nobody: the stamp beside prepared weights, else the headers of
+the model's own files, else nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from archives.errors import BuildError
+from archives.fetch import fetched
+from archives.headers import read_folder, read_gguf
+from archives.identity import identify
+from archives.prepare import Prepared, prepared
+from archives.weights_info import KnownWeights, WeightsInfo
+from archives.worker_archive import WorkerPlan, worker_config
+from archives.workshop import Workshop
+from conductor_core.catalogue import ModelRef, WorkerSet
+
+
+def known_weights(worker_set: WorkerSet, workshop: Workshop) -> KnownWeights:
+    """What is known of the set's weights, nothing where they are not here. Call it in a thread."""
+    offline = replace(workshop, job=_asks_nobody, refresh=False)
+    try:
+        found = _found(worker_set, offline)
+    except (BuildError, OSError):
+        return KnownWeights()
+    if found is None:
+        return KnownWeights()
+    config = worker_config(WorkerPlan.of(worker_set), found)
+    return KnownWeights(found.identity, config.memory)
+
+
+def _found(worker_set: WorkerSet, workshop: Workshop) -> Prepared | None:
+    row = worker_set.first
+    identity = identify(row.ref, workshop)
+    there = prepared(row, worker_set.runtime, identity, workshop)
+    if there is not None:
+        return there
+    source = fetched(row.ref, identity, workshop)
+    if source is None:
+        return None
+    return Prepared(source, identity, _headers(row.ref, source), made=False)
+
+
+def _headers(ref: ModelRef, source: Path) -> WeightsInfo:
+    return read_gguf(source)[0] if ref.is_gguf else read_folder(source, ref.source)
+
+
+def _asks_nobody(*_: Any, **__: Any) -> NoReturn:
+    raise BuildError("it is not on this machine", "conductor pull")

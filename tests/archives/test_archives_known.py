@@ -1,0 +1,58 @@
+"""What is said of weights before a build: from the files that are here, and nobody is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from archives.build import build_set
+from archives.known import known_weights
+from archives.weights_info import KnownWeights
+from archives.workshop import Workshop
+from conductor_core.catalogue import ModelRef, Precision, Row, WorkerSet
+from conductor_core.sharing import unplaced_sets
+from tests.archives.samples import FakeJob, make_row, write_model_folder, write_safetensors
+
+
+def the_set(row: Row) -> WorkerSet:
+    (worker_set,) = unplaced_sets((row,))
+    return worker_set
+
+
+def test_headers_tell_of_what_was_never_built(tmp_path: Path, workshop: Workshop, job: FakeJob) -> None:
+    tmp_path: Path, workshop: Workshop, job: FakeJob
+) -> None:
+    folder = write_model_folder(tmp_path / "tiny")
+    write_safetensors(folder / "model.safetensors", {"a": [1000, 1000]})
+    row = make_row(ModelRef("path", str(folder)), precision=Precision.BF16)
+    known = known_weights(the_set(row), workshop)
+    assert known.identity.startswith("folder:")
+    assert known.memory is not None
+    wider = known_weights(the_set(replace(row, precision=Precision.FP32)), workshop)
+    assert wider.memory is not None
+    assert wider.memory - known.memory == 2 * 1000 * 1000
+    assert not job.requests
+
+
+def test_after_a_build_it_is_what_the_build_says(
+    tmp_path: Path, workshop: Workshop, gguf_row: Row, job: FakeJob
+) -> None:
+    worker_set = the_set(gguf_row)
+    built = build_set(worker_set, tmp_path / "store", workshop)
+    asked = len(job.requests)
+    assert known_weights(worker_set, workshop) == KnownWeights(built.identity, built.memory)
+    assert len(job.requests) == asked
+
+
+def test_of_what_is_not_here_nothing_is_known_and_nobody_is_asked(
+    tmp_path: Path, workshop: Workshop, job: FakeJob
+) -> None:
+    for ref in (ModelRef("path", str(tmp_path / "gone.gguf")), ModelRef("hub", "org/model")):
+        assert known_weights(the_set(make_row(ref)), workshop) == KnownWeights()
+    assert not job.requests
+
+
+def test_a_damaged_model_is_as_unknown_as_a_missing_one(tmp_path: Path, workshop: Workshop) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
+    row = make_row(ModelRef("path", str(tmp_path / "broken.gguf")))
+    assert known_weights(the_set(row), workshop) == KnownWeights()
