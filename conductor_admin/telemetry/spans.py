@@ -17,6 +17,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from conductor_admin.load_story import LoadStory
 from conductor_admin.telemetry.trace import Trace
 
 if TYPE_CHECKING:
@@ -160,11 +161,19 @@ def _address(host: str) -> Iterator[tuple[str, AttributeValue]]:
         yield "server.port", int(port)
 
 
+def _load(story: LoadStory) -> dict[str, AttributeValue]:
+    return {
+        "set": story.set_name,
+        "seconds": story.seconds,
+        "result": story.result or "unfinished",
+        "evicted": [name for name, _ in story.evicted],
+    }
+
+
 def _events(ended: Trace) -> Iterator[tuple[str, float, dict[str, AttributeValue]]]:
     """What the generation waited for, and when it had its worker and its first token."""
     for story in ended.wait.loads:
-        evicted = [name for name, _ in story.evicted]
-        yield "conductor.load", story.began, {"set": story.set_name, "evicted": evicted}
+        yield "conductor.load", max(story.began, ended.began), _load(story)
     if ended.given is not None:
         yield "conductor.queue", ended.given, {"seconds": ended.queue_s, "ahead": ended.wait.ahead}
     if ended.first is not None:
