@@ -33,8 +33,9 @@ check: install ## lint, format, strict types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-clients: install ## unmodified clients of others: the MCP conformance suite and inspector
+clients: install ## unmodified clients of others: the MCP conformance suite and inspector; the page's own JavaScript
 	$(RUN) python tests/clients/mcp/run.py
+	$(RUN) python tests/clients/page/run.py
 
 bench: install ## the gateway beside the library called directly, as a table
 	$(RUN) conductor bench --self-serve $(ARGS)
