@@ -50,9 +50,9 @@ class Checker:
 
     async def findings(self, request: GenerateRequest, text: str) -> Findings:
         """`check`, off the event loop."""
-        if not engine_class(request.engine).parses:
-            return self.check(request, text)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.check, request, text)
+        # A long text takes long without a parser too; those that wait for one are not waited for.
+        thread = self._thread if engine_class(request.engine).parses else None
+        return await asyncio.get_running_loop().run_in_executor(thread, self.check, request, text)
 
     def check(self, request: GenerateRequest, text: str) -> Findings:
         """Findings of the request's engine about `text`; RequestError 400 for wrong options.

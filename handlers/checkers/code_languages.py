@@ -35,6 +35,8 @@ _BY_ENDING = {ending: name for name, endings in _ENDINGS.items() for ending in e
 _SHEBANG = re.compile(r"#!.*?\b(bash|sh|zsh|python3?|node|ruby|lua|php)\b")
 _FENCE = re.compile(r"^(?:```|~~~)\s*\{?\.?([\w+#-]+)", re.MULTILINE)
 SEEN_CHARS = 20_000
+SEEN_OF_LINE = 300
+"""Runs of blanks, empty lines and endless lines would cost a search the square of their length."""
 _ENOUGH = 2
 _COMPILED = {
     name: [(re.compile(sign, re.MULTILINE), weight) for sign, weight in signs]
@@ -74,7 +76,8 @@ def of_file(filename: str) -> Name | None:
 
 def of_content(text: str) -> Name | None:
     """The language that `text` is written in, by what only that language writes; None if nothing tells."""
-    text = text[:SEEN_CHARS]
+    lines = (re.sub(r"\s{9,}", " " * 8, line[:SEEN_OF_LINE]) for line in text[:SEEN_CHARS].splitlines())
+    text = "\n".join(line for line in lines if line.strip())
     if shebang := _SHEBANG.match(text):
         return of_name(shebang[1])
     scores = {

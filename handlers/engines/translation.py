@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any, ClassVar
 
 from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared
+from handlers.text_checks.json_answers import read_json
 from handlers.text_checks.languages import english_name
 from handlers.text_checks.translation_pieces import TranslationPieces
 from handlers.text_checks.translation_task import Task, TranslationOptions, read_task
@@ -86,7 +87,7 @@ class Translation(BaseLLMEngine):
 
 def _translations(text: str) -> list[str] | None:
     try:
-        found = json.loads(text)
+        found = read_json(text)
     except ValueError:
         return None
     return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None

@@ -5,6 +5,7 @@ Knows bibtexparser and citeproc; nothing of answers. A source is kept as an item
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,6 +49,8 @@ def read_bibliography(text: str) -> list[Source]:
     from bibtexparser import middlewares
     from bibtexparser.entrypoint import parse_string
 
+    # It logs each mistake of a text that is refused with the first of them anyway.
+    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)
     # A bare & or % means an alignment or a comment to LaTeX, and would swallow what follows.
     library = parse_string(
         re.sub(r"(?<!\\)[&%]", r"\\\g<0>", text),

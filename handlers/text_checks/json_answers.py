@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -13,9 +14,13 @@ def read_json(text: str) -> Any:
     """The value in `text`, which a fence may surround; ValueError where it is not whole or not strict."""
     fenced = FENCED.fullmatch(text)
     try:
-        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+        value = json.loads(
+            fenced[1] if fenced else text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    json.dumps(value, ensure_ascii=False).encode()  # half a character, \ud800, is no text
+    return value
 
 
 def read_items(text: str) -> list[dict[str, Any]] | None:
@@ -27,6 +32,20 @@ def read_items(text: str) -> list[dict[str, Any]] | None:
     items = value.get("items") if isinstance(value, dict) else value
     whole = isinstance(items, list) and all(isinstance(item, dict) for item in items)
     return items if whole else None
+
+
+def _whole(digits: str) -> int:
+    value = int(digits)
+    if not -(2**63) <= value < 2**64:
+        raise ValueError("a number that few programs read")
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("a number beyond all floats")
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -38,7 +38,10 @@ def language_code(name: str) -> str | None:
     if tag is None:
         return None
     full = tag.maximize()
-    language = "prs" if (tag.language, tag.territory) == ("fa", "AF") else full.to_alpha3()
+    try:
+        language = "prs" if (tag.language, tag.territory) == ("fa", "AF") else full.to_alpha3()
+    except LookupError:  # x-private
+        return None
     return f"{INDIVIDUAL.get(language, language)}_{full.script or 'Latn'}"
 
 

@@ -9,6 +9,7 @@ import re
 
 PLAIN = str.maketrans("“”„‟«»‘’‚‛‐‑‒–—−\u00a0", '""""""\'\'\'\'------ ')
 QUOTED = re.compile(r'"([^"\n]{1,2000}(?:\n[^"\n]{1,2000}){0,3})"')
+SINGLE = re.compile(r"‘([^‘\n]{1,2000}?)’(?!\w)")
 LEAST_WORDS = 3
 """Fewer words between quotation marks are a term or a title, not a quotation."""
 
@@ -24,5 +25,8 @@ def locate(quote: str, source: str) -> int | None:
 
 def quotations(text: str) -> list[str]:
     """What stands between quotation marks and has at least three words, in order."""
-    found = (match[1].strip() for match in QUOTED.finditer(text.translate(PLAIN)))
+    # Straight single ones are apostrophes as often as not.
+    double = ((match.start(), match[1]) for match in QUOTED.finditer(text.translate(PLAIN)))
+    single = ((match.start(), match[1].translate(PLAIN)) for match in SINGLE.finditer(text))
+    found = (quote.strip() for _, quote in sorted([*double, *single]))
     return [quote for quote in found if len(quote.split()) >= LEAST_WORDS]

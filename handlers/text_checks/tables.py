@@ -126,7 +126,8 @@ def _check_cells(number: int, row: list[Any]) -> None:
 
 def _delimiter(line: str) -> str:
     """That which cuts the first line into most cells; the first of `DELIMITERS` where several do."""
-    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([line], delimiter=sign), [])))
+    seen = line[: csv.field_size_limit()]
+    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([seen], delimiter=sign), [])))
 
 
 def _named(

@@ -10,6 +10,7 @@ from handlers.engines.creative_writing import CreativeWriting
 from handlers.engines.question_answering import QuestionAnswering
 from handlers.engines.registry import engine_class
 from handlers.engines.summarization import Summarization
+from handlers.text_checks.quotes import quotations
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 
@@ -96,6 +97,11 @@ def test_an_invented_quote_and_an_answer_without_one_are_told() -> None:
         "the answer quotes no passage"
     ]
     assert check(asked("question_answering"), 'So "it was not so" at all.') == {"quotes": [], "warnings": []}
+
+
+def test_quotations_in_curly_marks_count_and_apostrophes_do_not() -> None:
+    text = "It says ‘was opened in 1933’ and the bridge’s owner’s word, «painted  grey. It is»."
+    assert quotations(text) == ["was opened in 1933", "painted  grey. It is"]
 
 
 async def test_writing_is_told_form_tone_length_and_view() -> None:
