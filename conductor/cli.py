@@ -14,6 +14,7 @@ from conductor.commands.mcp import mcp
 from conductor.commands.models import list_rows, show
 from conductor.commands.plan import plan
 from conductor.commands.processes import load, ps, unload
+from conductor.commands.requests import requests
 from conductor.commands.run import run
 from conductor.commands.serve import serve
 from conductor.commands.sessions import sessions
@@ -28,7 +29,7 @@ def main() -> None:
     """
 
 
-_BESIDES = (sessions, keys, doctor, bench, mcp)
+_BESIDES = (sessions, requests, keys, doctor, bench, mcp)
 
 for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, *_BESIDES):
     main.add_command(_command)

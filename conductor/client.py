@@ -102,6 +102,14 @@ class Gateway:
             return self._call("GET", "/admin/plan")
         return self._call("POST", "/admin/plan", content=text)
 
+    def requests(self, limit: int) -> list[dict[str, Any]]:
+        """The traces of at most `limit` requests, the newest first."""
+        return list(self._call("GET", "/requests", {"limit": str(limit)})["requests"])
+
+    def request(self, request: str) -> dict[str, Any]:
+        """The trace of one request."""
+        return self._call("GET", f"/requests/{quote(request, safe='')}")
+
     def sessions(self, limit: int) -> list[dict[str, Any]]:
         """At most `limit` sessions, the last used first."""
         return list(self._call("GET", "/sessions", {"limit": str(limit)})["sessions"])

@@ -560,7 +560,12 @@ PROMISES: dict[str, Promise] = {
     ),
     "traces": Promise(
         "`/requests/{id}` says why a request was slow, to its own key, and has nothing of what was said.",
-        ("conductor_admin/test_requests.py::*", "test_integration.py::test_an_answer_is_counted_and_traced"),
+        (
+            "conductor_admin/test_requests.py::*",
+            "conductor_mcp/test_mcp_traces.py::*",
+            "conductor/test_cli_requests.py::*",
+            "test_integration.py::test_an_answer_is_counted_and_traced",
+        ),
     ),
     "spans": Promise(
         "With the extra `otel` each generation is one span, below its client's or the MCP SDK's own.",

@@ -85,6 +85,7 @@ class FakeGateway:
     health: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     busy: int = 0
     may_load: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
@@ -119,6 +120,8 @@ class FakeGateway:
                 Route("/models", self._models),
                 Route("/models/{category}", self._model),
                 Route("/admin/models/{category}/{verb}", self._admin, methods=["POST"]),
+                Route("/requests", self._requests),
+                Route("/requests/{request}", self._request),
                 Route("/sessions", self._listed),
                 Route("/sessions/{session}", self._session, methods=["GET", "PATCH", "DELETE"]),
                 Route("/generate/stream", self._generate, methods=["POST"]),
@@ -143,6 +146,14 @@ class FakeGateway:
             return _json(self.row(category))
         found = next((one for one in self.models if one["category"] == category), None)
         return _json(found) if found else _error(404, f"unknown category {category!r}")
+
+    async def _requests(self, request: Request) -> Response:
+        self.calls.append(f"{request.url.path}?{request.url.query}")
+        return _json({"requests": self.requests})
+
+    async def _request(self, request: Request) -> Response:
+        found = [one for one in self.requests if one["id"] == request.path_params["request"]]
+        return _json(found[0]) if found else _error(404, "no such request", "request_not_found")
 
     async def _listed(self, request: Request) -> Response:
         self.calls.append(f"{request.url.path}?{request.url.query}")

@@ -1,0 +1,95 @@
+"""`conductor requests`: what the latest generations waited for, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from conductor.options import ADDRESS, gateway_of, operator_options
+from conductor.tables import show, show_json
+
+_HEADINGS = ("id", "began", "route", "category", "state", "queue", "first", "tokens/s", "seconds")
+
+
+@click.command()
+@click.argument("request", required=False)
+@operator_options(*ADDRESS)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="So many. [default: 20]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def requests(request: str | None, limit: int, as_json: bool, **given: Any) -> None:
+    """List the latest requests, or say what REQUEST, an id, waited for and how it ended."""
+    with gateway_of(**given) as gateway:
+        if request is None:
+            found = gateway.requests(limit)
+        else:
+            trace = gateway.request(request)
+    if as_json:
+        show_json({"requests": found} if request is None else trace)
+    elif request is None:
+        show(_HEADINGS, [_line(one) for one in found])
+    else:
+        for line in _story(trace):
+            click.echo(line)
+
+
+def _line(trace: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        trace["id"],
+        _when(trace["started_at"]),
+        trace["route"],
+        trace["category"],
+        trace["state"],
+        _seconds(trace["queue"]["seconds"]),
+        _seconds(trace["first_token_s"]),
+        _number(trace["tokens_per_second"]),
+        _seconds(trace["seconds"]),
+    )
+
+
+def _story(trace: dict[str, Any]) -> Iterator[str]:
+    """The trace in the order in which it happened."""
+    reason = f" ({trace['reason']})" if trace["reason"] else ""
+    yield f"{_when(trace['started_at'])}  {trace['route']} for {trace['category']}{reason}, {trace['model']}"
+    queue = trace["queue"]
+    yield f"queue: {_seconds(queue['seconds'])}, {queue['ahead']} ahead"
+    for load in trace["loads"]:
+        yield from _load(load)
+    if trace["workers"]:
+        workers = ", ".join(map(str, trace["workers"]))
+        yield f"worker {workers}: first token {_seconds(trace['first_token_s'])} after its arrival"
+    if usage := trace["usage"]:
+        speed = _number(trace["tokens_per_second"])
+        yield f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} answered, {speed} a second"
+    for name, value in (trace["findings"] or {}).items():
+        yield f"check {name}: {value}"
+    yield f"{trace['state']} after {_seconds(trace['seconds'])}: {_end(trace)}"
+
+
+def _load(load: dict[str, Any]) -> Iterator[str]:
+    phases = ", ".join(f"{phase['phase']} {_seconds(phase['seconds'])}" for phase in load["phases"])
+    yield f"load of {load['set']}: {_seconds(load['seconds'])} ({phases}), {load['result'] or 'under way'}"
+    if load["queue_position"]:
+        yield f"  waited for memory, {load['queue_position']} of {load['queue_length']}"
+    for one in load["evicted"]:
+        yield f"  {one['set']} was unloaded: {one['reason']}"
+
+
+def _end(trace: dict[str, Any]) -> str:
+    if error := trace["error"]:
+        return f"{error['status']} {error['code']} {error['message'] or ''}".strip()
+    return str(trace["finish_reason"] or trace["stage"])
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", timespec="seconds")[:19]
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}s"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
