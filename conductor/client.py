@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -96,11 +97,11 @@ class Gateway:
         query = {"mode": mode} | ({"force": "true"} if force else {})
         return self._call("POST", f"/admin/models/{quote(category, safe='')}/unload", query)
 
-    def plan(self, text: bytes | None = None) -> dict[str, Any]:
-        """What applying SETTINGS.md, or `text` in its place, would change; its mistakes are an error."""
-        if text is None:
+    def plan(self, file: Path | None = None) -> dict[str, Any]:
+        """What applying SETTINGS.md, or `file` in its place, would change; its mistakes are an error."""
+        if file is None:
             return self._call("GET", "/admin/plan")
-        return self._call("POST", "/admin/plan", content=text)
+        return self._call("POST", "/admin/plan", {"name": file.name}, content=file.read_bytes())
 
     def requests(self, limit: int) -> list[dict[str, Any]]:
         """The traces of at most `limit` requests, the newest first."""

@@ -60,8 +60,8 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     project = ProjectPaths.at(settings.settings)
     machine = probe()
 
-    def read(text: str | None = None) -> Catalogue:
-        return served_catalogue(settings, machine, text)
+    def read(text: str | None = None, name: str | None = None) -> Catalogue:
+        return served_catalogue(settings, machine, text, name)
 
     catalogue = read()
     torchserve = TorchServe(state.management_socket, state.inference_socket)

@@ -24,7 +24,7 @@ Stamp = tuple[int, int, int] | None
 
 
 class SettingsWatch:
-    """`read` gives the catalogue of a text, of the file for None; `apply` makes a plan come true.
+    """`read` gives the catalogue of a text and its name, of the file for None; `apply` makes a plan true.
 
     `now` is the catalogue in force, `issues` are those of a pending broken edit.
     """
@@ -33,7 +33,7 @@ class SettingsWatch:
         self,
         path: Path,
         now: Catalogue,
-        read: Callable[[str | None], Catalogue],
+        read: Callable[[str | None, str | None], Catalogue],
         apply: Callable[[Plan], None],
     ) -> None:
         self.issues: tuple[Issue, ...] = ()
@@ -43,9 +43,12 @@ class SettingsWatch:
         self._apply = apply
         self._applied = self._seen = _stamp(path)
 
-    def plan(self, text: str | None = None) -> Plan:
-        """What applying `text`, or the file as it is, would change. Raises SettingsError for a broken one."""
-        return plan_change(self.now, self._read(text))
+    def plan(self, text: str | None = None, name: str | None = None) -> Plan:
+        """What applying `text`, or the file as it is, would change. Raises SettingsError for a broken one.
+
+        `name` is what mistakes and warnings call the text.
+        """
+        return plan_change(self.now, self._read(text, name))
 
     def reload(self) -> Plan:
         """Apply the file as it is. Raises SettingsError for a broken one, which changes nothing."""

@@ -13,11 +13,13 @@ from conductor_core.placement import place
 from conductor_core.settings import load_settings, parse_settings
 
 
-def served_catalogue(settings: OperatorSettings, machine: Machine, text: str | None = None) -> Catalogue:
-    """The table of the operator's file, or `text` in its place, with its sets on the devices of `machine`.
+def served_catalogue(
+    settings: OperatorSettings, machine: Machine, text: str | None = None, name: str | None = None
+) -> Catalogue:
+    """The table of the operator's file, or `text` called `name` in its place, placed on `machine`.
 
     Raises SettingsError with every mistake, or with every row that fits nowhere inside the memory budget.
     """
     file = ProjectPaths.at(settings.settings).settings
-    page = load_settings(file) if text is None else parse_settings(text, file.name)
+    page = load_settings(file) if text is None else parse_settings(text, name or file.name)
     return place(page, machine, settings.memory_budget)

@@ -67,7 +67,7 @@ class _CatalogueReader:
         self._rows: dict[str, Row | None] = {}
         self._lines: dict[str, int] = {}
         self._issues = list(page.issues)
-        self._warnings: list[str] = []
+        self._warnings: list[tuple[int, str]] = []
 
     def catalogue(self) -> Catalogue:
         for table in self._page.rows:
@@ -90,7 +90,7 @@ class _CatalogueReader:
         )
         sets = unplaced_sets(rows)
         page = self._page
-        return Catalogue(rows, page.persona, page.personas, sets, tuple(self._warnings), self._source)
+        return Catalogue(rows, page.persona, page.personas, sets, self._sorted_warnings(), self._source)
 
     def _table(self, table: Table) -> None:
         names, issues = read_header(table, ROW_COLUMNS, self._source)
@@ -123,7 +123,11 @@ class _CatalogueReader:
         self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
 
     def _warn(self, line: int, message: str) -> None:
-        self._warnings.append(f"{self._source}:{line}: {message}")
+        self._warnings.append((line, f"{self._source}:{line}: {message}"))
+
+    def _sorted_warnings(self) -> tuple[str, ...]:
+        """In the order of lines, those of one line as they were found."""
+        return tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
 
 
 def _names_engine(cells: Mapping[str, Cell]) -> bool:

@@ -45,7 +45,7 @@ def plan(
         catalogue(operator)  # so that its mistakes carry its name
     try:
         with gateway_of(**address) as gateway:
-            found = gateway.plan(None if file is None else file.read_bytes())
+            found = gateway.plan(file)
     except NotRunning:
         click.echo("no gateway is running: this is the plan of a first start", err=True)
         found = first_start(operator, ProjectPaths.at(resolve(settings=settings).settings))

@@ -22,6 +22,7 @@ from conductor_core.settings import LARGEST_FILE
 from handlers.wire import RequestError
 
 _LARGEST_TABLE = 4 * LARGEST_FILE  # bytes of as many characters
+_LONGEST_NAME = 255
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -53,9 +54,12 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/plan")
     async def plan_of_text(request: Request) -> Response:
-        """What applying the body, a table in Markdown, in the place of SETTINGS.md would change."""
+        """What applying the body, a table in Markdown, in the place of SETTINGS.md would change.
+
+        Its mistakes and warnings call it `name`.
+        """
         text = (await read_body(request, _LARGEST_TABLE)).decode("utf-8", "surrogateescape")
-        return JsonResponse(await describe_change(gateway, text))
+        return JsonResponse(await describe_change(gateway, text, _name(request)))
 
     @routes.post("/reload")
     async def reload() -> Response:
@@ -65,9 +69,11 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def describe_change(gateway: Gateway, text: str | None = None) -> dict[str, Any]:
+async def describe_change(
+    gateway: Gateway, text: str | None = None, name: str | None = None
+) -> dict[str, Any]:
     """What applying `text`, or SETTINGS.md as it is, would change; RequestError names every mistake in it."""
-    return await _described(gateway, _readable(lambda: gateway.settings.plan(text)))
+    return await _described(gateway, _readable(lambda: gateway.settings.plan(text, name)))
 
 
 def _readable(read: Callable[[], Plan]) -> Plan:
@@ -83,6 +89,13 @@ async def _described(gateway: Gateway, plan: Plan) -> dict[str, Any]:
     figures = {one.name: rooms.figures(one) for one in plan.catalogue.sets}
     before = {one.name: rooms.figures(one).admission for one, _ in plan.rebuilt}
     return describe_plan(plan, figures, before, rooms.budget)
+
+
+def _name(request: Request) -> str | None:
+    name = request.query_params.get("name")
+    if name is not None and not (name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
+        raise RequestError("name is at most 255 printable characters", param="name", code="invalid_value")
+    return name
 
 
 def _one_of(request: Request, name: Literal["mode", "force"], default: str, other: str) -> str:

@@ -20,8 +20,6 @@ def the_set(row: Row) -> WorkerSet:
 
 
 def test_headers_tell_of_what_was_never_built(tmp_path: Path, workshop: Workshop, job: FakeJob) -> None:
-    tmp_path: Path, workshop: Workshop, job: FakeJob
-) -> None:
     folder = write_model_folder(tmp_path / "tiny")
     write_safetensors(folder / "model.safetensors", {"a": [1000, 1000]})
     row = make_row(ModelRef("path", str(folder)), precision=Precision.BF16)

@@ -84,6 +84,7 @@ class FakeGateway:
     calls: list[str] = field(default_factory=list)
     health: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
+    planned: list[str | None] = field(default_factory=list)
     sessions: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     busy: int = 0
@@ -135,6 +136,7 @@ class FakeGateway:
         return _json(self.health)
 
     async def _plan(self, request: Request) -> Response:
+        self.planned.append(request.query_params.get("name"))
         return _error(*self.refusal) if self.refusal else _json(self.plan)
 
     async def _models(self, request: Request) -> Response:

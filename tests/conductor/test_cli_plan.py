@@ -91,6 +91,13 @@ def test_a_running_gateway_is_asked(conductor: Invoke, gateway: FakeGateway) -> 
     assert json.loads(conductor("plan", "--json", "--port", str(gateway.port)).stdout) == FITS
 
 
+def test_a_file_is_asked_for_by_its_own_name(conductor: Invoke, gateway: FakeGateway, project: Path) -> None:
+    gateway.plan = FITS
+    (project / "SETTINGS.md").rename(project / "copy.md")
+    assert conductor("plan", "copy.md", "--port", str(gateway.port)).exit_code == 0
+    assert gateway.planned == ["copy.md"]
+
+
 def test_mistakes_exit_2_with_their_places_whether_a_gateway_runs_or_not(
     conductor: Invoke, gateway: FakeGateway, project: Path
 ) -> None:
@@ -119,8 +126,8 @@ def test_without_a_gateway_everything_is_added(
         "conversational_chat: 1 GB of cpu (declared 1 GB, estimated 1 GB)",
         "poetry: 1 GB of cpu (declared 1 GB, estimated 1 GB)",
         "resident on cpu: 1 GB of 15.5 GB",
-        "warning: SETTINGS.md:8: a row of dots or empty cells is skipped",
         "warning: SETTINGS.md:7: poetry has no engine of its own and uses general_reasoning",
+        "warning: SETTINGS.md:8: a row of dots or empty cells is skipped",
     ]
 
 

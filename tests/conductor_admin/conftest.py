@@ -83,8 +83,8 @@ def make_rig(state: StateDir) -> MakeRig:
         sessions = Sessions(store, lambda: watch.now)
         generations = Generations(lifecycle, stats, patience, sessions, telemetry=telemetry)
 
-        def read(text: str | None) -> Catalogue:
-            return load_settings(path) if text is None else parse_settings(text)
+        def read(text: str | None, name: str | None) -> Catalogue:
+            return load_settings(path) if text is None else parse_settings(text, name or path.name)
 
         watch = SettingsWatch(path, page, read, lifecycle.apply)
         keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), Audit(state.audit_file)

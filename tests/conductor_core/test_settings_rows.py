@@ -164,3 +164,10 @@ def test_a_byte_order_mark_and_foreign_line_ends_change_nothing(newline: str) ->
 
 def test_engines_are_by_default_the_installed_ones() -> None:
     assert parse_settings(settings_text({})).rows[0].engine == "conversational_chat"
+
+
+def test_warnings_are_in_the_order_of_lines() -> None:
+    text = settings_text({"Category/Area": "Poetry"})
+    prose = text.splitlines()[-1].replace("Poetry", "Prose")
+    found = parse_settings(f"{text}| ... | | | | | |\n{prose}\n", engines=ENGINES).warnings
+    assert [warning.split(":")[1] for warning in found] == ["3", "4", "5"]
