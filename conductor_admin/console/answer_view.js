@@ -24,6 +24,7 @@ export class AnswerView {
     this.bar = el("progress", { max: 1, "aria-label": "loading", hidden: true });
     this.status = el("div.status", { role: "status" }, el("span.pulse", { "aria-hidden": "true" }), this.words, this.bar, this.clock);
     this.view = new MarkdownView(this.body);
+    this.after.addEventListener("load", () => this.onChange(), true); // a chart has its size only now
     const answer = el("article.answer", { "aria-label": `Answer of ${label}` }, this.earlier, this.body, this.status, this.after);
     this.node = el("div.exchange", {}, el("div.question", {}, el("p", {}, prompt)), answer);
   }

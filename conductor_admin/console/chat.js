@@ -57,6 +57,7 @@ export class Chat {
 
   /** New rows of `/models`. */
   update(rows, personas) {
+    if (!this.#rows.length && rows.some((row) => row.converses)) this.kept.refresh();
     this.#rows = rows;
     this.#personas = personas;
     this.kept.node.hidden = !rows.some((row) => row.converses);

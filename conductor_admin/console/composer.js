@@ -40,6 +40,7 @@ export class Composer {
 
   counted() {
     const count = this.form?.count ?? 0;
+    this.#enable();
     say(this.toggle, count ? `Options (${count})` : "Options");
   }
 
@@ -77,7 +78,7 @@ export class Composer {
 
   #send() {
     const text = this.input.value;
-    if (!text.trim() && !this.form?.count) return;
+    if (!text.trim() && !this.form?.hasInput) return;
     if (this.onSend(text) === false) return;
     this.input.value = "";
     this.#fit();
@@ -90,6 +91,6 @@ export class Composer {
   }
 
   #enable() {
-    this.button.disabled = !this.isRunning && !this.input.value.trim() && !this.form?.count;
+    this.button.disabled = !this.isRunning && !this.input.value.trim() && !this.form?.hasInput;
   }
 }

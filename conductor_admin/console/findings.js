@@ -24,7 +24,7 @@ export function sections(findings) {
   return [...shown, ...others(left), ...warnings(take)];
 }
 
-const SPECIAL = [verdict, chart, blocks, quotes, citations, references, invalidDois, numbers, scores, vectors, items, note];
+const SPECIAL = [verdict, chart, blocks, quotes, citations, references, invalidDois, numbers, scores, vectors, items, turns, note];
 
 function verdict(take, left) {
   if (!left.has("verified")) return null;
@@ -119,6 +119,13 @@ function vectors(take, left) {
 function items(take, left) {
   const found = left.get("items");
   return isTable(found) ? tableOf("Items", take("items")) : null;
+}
+
+function turns(take, left) {
+  if (!left.has("dropped_turns")) return null;
+  const dropped = take("dropped_turns");
+  take("turns");
+  return dropped ? { kind: "note", text: `${counted(dropped, "earlier turn")} no longer fitted into the context; the model was not told of them.` } : null;
 }
 
 function note(take, left) {

@@ -3,6 +3,7 @@
 import { el, fill } from "./dom.js";
 import { OptionError, fields, read, readJson } from "./options.js";
 
+const INPUTS = ["inputs", "csv", "table"];
 const SAMPLING = [
   { name: "temperature", kind: "number", least: 0, most: 2, description: "0 always takes the likeliest token" },
   { name: "max_tokens", kind: "integer", least: 1, most: null, description: "the answer's length at most" },
@@ -32,6 +33,11 @@ export class OptionsForm {
     }
     const options = this.fields ? read(this.fields, this.#typed("options")) : readJson(this.#typed("options").options);
     return { ...(Object.keys(options).length ? { options } : {}), ...read(SAMPLING, this.#typed("sampling")) };
+  }
+
+  /** Whether an option says what the request is about, so that it needs no prompt. */
+  get hasInput() {
+    return INPUTS.some((name) => this.controls.get(`options.${name}`)?.control.value.trim());
   }
 
   /** How many fields say something. */

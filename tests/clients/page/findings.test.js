@@ -78,6 +78,11 @@ test("vectors are shown by their first numbers", () => {
 });
 
 test("findings that nobody knows are shown by name", () => {
-  assert.deepEqual(kinds({ words: 12, odd_thing: [{ a: 1 }], deep: { x: "y".repeat(200) }, turns: 1 }), ["pairs", "table", "json"]);
-  assert.deepEqual(sections({ dropped_turns: 0, cached: false })[0].items, [["Dropped turns", "0"], ["Cached", "no"]]);
+  assert.deepEqual(kinds({ words: 12, odd_thing: [{ a: 1 }], deep: { x: "y".repeat(200) }, rounds: 1 }), ["pairs", "table", "json"]);
+  assert.deepEqual(sections({ chunks: 0, cached: false })[0].items, [["Chunks", "0"], ["Cached", "no"]]);
+});
+
+test("turns are worth a word only where some were left out", () => {
+  assert.deepEqual(sections({ turns: 3, dropped_turns: 0 }), []);
+  assert.match(sections({ turns: 3, dropped_turns: 1 })[0].text, /^1 earlier turn no longer fitted/);
 });
