@@ -13,7 +13,7 @@ from conductor_admin.access import Access
 from conductor_admin.gateway import Gateway
 from conductor_admin.guard import Guard
 from conductor_admin.openai import routes as openai
-from conductor_admin.openapi import describe_bodies
+from conductor_admin.openapi import describe
 from conductor_admin.routes import (
     admin,
     check,
@@ -62,7 +62,7 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
     if not mcp_only:
         app.router.routes.extend(openai.all_routes(gateway))
     failures.install(app)
-    describe_bodies(app, openai.BODIES)
+    describe(app, openai.BODIES)
     app.add_middleware(
         Access,
         routes=app.router.routes,

@@ -18,13 +18,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from conductor_admin.callers import Allowance, Caller, Scope
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
-from handlers.wire import RequestError
+from handlers.wire import WHOLE, RequestError
 
 PREFIX = "cdk_"
 LONGEST_TEXT = 200
 
 _MOST = 1_000_000_000
-PerMinute = Annotated[int, Field(ge=1, le=_MOST)]
+PerMinute = Annotated[int, Field(ge=1, le=_MOST), WHOLE]
 
 
 def _slug(value: str) -> str:
@@ -38,7 +38,11 @@ def _once(values: list[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-Category = Annotated[str, Field(max_length=200), AfterValidator(_slug)]
+Category = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_ -]{0,63}$"}),
+    AfterValidator(_slug),
+]
 Scopes = Annotated[list[Scope], Field(min_length=1), AfterValidator(_once)]
 Categories = Annotated[list[Category], Field(min_length=1, max_length=1000), AfterValidator(_once)]
 

@@ -254,8 +254,20 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "gateway-client-leaves": Promise(
-        "A client that leaves stops the worker's generation.",
-        ("test_integration.py::test_a_client_that_leaves*",),
+        "A client that leaves stops its own generation, on every route and at every moment, and no other.",
+        ("test_integration.py::test_a_client_that_leaves*", "conductor_admin/test_leaving.py::*"),
+    ),
+    "gateway-slow-readers": Promise(
+        "A client that reads nothing is cut, and costs bounded memory and no neighbour until then.",
+        ("conductor_admin/test_slow_readers.py::*",),
+    ),
+    "gateway-idle-streams": Promise(
+        "A stream that has nothing to say says so in comments, so that nobody on the way gives it up.",
+        ("conductor_admin/test_idle_streams.py::*",),
+    ),
+    "openapi": Promise(
+        "/openapi.json says of every operation what it reads and all that it may answer.",
+        ("conductor_admin/test_openapi_fuzz.py::*",),
     ),
     "gateway-concurrent": Promise(
         "32 concurrent requests are all answered.",

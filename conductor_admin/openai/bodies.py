@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from starlette.requests import Request
 
 from conductor_admin.body import read_json
-from handlers.wire import RequestError, Sampling, Wishes
+from handlers.wire import WHOLE, RequestError, Sampling, Wishes
 
 MAX_CHOICES = 8
 MAX_STOPS = 16
@@ -79,7 +79,7 @@ class Decoding(Sampling, Body):
 class Choosing(Decoding):
     """A body that may ask for several answers to one prompt."""
 
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
 
     @property
     def choices(self) -> int:

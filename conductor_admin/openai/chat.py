@@ -26,7 +26,7 @@ from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
 from handlers.tool_calls import find_calls
-from handlers.wire import MAX_TOKENS_CEILING, RequestError, Sampling
+from handlers.wire import MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
 
 _MAX_TOKENS = Field(ge=1, le=MAX_TOKENS_CEILING)
 
@@ -57,7 +57,7 @@ class ChatBody(Choosing):
     )
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)]
-    max_completion_tokens: Annotated[int, _MAX_TOKENS] | None = None
+    max_completion_tokens: Annotated[int, _MAX_TOKENS, WHOLE] | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice = None

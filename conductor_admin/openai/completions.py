@@ -25,7 +25,7 @@ from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
 from handlers.logprobs import Echo
-from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, RequestError, Sampling
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
 
 FIM_ENGINE = "code_completion"
 DEFAULT_TOKENS = 16
@@ -47,11 +47,11 @@ class CompletionBody(Choosing):
     harmless: ClassVar[frozenset[str]] = frozenset({"metadata", "service_tier", "store"})
 
     prompt: Annotated[list[Prompt], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
-    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS_CEILING)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS_CEILING), WHOLE] | None = None
     # The chat interface asks with a flag, this one with a number.
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None  # type: ignore[assignment]
+    logprobs: Annotated[int, Field(ge=0, le=5), WHOLE] | None = None  # type: ignore[assignment]
     echo: bool | None = None
-    best_of: Annotated[int, Field(ge=1, le=8)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=8), WHOLE] | None = None
     suffix: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -20,12 +20,12 @@ from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Body, read_body
 from conductor_admin.openai.exchange import Exchange, open_exchange
 from conductor_admin.openai.jobs import Ask, plan_job
-from conductor_admin.openai.prompts import Prompt, input_schema, read_prompts
+from conductor_admin.openai.prompts import Prompt, read_prompts, texts_schema
 from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import until_left
-from handlers.wire import Done, RequestError, Sampling
+from handlers.wire import WHOLE, Done, RequestError, Sampling
 
 ENGINE = "embedding"
 MOST_INPUTS = 2048
@@ -40,10 +40,10 @@ class EmbeddingsBody(Body):
     input: Annotated[
         list[Prompt],
         PlainValidator(partial(read_prompts, most=MOST_INPUTS)),
-        WithJsonSchema(input_schema(MOST_INPUTS)),
+        WithJsonSchema(texts_schema(MOST_INPUTS)),
     ]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
 
     @property
     def texts(self) -> list[str]:

@@ -23,12 +23,14 @@ def _many(items: dict[str, Any], most: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
 
 
-def input_schema(most: int) -> dict[str, Any]:
+def texts_schema(most: int) -> dict[str, Any]:
     """The JSON schema of an input with up to `most` texts."""
-    return {"anyOf": [_TEXT, _many(_TEXT, most), _IDS, _many(_IDS, most)]}
+    return {"anyOf": [_TEXT, _many(_TEXT, most)]}
 
 
-PROMPT_SCHEMA = input_schema(MAX_PROMPTS)
+PROMPT_SCHEMA = {
+    "anyOf": [*texts_schema(MAX_PROMPTS)["anyOf"], _IDS, _many({"anyOf": [_TEXT, _IDS]}, MAX_PROMPTS)]
+}
 
 
 def read_prompts(value: Any, most: int = MAX_PROMPTS) -> list[Prompt]:
@@ -57,8 +59,9 @@ def _ids(value: Any) -> tuple[int, ...]:
         raise ValueError("each prompt must be a text or token ids")
     if not all(_is_id(one) for one in value):
         raise ValueError(f"token ids are whole numbers from 0 to {MAX_TOKEN_ID}")
-    return tuple(value)
+    return tuple(map(int, value))
 
 
 def _is_id(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_TOKEN_ID
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    return whole and 0 <= value <= MAX_TOKEN_ID

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from conductor_admin.openai.bodies import Decoding, JsonSchemaFormat, Part, ResponseFormat
 from conductor_admin.openai.messages import ROLES, Content, text_of
 from conductor_admin.openai.tools import MAX_TOOLS, Function, Name, Offer, ToolChoice, offer
-from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, Message, RequestError, ToolCall
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, Message, RequestError, ToolCall
 
 Text = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")
@@ -118,7 +118,7 @@ class ResponsesBody(Decoding):
 
     input: Input
     instructions: Text | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_CEILING)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_CEILING), WHOLE] | None = None
     text: TextConfig | None = None
     tools: Annotated[list[ResponseTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice = None

@@ -23,6 +23,16 @@ from handlers.wire import RequestError
 
 _LARGEST_TABLE = 4 * LARGEST_FILE  # bytes of as many characters
 _LONGEST_NAME = 255
+_WAYS: dict[str, Any] = {
+    "parameters": [
+        {"name": "mode", "in": "query", "schema": {"enum": ["drain", "now"], "default": "drain"}},
+        {"name": "force", "in": "query", "schema": {"enum": ["true", "false"], "default": "false"}},
+    ]
+}
+_TABLE: dict[str, Any] = {
+    "parameters": [{"name": "name", "in": "query", "schema": {"type": "string", "maxLength": _LONGEST_NAME}}],
+    "requestBody": {"required": True, "content": {"text/markdown": {"schema": {"type": "string"}}}},
+}
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -36,7 +46,7 @@ def router(gateway: Gateway) -> APIRouter:
         await gateway.lifecycle.load(row.slug)
         return JsonResponse(describe(gateway, row))
 
-    @routes.post("/models/{category}/unload")
+    @routes.post("/models/{category}/unload", openapi_extra=_WAYS)
     async def unload(category: str, request: Request) -> Response:
         """Drop the row's claim; `mode=drain` or `now`, `force=true` ends the set for all its rows."""
         row = find_row(gateway.catalogue, category, caller_of(request))
@@ -52,7 +62,7 @@ def router(gateway: Gateway) -> APIRouter:
         """What applying SETTINGS.md as it is now would change; it changes nothing."""
         return JsonResponse(await describe_change(gateway))
 
-    @routes.post("/plan")
+    @routes.post("/plan", openapi_extra=_TABLE)
     async def plan_of_text(request: Request) -> Response:
         """What applying the body, a table in Markdown, in the place of SETTINGS.md would change.
 

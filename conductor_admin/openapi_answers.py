@@ -1,0 +1,221 @@
+"""What the routes answer, as the OpenAPI document shows it: shapes only, no route reads them.
+
+A shape names what a client may rely on and leaves room for more. Memory is in bytes, times in Unix seconds
+unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from handlers.wire import FinishReason
+
+
+class Fault(BaseModel):
+    """What went wrong: `code` is a stable word, `param` the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(BaseModel):
+    """Every answer from 400 on."""
+
+    error: Fault
+
+
+class TorchserveFailure(Failure):
+    """The same for clients of TorchServe, with its own words beside it."""
+
+    code: int
+    type: str
+    message: str
+
+
+class Tokens(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Seconds(BaseModel):
+    first_token_s: float | None
+    total_s: float
+
+
+class Generated(BaseModel):
+    """An answer; `findings` is what the category's engine checked of it."""
+
+    id: str
+    category: str
+    model: str
+    text: str
+    finish_reason: FinishReason | Literal["tool_calls"]
+    usage: Tokens
+    timings: Seconds
+    findings: dict[str, Any]
+    session_id: str | None
+
+
+class Checked(BaseModel):
+    findings: dict[str, Any]
+
+
+class Memory(BaseModel):
+    declared: int | None
+    estimated: int | None
+    measured: int | None
+    peak: int | None
+    correction: str | None
+
+
+class Model(BaseModel):
+    """A row of SETTINGS.md and the worker set behind it."""
+
+    category: str
+    name: str
+    state: Literal["UNAVAILABLE", "LOADING", "READY", "UNLOADING", "FAILED"]
+    phase: str | None
+    progress: float | None
+    model: str
+    technical_model_name: str
+    precision: str
+    runtime: str
+    device: str
+    engine: str
+    stay_loaded: str
+    memory: Memory
+    workers: list[dict[str, Any]]
+    in_flight: int
+    set: str
+    shared_with: list[str]
+    last_error: str | None
+
+
+class Models(BaseModel):
+    models: list[Model]
+    personas: list[str]
+
+
+class Live(BaseModel):
+    live: bool
+
+
+class Ready(BaseModel):
+    ready: bool
+
+
+class Health(Live, Ready):
+    status: Literal["ok", "loading", "degraded", "unavailable"]
+    torchserve: bool
+    sets: list[dict[str, Any]]
+
+
+class Ping(BaseModel):
+    status: Literal["Healthy", "Unhealthy"]
+
+
+class Stats(BaseModel):
+    uptime_s: float
+    memory: dict[str, Any]
+    swaps: int
+    swaps_avoided: int
+    categories: dict[str, dict[str, Any]]
+
+
+class Trace(BaseModel):
+    """One generation from its arrival to its end."""
+
+
+class Traces(BaseModel):
+    requests: list[Trace]
+
+
+class Plan(BaseModel):
+    """What another SETTINGS.md would change."""
+
+
+class Session(BaseModel):
+    id: str
+    title: str
+    persona: str | None
+    category: str
+    created: float
+    updated: float
+    turn_count: int
+
+
+class SessionWithTurns(Session):
+    turns: list[dict[str, Any]]
+
+
+class Sessions(BaseModel):
+    sessions: list[Session]
+    next: str | None
+
+
+class Deleted(BaseModel):
+    id: str
+    deleted: Literal[True]
+
+
+class KeyShown(BaseModel):
+    """A key without its text."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    last_used: float | None
+
+
+class KeyMade(KeyShown):
+    """A key with its text, which cannot be had again."""
+
+    key: str
+
+
+class Keys(BaseModel):
+    keys: list[KeyShown]
+
+
+class OpenAIModel(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModels(BaseModel):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class Completion(BaseModel):
+    """The answer of chat completions and of completions; `conductor` is this server's addition."""
+
+    id: str
+    object: Literal["chat.completion", "text_completion"]
+    created: int
+    model: str
+    choices: list[dict[str, Any]]
+    usage: Tokens
+    conductor: dict[str, Any]
+
+
+class Embeddings(BaseModel):
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    model: str
+    usage: dict[str, int]
+
+
+class ResponseObject(BaseModel):
+    id: str
+    object: Literal["response"]
+    status: str
+    model: str
+    output: list[dict[str, Any]]

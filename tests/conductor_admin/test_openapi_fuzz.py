@@ -1,0 +1,123 @@
+"""Every operation of /openapi.json under generated requests: no answer that the document does not allow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from requests import Session
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from conductor_admin.openapi import ANSWERS
+from tests.conductor_admin.gateway_rig import OWNER_TOKEN, MakeRig, Rig
+
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+MODES = {"right": GenerationMode.POSITIVE, "wrong": GenerationMode.NEGATIVE}
+CATEGORIES = ("conversational_chat", "legal_analysis", "translation")
+UNAVAILABLE = {503, 504}
+"""Said by the document, and no defect."""
+
+
+async def document(rig: Rig) -> dict[str, Any]:
+    return dict((await rig.client.get("/openapi.json")).json())
+
+
+async def test_every_operation_says_what_it_answers(rig: Rig) -> None:
+    told = {
+        f"{method.upper()} {path}"
+        for path, found in (await document(rig))["paths"].items()
+        for method in found
+    }
+    assert told == ANSWERS.keys()
+
+
+async def test_every_reference_of_the_document_leads_somewhere(rig: Rig) -> None:
+    said = await document(rig)
+    schemathesis.openapi.from_dict(said).validate()
+    for reference in set(references(said)):
+        place = said
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+
+
+def references(value: Any) -> list[str]:
+    """Every `$ref` below a value."""
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for one in value.values() for found in references(one)]
+    return [found for one in value for found in references(one)] if isinstance(value, list) else []
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_generated_requests_get_what_the_document_says(make_rig: MakeRig, mode: str) -> None:
+    await fuzz(make_rig, mode, 12)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("mode", MODES)
+async def test_many_generated_requests_get_what_the_document_says(make_rig: MakeRig, mode: str) -> None:
+    await fuzz(make_rig, mode, 200)
+
+
+async def fuzz(make_rig: MakeRig, mode: str, examples: int) -> None:
+    """Asks each operation `examples` times, with keys and categories that are there half of the time."""
+    async with make_rig(max_wait_s=1.0) as rig:
+        schema = schemathesis.openapi.from_dict(await document(rig))
+        seen: Counter[int] = Counter()
+        for found in schema.get_all_operations():
+            assert isinstance(found, Ok)
+            operation = found.ok()
+            if mode == "right" or operation.body or operation.query:
+                await asyncio.to_thread(ask, rig.url, operation, MODES[mode], examples, seen)
+        assert (await rig.client.post("/generate", json={"prompt": "x"})).status_code in (200, 401)
+        assert seen[200] or mode == "wrong"
+
+
+def ask(url: str, operation: Any, mode: GenerationMode, examples: int, seen: Counter[int]) -> None:
+    """Asks one operation; fails at the first answer that the document does not allow."""
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode), known=st.sampled_from((None, *CATEGORIES)))
+    def run(case: Any, known: str | None) -> None:
+        if known is not None and "category" in case.path_parameters:
+            case.path_parameters["category"] = known
+        with Session() as session:
+            session.trust_env = False
+            answer = case.call(
+                base_url=url, session=session, headers={"authorization": f"Bearer {OWNER_TOKEN}"}, timeout=30
+            )
+        seen[answer.status_code] += 1
+        checks = [*CHECKS]
+        # To /ping a 500 is TorchServe's own word for what is not ready.
+        if answer.status_code not in UNAVAILABLE and operation.path != "/ping":
+            checks.append(not_a_server_error)
+        if mode is GenerationMode.NEGATIVE and known is None:
+            checks.append(negative_data_rejection)
+        case.validate_response(answer, checks=checks)
+
+    run()
