@@ -14,8 +14,8 @@ export class AnswerView {
   #timer = null;
   #said = "Waiting for the model";
 
-  constructor({ prompt, engine, label, onChange = () => undefined, onAgain = null }) {
-    Object.assign(this, { prompt, engine, onChange, onAgain });
+  constructor({ prompt, engine, label, onChange = () => undefined, onAgain = null, isRepeatable = false }) {
+    Object.assign(this, { prompt, engine, onChange, onAgain, isRepeatable });
     this.body = el("div.text");
     this.earlier = el("div");
     this.after = el("div.after");
@@ -100,7 +100,7 @@ export class AnswerView {
   }
 
   #buttons() {
-    const again = this.onAgain && el("button.quiet", { type: "button", onclick: this.onAgain, title: "Ask the same again" }, "Again");
+    const again = this.isRepeatable && el("button.quiet", { type: "button", onclick: this.onAgain, title: "Ask the same again, with the options as they are now" }, "Again");
     return el("div.actions", {}, this.#text ? copyButton(() => this.#text, "Copy answer") : null, again);
   }
 

@@ -68,13 +68,14 @@ export class Thread {
   }
 
   async #run(prompt, body, onRefused) {
-    const again = () => this.#again(prompt, body, onRefused);
     const view = new AnswerView({
       prompt,
       engine: this.row.engine,
       label: this.row.name,
       onChange: this.onGrow,
-      onAgain: this.row.converses ? null : again,
+      onAgain: () => this.send(prompt, { onRefused }),
+      // What is kept in a session was said once.
+      isRepeatable: !this.row.converses,
     });
     this.node.append(view.node);
     this.#abort = new AbortController();
@@ -89,10 +90,6 @@ export class Thread {
       this.#abort = null;
       this.onState(this);
     }
-  }
-
-  #again(prompt, body, onRefused) {
-    if (!this.isRunning) this.#run(prompt, body, onRefused);
   }
 
   async #relay(body, view) {
