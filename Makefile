@@ -33,8 +33,9 @@ check: install ## lint, format, strict types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-clients: install ## unmodified clients of others: the MCP suite and inspector, then libraries, as a table
-	. $(VENV)/bin/activate && python tests/clients/mcp/run.py
+clients: install ## unmodified clients of others: MCP suite, inspector, libraries as a table; the page's own JavaScript
+	$(RUN) python tests/clients/mcp/run.py
+	$(RUN) python tests/clients/page/run.py
 	$(RUN) python tests/clients/libraries/run.py $(ARGS)
 
 bench: install ## the gateway beside the library called directly, as a table

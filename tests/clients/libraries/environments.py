@@ -18,7 +18,7 @@ MADE = ".made"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client: `pins` names its file of pins, `script` what is run, `package` what its version is asked of."""
+    """A client: `pins` is its file of pins, `script` what is run, `package` what has the version."""
 
     package: str
     pins: str

@@ -1,4 +1,4 @@
-"""fastmcp's client over streamable HTTP: lists, a call with progress, an error of a tool, resources and prompts."""
+"""fastmcp's client over streamable HTTP: lists, a call with progress, errors, resources and prompts."""
 
 from __future__ import annotations
 
