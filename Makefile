@@ -47,8 +47,9 @@ proof: install ## the long proofs that `make test` leaves out, a fresh clone for
 lock: install ## resolve pyproject.toml anew into requirements*.lock
 	.ci/lock
 
-docs: install ## rewrite the generated part of ARCHITECTURE.md
+docs: install ## rewrite the generated parts of ARCHITECTURE.md and docs/engines.md
 	$(RUN) python .ci/documents.py
+	$(RUN) python .ci/engine_tables.py
 
 clean: ## remove .venv, archives and caches; models/ and .conductor/ stay
 	rm -rf $(VENV) archives/store build logs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

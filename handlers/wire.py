@@ -137,7 +137,7 @@ class Wishes(_Strict):
     max_wait_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
 
 
-INPUT_OPTIONS = frozenset({"inputs", "csv", "table"})
+INPUT_OPTIONS = frozenset({"csv", "document", "inputs", "prefix", "table"})
 """Options of engines that say what a request is about, so that it needs no prompt."""
 
 

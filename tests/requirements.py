@@ -591,4 +591,17 @@ PROMISES: dict[str, Promise] = {
         "Marian and M2M100 without a tokenizer.json are converted at build, or refused with the reason.",
         ("archives/test_archives_translation.py::*",),
     ),
+    "engines-alike": Promise(
+        "For every engine /generate and /check find the same, any option and text is a finding or a 400 that "
+        "names the option and its choices, and a text made to take long is checked within bounds.",
+        ("engines/test_engines_property.py::*",),
+    ),
+    "engines-described": Promise(
+        "docs/engines.md and the OpenAPI document have every option and finding of every engine.",
+        ("engines/test_engines_page.py::*", "conductor_admin/test_engine_schemas.py::*"),
+    ),
+    "one-copy": Promise(
+        "With every row of the default SETTINGS.md in use, one copy of each of its two models is in memory.",
+        ("e2e/test_every_row.py::*",),
+    ),
 }

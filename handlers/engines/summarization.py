@@ -100,7 +100,8 @@ class Summarization(BaseLLMEngine):
 
     def _asking(self, whole: Prepared, request: GenerateRequest, text: str) -> list[Message]:
         system = [message for message in whole.messages if message.role == "system"]
-        wish = f"\n\n{request.turns[-1].content}" if "document" in request.options else ""
+        asked = request.turns[-1].content
+        wish = f"\n\n{asked}" if asked and "document" in request.options else ""
         return [*system, Message(role="user", content=f"Text:\n\n{text}{wish}")]
 
 
