@@ -259,7 +259,14 @@ PROMISES: dict[str, Promise] = {
     ),
     "gateway-slow-readers": Promise(
         "A client that reads nothing is cut, and costs bounded memory and no neighbour until then.",
-        ("conductor_admin/test_slow_readers.py::*",),
+        (
+            "conductor_admin/test_slow_readers.py::*",
+            "conductor_mcp/test_mcp_tools.py::test_a_client_that_reads_no_progress*",
+        ),
+    ),
+    "gateway-load": Promise(
+        "After two hundred streams at a time nothing is left of them: no task, file, memory or count.",
+        ("conductor_admin/test_load_sanity.py::*",),
     ),
     "gateway-idle-streams": Promise(
         "A stream that has nothing to say says so in comments, so that nobody on the way gives it up.",
@@ -603,5 +610,9 @@ PROMISES: dict[str, Promise] = {
     "one-copy": Promise(
         "With every row of the default SETTINGS.md in use, one copy of each of its two models is in memory.",
         ("e2e/test_every_row.py::*",),
+    ),
+    "page": Promise(
+        "`/` is a page that asks, streams and shows what was checked, with nothing from any other server.",
+        ("conductor_admin/test_page.py::*",),
     ),
 }
