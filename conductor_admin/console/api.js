@@ -9,6 +9,7 @@ const KEY = "conductor.key";
 export class Api {
   #askForKey;
   #asking = null;
+  #declined = false;
 
   constructor(askForKey) {
     this.#askForKey = askForKey;
@@ -20,10 +21,16 @@ export class Api {
 
   forgetKey() {
     sessionStorage.removeItem(KEY);
+    this.askAgain();
   }
 
-  async get(path, { quietly = false } = {}) {
-    return (await this.#send(path, { method: "GET" }, quietly)).json();
+  /** The person who gave no key is asked again at the next refusal. */
+  askAgain() {
+    this.#declined = false;
+  }
+
+  async get(path) {
+    return (await this.#send(path, { method: "GET" })).json();
   }
 
   async post(path, body) {
@@ -52,11 +59,11 @@ export class Api {
     if (!isDone) throw new ApiError({ message: "the answer ended too early", code: "cut_off", requestId });
   }
 
-  async #send(path, init, quietly = false) {
+  async #send(path, init) {
     const answer = await this.#fetch(path, init);
     if (answer.ok) return answer;
     const error = fromAnswer(answer.status, await answer.text(), (name) => answer.headers.get(name));
-    if (error.status !== 401 || quietly || !(await this.#newKey(error))) throw error;
+    if (error.status !== 401 || this.#declined || !(await this.#newKey(error))) throw error;
     return this.#send(path, init);
   }
 
@@ -78,6 +85,7 @@ export class Api {
     });
     const key = await this.#asking;
     if (key) sessionStorage.setItem(KEY, key);
+    else this.#declined = true;
     return Boolean(key);
   }
 }

@@ -5,7 +5,6 @@ import { askText } from "./ask.js";
 import { Chat } from "./chat.js";
 import { el, fill } from "./dom.js";
 import { errorView } from "./error_view.js";
-import { explain } from "./errors.js";
 import { isMoving } from "./models.js";
 import { ModelsPage } from "./models_page.js";
 
@@ -15,7 +14,7 @@ const SELDOM_MS = 10000;
 const api = new Api((error) =>
   askText({
     title: "This gateway asks for a key",
-    text: `${explain(error).title}. It is kept for this tab alone, until the tab is closed.`,
+    text: `${error.code === "invalid_api_key" ? "That key is not valid. " : ""}It is kept for this tab alone, until the tab is closed. To make one: conductor keys create.`,
     label: "API key",
     action: "Use it",
     secret: true,
@@ -63,11 +62,19 @@ async function look() {
     fill(trouble);
   } catch (error) {
     if (!("status" in error)) throw error;
-    fill(trouble, errorView(error));
+    fill(trouble, error.status === 401 ? errorView(error, keyQuestion()) : errorView(error));
   }
   keyButton.hidden = !api.hasKey;
   clearTimeout(timer);
-  timer = setTimeout(look, onModels() || isMoving(rows) ? OFTEN_MS : SELDOM_MS);
+  timer = setTimeout(look, onModels() || chat.isBusy || isMoving(rows) ? OFTEN_MS : SELDOM_MS);
+}
+
+function keyQuestion() {
+  const ask = () => {
+    api.askAgain();
+    look();
+  };
+  return el("button.primary", { type: "button", onclick: ask }, "Enter a key");
 }
 
 async function start() {
@@ -80,7 +87,7 @@ async function start() {
 
 keyButton.addEventListener("click", () => {
   api.forgetKey();
-  location.reload();
+  location.reload(); // what was shown with the key goes with it
 });
 
 try {

@@ -88,6 +88,11 @@ export class Chat {
     this.#forms.set(category, new OptionsForm(schema));
   }
 
+  /** Whether an answer is being waited for. */
+  get isBusy() {
+    return [...this.#threads.values()].some((thread) => thread.isRunning);
+  }
+
   get category() {
     return this.#current?.row.category ?? null;
   }
