@@ -11,6 +11,7 @@ import pytest
 from mcp import MCPError
 from mcp_types import TextContent
 
+from conductor_admin.connections import BoundedProtocol
 from tests.conductor_admin.fake_torchserve import FakeWorker, done
 from tests.conductor_mcp.conftest import McpRig
 
@@ -189,3 +190,26 @@ async def test_a_client_that_is_gone_stops_its_generation(mcp_rig: McpRig) -> No
                 if '"message":"one"' in line:
                     break
         await worker_of(mcp_rig).left.wait()
+
+
+async def test_a_client_that_reads_no_progress_is_cut(
+    mcp_rig: McpRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it leaves unread stops the worker, and waits in no memory of the gateway."""
+    monkeypatch.setattr(BoundedProtocol, "send_s", 0.5)
+    written = 0
+
+    async def flood(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        nonlocal written
+        for _ in range(10_000):
+            yield {"delta": "x" * 10_000}
+            written += 10_000
+            await asyncio.sleep(0)
+        yield done("x")
+
+    mcp_rig.rig.torchserve.script = flood
+    call = {"name": "generate_text", "arguments": {"prompt": "x"}, "_meta": {"progressToken": 1}}
+    async with asyncio.timeout(20), mcp_rig.posted("tools/call", call):
+        await mcp_rig.rig.until(lambda: written > 0)
+        await worker_of(mcp_rig).left.wait()
+    assert written < 50_000_000
