@@ -10,7 +10,7 @@ from handlers.engines.creative_writing import CreativeWriting
 from handlers.engines.question_answering import QuestionAnswering
 from handlers.engines.registry import engine_class
 from handlers.engines.summarization import Summarization
-from handlers.text_checks.quotes import quotations
+from handlers.text_checks.quotes import locate, quotations
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 
@@ -102,6 +102,25 @@ def test_an_invented_quote_and_an_answer_without_one_are_told() -> None:
 def test_quotations_in_curly_marks_count_and_apostrophes_do_not() -> None:
     text = "It says ‘was opened in 1933’ and the bridge’s owner’s word, «painted  grey. It is»."
     assert quotations(text) == ["was opened in 1933", "painted  grey. It is"]
+
+
+@pytest.mark.parametrize(
+    ("quote", "start"),
+    [
+        ("The tenant pays … in advance", 3),
+        ("The tenant pays [...] in advance ...", 3),
+        ("... rent every month", 19),
+        ("The tenant pays … in arrears", None),
+        ("in advance … The tenant", None),
+        ("the tenant pays", None),
+        ("The tenant pays in advance", None),
+        ("The tenant … far away", None),
+        ("…", None),
+    ],
+)
+def test_an_ellipsis_leaves_words_out_and_adds_none(quote: str, start: int | None) -> None:
+    source = "1. The tenant pays rent every month,\n  in advance.\n2. It is far away.\n\nSo far away."
+    assert locate(quote, source) == start
 
 
 async def test_writing_is_told_form_tone_length_and_view() -> None:
