@@ -17,7 +17,7 @@ def main() -> int:
     """Run every test file; the exit status is Node's."""
     PLACE.mkdir(parents=True, exist_ok=True)
     # The page's modules are plain files for browsers: no package.json tells Node what they are.
-    command = [node_folder() / "bin/node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--test"]
+    command = [str(node_folder() / "bin/node"), "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--test"]
     tests = sorted(HERE.glob("*.test.js"))
     return subprocess.run([*command, *tests], check=False).returncode
 
