@@ -149,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_is_there()
         if self.transport.is_closing():
             return
-        if not self._is_answering:
+        if not (self._is_answering and self.cycle.response_started):
             self.transport.write(_answer(RequestError(message, status=status, code=code)))
         self.transport.close()
 

@@ -15,6 +15,7 @@ from conductor_core.operator import LOOPBACK
 _OTHER_FILES = 256
 """What a gateway has open beside its connections: logs, sockets of TorchServe and of workers, pipes."""
 
+_UNSENT_BYTES = 128 * 2**10
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 
 
@@ -50,6 +51,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by every connection: what a client leaves unread would fill 3 MB of the kernel's memory each.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:

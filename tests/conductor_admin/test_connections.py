@@ -188,3 +188,11 @@ async def test_other_methods_are_refused(rig: Rig, method: str, status: int) -> 
 async def test_an_absolute_target_is_the_same_route(rig: Rig) -> None:
     last = "Host: 127.0.0.1\r\nconnection: close\r\n\r\n"
     assert statuses(await talk(rig.url, f"GET http://127.0.0.1/health/live HTTP/1.1\r\n{last}")) == [200]
+
+
+@pytest.mark.parametrize("size", ["fffffffffffffffff", "-5", "0x5", "5 5", "x"])
+async def test_a_chunk_of_no_size_is_400(rig: Rig, size: str) -> None:
+    head = f"{POST}transfer-encoding: chunked\r\n\r\n{size}\r\nabcde\r\n0\r\n\r\n"
+    answer = await talk(rig.url, head, "GET /models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert statuses(answer) == [400]
+    assert b"invalid_http" in answer
