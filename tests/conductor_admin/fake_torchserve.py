@@ -116,6 +116,7 @@ class FakeWorker:
     answering: bool = False
     process: asyncio.subprocess.Process | None = None
     server: SocketServer | None = None
+    spawning: asyncio.Future[asyncio.subprocess.Process] | None = None
 
     @property
     def pid(self) -> int:
@@ -123,7 +124,9 @@ class FakeWorker:
         return self.process.pid
 
     async def spawn(self) -> None:
-        self.process = await asyncio.create_subprocess_exec("sleep", "600")
+        # Cancelled in the middle it would leave a process behind.
+        self.spawning = asyncio.ensure_future(asyncio.create_subprocess_exec("sleep", "600"))
+        self.process = await asyncio.shield(self.spawning)
 
     async def serve(self) -> None:
         routes = [
@@ -137,6 +140,8 @@ class FakeWorker:
     async def kill(self) -> None:
         """What `kill -9` does: the process ends, every connection breaks."""
         self.answering = False
+        if self.process is None and self.spawning is not None:
+            self.process = await self.spawning
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)
@@ -196,6 +201,7 @@ class FakeTorchServe:
         self.registered: list[str] = []
         self.unregistered: list[str] = []
         self._models: dict[tuple[str, str], _Model] = {}
+        self._made: list[_Model] = []
         self._defaults: dict[str, str] = {}
         routes = [
             Route("/models", self._register, methods=["POST"]),
@@ -215,10 +221,13 @@ class FakeTorchServe:
             await server.start()
 
     async def stop(self) -> None:
-        for key in list(self._models):
-            await self._end(key)
+        # First the calls: one that was cut off in the middle has left a model half registered or half ended.
         for server in self._servers:
             await server.stop()
+        for model in self._made:
+            await _end(model)
+        for kept in (self._made, self._models, self._defaults):
+            kept.clear()
 
     def workers(self, name: str) -> list[FakeWorker]:
         """The workers of a model that answer."""
@@ -237,6 +246,7 @@ class FakeTorchServe:
             return _refusal(409, "ConflictStatusException", f"Model version {key[1]} is already registered")
         self.registered.append(archive)
         model = self._models[key] = _Model(archive)
+        self._made.append(model)
         self._defaults.setdefault(*key)
         model.keeper = asyncio.create_task(self._keep(key, model))
         return JSONResponse({"status": "Processing worker updates..."}, 202)
@@ -245,8 +255,8 @@ class FakeTorchServe:
         """Run one worker and start it again whenever it ends."""
         while True:
             worker = FakeWorker(self.state, key[1], self.script, self.wire, self.memory)
-            await worker.spawn()
             model.workers = [worker]
+            await worker.spawn()
             await self.may_load.wait()
             if words := self._last_words():
                 notice = {"set": key[0], "version": key[1], "pid": worker.pid, "error": words}
@@ -275,6 +285,7 @@ class FakeTorchServe:
         workers = [
             {"id": "9000", "pid": w.pid, "status": "READY" if w.answering else "UNLOADING"}
             for w in self._models[key].workers
+            if w.process is not None
         ]
         return {"modelName": key[0], "modelVersion": key[1], "workers": workers}
 
@@ -298,11 +309,15 @@ class FakeTorchServe:
         model = self._models.pop(key)
         if all(name != key[0] for name, _ in self._models):
             del self._defaults[key[0]]
-        if model.keeper is not None:
-            model.keeper.cancel()
-            await asyncio.wait({model.keeper})
-        for worker in model.workers:
-            await worker.kill()
+        await _end(model)
+
+
+async def _end(model: _Model) -> None:
+    if model.keeper is not None:
+        model.keeper.cancel()
+        await asyncio.wait({model.keeper})
+    for worker in model.workers:
+        await worker.kill()
 
 
 def _key(archive: str) -> tuple[str, str]:

@@ -140,6 +140,14 @@ def test_a_younger_demand_leaves_the_room_that_the_older_one_needs() -> None:
     assert decisions == {"b": Wait(), "c": Wait()}
 
 
+def test_who_may_evict_nothing_waits_for_room_and_holds_up_nobody() -> None:
+    idle, meek = holding("a", 8), Demand("b", {"cpu": 5}, 100.0, may_evict=False)
+    assert schedule([meek], [idle], {"cpu": 2}, BUDGET) == {"b": Wait()}
+    assert schedule([meek], [], {"cpu": 10}, BUDGET) == {"b": Admit()}
+    after = [meek, Demand("c", {"cpu": 2}), Demand("d", {"cpu": 6})]
+    assert schedule(after, [idle], {"cpu": 2}, BUDGET) == {"b": Wait(), "c": Admit(), "d": Evict(("a",))}
+
+
 def test_each_device_has_a_budget_of_its_own() -> None:
     held = [Holding("a", {"cuda:0": 8, "cpu": 2}, Hold.IDLE), holding("b", 8)]
     budget, room = {"cpu": 10, "cuda:0": 10}, {"cpu": 0, "cuda:0": 2}

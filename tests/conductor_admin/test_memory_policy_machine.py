@@ -32,15 +32,18 @@ BUDGET = {"cpu": 10}
 SIZES = {"resident": 3, "yield": 4, "a": 4, "b": 5, "c": 2, "huge": 8}
 STAYS = {"resident": StayLoaded.TRUE, "yield": StayLoaded.YIELD}
 names = st.sampled_from(sorted(SIZES))
+picks = st.integers(0, len(SIZES) - 1)
+"""Which of the sets that an event may befall: most names would do nothing."""
 
 
 @dataclass
 class Set:
-    """One set of the world; `waiting` are the times at which its waiters came."""
+    """One set of the world; `waiting` are the times when its waiters came, `may_evict` is of any of them."""
 
     hold: Hold | None = None
     in_flight: int = 0
     waiting: list[float] = field(default_factory=list)
+    may_evict: bool = False
 
 
 class World(RuleBasedStateMachine):
@@ -52,37 +55,48 @@ class World(RuleBasedStateMachine):
         self.sets = {name: Set() for name in SIZES}
         self.came = self.answered = self.refused = 0
 
-    @rule(name=names)
-    def request(self, name: str) -> None:
+    @rule(name=names, may_evict=st.sampled_from([True, True, False]))
+    def request(self, name: str, may_evict: bool) -> None:
+        """As `permits.load_for`: who may cause less joins what others caused, or is refused at once."""
         self.came += 1
-        self.sets[name].waiting.append(self.now)
-        self.settle()
-
-    @rule(name=names)
-    def request_ends(self, name: str) -> None:
-        if self.sets[name].in_flight:
-            self.sets[name].in_flight -= 1
-        self.settle()
-
-    @rule(name=names)
-    def load_ends(self, name: str) -> None:
-        if self.sets[name].hold is Hold.LOADING:
-            self.sets[name].hold = Hold.IDLE
-        self.settle()
-
-    @rule(name=names)
-    def load_fails(self, name: str) -> None:
         one = self.sets[name]
-        if one.hold is Hold.LOADING:
-            self.refused += len(one.waiting)
-            one.hold, one.waiting = None, []
+        if not (may_evict or one.hold or one.waiting or self.has_room_for(name)):
+            self.refused += 1
+            return
+        one.may_evict = may_evict or (one.may_evict and bool(one.waiting))
+        one.waiting.append(self.now)
         self.settle()
 
     @rule(name=names)
-    def unload_ends(self, name: str) -> None:
-        one = self.sets[name]
-        if one.hold is Hold.LEAVING and not one.in_flight:
-            one.hold = None
+    def waiters_leave(self, name: str) -> None:
+        self.refused += len(self.sets[name].waiting)
+        self.sets[name].waiting = []
+        self.settle()
+
+    @precondition(lambda self: self.busy())
+    @rule(pick=picks)
+    def request_ends(self, pick: int) -> None:
+        self.picked(self.busy(), pick).in_flight -= 1
+        self.settle()
+
+    @precondition(lambda self: self.which(Hold.LOADING))
+    @rule(pick=picks)
+    def load_ends(self, pick: int) -> None:
+        self.picked(self.which(Hold.LOADING), pick).hold = Hold.IDLE
+        self.settle()
+
+    @precondition(lambda self: self.which(Hold.LOADING))
+    @rule(pick=picks)
+    def load_fails(self, pick: int) -> None:
+        one = self.picked(self.which(Hold.LOADING), pick)
+        self.refused += len(one.waiting)
+        one.hold, one.waiting = None, []
+        self.settle()
+
+    @precondition(lambda self: self.left())
+    @rule(pick=picks)
+    def unload_ends(self, pick: int) -> None:
+        self.picked(self.left(), pick).hold = None
         self.settle()
 
     @rule(seconds=st.floats(0.1, GROUP_S))
@@ -97,12 +111,37 @@ class World(RuleBasedStateMachine):
         waiting = sum(bool(one.waiting) for one in self.sets.values())
         for _ in range(3 * waiting + 3):
             self.now += GROUP_S
-            for name, one in self.sets.items():
+            for one in self.sets.values():
                 one.in_flight = 0
-                self.unload_ends(name)
-                self.load_ends(name)
-        assert not any(one.waiting for one in self.sets.values())
-        assert self.came == self.answered + self.refused
+                if one.hold is Hold.LEAVING:
+                    one.hold = None
+                elif one.hold is Hold.LOADING:
+                    one.hold = Hold.IDLE
+                self.settle()
+        left = {name: one for name, one in self.sets.items() if one.waiting}
+        assert not any(one.may_evict or self.room_lacks(name) == {} for name, one in left.items())
+        assert self.came == self.answered + self.refused + sum(len(one.waiting) for one in left.values())
+
+    def which(self, hold: Hold) -> list[Set]:
+        return [one for one in self.sets.values() if one.hold is hold]
+
+    def busy(self) -> list[Set]:
+        return [one for one in self.sets.values() if one.in_flight]
+
+    def left(self) -> list[Set]:
+        """Sets on their way out whose last request has ended."""
+        return [one for one in self.which(Hold.LEAVING) if not one.in_flight]
+
+    @staticmethod
+    def picked(sets: list[Set], pick: int) -> Set:
+        return sets[pick % len(sets)]
+
+    def has_room_for(self, name: str) -> bool:
+        asking = any(one.waiting and not one.hold for one in self.sets.values())
+        return not asking and not self.room_lacks(name)
+
+    def room_lacks(self, name: str) -> dict[str, int]:
+        return lack({"cpu": SIZES[name]}, lack(BUDGET, total(h.memory for h in self.holdings())))
 
     def holdings(self) -> list[Holding]:
         return [
@@ -127,7 +166,10 @@ class World(RuleBasedStateMachine):
 
     def decide(self) -> bool:
         asking = [(one.waiting[0], name) for name, one in self.sets.items() if one.waiting and not one.hold]
-        demands = [Demand(n, {"cpu": SIZES[n]}, self.now - since) for since, n in sorted(asking)]
+        demands = [
+            Demand(n, {"cpu": SIZES[n]}, self.now - since, self.sets[n].may_evict)
+            for since, n in sorted(asking)
+        ]
         room = lack(BUDGET, total(h.memory for h in self.holdings()))
         acted = False
         for name, decision in schedule(demands, self.holdings(), room, BUDGET).items():
@@ -139,13 +181,14 @@ class World(RuleBasedStateMachine):
                 self.refused += len(one.waiting)
                 one.waiting = []
             elif isinstance(decision, Evict):
-                self.evict(decision, self.now - one.waiting[0])
+                self.evict(decision, self.now - one.waiting[0], may_evict=one.may_evict)
                 acted = True
         return acted
 
-    def evict(self, decision: Evict, waited_s: float) -> None:
+    def evict(self, decision: Evict, waited_s: float, *, may_evict: bool) -> None:
         for name in decision.names:
             victim = self.sets[name]
+            assert may_evict, "an eviction for somebody who may cause none"
             assert victim.hold is Hold.IDLE, "only a READY set may be evicted"
             assert STAYS.get(name) is not StayLoaded.TRUE
             assert not victim.in_flight or waited_s >= GROUP_S, "a busy set within the bound"
