@@ -126,9 +126,8 @@ class BaseLLMEngine:
     the modules `libraries` before the first such check. `converses` says that earlier turns are part of what
     it is asked, so that a session makes sense with it.
 
-    `notes` are findings about how this answer came to be, which nobody could read off its text.
-    `run_findings` has each of them as `/check` says it, which knows no run: what the plainest run would say,
-    one attempt and nothing kept or left out, and None for what only a model can make.
+    `notes` are findings about how this answer came to be, which nobody could read off its text. In their
+    place `/check` says `run_findings`: what the plainest run would say, None for what only a model can make.
     """
 
     name: ClassVar[str]
@@ -228,6 +227,11 @@ class BaseLLMEngine:
         return [Message(role="system", content=system), *rest] if system else rest
 
 
+def asked_last(request: GenerateRequest) -> str:
+    """What the user said last; nothing where no user speaks."""
+    return next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
+
+
 def read_options(kind: type[SomeOptions], request: GenerateRequest) -> SomeOptions:
     """The options that `kind` has, typed; RequestError 400 names the first wrong one and what it may be."""
     own = {name: value for name, value in request.options.items() if name in kind.names()}
@@ -237,10 +241,8 @@ def read_options(kind: type[SomeOptions], request: GenerateRequest) -> SomeOptio
         # An option of several types has a mistake for each of them, with the type's name in its place.
         found = [(_place(one["loc"]), one["msg"]) for one in error.errors(include_url=False)]
         name = found[0][0]
-        said = "; or ".join(dict.fromkeys(message for place, message in found if place == name))
-        raise RequestError(
-            f"option {name}: {said}", code="invalid_option", param=f"options.{name}"
-        ) from error
+        why = "; or ".join(dict.fromkeys(message for place, message in found if place == name))
+        raise RequestError(f"option {name}: {why}", code="invalid_option", param=f"options.{name}") from error
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

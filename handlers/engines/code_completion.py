@@ -13,7 +13,15 @@ from handlers.checkers.code_endings import BlockReader
 from handlers.checkers.code_languages import Language, of_content, of_file, of_mention
 from handlers.checkers.code_middle import Family, family_of
 from handlers.completion_cache import Completion, CompletionCache
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.engines.base import (
+    Attempt,
+    BaseLLMEngine,
+    EngineOptions,
+    Model,
+    Prepared,
+    asked_last,
+    read_options,
+)
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Code = Annotated[str, Field(max_length=4_000_000)]
@@ -50,7 +58,7 @@ class CodeCompletion(BaseLLMEngine):
         language = (
             options.language
             or of_file(options.filename or "")
-            or (None if options.prefix is not None else of_mention(_asked(request)))
+            or (None if options.prefix is not None else of_mention(asked_last(request)))
             or of_content(f"{_prefix(request)}{text}{options.suffix}")
         )
         return {"language": language, **self.run_findings}
@@ -93,15 +101,10 @@ async def _generated(
         yield text
 
 
-def _asked(request: GenerateRequest) -> str:
-    turns = [turn.content for turn in request.turns if turn.role == "user"]
-    return turns[-1] if turns else ""
-
-
 def _prefix(request: GenerateRequest) -> str:
     given = read_options(CompletionOptions, request).prefix
     if given is not None:
         return given
-    asked = _asked(request)
+    asked = asked_last(request)
     fenced = _OPEN_FENCE.search(asked)
     return fenced["code"] if fenced else asked

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from handlers.checkers.code_blocks import Block, blocks
 from handlers.checkers.code_languages import Language, Name, of_content, of_mention, of_name
-from handlers.engines.base import BaseLLMEngine, EngineOptions, read_options
+from handlers.engines.base import BaseLLMEngine, EngineOptions, asked_last, read_options
 from handlers.wire import GenerateRequest, Sampling
 
 Template = Literal["function", "class", "module", "test", "cli", "api", "docs"]
@@ -64,7 +64,7 @@ class CodeGeneration(BaseLLMEngine):
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """The language's own rules, then what the template wants."""
         options = read_options(CodeOptions, request)
-        language = options.language or of_mention(_asked(request))
+        language = options.language or of_mention(asked_last(request))
         said = [self.system_prompt]
         if language:
             said.append(f"Write in {language}. {ADVICE.get(language, '')}".strip())
@@ -103,18 +103,13 @@ class CodeGeneration(BaseLLMEngine):
         return [(block, _language_of(block, wanted)) for block in fenced]
 
     def _wanted(self, request: GenerateRequest) -> Name | None:
-        return read_options(CodeOptions, request).language or of_mention(_asked(request))
+        return read_options(CodeOptions, request).language or of_mention(asked_last(request))
 
     def _language(self, request: GenerateRequest, found: list[dict[str, Any]]) -> str | None:
         first = next((block["language"] for block in found if block["language"]), None)
-        return read_options(CodeOptions, request).language or first or of_mention(_asked(request))
+        return read_options(CodeOptions, request).language or first or of_mention(asked_last(request))
 
 
 def _language_of(block: Block, wanted: Name | None) -> str | None:
     # A tag that names no language we know (text, console, diff) is not to be parsed as one.
     return of_name(block.tag) if block.tag else of_content(block.code) or wanted
-
-
-def _asked(request: GenerateRequest) -> str:
-    turns = [turn.content for turn in request.turns if turn.role == "user"]
-    return turns[-1] if turns else ""

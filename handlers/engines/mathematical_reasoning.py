@@ -9,7 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from handlers.checkers.maths_answer import candidates
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.engines.base import (
+    Attempt,
+    BaseLLMEngine,
+    EngineOptions,
+    Model,
+    Prepared,
+    asked_last,
+    read_options,
+)
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Context = Literal[
@@ -76,7 +84,7 @@ class MathematicalReasoning(BaseLLMEngine):
         # SymPy takes 40 MB and belongs in the checker process: a worker imports this module without it.
         from handlers.checkers.maths_verdict import VERDICTS, judge
 
-        verdict = judge(_problem(request), text, read_options(MathsOptions, request).expected)
+        verdict = judge(asked_last(request), text, read_options(MathsOptions, request).expected)
         return {
             "answer": verdict.answer,
             "latex": verdict.latex,
@@ -110,11 +118,6 @@ class MathematicalReasoning(BaseLLMEngine):
         async with aclosing(model.stream(again.messages, again.sampling)) as stream:
             async for piece in stream:
                 yield piece
-
-
-def _problem(request: GenerateRequest) -> str:
-    asked = [turn.content for turn in request.turns if turn.role == "user"]
-    return asked[-1] if asked else ""
 
 
 def _corrected(prepared: Prepared, text: str, answer: str) -> Prepared:

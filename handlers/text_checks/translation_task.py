@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from handlers.engines.base import EngineOptions, read_options
+from handlers.engines.base import EngineOptions, asked_last, read_options
 from handlers.text_checks.languages import (
     detect_language,
     english_name,
@@ -67,7 +67,7 @@ def read_task(request: GenerateRequest) -> Task:
     """What `request` asks for; RequestError 400 names the option that is no language."""
     options = read_options(TranslationOptions, request)
     source, target = _code("source", options.source), _code("target", options.target)
-    prompt = next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
+    prompt = asked_last(request)
     worded = IN_WORDS.fullmatch(prompt) if target is None and options.inputs is None else None
     if worded and (code := language_code(worded["target"])):
         prompt, target = worded["text"], code
