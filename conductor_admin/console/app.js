@@ -36,12 +36,16 @@ function onModels() {
 
 function route() {
   const isModels = onModels();
-  chatTab.toggleAttribute("aria-current", !isModels);
-  modelsTab.toggleAttribute("aria-current", isModels);
+  chatTab.ariaCurrent = isModels ? null : "page";
+  modelsTab.ariaCurrent = isModels ? "page" : null;
   fill(main, isModels ? models.node : chat.node);
-  if (!isModels) chat.pick(decodeURIComponent(location.hash.slice(1)) || chat.category);
+  if (!isModels) pick();
   document.title = isModels ? "Models · Conductor" : "Conductor";
   look();
+}
+
+function pick() {
+  chat.pick(decodeURIComponent(location.hash.slice(1)) || chat.category);
 }
 
 function picked(category) {
@@ -58,6 +62,7 @@ async function look() {
     const [found, stats] = await Promise.all([api.get("/models"), onModels() ? api.get("/stats") : null]);
     rows = found.models;
     chat.update(rows, found.personas ?? []);
+    if (!onModels() && chat.category === null) pick(); // the rows could not be read until now
     if (stats) models.update(rows, stats.memory);
     fill(trouble);
   } catch (error) {

@@ -78,14 +78,18 @@ export class Chat {
 
   async #formOf({ category }) {
     if (this.#forms.has(category)) return;
-    let schema = null; // without one the options are written as JSON
+    const schema = await this.#schemaOf(category);
+    if (!this.#forms.has(category)) this.#forms.set(category, new OptionsForm(schema));
+  }
+
+  async #schemaOf(category) {
     try {
-      schema = (await this.api.get(`/models/${encodeURIComponent(category)}`)).options ?? null;
+      return (await this.api.get(`/models/${encodeURIComponent(category)}`)).options ?? null;
     } catch (error) {
       if (!("status" in error)) throw error;
       this.#complain(error);
+      return null; // options are then written as JSON
     }
-    this.#forms.set(category, new OptionsForm(schema));
   }
 
   /** Whether an answer is being waited for. */

@@ -24,7 +24,7 @@ export function sections(findings) {
   return [...shown, ...others(left), ...warnings(take)];
 }
 
-const SPECIAL = [verdict, chart, blocks, quotes, citations, references, invalidDois, numbers, scores, vectors, items, turns, note];
+const SPECIAL = [verdict, chart, blocks, quotes, citations, references, invalidDois, numbers, scores, translations, vectors, items, turns, note];
 
 function verdict(take, left) {
   if (!left.has("verified")) return null;
@@ -106,6 +106,13 @@ function scores(take, left) {
   const chosen = new Set(Array.isArray(label) ? label : [label]);
   const ranked = Object.entries(take("scores")).sort((one, other) => other[1] - one[1]);
   return { kind: "bars", title: "Labels", items: ranked.map(([name, share]) => ({ label: name, share, chosen: chosen.has(name) })) };
+}
+
+function translations(take, left) {
+  if (!Array.isArray(left.get("translations"))) return null;
+  const found = take("translations");
+  // A single one is the answer itself.
+  return found.length > 1 ? checks("Translations", found, (text, n) => ({ tone: null, text, note: `text ${n + 1}` })) : null;
 }
 
 function vectors(take, left) {

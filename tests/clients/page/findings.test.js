@@ -86,3 +86,8 @@ test("turns are worth a word only where some were left out", () => {
   assert.deepEqual(sections({ turns: 3, dropped_turns: 0 }), []);
   assert.match(sections({ turns: 3, dropped_turns: 1 })[0].text, /^1 earlier turn no longer fitted/);
 });
+
+test("a single translation is the answer, several are a list", () => {
+  assert.deepEqual(kinds({ translations: ["Bonjour"], warnings: [] }), []);
+  assert.deepEqual(sections({ translations: ["a", "b"] })[0].items.map((item) => item.note), ["text 1", "text 2"]);
+});
