@@ -392,6 +392,14 @@ PROMISES: dict[str, Promise] = {
             "conductor/test_cli_plan.py::*",
         ),
     ),
+    "memory-known": Promise(
+        "What a set takes is told before it is built: by its files, and by what was measured before.",
+        (
+            "archives/test_archives_known.py::*",
+            "conductor_admin/test_load_progress.py::test_models_show_at_once*",
+            "conductor_admin/test_settings_plan.py::test_the_memory_of_each_set*",
+        ),
+    ),
     "reload-live": Promise(
         "A good edit is applied row by row while everything serves; a broken one changes nothing.",
         ("conductor_admin/test_settings_reload.py::*",),
