@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from handlers.strict_shapes import WHOLE, Strict, no_number
 
 WIRE_VERSION = 2
 
@@ -46,30 +48,10 @@ class RequestError(Exception):
 
     def body(self) -> dict[str, Any]:
         """`{"error": {message, type, param, code}}`, the one error shape of every interface."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
-def _whole(value: object) -> object:
-    # To JSON, and to clients whose only number is a float, 5.0 is a whole number.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WHOLE = BeforeValidator(_whole)
-"""Stands after an integer's bounds, which a JSON schema would not show otherwise."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class ToolCall(_Strict):
+class ToolCall(Strict):
     """A call that the assistant made; `arguments` is JSON text, as the model wrote it."""
 
     id: Annotated[str, Field(max_length=200)]
@@ -77,7 +59,7 @@ class ToolCall(_Strict):
     arguments: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 
 
-class Message(_Strict):
+class Message(Strict):
     """One turn of a conversation; a turn of role `tool` is the result of the call `tool_call_id`."""
 
     role: Role
@@ -87,7 +69,7 @@ class Message(_Strict):
     tool_call_id: Annotated[str, Field(max_length=200)] | None = None
 
 
-class Sampling(_Strict):
+class Sampling(Strict):
     """What a request may say about decoding; None leaves the value to the engine's default.
 
     `logprobs` asks for a `TokenLogprob` with each token of the answer, `top_logprobs` for so many likelier
@@ -116,21 +98,14 @@ class Sampling(_Strict):
         return defaults.model_copy(update=given)
 
 
-def _no_number(value: object) -> object:
-    # To Python, and so to a Literal, 1 is True.
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError('Input should be "new", true or false')
-    return value
-
-
-class Wishes(_Strict):
+class Wishes(Strict):
     """What a request may ask of the gateway and of a category's engine, in every protocol.
 
     `keep_alive` and `max_wait_s` are seconds.
     """
 
-    options: dict[str, Any] = {}
-    session: Annotated[Literal["new", True, False], BeforeValidator(_no_number)] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    session: Annotated[Literal["new", True, False], BeforeValidator(no_number)] | None = None
     session_id: Annotated[str, Field(max_length=200)] | None = None
     persona: Annotated[str, Field(max_length=200)] | None = None
     keep_alive: Annotated[float, Field(ge=-1, le=10_000_000)] | None = None
@@ -171,7 +146,7 @@ class GenerateBody(Sampling, Wishes):
         return Sampling.model_construct(**{name: getattr(self, name) for name in Sampling.model_fields})
 
 
-class GenerateRequest(_Strict):
+class GenerateRequest(Strict):
     """What the gateway sends to a worker's `POST /generate`.
 
     `bare` asks for the model without an engine: of `messages` the chat template alone, while `prompt` or
@@ -193,7 +168,7 @@ class GenerateRequest(_Strict):
     attempts: Annotated[int, Field(ge=1, le=8)] = 2
     system: str | None = None
     sampling: Sampling = Sampling()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -217,7 +192,7 @@ class GenerateRequest(_Strict):
         return [Message(role="user", content=self.prompt or "")]
 
 
-class Usage(_Strict):
+class Usage(Strict):
     """Token counts by the model's own tokenizer; a sum over all calls of the request."""
 
     prompt_tokens: int = 0
@@ -234,20 +209,20 @@ class Usage(_Strict):
         )
 
 
-class Timings(_Strict):
+class Timings(Strict):
     """Worker-side times in seconds, measured on a monotonic clock."""
 
     first_token_s: float | None = None
     total_s: float = 0.0
 
 
-class Done(_Strict):
+class Done(Strict):
     """The last record of a stream that succeeded; `logprobs` are those of `text`, each a `TokenLogprob`."""
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
-    findings: dict[str, Any] = {}
+    findings: dict[str, Any] = Field(default_factory=dict)
     text: str
     logprobs: list[dict[str, Any]] | None = None
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from starlette.requests import Request
 
 from conductor_admin.body import read_json
-from handlers.wire import WHOLE, RequestError, Sampling, Wishes
+from handlers.strict_shapes import WHOLE
+from handlers.wire import RequestError, Sampling, Wishes
 
 MAX_CHOICES = 8
 MAX_STOPS = 16

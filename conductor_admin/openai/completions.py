@@ -25,7 +25,8 @@ from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
 from handlers.logprobs import Echo
-from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
+from handlers.strict_shapes import WHOLE
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, RequestError, Sampling
 
 FIM_ENGINE = "code_completion"
 DEFAULT_TOKENS = 16

@@ -102,8 +102,8 @@ async def test_the_plan_of_another_text_leaves_the_file_alone(rig: Rig) -> None:
     answer = await rig.client.post("/admin/plan", params={"name": "copy.md"}, content=broken.encode())
     assert answer.json()["error"]["message"].startswith("copy.md:10:")
     assert (await rig.client.post("/admin/plan?name=%0A", content=text.encode())).status_code == 400
-    for broken in (b"", b"\xff", b"| Category/Area |"):
-        answer = await rig.client.post("/admin/plan", content=broken)
+    for no_table in (b"", b"\xff", b"| Category/Area |"):
+        answer = await rig.client.post("/admin/plan", content=no_table)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_settings")
     assert (await rig.client.get("/models/translation")).status_code == 200
 

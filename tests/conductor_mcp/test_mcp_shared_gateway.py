@@ -104,7 +104,7 @@ def shared() -> Iterator[tuple[Path, psutil.Process]]:
 async def sdk_client(state: Path, era: str) -> AsyncIterator[Client]:
     program, *arguments = command(state)
     server = StdioServerParameters(command=program, args=arguments, cwd=str(ROOT))
-    async with Client(stdio_client(server), mode=era) as client:  # type: ignore[arg-type]
+    async with Client(stdio_client(server), mode=era) as client:
         yield client
 
 
@@ -127,15 +127,15 @@ async def test_the_seed_text_is_answered_as_it_stands(shared: tuple[Path, psutil
 async def test_the_sdk_speaks_stdio_with_progress(shared: tuple[Path, psutil.Process], era: str) -> None:
     told: list[tuple[float, str | None]] = []
 
-    async def progress(value: float, total: float | None, message: str | None) -> None:
-        told.append((value, message))
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, message))
 
     async with sdk_client(shared[0], era) as client:
         assert gateway_of(shared[0]) == shared[1], "one gateway for all clients"
         result = await client.call_tool(
             "generate_text",
             {"prompt": "Count to five.", "max_tokens": 24, "temperature": 0},
-            progress_callback=progress,
+            progress_callback=hear,
         )
     assert result.structured_content is not None
     values = [value for value, _ in told]

@@ -126,11 +126,11 @@ async def test_models_are_loaded_and_let_go(mcp_rig: McpRig) -> None:
 async def test_progress_grows_and_spells_the_answer(mcp_rig: McpRig) -> None:
     told: list[tuple[float, str | None]] = []
 
-    async def progress(value: float, total: float | None, message: str | None) -> None:
-        told.append((value, message))
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, message))
 
     async with mcp_rig.client() as client:
-        await client.call_tool("generate_text", {"prompt": "x"}, progress_callback=progress)
+        await client.call_tool("generate_text", {"prompt": "x"}, progress_callback=hear)
     values = [value for value, _ in told]
     assert values == sorted(set(values))
     assert "".join(message or "" for value, message in told).endswith("one two three")
@@ -140,14 +140,14 @@ async def test_progress_grows_and_spells_the_answer(mcp_rig: McpRig) -> None:
 async def test_progress_tells_how_far_the_model_is_loaded(mcp_rig: McpRig) -> None:
     loading = asyncio.Event()
 
-    async def progress(value: float, total: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         if message and message.startswith("loading translation 41%"):
             loading.set()
 
     mcp_rig.rig.builder.may_build.clear()
     asked = {"text": "x", "target": "fr"}
     async with mcp_rig.client() as client, asyncio.timeout(10), asyncio.TaskGroup() as group:
-        call = group.create_task(client.call_tool("translate", asked, progress_callback=progress))
+        call = group.create_task(client.call_tool("translate", asked, progress_callback=hear))
         await loading.wait()
         mcp_rig.rig.builder.may_build.set()
         assert not (await call).is_error
@@ -163,7 +163,7 @@ async def test_a_cancelled_call_stops_its_generation(mcp_rig: McpRig) -> None:
     mcp_rig.rig.torchserve.script = endless
     begun = asyncio.Event()
 
-    async def progress(value: float, total: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         if message == "one":
             begun.set()
 
@@ -171,7 +171,7 @@ async def test_a_cancelled_call_stops_its_generation(mcp_rig: McpRig) -> None:
         async with anyio.create_task_group() as group:
 
             async def call() -> None:
-                await client.call_tool("generate_text", {"prompt": "x"}, progress_callback=progress)
+                await client.call_tool("generate_text", {"prompt": "x"}, progress_callback=hear)
 
             group.start_soon(call)
             await begun.wait()

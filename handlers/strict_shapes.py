@@ -1,0 +1,31 @@
+"""What every shape on the wire has in common: unknown fields refused, no guessing at types.
+
+Two readings that pydantic's strict mode has no word for are here too.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Strict(BaseModel):
+    """The base of the shapes: strict, frozen, finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _whole(value: object) -> object:
+    # To JSON, and to clients whose only number is a float, 5.0 is a whole number.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Stands after an integer's bounds, which a JSON schema would not show otherwise."""
+
+
+def no_number(value: object) -> object:
+    """Refuses numbers where `"new"`, true or false is meant."""
+    # To Python, and so to a Literal, 1 is True.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError('Input should be "new", true or false')
+    return value
