@@ -18,7 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from conductor_admin.callers import Allowance, Caller, Scope
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
-from handlers.wire import WHOLE, RequestError
+from handlers.strict_shapes import WHOLE
+from handlers.wire import RequestError
 
 PREFIX = "cdk_"
 LONGEST_TEXT = 200
