@@ -98,8 +98,8 @@ async def test_the_plan_of_another_text_leaves_the_file_alone(rig: Rig) -> None:
     text = without_parameters().replace("| Translation |", "| Poetry |").replace("other", "poems")
     plan = (await rig.client.post("/admin/plan", content=text.encode())).json()
     assert (plan["changed"], plan["added"], plan["removed"]) == ([], ["poetry"], [TRANSLATION])
-    broken = text.replace("| true |", "| perhaps |", 1)
-    answer = await rig.client.post("/admin/plan", params={"name": "copy.md"}, content=broken.encode())
+    mistaken = text.replace("| true |", "| perhaps |", 1)
+    answer = await rig.client.post("/admin/plan", params={"name": "copy.md"}, content=mistaken.encode())
     assert answer.json()["error"]["message"].startswith("copy.md:10:")
     assert (await rig.client.post("/admin/plan?name=%0A", content=text.encode())).status_code == 400
     for no_table in (b"", b"\xff", b"| Category/Area |"):
