@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from handlers.wire import RequestError
 
-
 _RETRIED = frozenset({408, 409, 429})
 """Statuses below 500 that OpenAI's clients take for passing ones."""
 

@@ -35,7 +35,10 @@ def _any_input() -> type[ToolInput]:
     fields: dict[str, Any] = {}
     for name, words in _FIELDS.items():
         source = GenerateBody.model_fields[name]
-        fields[name] = (source.annotation, Field(default=source.default, description=words))
+        fields[name] = (
+            source.annotation,
+            Field(default=source.get_default(call_default_factory=True), description=words),
+        )
     return create_model("GenerateTextInput", __base__=ToolInput, **fields)
 
 
