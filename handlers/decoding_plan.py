@@ -12,11 +12,15 @@ from handlers.runtimes.base import Embedder, Runtime, SamplingPlan
 from handlers.wire import RequestError, Sampling
 
 
-def check_context(tokens: int, context: int) -> None:
-    """Raises RequestError 400 with both numbers when a prompt leaves no room for an answer."""
+def check_context(tokens: int, context: int, *, counted: bool = True) -> None:
+    """Raises RequestError 400 with both numbers when a prompt leaves no room for an answer.
+
+    `counted` False says that `tokens` is the least that the prompt can have.
+    """
     if tokens >= context:
+        has = f"{tokens} tokens" if counted else f"at least {tokens} tokens"
         raise RequestError(
-            f"the prompt has {tokens} tokens, the model's context is {context} tokens",
+            f"the prompt has {has}, the model's context is {context} tokens",
             code="context_length_exceeded",
             param="prompt",
         )

@@ -73,6 +73,7 @@ class RequestModel:
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of the answer, cut at the first stop string, never ending inside a character."""
+        check_context(self._fewest(messages), self.context, counted=False)
         prompt_ids = await self._encode(messages)
         async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
             async for piece in pieces:
@@ -108,6 +109,7 @@ class RequestModel:
     async def prompt_ids(self, prompt: str | list[int]) -> list[int]:
         """Tokens of a text whose control tokens are meant, or the given ones, checked."""
         if isinstance(prompt, str):
+            check_context(self._tokenizer.fewest_tokens(prompt), self.context, counted=False)
             return _not_empty(await asyncio.to_thread(self._tokenizer.encode_raw, prompt))
         check_ids(prompt, self._runtime.vocabulary)
         return prompt
@@ -173,8 +175,15 @@ class RequestModel:
         return self._tokenizer.count(text)
 
     async def count_chat(self, messages: Sequence[Message]) -> int:
-        """Tokens that `stream` would ask of these messages, the chat template's own included."""
-        return len(await self._encode(messages))
+        """Tokens that `stream` would ask of these messages, the chat template's own included.
+
+        Of what fits in no case, the least that it can be: reading megabytes takes seconds.
+        """
+        fewest = self._fewest(messages)
+        return fewest if fewest >= self.context else len(await self._encode(messages))
+
+    def _fewest(self, messages: Sequence[Message]) -> int:
+        return sum(self._tokenizer.fewest_tokens(message.content) for message in messages)
 
     async def _answer(
         self,

@@ -109,6 +109,15 @@ class TextTokenizer:
     def count(self, text: str) -> int:
         return len(self.encode(text))
 
+    def fewest_tokens(self, text: str) -> int:
+        """How many tokens the text has at least, without reading it; 0 where its normalizer may shorten it."""
+        return 0 if self._plain.normalizer else len(text.encode()) // self._longest_token
+
+    @cached_property
+    def _longest_token(self) -> int:
+        # In bytes; of a byte-level token its spelling is never shorter than what it stands for.
+        return max(len(token.encode()) for token in self._plain.get_vocab())
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._plain.decode(list(ids), skip_special_tokens=True))
 

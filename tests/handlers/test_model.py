@@ -46,6 +46,17 @@ async def records(generator: Generator, **fields: object) -> list[dict[str, obje
     return [record async for record in generator.records(request)]
 
 
+async def test_a_prompt_that_is_too_long_by_its_bytes_alone_is_not_read(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = generator(tokenizer, "x", context=100)
+    monkeypatch.setattr(tokenizer, "encode_chat", None)  # calling it would be another error
+    longest = len("<|im_start|>")
+    with pytest.raises(RequestError, match=r"at least 10\d tokens, the model's context is 100") as refused:
+        await records(made, engine="creative_writing", prompt="é" * (longest * 100 // 2))
+    assert (refused.value.status, refused.value.code) == (400, "context_length_exceeded")
+
+
 async def test_pieces_joined_equal_the_text_of_the_last_record(tokenizer: TextTokenizer) -> None:
     made, _ = generator(tokenizer, "Grüße, 世界 🎉!")
     *deltas, last = await records(made)
