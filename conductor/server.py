@@ -75,6 +75,7 @@ async def _serve(server: Server, settings: OperatorSettings, manner: Manner, lis
         await _serve_http(server, settings, manner, listener)
     finally:
         await server.gateway.sessions.store.close()
+        await asyncio.to_thread(server.gateway.checker.close)
         await asyncio.to_thread(server.gateway.telemetry.spans.close)
 
 

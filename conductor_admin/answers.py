@@ -38,7 +38,7 @@ def last_record(job: Job, done: Done) -> dict[str, Any]:
     return {
         "id": job.request.id,
         "category": job.row.slug,
-        "model": job.row.technical_model_name,
+        "model": done.model or job.row.technical_model_name,
         "finish_reason": done.finish_reason,
         "usage": {**done.usage.model_dump(), "total_tokens": done.usage.total_tokens},
         "timings": done.timings.model_dump(),

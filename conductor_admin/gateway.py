@@ -22,6 +22,7 @@ from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_admin.telemetry.recorder import Telemetry
 from conductor_core.catalogue import Catalogue
+from handlers.checker import Checker
 from handlers.wire import GenerateBody
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ class Gateway:
     audit: Audit
     policy: HostPolicy = field(default_factory=HostPolicy)
     chooser: Chooser = field(default_factory=Chooser)
+    checker: Checker = field(default_factory=Checker)
 
     @property
     def catalogue(self) -> Catalogue:

@@ -93,7 +93,7 @@ class Generations:
                         aclosing(lease.client.generate(job.request, self._patience))
                     )
                     async for record in records:
-                        yield record
+                        yield _signed(record, lease)
                     return
             except WorkerUnreachable:
                 trace.is_queued_again()
@@ -114,6 +114,11 @@ def _wish(trace: Trace, place: Place) -> Wish:
     job, caller = trace.job, trace.job.caller
     may = (caller.may_load, caller.may_evict)
     return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, *may, prefers=place.pid, wait=trace.wait)
+
+
+def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:
+    # While an edit's model loads, the one before it answers: the table's name would be wrong.
+    return record.model_copy(update={"model": lease.model}) if isinstance(record, Done) else record
 
 
 def _check_version(job: Job, lease: Lease) -> None:

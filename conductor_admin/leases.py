@@ -37,11 +37,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker that will not be unloaded while the lease lasts."""
+    """A worker that will not be unloaded while the lease lasts; `model` is the technical name it serves."""
 
     client: WorkerClient
     version: str
     pid: int
+    model: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,9 @@ class Lessor:
         with self._reservation():
             entry, worker = await self._acquire(wish)
             try:
-                yield Lease(worker.client, entry.archive.version if entry.archive else "", worker.pid)
+                version = entry.archive.version if entry.archive else ""
+                model = entry.worker_set.row(wish.slug).technical_model_name
+                yield Lease(worker.client, version, worker.pid, model)
             except WorkerUnreachable:
                 self._jobs.lost(entry, worker)
                 raise

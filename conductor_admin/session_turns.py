@@ -87,7 +87,7 @@ def turn_of(job: Job, text: str, done: Done | None) -> Turn:
         state="complete" if done else "cancelled",
         finish_reason=done.finish_reason if done else "cancelled",
         usage=done.usage if done else Usage(),
-        model=job.row.technical_model_name,
+        model=(done.model if done else None) or job.row.technical_model_name,
         category=job.row.slug,
         created=time.time(),
     )

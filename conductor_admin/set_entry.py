@@ -83,8 +83,7 @@ class SetView:
 
     def row(self, slug: str) -> Row:
         """The row as this set serves it; one that it serves until its own set is loaded is as its first."""
-        rows = self.worker_set.rows
-        return next((row for row in rows if row.slug == slug), rows[0])
+        return self.worker_set.row(slug)
 
     @property
     def is_resident(self) -> bool:

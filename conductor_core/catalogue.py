@@ -103,6 +103,10 @@ class WorkerSet:
     def first(self) -> Row:
         return self.rows[0]
 
+    def row(self, slug: str) -> Row:
+        """The row as this set serves it; one that is not of the set is served as its first."""
+        return next((row for row in self.rows if row.slug == slug), self.first)
+
     @property
     def declared_memory(self) -> int | None:
         known = [row.declared_memory for row in self.rows if row.declared_memory is not None]

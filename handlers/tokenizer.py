@@ -110,7 +110,7 @@ class TextTokenizer:
         return len(self.encode(text))
 
     def fewest_tokens(self, text: str) -> int:
-        """How many tokens the text has at least, without reading it; 0 where its normalizer may shorten it."""
+        """How many tokens the text has at least, unread; 0 where its normalizer may shorten it."""
         return 0 if self._plain.normalizer else len(text.encode()) // self._longest_token
 
     @cached_property

@@ -217,7 +217,10 @@ class Timings(Strict):
 
 
 class Done(Strict):
-    """The last record of a stream that succeeded; `logprobs` are those of `text`, each a `TokenLogprob`."""
+    """The last record of a stream that succeeded; `logprobs` are those of `text`, each a `TokenLogprob`.
+
+    `model` is the gateway's to say: which model its worker serves, also while another one replaces it.
+    """
 
     finish_reason: FinishReason
     usage: Usage
@@ -225,7 +228,9 @@ class Done(Strict):
     findings: dict[str, Any] = Field(default_factory=dict)
     text: str
     logprobs: list[dict[str, Any]] | None = None
+    model: str | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The record's content as JSON has it; without `logprobs` where nobody asked for them."""
-        return self.model_dump(mode="json", exclude={"logprobs"} if self.logprobs is None else None)
+        unsaid = {name for name in ("logprobs", "model") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unsaid)

@@ -485,13 +485,13 @@ PROMISES: dict[str, Promise] = {
         (
             "conductor_admin/test_sessions.py::*",
             "conductor_admin/test_session_store.py::*",
-            "e2e/test_sessions.py::*",
+            "e2e/test_kept_sessions.py::*",
             "conductor/test_cli_sessions.py::*",
         ),
     ),
     "history": Promise(
         "A history beyond the context loses whole oldest turns, which findings say; no message is cut.",
-        ("handlers/test_conversation.py::*", "e2e/test_sessions.py::*beyond*"),
+        ("handlers/test_conversation.py::*", "e2e/test_kept_sessions.py::*beyond*"),
     ),
     "logprobs": Promise(
         "Log-probabilities are the model's own, aligned with the text through stop strings and half "

@@ -12,14 +12,12 @@ from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import CheckBody, reads
 from conductor_admin.router import find_row, row_options
-from handlers.checker import Checker
 from handlers.wire import GenerateRequest
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
     routes = APIRouter()
-    checker = Checker()
 
     @routes.post("/check", openapi_extra=reads(CheckBody))
     async def check(request: Request) -> Response:
@@ -32,6 +30,6 @@ def router(gateway: Gateway) -> APIRouter:
             prompt=body.prompt,
             options={**row_options(row), **body.options},
         )
-        return JsonResponse({"findings": await checker.findings(asked, body.text)})
+        return JsonResponse({"findings": await gateway.checker.findings(asked, body.text)})
 
     return routes

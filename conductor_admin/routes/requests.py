@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,13 +16,22 @@ from conductor_admin.telemetry.traces import MOST
 from handlers.wire import RequestError
 
 _SHOWN = 50
+_LISTED: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "limit",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MOST, "default": _SHOWN},
+        }
+    ]
+}
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over `gateway`."""
     routes = APIRouter()
 
-    @routes.get("/requests")
+    @routes.get("/requests", openapi_extra=_LISTED)
     async def latest(request: Request) -> Response:
         """The latest generations of all callers, the newest first; `limit` of them, 50 by default."""
         limit = _limit(request.query_params.get("limit", str(_SHOWN)))

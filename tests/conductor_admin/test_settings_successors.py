@@ -51,7 +51,8 @@ async def test_the_row_is_shown_with_the_model_that_serves_it_and_with_the_failu
     assert health["status"] == "degraded"
     assert FAULT in health["failed_changes"][0]
     assert (await rig.client.get("/health/ready")).status_code == 200
-    assert (await ask(rig, TRANSLATION)).status_code == 200
+    answer = await ask(rig, TRANSLATION)
+    assert (answer.status_code, answer.json()["model"]) == (200, "models/other.gguf")
 
 
 async def test_it_is_tried_again_by_itself_and_takes_over(rig: Rig, no_cooldown: None) -> None:
