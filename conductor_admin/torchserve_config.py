@@ -113,13 +113,17 @@ LOG4J2 = """<?xml version="1.0" encoding="UTF-8"?>
 def write(state: StateDir) -> None:
     """Create the folders and files; what a killed TorchServe left in them is removed."""
     check_lengths(state)
-    state.create()
-    for stale in (*state.run.glob("*.sock"), *state.run.glob("*.error")):
-        stale.unlink(missing_ok=True)
-    shutil.rmtree(state.torchserve_tmp, ignore_errors=True)
+    sweep(state)
     state.create()
     config_file(state).write_text(properties(state))
     log_config_file(state).write_text(LOG4J2)
+
+
+def sweep(state: StateDir) -> None:
+    """Remove what a TorchServe that was killed, as it always is, and its workers leave in the run folder."""
+    for stale in (*state.run.glob("*.sock"), *state.run.glob("*.error")):
+        stale.unlink(missing_ok=True)
+    shutil.rmtree(state.torchserve_tmp, ignore_errors=True)
 
 
 def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -103,3 +103,4 @@ class TorchServeProcess:
         if self._process is not None:
             members = kill_session(self._process.pid)
             await asyncio.to_thread(wait_until_gone, members, _GONE_TIMEOUT_S)
+            torchserve_config.sweep(self._state)
