@@ -73,6 +73,7 @@ class RequestModel:
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
         """Pieces of the answer, cut at the first stop string, never ending inside a character."""
+        refuse_embedder(self._runtime)
         check_context(self._fewest(messages), self.context, counted=False)
         prompt_ids = await self._encode(messages)
         async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
