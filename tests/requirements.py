@@ -611,6 +611,15 @@ PROMISES: dict[str, Promise] = {
         "names the option and its choices, and a text made to take long is checked within bounds.",
         ("engines/test_engines_property.py::*",),
     ),
+    "engines-say-no": Promise(
+        "Every check says no to a bad text and not to a good one, and one that was not done claims "
+        "nothing.",
+        (
+            "engines/test_engines_say_no.py::*",
+            "engines/test_engine_*.py::*told*",
+            "handlers/test_conversation.py::test_an_engine_says*",
+        ),
+    ),
     "engines-described": Promise(
         "docs/engines.md and the OpenAPI document have every option and finding of every engine.",
         ("engines/test_engines_page.py::*", "conductor_admin/test_engine_schemas.py::*"),

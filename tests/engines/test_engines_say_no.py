@@ -1,0 +1,103 @@
+"""Every check of every engine says no to a bad text and not to a good one."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import pytest
+
+from handlers.engines.data_analysis import NO_TABLE
+from handlers.engines.registry import engine_class, engine_names
+from handlers.wire import GenerateRequest
+from tests.engines.engine_cases import BIBTEX
+from tests.engines.no_cases import CASES, No
+
+OF_A_RUN = {"conversational_chat", "general_reasoning", "embedding"}
+"""Engines whose findings are all about the run: they judge no text."""
+
+
+def found(engine: str, text: str, options: dict[str, Any], prompt: str = "Why?") -> dict[str, Any]:
+    request = GenerateRequest(id="r", engine=engine, prompt=prompt, options=options)
+    return engine_class(engine)().check(request, text)
+
+
+def at(findings: Any, path: str) -> Any:
+    return reduce(lambda value, name: value[int(name) if name.isdigit() else name], path.split("."), findings)
+
+
+def test_every_engine_that_judges_a_text_says_no_somewhere() -> None:
+    assert {case.engine for case in CASES} == set(engine_names()) - OF_A_RUN
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.engine}-{case.finding}")
+def test_a_check_says_no_to_a_bad_text_and_not_to_a_good_one(case: No) -> None:
+    assert at(found(case.engine, case.bad, case.options, case.prompt), case.finding) == case.value
+    assert at(found(case.engine, case.good, case.options, case.prompt), case.finding) != case.value
+    if case.finding == "warnings":
+        assert found(case.engine, case.good, case.options, case.prompt)["warnings"] == []
+
+
+@pytest.mark.parametrize("engine", sorted(OF_A_RUN))
+def test_what_only_a_run_can_tell_is_claimed_of_no_text(engine: str) -> None:
+    assert found(engine, "It is so.", {}) == engine_class(engine).run_findings
+
+
+def test_a_translation_into_no_language_is_called_unchecked() -> None:
+    said = "target: no target language was given, so that nothing could be checked"
+    assert found("translation", "Pourquoi ?", {})["warnings"] == [said]
+
+
+def test_a_doi_of_the_bibliography_that_is_none_is_told() -> None:
+    wrong = {"bibliography": BIBTEX.replace("10.1000/182", "10.1/x")}
+    assert found("scientific_research", "Known [@kn68].", wrong)["invalid_dois"] == ["10.1/x"]
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({}, NO_TABLE),
+        (
+            {"csv": "a\nx\ny", "chart": "scatter"},
+            "there are no columns for a chart (scatter): points need two columns of numbers",
+        ),
+        ({"csv": "a\n" + "1\n" * 19 + "x"}, "a: 1 of 20 cells are no numbers, it is taken as text"),
+        ({"csv": "a,b\n1,2\n3"}, "1 rows were short; their last cells are missing"),
+        ({"csv": "a,a\n1,2"}, "several columns have one name; the later ones are numbered"),
+        ({"csv": "a\n1e999\n2"}, "a: numbers too large to count with are left out"),
+        (
+            {"csv": "a\n" + "\n".join(f"x{n}" for n in range(99)), "chart": "bar"},
+            "the chart shows 30 of 99 values",
+        ),
+        ({"csv": "a\n日\n本", "chart": "bar"}, "the chart's font lacks some letters"),
+        (
+            {"csv": "a,b\n" + "\n".join(f"{n},{n}" for n in range(6000)), "chart": "scatter"},
+            "the chart shows 5000 of 6000 points",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_or_its_chart_is_told(options: dict[str, Any], warning: str) -> None:
+    answered = found("data_analysis", "", {"chart": "none", **options} if options else {})
+    assert answered["warnings"] == [warning]
+
+
+UNCHECKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "code_generation": ("```python\nx = 1\n```", {"blocks.0.syntax_ok": None, "blocks.0.error": "stopped"}),
+    "data_analysis": ("It is 5.", {"statistics": None, "unsupported_numbers": None, "warnings": ["stopped"]}),
+    "information_extraction": ('{"name": "Ada"}', {"data": None, "warnings": ["stopped"]}),
+    "mathematical_reasoning": ("Final answer: 42", {"verified": "unknown", "reason": "stopped"}),
+    "scientific_research": ("Known [@kn68].", {"warnings": ["stopped"]}),
+}
+"""For each engine that parses: a text, and what is said of it where the check was not done."""
+
+
+def test_every_engine_that_parses_has_such_a_text() -> None:
+    assert set(UNCHECKED) == {name for name in engine_names() if engine_class(name).parses}
+
+
+@pytest.mark.parametrize("engine", UNCHECKED)
+def test_a_check_that_was_not_done_says_so_and_claims_nothing(engine: str) -> None:
+    text, said = UNCHECKED[engine]
+    request = GenerateRequest(id="r", engine=engine, prompt="What is 6 * 7?")
+    answered = engine_class(engine)().unchecked(request, text, "stopped")
+    assert {path: at(answered, path) for path in said} == said
