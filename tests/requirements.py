@@ -612,8 +612,7 @@ PROMISES: dict[str, Promise] = {
         ("engines/test_engines_property.py::*",),
     ),
     "engines-say-no": Promise(
-        "Every check says no to a bad text and not to a good one, and one that was not done claims "
-        "nothing.",
+        "Every check says no to a bad text and not to a good one, and one that was not done claims nothing.",
         (
             "engines/test_engines_say_no.py::*",
             "engines/test_engine_*.py::*told*",
