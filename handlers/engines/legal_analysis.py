@@ -115,7 +115,7 @@ class LegalAnalysis(BaseLLMEngine):
         self.accept(request)
         task, document = _asked(request)
         items = read_items(text) if task else []
-        quotes = quotations(text) if not items else _quoted(items)
+        quotes = _quoted(items) if items else _spoken(text)
         found = [_lookup(quote, document) for quote in quotes] if document else []
         warnings = [f"quote not in the document: {quote['text']!r}" for quote in found if not quote["found"]]
         if items is None:
@@ -146,6 +146,11 @@ def _about(messages: list[Message], question: str, part: str, number: int, count
 def _rule(regulation: str) -> str:
     name = regulation.strip().upper()
     return f"{name}: {REGULATIONS[name]}" if name in REGULATIONS else regulation
+
+
+def _spoken(text: str) -> list[str]:
+    # Every text of a broken JSON answer stands between quotation marks.
+    return [] if text.lstrip().startswith(("{", "[", "```")) else quotations(text)
 
 
 def _quoted(items: list[dict[str, Any]]) -> list[str]:

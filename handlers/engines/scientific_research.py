@@ -92,6 +92,10 @@ class ScientificResearch(BaseLLMEngine):
             ],
         }
 
+    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+        """Nothing is said of any citation."""
+        return {"references": [], "citations": [], "invalid_dois": [], "warnings": [reason]}
+
 
 def _sources(options: ResearchOptions) -> list[Source]:
     if options.bibliography is None:

@@ -92,6 +92,11 @@ def test_an_answer_that_is_not_whole_json_has_no_items(text: str) -> None:
     assert answer["warnings"][0] == "the answer is not the JSON that was asked for, or was cut"
 
 
+def test_the_strings_of_a_cut_answer_are_no_quotations() -> None:
+    answer = found('{"items": [{"clause": "Notice Period To Terminate", "quote": "Either par')
+    assert (answer["items"], answer["quotes"], len(answer["warnings"])) == (None, [], 1)
+
+
 async def test_a_task_is_answered_by_its_schema() -> None:
     model = ScriptedModel(items("x"))
     await analysed(

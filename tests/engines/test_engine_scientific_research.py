@@ -183,3 +183,11 @@ def test_an_entry_without_anything_has_a_reference_all_the_same() -> None:
     assert [one["key"] for one in answer["references"]] == ["bare", "web"]
     assert "https://a.b/c%20d~e#f" in answer["references"][1]["text"]
     assert read_bibliography("@misc{bare}")[0].families == ()
+
+
+def test_what_could_not_be_checked_keeps_the_form_of_the_findings() -> None:
+    request = GenerateRequest(id="r", engine="scientific_research", prompt="Review.")
+    engine = ScientificResearch()
+    unchecked = engine.unchecked(request, "As shown [@smith].", "stopped")
+    assert unchecked.keys() == engine.check(request, "As shown [@smith].").keys()
+    assert unchecked["warnings"] == ["stopped"]
