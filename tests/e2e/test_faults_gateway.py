@@ -52,6 +52,7 @@ def assert_nothing_else(server: Serving, left: list[psutil.Process]) -> None:
     assert sockets == {str(pid) for pid in workers_of(server)}
 
 
+@pytest.mark.proof  # 55 s; that a killed gateway is replaced at all is in tests/test_integration.py
 def test_a_gateway_killed_in_a_load_or_in_a_swap_is_replaced(tmp_path: Path) -> None:
     settings, state = write_settings(tmp_path), tmp_path / "state"
     with serving(state, settings=settings) as first, ThreadPoolExecutor(1) as pool:
