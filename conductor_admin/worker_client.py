@@ -109,10 +109,10 @@ class WorkerClient:
         async with self._session(_NO_TIMEOUT) as session:
             try:
                 response = await session.post("http://worker/generate", data=body, headers=_JSON)
-            except aiohttp.ClientConnectorError as error:
-                raise WorkerUnreachable("the worker takes no connection") from error
+            # A worker answers with its head before it begins: without one nothing of the request was done. A
+            # process that is being killed still takes connections.
             except aiohttp.ClientError as error:
-                raise worker_died() from error
+                raise WorkerUnreachable("the worker takes no request") from error
             try:
                 async with aclosing(_records(response.content, patience)) as records:
                     async for record in records:
