@@ -90,5 +90,5 @@ def test_no_module_has_a_vague_name() -> None:
 def test_modules_stay_small_and_say_what_they_are() -> None:
     for path in modules():
         text = (ROOT / path).read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= 250, path
+        assert len(text.splitlines()) <= 400, path
         assert not text.strip() or text.startswith('"""'), path
