@@ -32,6 +32,7 @@ from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir, StateDirError
 from conductor_core.settings import SettingsError
 from conductor_mcp.holds import until_nobody_holds
+from handlers.tracebacks import log_failure_of_loop, log_failures_of_threads
 
 log = structlog.get_logger()
 
@@ -70,6 +71,8 @@ def serve(settings: OperatorSettings, manner: Manner) -> int:
 
 
 async def _serve(server: Server, settings: OperatorSettings, manner: Manner, listener: socket.socket) -> None:
+    log_failures_of_threads()
+    asyncio.get_running_loop().set_exception_handler(log_failure_of_loop)
     await server.gateway.sessions.store.open()
     try:
         await _serve_http(server, settings, manner, listener)

@@ -1,9 +1,9 @@
 """Who asks, and what they may do. Shapes and refusals only: `conductor_admin.access` turns keys into callers.
 
 For a route: `plan(..., caller=caller_of(request))` is all that a generation needs, since the category is
-checked there and the rest in `Generations.run`. A list of rows is `visible(catalogue, caller)`; what names
-one row without generating calls `need_category`. An MCP tool that acts on the gateway calls
-`need_scope(caller, "admin")`.
+checked there and the rest in `Generations.run`. A list of rows is `visible(catalogue, caller)`; a row that is
+not in it does not exist for the caller, and no figure tells of it. An MCP tool that acts on the gateway
+calls `need_scope(caller, "admin")`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ class Caller:
     may_evict: bool = True
     allowance: Allowance = Allowance()
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the caller may use, and know of, some categories only."""
+        return self.categories is not None
+
     def may_use(self, slug: str) -> bool:
         """Whether the caller may ask for the category."""
         return self.categories is None or slug in self.categories
@@ -63,18 +68,6 @@ def caller_of(request: Request) -> Caller:
 def visible(catalogue: Catalogue, caller: Caller) -> tuple[Row, ...]:
     """The rows that the caller may use, in table order."""
     return tuple(row for row in catalogue.rows if caller.may_use(row.slug))
-
-
-def need_category(caller: Caller, slug: str) -> None:
-    """Raise 403 `category_not_allowed` unless the caller may use the category."""
-    if not caller.may_use(slug):
-        raise RequestError(
-            f"this key is not for {slug}",
-            status=403,
-            type="permission_error",
-            code="category_not_allowed",
-            param="category",
-        )
 
 
 def need_scope(caller: Caller, scope: Scope) -> None:

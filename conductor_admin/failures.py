@@ -7,10 +7,12 @@ from http import HTTPStatus
 
 import orjson
 from fastapi import FastAPI
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from handlers.strict_json import refusal
 from handlers.wire import RequestError
 
 _RETRIED = frozenset({408, 409, 429})
@@ -43,8 +45,13 @@ def retry_header(error: RequestError) -> dict[str, str]:
     return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
 
 
-def internal_error() -> RequestError:
-    """What a client sees of a defect; the log has the rest."""
+def failure_of(error: Exception) -> RequestError:
+    """The answer to a request that `error`, which nobody expected, has ended; the log has the rest.
+
+    A ValidationError is a 400: fields within their limits have made a shape that is beyond one of its own.
+    """
+    if isinstance(error, ValidationError):
+        return refusal(error)
     return RequestError("internal error", status=500, type="server_error", code="internal_error")
 
 

@@ -23,7 +23,7 @@ from conductor_admin.stats import Stats
 from conductor_admin.telemetry.recorder import Telemetry
 from conductor_core.catalogue import Catalogue
 from handlers.checker import Checker
-from handlers.wire import GenerateBody
+from handlers.wire import GenerateInput
 
 log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class Gateway:
         return self.generations.telemetry
 
     async def plan(
-        self, body: GenerateBody, request_id: str, caller: Caller, *, version: str | None = None
+        self, body: GenerateInput, request_id: str, caller: Caller, *, version: str | None = None
     ) -> Job:
         """What `body` asks for; category and persona that it leaves out are those of its session."""
         with self.telemetry.refusals():

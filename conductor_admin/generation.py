@@ -113,7 +113,17 @@ class Generations:
 def _wish(trace: Trace, place: Place) -> Wish:
     job, caller = trace.job, trace.job.caller
     may = (caller.may_load, caller.may_evict)
-    return Wish(job.row.slug, job.max_wait_s, job.keep_alive_s, *may, prefers=place.pid, wait=trace.wait)
+    return Wish(
+        job.row.slug,
+        job.max_wait_s,
+        job.keep_alive_s,
+        *may,
+        prefers=place.pid,
+        client=caller.key_id or "",
+        is_admin="admin" in caller.scopes,
+        may_shorten=caller.may_evict and not caller.is_restricted,
+        wait=trace.wait,
+    )
 
 
 def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:

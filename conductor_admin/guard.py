@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conductor_admin.arrivals import Arrival, arrival
-from conductor_admin.failures import error_response, internal_error
+from conductor_admin.failures import error_response, failure_of
 from conductor_core.operator import LOOPBACK
 from handlers.wire import RequestError
 
@@ -116,12 +116,11 @@ class Guard:
             await self._app(scope, receive, exchange.send)
         except RequestError as error:
             await error_response(error)(scope, receive, exchange.send)
-        except Exception:  # the outermost loop: a defect becomes a log entry and a plain 500
+        except Exception as error:  # the outermost loop: a defect becomes a log entry and a plain refusal
             log.exception("request_failed", path=scope["path"])
-            if exchange.status is None:
-                await error_response(internal_error())(scope, receive, exchange.send)
-            else:
+            if exchange.status is not None:
                 raise
+            await error_response(failure_of(error))(scope, receive, exchange.send)
 
 
 class _Exchange:

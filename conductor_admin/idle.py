@@ -19,15 +19,17 @@ class Idleness:
     timeout_s: float
     stays: bool
 
-    def expires(self, now: float, keep_alive_s: float | None = None) -> float:
+    def expires(self, now: float, keep_alive_s: float | None = None, *, may_shorten: bool = True) -> float:
         """When a set that became READY, or whose request ended, at `now` is to be unloaded; infinite: never.
 
         A request's own `keep_alive_s` counts instead of the timeout: 0 is at once, below 0 never. Whichever
-        request ends last decides.
+        request ends last decides. Without `may_shorten` it counts only where it is the longer one.
         """
         if self.stays:
             return math.inf
         wait_s = self.timeout_s if keep_alive_s is None else keep_alive_s
+        if not may_shorten and 0 <= wait_s < self.timeout_s:
+            wait_s = self.timeout_s
         return math.inf if wait_s < 0 else now + wait_s
 
 

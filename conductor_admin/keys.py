@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from conductor_admin.callers import Allowance, Caller, Scope
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
-from handlers.strict_shapes import WHOLE
+from handlers.strict_shapes import WHOLE, Shape
 from handlers.wire import RequestError
 
 PREFIX = "cdk_"
@@ -48,12 +48,12 @@ Scopes = Annotated[list[Scope], Field(min_length=1), AfterValidator(_once)]
 Categories = Annotated[list[Category], Field(min_length=1, max_length=1000), AfterValidator(_once)]
 
 
-class KeyRules(BaseModel):
+class KeyRules(Shape):
     """What a key may do; None is no limit. `expires` is in Unix seconds."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    scopes: Scopes = ["infer"]
+    scopes: Scopes = Field(default=["infer"])
     categories: Categories | None = None
     may_load: bool = True
     may_evict: bool = True

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from conductor_admin.keys import Key, KeyBody, make_key, named
 from conductor_core.paths import StateDir
+from handlers.strict_shapes import Shape
 
 Stamp = tuple[int, int, int] | None
 
@@ -25,11 +26,11 @@ class KeysFileError(Exception):
     """The file cannot be used; one line that names it and what to do."""
 
 
-class _Content(BaseModel):
+class _Content(Shape):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
-    keys: list[Key] = []
+    keys: list[Key] = Field(default=[])
 
 
 class KeysFile:

@@ -24,6 +24,8 @@ class Wish:
     None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever. `may_load` and
     `may_evict` are what the request may cause: a load, and the end of another set for that load's sake.
     `prefers` is the pid of the worker that would answer best; `wait` is told what the request waits for.
+    `client` is whose share of the server the request takes; `may_shorten` that `keep_alive_s` may end the set
+    sooner than the table has it.
     """
 
     slug: str
@@ -32,6 +34,9 @@ class Wish:
     may_load: bool = True
     may_evict: bool = True
     prefers: int | None = None
+    client: str = ""
+    is_admin: bool = False
+    may_shorten: bool = True
     wait: Wait = field(default_factory=Wait)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from conductor_admin import states
 from conductor_admin.leases import Lease, Limits, Wish
@@ -19,6 +19,7 @@ from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry, Worker
 from conductor_admin.set_jobs import SetJobs
 from conductor_admin.set_table import SetTable
+from conductor_admin.shares import Shares
 from conductor_admin.states import State
 from conductor_admin.upkeep import Upkeep
 from conductor_admin.worker_client import WorkerUnreachable
@@ -44,7 +45,7 @@ class Lessor:
         self._upkeep = upkeep
         self._limits = limits
         self._serves_models = serves_models
-        self._reserved = 0
+        self._shares = Shares(limits.queue_size)
 
     @contextlib.asynccontextmanager
     async def lease(self, wish: Wish) -> AsyncIterator[Lease]:
@@ -52,7 +53,7 @@ class Lessor:
 
         Raises RequestError. The request counts from here to the end of the block.
         """
-        with self._reservation():
+        with self._shares.place(wish.client, is_admin=wish.is_admin):
             entry, worker = await self._acquire(wish)
             try:
                 version = entry.archive.version if entry.archive else ""
@@ -71,16 +72,6 @@ class Lessor:
         wish = Wish(slug)
         entry, worker = await self._acquire(wish)
         self._release(entry, worker, wish)
-
-    @contextlib.contextmanager
-    def _reservation(self) -> Iterator[None]:
-        if self._reserved >= self._limits.queue_size:
-            raise states.overloaded(self._limits.queue_size)
-        self._reserved += 1
-        try:
-            yield
-        finally:
-            self._reserved -= 1
 
     async def _acquire(self, wish: Wish) -> tuple[SetEntry, Worker]:
         longest = self._limits.max_wait_s
@@ -124,7 +115,9 @@ class Lessor:
     def _release(self, entry: SetEntry, worker: Worker, wish: Wish) -> None:
         worker.in_flight -= 1
         entry.last_used = time.time()
-        entry.expires = entry.idleness.expires(time.monotonic(), wish.keep_alive_s)
+        entry.expires = entry.idleness.expires(
+            time.monotonic(), wish.keep_alive_s, may_shorten=wish.may_shorten
+        )
         self._upkeep.answered(entry)
         if entry.in_flight == 0:
             entry.drained.set()

@@ -13,6 +13,8 @@ from pathlib import Path
 import orjson
 import structlog
 
+from handlers.tracebacks import traceback_of
+
 _FILE_BYTES = 20 * 2**20
 _FILES = 5
 
@@ -24,7 +26,7 @@ def configure_logs(folder: Path, level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_without_messages),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -54,6 +56,10 @@ def _handlers(folder: Path, formatter: logging.Formatter) -> list[logging.Handle
     for handler in handlers:
         handler.setFormatter(formatter)
     return handlers
+
+
+def _without_messages(exc_info: structlog.typing.ExcInfo) -> str:
+    return traceback_of(exc_info[1])
 
 
 def _json(value: object, **_: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from conductor_admin import openapi_answers as answers
 from conductor_admin.access import NEEDS
@@ -20,6 +20,7 @@ from conductor_admin.engine_schemas import describe_options
 from conductor_admin.keys import KeyBody, KeyRules
 from conductor_admin.session_records import SessionChange
 from handlers.engines.registry import engine_names
+from handlers.strict_shapes import Shape
 from handlers.wire import INPUT_OPTIONS, GenerateBody
 
 _PLACE = "#/components/schemas/{model}"
@@ -48,7 +49,7 @@ _ONE_INPUT: list[dict[str, Any]] = [
 """What pydantic checks of GenerateBody as a whole, and says in no schema."""
 
 
-class CheckBody(BaseModel):
+class CheckBody(Shape):
     """Body of `/check`: an answer that the client already has."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -56,7 +57,7 @@ class CheckBody(BaseModel):
     category: str | None = None
     prompt: str = ""
     text: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
+from handlers.strict_shapes import Shape
 from handlers.wire import FinishReason
 
 
-class Fault(BaseModel):
+class Fault(Shape):
     """What went wrong: `code` is a stable word, `param` the field at fault."""
 
     message: str
@@ -22,7 +21,7 @@ class Fault(BaseModel):
     code: str | None
 
 
-class Failure(BaseModel):
+class Failure(Shape):
     """Every answer from 400 on."""
 
     error: Fault
@@ -36,18 +35,18 @@ class TorchserveFailure(Failure):
     message: str
 
 
-class Tokens(BaseModel):
+class Tokens(Shape):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class Seconds(BaseModel):
+class Seconds(Shape):
     first_token_s: float | None
     total_s: float
 
 
-class Generated(BaseModel):
+class Generated(Shape):
     """An answer; `findings` is what the category's engine checked of it."""
 
     id: str
@@ -61,11 +60,11 @@ class Generated(BaseModel):
     session_id: str | None
 
 
-class Checked(BaseModel):
+class Checked(Shape):
     findings: dict[str, Any]
 
 
-class Memory(BaseModel):
+class Memory(Shape):
     declared: int | None
     estimated: int | None
     measured: int | None
@@ -73,7 +72,7 @@ class Memory(BaseModel):
     correction: str | None
 
 
-class Model(BaseModel):
+class Model(Shape):
     """A row of SETTINGS.md and the worker set behind it."""
 
     category: str
@@ -96,16 +95,16 @@ class Model(BaseModel):
     last_error: str | None
 
 
-class Models(BaseModel):
+class Models(Shape):
     models: list[Model]
     personas: list[str]
 
 
-class Live(BaseModel):
+class Live(Shape):
     live: bool
 
 
-class Ready(BaseModel):
+class Ready(Shape):
     ready: bool
 
 
@@ -115,11 +114,11 @@ class Health(Live, Ready):
     sets: list[dict[str, Any]]
 
 
-class Ping(BaseModel):
+class Ping(Shape):
     status: Literal["Healthy", "Unhealthy"]
 
 
-class Stats(BaseModel):
+class Stats(Shape):
     uptime_s: float
     memory: dict[str, Any]
     swaps: int
@@ -127,19 +126,19 @@ class Stats(BaseModel):
     categories: dict[str, dict[str, Any]]
 
 
-class Trace(BaseModel):
+class Trace(Shape):
     """One generation from its arrival to its end."""
 
 
-class Traces(BaseModel):
+class Traces(Shape):
     requests: list[Trace]
 
 
-class Plan(BaseModel):
+class Plan(Shape):
     """What another SETTINGS.md would change."""
 
 
-class Session(BaseModel):
+class Session(Shape):
     id: str
     title: str
     persona: str | None
@@ -153,17 +152,17 @@ class SessionWithTurns(Session):
     turns: list[dict[str, Any]]
 
 
-class Sessions(BaseModel):
+class Sessions(Shape):
     sessions: list[Session]
     next: str | None
 
 
-class Deleted(BaseModel):
+class Deleted(Shape):
     id: str
     deleted: Literal[True]
 
 
-class KeyShown(BaseModel):
+class KeyShown(Shape):
     """A key without its text."""
 
     id: str
@@ -178,23 +177,23 @@ class KeyMade(KeyShown):
     key: str
 
 
-class Keys(BaseModel):
+class Keys(Shape):
     keys: list[KeyShown]
 
 
-class OpenAIModel(BaseModel):
+class OpenAIModel(Shape):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
 
 
-class OpenAIModels(BaseModel):
+class OpenAIModels(Shape):
     object: Literal["list"]
     data: list[OpenAIModel]
 
 
-class Completion(BaseModel):
+class Completion(Shape):
     """The answer of chat completions and of completions; `conductor` is this server's addition."""
 
     id: str
@@ -206,14 +205,14 @@ class Completion(BaseModel):
     conductor: dict[str, Any]
 
 
-class Embeddings(BaseModel):
+class Embeddings(Shape):
     object: Literal["list"]
     data: list[dict[str, Any]]
     model: str
     usage: dict[str, int]
 
 
-class ResponseObject(BaseModel):
+class ResponseObject(Shape):
     id: str
     object: Literal["response"]
     status: str

@@ -9,13 +9,13 @@ import uuid
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from conductor_admin.callers import Caller, need_category, visible
+from conductor_admin.callers import Caller, visible
 from conductor_admin.session_records import SessionAsk
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
 from handlers.engines.registry import engine_names
-from handlers.wire import GenerateBody, GenerateRequest, RequestError, Sampling
+from handlers.wire import GenerateInput, GenerateRequest, RequestError, Sampling
 
 DEFAULT_CATEGORY = "conversational_chat"
 _SHOWN = 64
@@ -44,24 +44,28 @@ class Job:
 def find_row(catalogue: Catalogue, category: str | None, caller: Caller) -> Row:
     """The row of a slug or a category's name; without one the conversational row, else the first.
 
-    Raises 404 `model_not_found` with close names, 403 `category_not_allowed` for one not of the caller.
+    Raises 404 `model_not_found` with close names. A row that is not for the caller does not exist to it.
     """
     if category is None:
-        row = _default_row(catalogue, caller)
-    else:
-        try:
-            found = catalogue.row(category) or catalogue.row(slug_of(category))
-        except CellError:
-            found = None
-        if found is None:
-            raise _unknown(category, [row.slug for row in visible(catalogue, caller)])
-        row = found
-    need_category(caller, row.slug)
-    return row
+        return _default_row(catalogue, caller)
+    try:
+        found = catalogue.row(category) or catalogue.row(slug_of(category))
+    except CellError:
+        found = None
+    if found is None or not caller.may_use(found.slug):
+        raise _unknown(category, [row.slug for row in visible(catalogue, caller)])
+    return found
 
 
 def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
-    rows = visible(catalogue, caller) or catalogue.rows
+    rows = visible(catalogue, caller)
+    if not rows:
+        raise RequestError(
+            "this key is for no category of this server",
+            status=404,
+            code="model_not_found",
+            param="category",
+        )
     return next((row for row in rows if row.slug == DEFAULT_CATEGORY), rows[0])
 
 
@@ -75,7 +79,7 @@ def _unknown(category: str, known: list[str]) -> RequestError:
 
 def plan(
     catalogue: Catalogue,
-    body: GenerateBody,
+    body: GenerateInput,
     request_id: str,
     *,
     caller: Caller,
@@ -84,12 +88,20 @@ def plan(
     """What `body` asks for; its decoding values over the row's parameters."""
     row = find_row(catalogue, body.category, caller)
     engine = _engine(body.engine, row)
+    if engine != row.engine and caller.is_restricted:
+        raise RequestError(
+            f"this key is for {row.slug} with its own engine, {row.engine}",
+            status=403,
+            type="permission_error",
+            code="engine_not_allowed",
+            param="engine",
+        )
     own = row_options(row) if engine == row.engine else {}
     request = GenerateRequest(
         id=request_id,
         engine=engine,
         prompt=body.asked_prompt,
-        messages=body.messages,
+        messages=None if body.messages is None else list(body.messages),
         system=persona_text(catalogue, body.persona, row),
         sampling=body.sampling.over(row_sampling(row)),
         options={**own, **body.options},
@@ -98,7 +110,7 @@ def plan(
     return Job(row, set_name, request, caller, body.max_wait_s, body.keep_alive, version, _session(body))
 
 
-def _session(body: GenerateBody) -> SessionAsk | None:
+def _session(body: GenerateInput) -> SessionAsk | None:
     if body.session and body.session_id is not None:
         raise RequestError(
             "session makes a new one, session_id goes on with one: give one of them",

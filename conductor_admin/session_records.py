@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from handlers.strict_shapes import Shape
 from handlers.wire import Message, Usage
 
 MAX_TURNS = 4000
@@ -85,7 +86,7 @@ class Session:
         }
 
 
-class SessionChange(BaseModel):
+class SessionChange(Shape):
     """Body of `PATCH /sessions/{session_id}`; what it leaves out stays. `persona` null is the default one."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

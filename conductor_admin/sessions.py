@@ -21,7 +21,7 @@ from conductor_admin.session_records import Session, SessionAsk, Turn
 from conductor_admin.session_store import SessionStore
 from conductor_admin.session_turns import Heard, first_session, told, turn_of
 from conductor_core.catalogue import Catalogue
-from handlers.wire import Done, GenerateBody, RequestError
+from handlers.wire import Done, GenerateInput, RequestError
 
 _PLACES = 10_000
 """Sessions whose worker is remembered."""
@@ -46,7 +46,7 @@ class Sessions:
             raise not_found()
         return found
 
-    async def continued(self, body: GenerateBody, caller: Caller) -> GenerateBody:
+    async def continued(self, body: GenerateInput, caller: Caller) -> GenerateInput:
         """`body` with the category and the persona of the session that it goes on with, where it names none.
 
         Raises 404 `session_not_found`, 409 `session_busy`.

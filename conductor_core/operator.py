@@ -49,7 +49,9 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10_000_000,
 class OperatorSettings(BaseSettings):
     """One field per variable; times in seconds, `host` and `port` where the gateway listens."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from conductor_admin.gateway import Gateway
 from conductor_mcp.generating import GENERATES, Usage, category_of, generate
 from conductor_mcp.tool import Call, ToolInput, make_tool
 from handlers.engines.embedding import MOST_INPUTS
-from handlers.wire import GenerateBody
+from handlers.strict_shapes import Shape
+from handlers.wire import GenerateInput
 
 EMBED_TEXTS = "embed_texts"
 EMBEDDING = "embedding"
@@ -29,7 +30,7 @@ class EmbedInput(ToolInput):
     ] = None
 
 
-class Embeddings(BaseModel):
+class Embeddings(Shape):
     """Vectors in the order of the texts; `truncated` are the indices of texts that were cut."""
 
     category: str
@@ -47,7 +48,7 @@ def embed_texts(gateway: Gateway) -> Tool:
     async def act(call: Call[EmbedInput]) -> Embeddings:
         asked = call.arguments
         category = asked.category or category_of(gateway.catalogue, EMBEDDING, call.origin.caller)
-        body = GenerateBody(prompt=EMBED_TEXTS, category=category, options={"inputs": asked.texts})
+        body = GenerateInput(prompt=EMBED_TEXTS, category=category, options={"inputs": asked.texts})
         answer = await generate(gateway, body, call)
         found = {"category": answer.category, "model": answer.model, "usage": answer.usage}
         return Embeddings.model_validate({**answer.findings, **found})

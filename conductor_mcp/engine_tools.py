@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from conductor_mcp.tool import ToolInput
 from handlers.engines.base import EngineOptions
+from handlers.strict_json import parse
 from handlers.wire import MAX_PROMPT_CHARS, GenerateBody
 
 
@@ -213,4 +214,4 @@ def body_of(tool: EngineTool, category: str, given: ToolInput) -> GenerateBody:
     values = given.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     prompt = values.pop(tool.main)
     flat = {name: values.pop(name) for name in (*DECODING, *ROUTING) if name in values}
-    return GenerateBody.model_validate({**flat, "category": category, "prompt": prompt, "options": values})
+    return parse(GenerateBody, {**flat, "category": category, "prompt": prompt, "options": values})

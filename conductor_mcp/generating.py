@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
-from pydantic import BaseModel
 
 from conductor_admin.answers import generation_answer, waiting_for
 from conductor_admin.callers import Caller, visible
@@ -18,10 +17,11 @@ from conductor_admin.worker_client import worker_died
 from conductor_core.catalogue import Catalogue, Row
 from conductor_mcp.progress import Progress
 from conductor_mcp.tool import Call, Input
-from handlers.wire import Done, GenerateBody, RequestError
+from handlers.strict_shapes import Shape
+from handlers.wire import Done, GenerateInput, RequestError
 
 
-class Usage(BaseModel):
+class Usage(Shape):
     """Token counts by the model's own tokenizer."""
 
     prompt_tokens: int
@@ -29,14 +29,14 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class Timings(BaseModel):
+class Timings(Shape):
     """Seconds in the worker."""
 
     first_token_s: float | None = None
     total_s: float
 
 
-class Answer(BaseModel):
+class Answer(Shape):
     """What `/generate` answers; `findings` is what the engine's checks say of the text."""
 
     id: str
@@ -56,7 +56,7 @@ GENERATES = ToolAnnotations(
 )
 
 
-async def generate(gateway: Gateway, body: GenerateBody, call: Call[Input]) -> Answer:
+async def generate(gateway: Gateway, body: GenerateInput, call: Call[Input]) -> Answer:
     """The answer to `body`; ends with the call, whoever ends it. Raises RequestError."""
     job = await gateway.plan(body, call.origin.request_id, call.origin.caller)
     progress = Progress(call.context)

@@ -14,6 +14,7 @@ from conductor_mcp.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTo
 from conductor_mcp.generating import GENERATES, Answer, category_of, generate, with_picture
 from conductor_mcp.tool import Call, ToolInput, make_tool
 from handlers.engines.registry import engine_class, engine_names
+from handlers.strict_json import parse
 from handlers.wire import GenerateBody, RequestError
 
 _FIELDS = {
@@ -79,7 +80,7 @@ def _generate_text(gateway: Gateway) -> Tool:
 def _body(given: dict[str, Any]) -> GenerateBody:
     if ("prompt" in given) == ("messages" in given):
         raise RequestError("exactly one of prompt and messages is needed", code="invalid_value")
-    return GenerateBody.model_validate(given)
+    return parse(GenerateBody, given)
 
 
 def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:

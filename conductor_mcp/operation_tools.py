@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from conductor_admin.callers import visible
+from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_admin.routes.admin import describe_change
@@ -18,6 +18,7 @@ from conductor_core.catalogue import Row
 from conductor_mcp.generating import status
 from conductor_mcp.progress import Progress
 from conductor_mcp.tool import Call, ToolInput, make_tool
+from handlers.strict_shapes import Shape
 
 READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
@@ -60,7 +61,7 @@ class PlanInput(ToolInput):
     ] = None
 
 
-class Model(BaseModel):
+class Model(Shape):
     """One row and the state of what serves it, with every other field of `GET /models`."""
 
     model_config = ConfigDict(extra="allow")
@@ -74,13 +75,13 @@ class Model(BaseModel):
     last_error: str | None = None
 
 
-class Models(BaseModel):
+class Models(Shape):
     """All rows, in the order of the table."""
 
     models: list[Model]
 
 
-class SettingsPlan(BaseModel):
+class SettingsPlan(Shape):
     """What applying a table would change, row by row, and whether what stays loaded fits."""
 
     added: list[str]
@@ -98,7 +99,7 @@ class SettingsPlan(BaseModel):
     never_together: list[list[str]]
 
 
-class Figures(BaseModel):
+class Figures(Shape):
     """Figures since the gateway started: memory in bytes, times in milliseconds."""
 
     model_config = ConfigDict(extra="allow")
@@ -124,7 +125,7 @@ def operation_tools(gateway: Gateway) -> list[Tool]:
 def _list_models(gateway: Gateway) -> Tool:
     async def act(call: Call[Nothing]) -> Models:
         rows = visible(gateway.catalogue, call.origin.caller)
-        return Models.model_validate({"models": [describe(gateway, row) for row in rows]})
+        return Models.model_validate({"models": [describe(gateway, row, call.origin.caller) for row in rows]})
 
     return make_tool(
         "list_models",
@@ -143,7 +144,7 @@ def _load_model(gateway: Gateway) -> Tool:
         row = find_row(gateway.catalogue, call.arguments.category, call.origin.caller)
         async with Progress(call.context).telling(lambda: status(gateway, row)):
             await gateway.lifecycle.load(row.slug)
-        return _model(gateway, row)
+        return _model(gateway, row, call.origin.caller)
 
     return make_tool(
         "load_model",
@@ -164,7 +165,7 @@ def _unload_model(gateway: Gateway) -> Tool:
         row = find_row(gateway.catalogue, asked.category, call.origin.caller)
         worker_set = gateway.catalogue.set_of(row.slug).name
         await gateway.lifecycle.unload(worker_set, row.slug, force=asked.force, drain=asked.mode == "drain")
-        return _model(gateway, row)
+        return _model(gateway, row, call.origin.caller)
 
     return make_tool(
         "unload_model",
@@ -199,7 +200,7 @@ def _plan_settings(gateway: Gateway) -> Tool:
 
 def _server_stats(gateway: Gateway) -> Tool:
     async def act(call: Call[Nothing]) -> Figures:
-        return Figures.model_validate(figures(gateway))
+        return Figures.model_validate(figures(gateway, call.origin.caller))
 
     return make_tool(
         "server_stats",
@@ -213,5 +214,5 @@ def _server_stats(gateway: Gateway) -> Tool:
     )
 
 
-def _model(gateway: Gateway, row: Row) -> Model:
-    return Model.model_validate(describe(gateway, row))
+def _model(gateway: Gateway, row: Row, caller: Caller) -> Model:
+    return Model.model_validate(describe(gateway, row, caller))

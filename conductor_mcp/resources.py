@@ -109,8 +109,8 @@ class Resources:
     async def _models(self, caller: Caller, category: str) -> str:
         catalogue = self._gateway.catalogue
         if category:
-            return _json(describe(self._gateway, find_row(catalogue, category, caller)))
-        return _json({"models": [describe(self._gateway, row) for row in visible(catalogue, caller)]})
+            return _json(describe(self._gateway, find_row(catalogue, category, caller), caller))
+        return _json({"models": [describe(self._gateway, row, caller) for row in visible(catalogue, caller)]})
 
     async def _sessions(self, caller: Caller, session_id: str) -> str:
         need_scope(caller, "infer")

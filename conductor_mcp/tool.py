@@ -23,21 +23,22 @@ from conductor_admin.audit import Audit
 from conductor_admin.callers import Scope, need_scope
 from conductor_mcp.origin import Origin, origin
 from handlers.strict_json import parse
+from handlers.strict_shapes import Shape
 from handlers.wire import RequestError
 
 Input = TypeVar("Input", bound=BaseModel)
 
 
-class ToolInput(BaseModel):
+class ToolInput(Shape):
     """Base of the arguments of a tool; an unknown one is refused by name."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class _Arguments(ArgModelBase):
     """All arguments as they came, for `parse` to check."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     def model_dump_one_level(self) -> dict[str, Any]:
         return {"arguments": dict(self.model_extra or {})}

@@ -27,6 +27,7 @@ from handlers.library_log import log_folder, redirect_output
 from handlers.parent_watch import watch_parent
 from handlers.predictions import Call, Piece
 from handlers.records import Record, RecordSource, error_record
+from handlers.tracebacks import TextFreeFormatter, log_failures_of_threads
 from handlers.wire import RequestError
 from handlers.worker import Worker, leave_notice
 from handlers.worker_config import WorkerConfig
@@ -68,6 +69,9 @@ class EngineHandler:
     def _start(self, config: WorkerConfig, run_dir: Path | None) -> None:
         # TorchServe's own lines, several for each call, are of no use in this file.
         logging.getLogger().setLevel(logging.WARNING)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(TextFreeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log_failures_of_threads()
         self.config = config
         self.worker = Worker(config, self.load, run_dir)
         watch_parent(self.worker.end)

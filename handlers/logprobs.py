@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
+
+from handlers.strict_shapes import Shape
 
 
-class _Frozen(BaseModel):
+class _Frozen(Shape):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -27,7 +29,7 @@ class TokenLogprob(Alternative):
     """
 
     offset: int
-    top: list[Alternative] = []
+    top: list[Alternative] = Field(default=[])
 
 
 class Echo(_Frozen):

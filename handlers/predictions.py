@@ -94,7 +94,7 @@ def _request(body: GenerateBody, call_id: str, config: WorkerConfig) -> Generate
         id=call_id,
         engine=engine,
         prompt=body.asked_prompt,
-        messages=body.messages,
+        messages=None if body.messages is None else list(body.messages),
         system=config.system,
         sampling=body.sampling.over(config.sampling),
         options={**own, **body.options},

@@ -12,7 +12,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from handlers.runtimes.base import Runtime
+from handlers.strict_json import refusal
 from handlers.wire import GenerateRequest, RequestError
 
 Record = dict[str, Any]
@@ -97,6 +100,9 @@ class Running:
             yield error_record(_broken("the runtime ended the answer without its last record"))
         except RequestError as error:
             yield error_record(error)
+        except ValidationError as error:  # fields within their own limits made a shape that is beyond one
+            logger.exception("request %s failed", request.id)
+            yield error_record(refusal(error))
         except Exception:  # the outermost loop of a request: a defect in one must not end the others
             logger.exception("request %s failed", request.id)
             yield error_record(_broken("internal error in the worker; its log has the traceback"))

@@ -26,10 +26,11 @@ def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any]) -> M:
     try:
         return model.model_validate(value if not isinstance(raw, dict) else raw)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
-def _refusal(error: ValidationError) -> RequestError:
+def refusal(error: ValidationError) -> RequestError:
+    """The 400 that names the first field at fault, and never a value."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = ".".join(str(part) for part in fault["loc"])[:MAX_NAME_CHARS] or None
     if fault["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""What every shape on the wire has in common: unknown fields refused, no guessing at types.
+"""Bases of the project's models: no value in the text of an error, and on the wire no guessing at types.
 
 Two readings that pydantic's strict mode has no word for are here too.
 """
@@ -8,8 +8,17 @@ from __future__ import annotations
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
-class Strict(BaseModel):
-    """The base of the shapes: strict, frozen, finite."""
+class Shape(BaseModel):
+    """The base of all models: the text of an error about one never shows the value at fault.
+
+    Such a text may end in a log, and the values are prompts and answers.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class Strict(Shape):
+    """The base of the shapes on the wire: strict, frozen, finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 

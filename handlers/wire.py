@@ -6,6 +6,7 @@ Knows shapes only: no model, no HTTP framework. The gateway's `/generate` body a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -60,9 +61,22 @@ class ToolCall(Strict):
 
 
 class Message(Strict):
-    """One turn of a conversation; a turn of role `tool` is the result of the call `tool_call_id`."""
+    """One turn of a conversation; a turn of role `tool` is the result of the call `tool_call_id`.
+
+    It has no limits: the gateway and the engines put turns together out of several fields, each of which has
+    passed its own limit. `MessageBody` is a turn as a client sends it.
+    """
 
     role: Role
+    content: str
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class MessageBody(Message):
+    """One turn in a body, within the limits of its fields."""
+
     content: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
     name: Annotated[str, Field(max_length=200)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
@@ -116,15 +130,14 @@ INPUT_OPTIONS = frozenset({"csv", "document", "inputs", "prefix", "table"})
 """Options of engines that say what a request is about, so that it needs no prompt."""
 
 
-class GenerateBody(Sampling, Wishes):
-    """Body of the gateway's `/generate` and of TorchServe's `/predictions`; decoding fields lie flat in it.
+class GenerateInput(Sampling, Wishes):
+    """One generation as the gateway plans it, whatever the protocol; decoding fields lie flat in it.
 
-    `engine` is for `/predictions` alone. `session` "new", or true, begins a session that a later `session_id`
-    goes on with.
+    `session` "new", or true, begins a session that a later `session_id` goes on with.
     """
 
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
+    prompt: str | None = None
+    messages: Sequence[Message] | None = None
     category: Annotated[str, Field(max_length=200)] | None = None
     engine: Annotated[str, Field(max_length=200)] | None = None
     stream: bool = False
@@ -146,6 +159,13 @@ class GenerateBody(Sampling, Wishes):
         return Sampling.model_construct(**{name: getattr(self, name) for name in Sampling.model_fields})
 
 
+class GenerateBody(GenerateInput):
+    """Body of `/generate` and of TorchServe's `/predictions`; `engine` is for `/predictions` alone."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=10_000)] | None = None
+
+
 class GenerateRequest(Strict):
     """What the gateway sends to a worker's `POST /generate`.
 
@@ -154,17 +174,18 @@ class GenerateRequest(Strict):
     `echo` asks for a first record `{"prompt": Echo}`; with `sampling.logprobs` it has those of the prompt.
     `no_answer` ends the request after that record. `tools` are OpenAI's tool objects, given to the template.
     `attempts` is how often an engine may try: 1 where a text that was sent cannot be taken back.
+    The limits of texts are those of the bodies that it is made of.
     """
 
     id: str
     engine: str
-    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)] | None = None
-    prompt_ids: Annotated[list[int], Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    prompt_ids: Annotated[list[int], Field(min_length=1)] | None = None
     bare: bool = False
     echo: bool = False
     no_answer: bool = False
-    tools: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=128)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
     attempts: Annotated[int, Field(ge=1, le=8)] = 2
     system: str | None = None
     sampling: Sampling = Sampling()

@@ -18,6 +18,7 @@ import orjson
 import uvloop
 
 from handlers.records import Record, RecordSource, Running, worker_failed
+from handlers.tracebacks import log_failure_of_loop
 from handlers.wire import GenerateRequest
 from handlers.worker_app import SocketServer, create_app
 from handlers.worker_config import WorkerConfig
@@ -128,6 +129,7 @@ class Worker:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(log_failure_of_loop)
         try:
             self._loop.run_until_complete(self._serve())
         except (OSError, RuntimeError) as error:

@@ -30,7 +30,7 @@ class WorkerConfig:
     are those of the row that TorchServe alone answers for; the gateway sends its own with each request.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     wire: int
     set: str

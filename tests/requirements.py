@@ -319,6 +319,18 @@ PROMISES: dict[str, Promise] = {
         "What operators do, and what they are refused, is in a log that holds no key.",
         ("conductor_admin/test_keys_rules.py::*audit*", "conductor/test_cli_keys.py::*audit*"),
     ),
+    "nothing-written-down": Promise(
+        "No text of a prompt or an answer stands in a file of the state folder but the sessions database.",
+        (
+            "e2e/test_nothing_is_written_down.py::*",
+            "handlers/test_tracebacks.py::*",
+            "test_project_hygiene.py::test_no_model_shows*",
+        ),
+    ),
+    "shares": Promise(
+        "One key's flood leaves places for other keys and for administrators.",
+        ("conductor_admin/test_shares.py::*",),
+    ),
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",
         ("test_integration.py::test_logs_are_json*",),

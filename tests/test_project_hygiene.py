@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
-from tests.source_tree import ROOT, project_files, texts
+from tests.source_tree import ROOT, modules, project_files, texts
 
 # Written so that neither pattern matches itself.
 REGISTRY = re.compile(
@@ -45,6 +46,19 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert script.splitlines()[-1] == "make test"
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     assert "\nmake test" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_model_shows_a_value_in_an_error() -> None:
+    """The text of an error may end in a log, and the values are prompts and answers."""
+    roots = {"BaseModel", "BaseSettings", "ArgModelBase", "RootModel"}
+    found = {
+        f"{path}: {node.name}": "hide_input_in_errors=True" in ast.unparse(node)
+        for path in modules()
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and roots & {ast.unparse(base) for base in node.bases}
+    }
+    assert "handlers/strict_shapes.py: Shape" in found
+    assert not [name for name, hides in found.items() if not hides]
 
 
 def test_licence_is_apache() -> None:

@@ -10,7 +10,7 @@ from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_core.catalogue import Row
-from handlers.wire import GenerateBody
+from handlers.wire import GenerateInput
 
 ENGINE = "embedding"
 _WAIT_S = 30.0
@@ -42,7 +42,7 @@ def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
     asker = replace(caller, may_evict=False)
 
     async def embed(texts: list[str]) -> list[list[float]]:
-        body = GenerateBody(category=row.slug, options={"inputs": texts}, max_wait_s=_WAIT_S)
+        body = GenerateInput(category=row.slug, options={"inputs": texts}, max_wait_s=_WAIT_S)
         job = await gateway.plan(body, uuid.uuid4().hex, asker)
         done = await gateway.generations.result(job)
         return list(done.findings["embeddings"])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 
 from conductor_admin.body import read_json
-from handlers.strict_shapes import WHOLE
+from handlers.strict_shapes import WHOLE, Shape
 from handlers.wire import RequestError, Sampling, Wishes
 
 MAX_CHOICES = 8
@@ -36,7 +36,7 @@ Stop = Annotated[
 ]
 
 
-class Part(BaseModel):
+class Part(Shape):
     """A piece of a larger shape; what it does not name is left alone."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
@@ -87,7 +87,7 @@ class Choosing(Decoding):
         return self.n or 1
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Shape):
     """What a stream tells besides the answer; `usage` in every chunk is not told."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)

@@ -13,7 +13,7 @@ from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Body, Choosing
 from conductor_admin.openai.targets import Target
 from conductor_admin.router import Job
-from handlers.wire import GenerateBody, Message, RequestError, Sampling, Wishes
+from handlers.wire import GenerateInput, Message, RequestError, Sampling, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def plan_job(
     gateway: Gateway, target: Target, body: Body, sampling: Sampling, asker: Asker, ask: Ask
 ) -> Job:
     """One job; a bare one has neither engine nor persona, nor the row's parameters."""
-    asked = GenerateBody(
+    asked = GenerateInput(
         category=target.row.slug,
         messages=ask.messages,
         # The router plans text; token ids take its place below.

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
-from conductor_admin.failures import internal_error
+from conductor_admin.failures import failure_of
 from conductor_admin.generation import Generations
 from conductor_admin.router import Job
 from conductor_admin.sessions import Records
@@ -106,9 +106,9 @@ async def _pump(records: Records, number: int, queue: asyncio.Queue[News | Reque
                 await queue.put(_read(number, record))
     except RequestError as error:
         await queue.put(error)
-    except Exception:  # the outermost loop of this task: whoever reads the queue must hear of its end
+    except Exception as error:  # the outermost loop of this task: who reads the queue must hear of its end
         log.exception("generation_broken")
-        await queue.put(internal_error())
+        await queue.put(failure_of(error))
 
 
 def _read(number: int, record: bytes | Done) -> News:

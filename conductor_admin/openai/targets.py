@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from conductor_admin.callers import Caller, need_category, visible
+from conductor_admin.callers import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.auto import choose
-from conductor_admin.openai.wording import in_words_of
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
@@ -38,7 +37,7 @@ class Target:
 async def target_of(gateway: Gateway, model: str, caller: Caller, prompt: str) -> Target:
     """What `model` names for this caller; `prompt` is what `auto` chooses by.
 
-    Raises RequestError 404 `model_not_found` with close names, 403 for a category that is not the caller's.
+    Raises RequestError 404 `model_not_found` with close names.
     """
     if model == AUTO and not any(model == name for name, _ in names(gateway.catalogue, caller)):
         chosen = await choose(gateway, prompt, caller)
@@ -49,15 +48,12 @@ async def target_of(gateway: Gateway, model: str, caller: Caller, prompt: str) -
 def named(catalogue: Catalogue, model: str, caller: Caller) -> Target:
     """What `model` names, `auto` aside."""
     row = _category(catalogue, model)
-    if row is not None:
-        _need(caller, row)
+    if row is not None and caller.may_use(row.slug):
         return Target(row, row.slug)
-    rows = [row for row in catalogue.rows if row.technical_model_name == model]
-    if not rows:
-        raise _unknown(model, [name for name, _ in names(catalogue, caller)])
-    row = next((row for row in rows if caller.may_use(row.slug)), rows[0])
-    _need(caller, row)
-    return Target(row, model, bare=True)
+    for row in visible(catalogue, caller):
+        if row.technical_model_name == model:
+            return Target(row, model, bare=True)
+    raise _unknown(model, [name for name, _ in names(catalogue, caller)])
 
 
 def names(catalogue: Catalogue, caller: Caller) -> Iterator[tuple[str, Row]]:
@@ -69,11 +65,6 @@ def names(catalogue: Catalogue, caller: Caller) -> Iterator[tuple[str, Row]]:
         if row.technical_model_name not in seen:
             seen.add(row.technical_model_name)
             yield row.technical_model_name, row
-
-
-def _need(caller: Caller, row: Row) -> None:
-    with in_words_of({"category": "model"}):
-        need_category(caller, row.slug)
 
 
 def _category(catalogue: Catalogue, name: str) -> Row | None:

@@ -44,7 +44,7 @@ def router(gateway: Gateway) -> APIRouter:
         """Load the row's set and wait for it; clears a cool-down."""
         row = find_row(gateway.catalogue, category, caller_of(request))
         await gateway.lifecycle.load(row.slug)
-        return JsonResponse(describe(gateway, row))
+        return JsonResponse(describe(gateway, row, caller_of(request)))
 
     @routes.post("/models/{category}/unload", openapi_extra=_WAYS)
     async def unload(category: str, request: Request) -> Response:
@@ -55,7 +55,7 @@ def router(gateway: Gateway) -> APIRouter:
         await gateway.lifecycle.unload(
             gateway.catalogue.set_of(row.slug).name, row.slug, force=force == "true", drain=mode == "drain"
         )
-        return JsonResponse(describe(gateway, row))
+        return JsonResponse(describe(gateway, row, caller_of(request)))
 
     @routes.get("/plan")
     async def plan() -> Response:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
+from conductor_admin.callers import Caller, caller_of
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.routes.models import retry_after_s
@@ -20,9 +22,12 @@ def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/health")
-    async def health() -> Response:
-        """Detail: every set, and the cause and retry time of those that failed."""
-        views = gateway.lifecycle.views()
+    async def health(request: Request) -> Response:
+        """Detail: every set, and the cause and retry time of those that failed.
+
+        A key that is for some categories only sees their sets, by its own rows' names.
+        """
+        views, caller = gateway.lifecycle.views(), caller_of(request)
         live = gateway.heart.is_beating
         ready = live and is_ready(views, gateway.lifecycle.torchserve_up)
         status = "ok" if ready else "loading" if live and _is_loading(views) else "unavailable"
@@ -32,9 +37,9 @@ def router(gateway: Gateway) -> APIRouter:
             "live": live,
             "ready": ready,
             "torchserve": gateway.lifecycle.torchserve_up,
-            "settings": {"errors": [str(issue) for issue in gateway.settings.issues]},
-            "failed_changes": gateway.lifecycle.failed_changes,
-            "sets": [_set(view) for view in views],
+            "settings": {"errors": [] if caller.is_restricted else [str(i) for i in gateway.settings.issues]},
+            "failed_changes": {} if caller.is_restricted else gateway.lifecycle.failed_changes,
+            "sets": [_set(view, name) for view in views if (name := _name_for(view, caller))],
         }
         return JsonResponse(detail, 200 if live else 503)
 
@@ -68,9 +73,15 @@ def _is_loading(views: Sequence[SetView]) -> bool:
     return any(view.state is State.LOADING for view in views)
 
 
-def _set(view: SetView) -> dict[str, Any]:
+def _name_for(view: SetView, caller: Caller) -> str | None:
+    """The set's name, else its first row that the caller may use; None where it may use none."""
+    slugs = [view.worker_set.name, *(row.slug for row in view.worker_set.rows)]
+    return next((slug for slug in slugs if caller.may_use(slug)), None)
+
+
+def _set(view: SetView, name: str) -> dict[str, Any]:
     return {
-        "set": view.worker_set.name,
+        "set": name,
         "state": view.state,
         "phase": view.phase,
         "progress": view.progress,

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.callers import caller_of, visible
+from conductor_admin.callers import Caller, caller_of, visible
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.ledger import corrected_cell
@@ -28,14 +28,14 @@ def router(gateway: Gateway) -> APIRouter:
     async def models(request: Request) -> Response:
         """All rows that the caller may use, in table order, and the names of the personas."""
         rows = visible(gateway.catalogue, caller_of(request))
-        shown = [describe(gateway, row) for row in rows]
+        shown = [describe(gateway, row, caller_of(request)) for row in rows]
         return JsonResponse({"models": shown, "personas": list(gateway.catalogue.personas)})
 
     @routes.get("/models/{category}")
     async def model(category: str, request: Request) -> Response:
         """One row, and as JSON Schema the `options` that its engine takes."""
         row = find_row(gateway.catalogue, category, caller_of(request))
-        return JsonResponse({**describe(gateway, row), "options": options_of(row.engine)})
+        return JsonResponse({**describe(gateway, row, caller_of(request)), "options": options_of(row.engine)})
 
     return routes
 
@@ -46,8 +46,11 @@ def options_of(engine: str) -> dict[str, Any]:
     return engine_class(engine).options_type.model_json_schema()
 
 
-def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
-    """The object of one row; memory in bytes, times in Unix seconds, null where it is not known."""
+def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
+    """The object of one row; memory in bytes, times in Unix seconds, null where it is not known.
+
+    The names of rows that are not for the caller are left out.
+    """
     view = gateway.lifecycle.view(row.slug)
     served = view.row(row.slug)
     return {
@@ -68,7 +71,7 @@ def describe(gateway: Gateway, row: Row) -> dict[str, Any]:
         "stay_loaded": row.stay_loaded.value,
         "vram_requirement": served.vram_requirement,
         "memory": _memory(view, served),
-        **_use(view, row),
+        **_use(view, row, caller),
     }
 
 
@@ -84,7 +87,8 @@ def _memory(view: SetView, row: Row) -> dict[str, Any]:
     }
 
 
-def _use(view: SetView, row: Row) -> dict[str, Any]:
+def _use(view: SetView, row: Row, caller: Caller) -> dict[str, Any]:
+    shared = [other.slug for other in view.worker_set.rows if other.slug != row.slug]
     return {
         "workers": [
             {"pid": w.pid, "state": "READY", "in_flight": w.in_flight, "waiting": w.waiting}
@@ -94,8 +98,8 @@ def _use(view: SetView, row: Row) -> dict[str, Any]:
         "position": view.position,
         "queue": view.queue,
         "eta_s": None if view.eta_s is None else round(view.eta_s, 1),
-        "set": view.worker_set.name,
-        "shared_with": [other.slug for other in view.worker_set.rows if other.slug != row.slug],
+        "set": view.worker_set.name if caller.may_use(view.worker_set.name) else row.slug,
+        "shared_with": [slug for slug in shared if caller.may_use(slug)],
         "last_used": view.last_used,
         "expires_at": view.expires_at,
         "last_error": view.failure.message if view.failure else None,

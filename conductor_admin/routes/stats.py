@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
+from conductor_admin.callers import Caller, caller_of
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.policy import Bytes
@@ -17,22 +19,28 @@ def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/stats")
-    async def stats() -> Response:
-        """The figures of every category, and of memory."""
-        return JsonResponse(figures(gateway))
+    async def stats(request: Request) -> Response:
+        """The figures of every category that the caller may use, and of memory."""
+        return JsonResponse(figures(gateway, caller_of(request)))
 
     return routes
 
 
-def figures(gateway: Gateway) -> dict[str, Any]:
-    """Memory in bytes, times in milliseconds."""
+def figures(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Memory in bytes, times in milliseconds.
+
+    What is of the whole server tells what others do: it is null for a key that is for some categories only.
+    """
     rooms = gateway.lifecycle.rooms
+    whole = not caller.is_restricted
     return {
         "uptime_s": round(gateway.stats.uptime_s, 3),
-        "memory": _memory(rooms.budget, rooms.charged),
-        "swaps": rooms.swaps.made,
-        "swaps_avoided": rooms.swaps.avoided,
-        "categories": gateway.stats.categories(),
+        "memory": _memory(rooms.budget, rooms.charged) if whole else None,
+        "swaps": rooms.swaps.made if whole else None,
+        "swaps_avoided": rooms.swaps.avoided if whole else None,
+        "categories": {
+            slug: counted for slug, counted in gateway.stats.categories().items() if caller.may_use(slug)
+        },
     }
 
 

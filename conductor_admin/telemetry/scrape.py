@@ -8,38 +8,50 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import Metric, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from conductor_admin.callers import Caller
 from conductor_admin.gateway import Gateway
 from conductor_admin.set_entry import SetView
 from conductor_admin.states import State
 from handlers.wire import RequestError
 
 
-async def exposed(gateway: Gateway, accept: str) -> tuple[bytes, str]:
-    """The metrics and their content type: OpenMetrics where `accept` asks for it, else Prometheus' text."""
+async def exposed(gateway: Gateway, accept: str, caller: Caller) -> tuple[bytes, str]:
+    """The metrics and their content type: OpenMetrics where `accept` asks for it, else Prometheus' text.
+
+    A key that is for some categories only gets the samples of those; what is of the whole server tells what
+    others do.
+    """
     for row in gateway.catalogue.rows:
         gateway.telemetry.metrics.category(row.slug)
     now = [*_requests(gateway), *_models(gateway.lifecycle.views()), *_memory(gateway), *_counted(gateway)]
     now += await _sessions(gateway)
     encode, content_type = exposition.choose_encoder(accept)
     # In a thread: the text of many categories takes milliseconds, in which no stream would go on.
-    text = await asyncio.to_thread(encode, _Both(gateway.telemetry.metrics.registry, now))
+    text = await asyncio.to_thread(encode, _Both(gateway.telemetry.metrics.registry, now, caller))
     return text, content_type
 
 
 class _Both(Collector):
-    def __init__(self, counted: Collector, now: Iterable[Metric]) -> None:
+    def __init__(self, counted: Collector, now: Iterable[Metric], caller: Caller) -> None:
         self._counted = counted
         self._now = now
+        self._caller = caller
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._counted.collect()
-        yield from self._now
+        for metric in (*self._counted.collect(), *self._now):
+            if self._caller.is_restricted:
+                metric.samples = [sample for sample in metric.samples if self._is_own(sample.labels)]
+            yield metric
+
+    def _is_own(self, labels: Mapping[str, str]) -> bool:
+        slug = labels.get("model_name", labels.get("category"))
+        return slug is not None and self._caller.may_use(slug)
 
 
 def _gauge(name: str, says: str, *labels: str) -> GaugeMetricFamily:

@@ -10,8 +10,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
+from handlers.strict_shapes import Shape
 from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
 
 
@@ -104,7 +105,7 @@ class Model(Protocol):
         ...
 
 
-class EngineOptions(BaseModel):
+class EngineOptions(Shape):
     """What a request may put under `options`; an engine with options of its own names a subclass."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

@@ -120,6 +120,6 @@ async def test_the_document_describes_bodies_with_their_bounds(rig: Rig) -> None
     assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/GenerateBody"}
     schemas = document["components"]["schemas"]
     assert schemas["GenerateBody"]["additionalProperties"] is False
-    assert "Message" in schemas
+    assert "MessageBody" in schemas
     parts = orjson.dumps(document).decode().split("#/components/schemas/")[1:]
     assert {part.partition('"')[0] for part in parts} <= schemas.keys()

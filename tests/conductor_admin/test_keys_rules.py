@@ -218,13 +218,40 @@ async def test_a_key_sees_and_uses_its_categories_only(rig: Rig) -> None:
         rig.client.post("/check", json={"category": "legal_analysis", "text": "x"}, headers=who),
     ):
         refused = await request
-        assert refused.status_code == 403
-        assert refused.json()["error"]["code"] == "category_not_allowed"
+        unknown = await rig.client.get("/models/no_such_category", headers=who)
+        assert refused.status_code == unknown.status_code == 404
+        assert refused.json()["error"]["code"] == unknown.json()["error"]["code"] == "model_not_found"
     assert (await ask(rig, who, "Translation")).status_code == 200
     without = await rig.client.post("/generate", json={"prompt": "x"}, headers=who)
     assert without.json()["category"] == "translation"
     unknown = await rig.client.get("/models/legal_analysys", headers=who)
     assert "legal_analysis" not in unknown.text
+
+
+async def test_a_key_for_one_category_learns_nothing_of_the_others(rig: Rig) -> None:
+    who, owner = key(rig, categories=["translation"]), bearer(OWNER_TOKEN)
+    for category in ("conversational_chat", "translation"):
+        assert (await ask(rig, owner, category)).status_code == 200
+    for path in ("/stats", "/metrics", "/health", "/models", "/openapi.json", "/v1/models"):
+        told = await rig.client.get(path, headers=who)
+        assert told.status_code == 200
+        for other in ("conversational_chat", "legal_analysis"):
+            # The document describes examples and engines, whoever reads it.
+            assert other not in told.text or path == "/openapi.json", path
+        assert "translation" in told.text
+    stats = (await rig.client.get("/stats", headers=who)).json()
+    assert list(stats["categories"]) == ["translation"]
+    assert (stats["memory"], stats["swaps"]) == (None, None)
+    assert (await rig.client.get("/stats", headers=owner)).json()["memory"]["budget"] > 0
+
+
+async def test_a_restricted_key_keeps_to_its_categorys_engine(rig: Rig) -> None:
+    who = key(rig, categories=["translation"])
+    for path in ("/generate", "/predictions/translation"):
+        body = {"prompt": "x", "category": "translation", "engine": "legal_analysis"}
+        refused = await rig.client.post(path, json=body, headers=who)
+        assert (refused.status_code, code(refused)) == (403, "engine_not_allowed")
+        assert (await rig.client.post(path, json=body, headers=bearer(OWNER_TOKEN))).status_code == 200
 
 
 async def test_a_key_that_may_not_load_uses_what_is_loaded(rig: Rig) -> None:

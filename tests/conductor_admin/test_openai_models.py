@@ -59,7 +59,7 @@ async def test_a_key_sees_and_uses_its_own_categories_only(keys: Keys) -> None:
         body = chat(model=name)
         response = await keys.ask("POST", "/v1/chat/completions", text, json=body)
         error = response.json()["error"]
-        assert (response.status_code, error["code"], error["param"]) == (403, "category_not_allowed", "model")
+        assert (response.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
 
 
 @pytest.mark.parametrize(

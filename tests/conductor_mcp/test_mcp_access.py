@@ -54,7 +54,7 @@ async def test_a_key_sees_its_own_categories(mcp_rig: McpRig) -> None:
         listed = await client.call_tool("list_models", {})
         refused = await client.call_tool("generate_text", {"prompt": "x", "category": "translation"})
         assert "translate" not in {tool.name for tool in (await client.list_tools()).tools}
-        with pytest.raises(MCPError, match="category_not_allowed"):
+        with pytest.raises(MCPError, match="model_not_found"):
             await client.read_resource("conductor://models/translation")
         with pytest.raises(MCPError, match="category_not_allowed"):
             await client.read_resource("conductor://settings")
