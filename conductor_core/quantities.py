@@ -21,7 +21,7 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNIT = r"(?P<scale>[KMGT]?)(?P<binary>i?)B(?![A-Za-z0-9])"
 # The lookbehind keeps "1,5 GB" from being read as 5 GB.
 _SIZE = re.compile(
-    rf"(?<![0-9.,])(?:{_NUMBER}\s*(?:[KMGT]?i?B)?\s*(?:[-–—~]|to)\s*)?(?<![0-9.,])(?P<number>{_NUMBER})\s*{_UNIT}",
+    rf"(?<![0-9.,])(?:{_NUMBER}\s*+(?:[KMGT]?i?B\s*+)?(?:[-–—~]|to)\s*+)?(?<![0-9.,])(?P<number>{_NUMBER})\s*+{_UNIT}",
     re.IGNORECASE,
 )
 _PART = re.compile(

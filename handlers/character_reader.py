@@ -58,10 +58,10 @@ class CharacterReader:
 
     def until(self, ends: str) -> Reading[str]:
         """Takes everything before the first of the characters in `ends`."""
-        found = ""
+        found: list[str] = []
         while (yield from self.peek()) not in ends:
-            found += yield from self.take()
-        return found
+            found.append((yield from self.take()))
+        return "".join(found)
 
     def longest(self, words: tuple[str, ...]) -> Reading[str]:
         """Takes the longest beginning of one of `words` that is there, perhaps nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from itertools import groupby
 
 from handlers.records import Record
 
@@ -68,16 +69,14 @@ async def _fill(
 
 def _merged(box: list[Record]) -> list[Record]:
     merged: list[Record] = []
-    for record in box:
-        if merged and "delta" in record and "delta" in merged[-1]:
-            merged[-1] = _joined(merged[-1], record)
-        else:
-            merged.append(record)
+    for is_delta, group in groupby(box, lambda record: "delta" in record):
+        records = list(group)
+        merged += [_joined(records)] if is_delta else records
     return merged
 
 
-def _joined(first: Record, second: Record) -> Record:
-    joined: Record = {"delta": first["delta"] + second["delta"]}
-    if "logprobs" in first:
-        joined["logprobs"] = first["logprobs"] + second["logprobs"]
+def _joined(records: list[Record]) -> Record:
+    joined: Record = {"delta": "".join(record["delta"] for record in records)}
+    if "logprobs" in records[0]:
+        joined["logprobs"] = [row for record in records for row in record["logprobs"]]
     return joined

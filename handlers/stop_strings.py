@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 
 class StopStrings:
@@ -11,6 +12,8 @@ class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
+        self._borders = [_borders(stop) for stop in self._stops]
+        self._begun = [0 for _ in self._stops]
         self.hit = False
 
     def feed(self, piece: str) -> str:
@@ -21,7 +24,8 @@ class StopStrings:
             self.hit = True
             self._held = ""
             return text[: min(found)]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._begun = list(map(_begun, self._stops, self._borders, self._begun, repeat(piece)))
+        keep = max(self._begun, default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -31,7 +35,21 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)
+def _borders(stop: str) -> list[int]:
+    """For each beginning of `stop` the length of its longest end that begins `stop` too."""
+    found = [0] * len(stop)
+    for at in range(1, len(stop)):
+        found[at] = _begun(stop, found, found[at - 1], stop[at])
+    return found
+
+
+def _begun(stop: str, borders: list[int], begun: int, piece: str) -> int:
+    """How much of `stop` the text ends with once `piece` follows; `begun` is how much it did before.
+
+    It looks at each new character once, so that 16 long stop strings cost a token no more than short ones.
+    """
+    for character in piece:
+        while begun and stop[begun] != character:
+            begun = borders[begun - 1]
+        begun += stop[begun] == character
+    return begun

@@ -140,7 +140,7 @@ class TextTokenizer:
         return self._control.sub(f"{OPEN}\\g<0>{CLOSE}", text) if self._control else text
 
     def _encode_marked(self, rendered: str) -> list[int]:
-        pieces = re.split(f"{OPEN}(.*?){CLOSE}", rendered, flags=re.DOTALL)
+        pieces = re.split(f"{OPEN}([^{OPEN}{CLOSE}]*+){CLOSE}", rendered)
         ids: list[int] = []
         for index, piece in enumerate(pieces):
             text = piece.replace(OPEN, "").replace(CLOSE, "")

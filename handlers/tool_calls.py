@@ -9,7 +9,8 @@ calls are its caller's. How the text is cut into pieces changes nothing in what 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from handlers.character_reader import CharacterReader, Reading
 from handlers.tool_call_reader import CallArguments, CallReader, CallStart
@@ -41,12 +42,12 @@ def find_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
     """What a whole answer says beside its calls, and its calls in their order; see `ToolCallParser`."""
     parser = ToolCallParser(names)
     events = [*parser.feed(text), *parser.close()]
-    calls: list[Call] = []
+    names_found = [event.name for event in events if isinstance(event, CallStart)]
+    arguments: list[list[str]] = [[] for _ in names_found]
     for event in events:
-        if isinstance(event, CallStart):
-            calls.append(Call(event.name, ""))
-        elif isinstance(event, CallArguments):
-            calls[event.index] = Call(calls[event.index].name, calls[event.index].arguments + event.text)
+        if isinstance(event, CallArguments):
+            arguments[event.index].append(event.text)
+    calls = [Call(name, "".join(texts)) for name, texts in zip(names_found, arguments, strict=True)]
     return "".join(event.text for event in events if isinstance(event, Text)), calls
 
 
@@ -168,12 +169,11 @@ class ToolCallParser:
 def _joined(events: Sequence[Event]) -> list[Event]:
     """Neighbours of one kind made one; only one call is open at a time."""
     joined: list[Event] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, Text) and isinstance(last, Text):
-            joined[-1] = Text(last.text + event.text)
-        elif isinstance(event, CallArguments) and isinstance(last, CallArguments):
-            joined[-1] = CallArguments(event.index, last.text + event.text)
-        else:
-            joined.append(event)
+    for kind, group in groupby(events, type):
+        if kind is CallStart:
+            joined += group
+            continue
+        told = [event for event in group if not isinstance(event, CallStart)]
+        text = "".join(event.text for event in told)
+        joined.append(replace(told[0], text=text))
     return joined

@@ -488,6 +488,14 @@ PROMISES: dict[str, Promise] = {
             "e2e/test_code_and_maths.py::*completion*",
         ),
     ),
+    "linear-time": Promise(
+        "No pattern and no function over text of users or models takes more than linear time.",
+        (
+            "test_project_patterns.py::*",
+            "test_project_text_time.py::*",
+            "engines/test_engine_text_seams.py::*",
+        ),
+    ),
     "checker": Promise(
         "A check without an end is stopped, and harms no other request.",
         ("handlers/test_checker.py::*",),

@@ -5,13 +5,15 @@
  * {comment: text}, {record: object} and {done: true}.
  */
 export class EventReader {
-  #rest = "";
+  #rest = [];
   #data = [];
 
   /** The events that `text` completes. */
   feed(text) {
-    const lines = (this.#rest + text).split("\n");
-    this.#rest = lines.pop();
+    this.#rest.push(text);
+    if (!text.includes("\n")) return []; // a long line comes in many pieces
+    const lines = this.#rest.join("").split("\n");
+    this.#rest = [lines.pop()];
     return lines.flatMap((line) => this.#line(line.endsWith("\r") ? line.slice(0, -1) : line));
   }
 

@@ -33,7 +33,8 @@ class ChoiceChunks:
         if "delta" not in record:
             return []
         if "logprobs" in record:
-            self._logprobs = [*(self._logprobs or []), *record["logprobs"]]
+            self._logprobs = self._logprobs or []
+            self._logprobs += record["logprobs"]
         piece = record["delta"]
         deltas = self._events(self._parser.feed(piece)) if self._parser else [{"content": piece}]
         return self._entries(deltas)

@@ -92,7 +92,7 @@ def of_mention(prompt: str) -> Name | None:
     """The language that a request asks for in words or in the tag of a fence."""
     if fence := _FENCE.search(prompt):
         return of_name(fence[1])
-    for found in _MENTIONS.finditer(prompt):
+    for found in _MENTIONS.finditer(prompt[:SEEN_CHARS]):
         name = of_name(found[1])
         if name and (found[1] not in _WORDS or found[2]):
             return name

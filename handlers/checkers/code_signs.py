@@ -1,21 +1,28 @@
-"""What only one programming language writes: expressions and how much each speaks for it."""
+"""What only one programming language writes: expressions and how much each speaks for it.
+
+Each is searched for from every place in a text, so that all its parts but the first stay short.
+"""
 
 from __future__ import annotations
 
 SIGNS: dict[str, tuple[tuple[str, int], ...]] = {
     "python": (
-        (r"^\s*(?:async )?def \w+\(.*\).*:\s*$", 3),
-        (r"^\s*(?:from \w[\w.]* )?import \w[\w., ]*$", 2),
-        (r"^\s*(?:elif .*|class \w+(?:\(.*\))?|if __name__.*|except.*|with .* as .*):\s*$", 3),
-        (r"\bself\.|\bprint\(|\bNone\b|^\s*@\w+", 1),
-        (r"^\s*(?:for \w+ in .*|while .*|if .*|else):\s*$", 2),
+        (r"^[ \t]*+(?:async )?def \w+\(.{0,60}\).{0,60}:[ \t]*+$", 3),
+        (r"^[ \t]*+(?:from \w[\w.]* )?import \w[\w., ]*$", 2),
+        (
+            r"^[ \t]*+(?:elif .{0,60}|class \w+(?:\(.{0,60}\))?|if __name__.{0,60}|except.{0,60}|"
+            r"with .{0,60} as .{0,60}):[ \t]*+$",
+            3,
+        ),
+        (r"\bself\.|\bprint\(|\bNone\b|^[ \t]*+@\w+", 1),
+        (r"^[ \t]*+(?:for \w+ in .{0,60}|while .{0,60}|if .{0,60}|else):[ \t]*+$", 2),
     ),
     "javascript": (
-        (r"\b(?:const|let) [\w{[].*=|\bvar \w+ =", 2),
-        (r"=>\s*[{(\w]", 1),
-        (r"\bfunction\s*\w*\s*\([^:)]*\)\s*\{", 2),
+        (r"\b(?:const|let) [\w{[].{0,60}=|\bvar \w+ =", 2),
+        (r"=>\s{0,10}[{(\w]", 1),
+        (r"\bfunction\s{0,10}\w*\s{0,10}\([^:)]{0,200}\)\s{0,10}\{", 2),
         (r"console\.log|require\(|module\.exports|document\.|===", 2),
-        (r"\bexport (?:default|const|function)|\bimport .* from ['\"]", 2),
+        (r"\bexport (?:default|const|function)|\bimport .{0,60} from ['\"]", 2),
     ),
     "typescript": (
         (r"\b(?:interface|type) \w+(?:<\w+>)? (?:=|\{|extends)", 3),
@@ -26,87 +33,96 @@ SIGNS: dict[str, tuple[tuple[str, int], ...]] = {
     "java": (
         (r"\bpublic (?:static |final |abstract )*(?:class|interface|enum|void|int|String|record)\b", 3),
         (r"System\.out\.print|\bimport java[x.]|@Override", 4),
-        (r"\b(?:private|protected) (?:static |final )*\w+(?:<.*>)? \w+\s*[;(=]", 2),
-        (r"\bnew \w+(?:<.*>)?\(", 1),
+        (r"\b(?:private|protected) (?:static |final )*\w+(?:<[^<>\n]{1,60}>)? \w+\s{0,10}[;(=]", 2),
+        (r"\bnew \w+(?:<[^<>\n]{1,60}>)?\(", 1),
         (r"\bString\[\] \w+", 2),
     ),
     "csharp": (
-        (r"^\s*using [A-Z][\w.]*;", 4),
+        (r"^[ \t]*+using [A-Z][\w.]*;", 4),
         (r"Console\.Write|\bnamespace [A-Z]", 4),
         (r"\{ get; (?:private |init;)?(?:set; )?\}|\bstring\[\] args", 4),
         (r"\bpublic (?:async |static |override |virtual )*(?:string|Task|bool|void|int)\b", 2),
     ),
     "go": (
-        (r"^package \w+\s*$", 4),
-        (r"^\s*func (?:\(\w+ \*?\w+\) )?\w+\(", 3),
-        (r"\w+ :=", 2),
+        (r"^package \w+[ \t]*+$", 4),
+        (r"^[ \t]*+func (?:\(\w+ \*?\w+\) )?\w+\(", 3),
+        (r"\b\w++ :=", 2),
         (r"\bfmt\.\w+\(|\bif err != nil|\bchan \w+|^import \(", 3),
         (r"^type \w+ (?:struct|interface) \{", 4),
     ),
     "rust": (
-        (r"\bfn \w+(?:<.*>)?\(.*\)(?: -> .*)?\s*(?:\{|where|$)", 3),
-        (r"\blet mut \w+|\bimpl(?:<.*>)? \w+|\bpub (?:fn|struct|enum|mod)\b", 3),
+        (r"\bfn \w+(?:<[^<>\n]{1,60}>)?\(.{0,60}\)(?: -> [^{\n]{0,60})?\s{0,10}(?:\{|where|$)", 3),
+        (r"\blet mut \w+|\bimpl(?:<[^<>\n]{1,60}>)? \w+|\bpub (?:fn|struct|enum|mod)\b", 3),
         (r"\b(?:println|vec|format|assert_eq)!\(?|#\[derive\(|&mut |&str\b|\buse (?:std|crate)::", 3),
         (r"\bmatch \w+ \{|\bSome\(|\bOk\(", 1),
     ),
     "c": (
         (
-            r"^\s*#include\s*<(?:stdio|stdlib|string|math|stdint|stdbool|ctype|unistd|assert|errno|time)\.h>",
+            r"^[ \t]*+#include\s{0,10}<(?:stdio|stdlib|string|math|stdint|stdbool|ctype|unistd|assert|errno|"
+            r"time)\.h>",
             4,
         ),
         (r"\bprintf\(|\bmalloc\(|\bfree\(|\bsizeof\(|->\w", 2),
-        (r"\b(?:int|void|char|double|float|struct \w+|size_t|unsigned)\s*\*?\s*\w+\s*\([^)]*\)\s*\{", 2),
-        (r"^\s*#(?:define|ifdef|ifndef) \w+|\btypedef struct\b", 2),
+        (
+            r"\b(?:int|void|char|double|float|struct \w++|size_t|unsigned)\s{0,10}\*?\s{0,10}\w+\s{0,10}"
+            r"\([^)]{0,200}\)\s{0,10}\{",
+            2,
+        ),
+        (r"^[ \t]*+#(?:define|ifdef|ifndef) \w+|\btypedef struct\b", 2),
     ),
     "cpp": (
-        (r"^\s*#include\s*<(?:iostream|vector|string|map|algorithm|memory|unordered_map|cmath|set)>", 5),
-        (r"\bstd::|\bcout\s*<<|\busing namespace std", 5),
-        (r"\btemplate\s*<|\b(?:class|struct) \w+ (?:: public \w+ )?\{|\bnullptr\b|\bvirtual \w", 3),
+        (
+            r"^[ \t]*+#include\s{0,10}<(?:iostream|vector|string|map|algorithm|memory|unordered_map|"
+            r"cmath|set)>",
+            5,
+        ),
+        (r"\bstd::|\bcout\s{0,10}<<|\busing namespace std", 5),
+        (r"\btemplate\s{0,10}<|\b(?:class|struct) \w+ (?:: public \w+ )?\{|\bnullptr\b|\bvirtual \w", 3),
         (r"\bauto&? \w+ [=:]", 3),
     ),
     "ruby": (
-        (r"^\s*def \w+[?!]?(?:\(.*\))?\s*$", 3),
-        (r"^\s*end\s*$", 2),
+        (r"^[ \t]*+def \w+[?!]?(?:\(.{0,60}\))?[ \t]*+$", 3),
+        (r"^[ \t]*+end[ \t]*+$", 2),
         (r"\bputs |\brequire ['\"]|\.each do \|| do \|\w+\||\battr_(?:accessor|reader)\b", 3),
         (r"\bunless\b|\belsif\b", 3),
         (r"@\w+ = ", 1),
     ),
     "php": (
         (r"<\?php", 6),
-        (r"\$\w+\s*=[^=]|\$this->|\becho \$?", 3),
-        (r"\bfunction \w+\(.*\$\w+", 3),
+        (r"\$\w+\s{0,10}=[^=]|\$this->|\becho \$?", 3),
+        (r"\bfunction \w+\(.{0,60}\$\w+", 3),
     ),
     "bash": (
-        (r"^#!/.*sh\b", 5),
-        (r"^\s*(?:if|while|elif) \[\[? .*\]\]?; (?:then|do)", 4),
-        (r"^\s*(?:fi|done|esac|then|do)\s*$", 3),
-        (r"\$\{?\w+\}?|^\s*echo |\$\(", 1),
-        (r"^\s*\w+\(\) \{|^\s*(?:export|local) \w+=|^set -e", 3),
+        (r"^#!/.{0,60}sh\b", 5),
+        (r"^[ \t]*+(?:if|while|elif) \[\[? .{0,60}\]\]?; (?:then|do)", 4),
+        (r"^[ \t]*+(?:fi|done|esac|then|do)[ \t]*+$", 3),
+        (r"\$\{?\w+\}?|^[ \t]*+echo |\$\(", 1),
+        (r"^[ \t]*+\w+\(\) \{|^[ \t]*+(?:export|local) \w+=|^set -e", 3),
     ),
     "kotlin": (
-        (r"\bfun (?:<.*> )?(?:\w+\.)?\w+\(.*\)(?:: \w+.*)?\s*[={]", 4),
+        (r"\bfun (?:<[^<>\n]{1,60}> )?(?:\w+\.)?\w+\(.{0,60}\)(?:: \w+[^={\n]{0,60})?\s{0,10}[={]", 4),
         (r"\bdata class\b|\bval \w+(?:: \w+)? =|\bwhen \(|\bcompanion object\b", 3),
         (r"\bprintln\(|\?:|\blistOf\(", 1),
     ),
     "swift": (
-        (r"\bfunc \w+(?:<.*>)?\(.*\)(?: throws)?(?: -> .*)?\s*\{", 4),
-        (r"^\s*import (?:Foundation|UIKit|SwiftUI)|\bguard let\b|\bif let\b|\bprotocol \w+", 4),
+        (r"\bfunc \w+(?:<[^<>\n]{1,60}>)?\(.{0,60}\)(?: throws)?(?: -> [^{\n]{0,60})?\s{0,10}\{", 4),
+        (r"^[ \t]*+import (?:Foundation|UIKit|SwiftUI)|\bguard let\b|\bif let\b|\bprotocol \w+", 4),
         (r"\b(?:let|var) \w+: \[?[A-Z]\w*|\\\(\w+\)", 2),
     ),
     "lua": (
         (r"\blocal (?:function )?\w+", 3),
-        (r"^\s*function [\w.:]+\(.*\)\s*$", 3),
-        (r"\bthen\s*$|^\s*end\s*$|\.\.|~=", 1),
+        (r"^[ \t]*+function [\w.:]+\(.{0,60}\)[ \t]*+$", 3),
+        (r"\bthen[ \t]*+$|^[ \t]*+end[ \t]*+$|\.\.|~=", 1),
         (r"\bipairs\(|\bpairs\(|\bnil\b", 2),
     ),
     "scala": (
-        (r"\bdef \w+(?:\[.*\])?\(.*\)(?:: \w+.*)? =", 4),
+        (r"\bdef \w+(?:\[[^\[\]\n]{1,60}\])?\(.{0,60}\)(?:: \w+[^=\n]{0,60})? =", 4),
         (r"\b(?:case class|object|trait) \w+|\bimport scala\.", 3),
         (r"\bval \w+(?:: \w+)? =", 1),
     ),
     "r": (
-        (r"\w+ <- function\(", 5),
-        (r"^\s*\w+ <- ", 3),
+        (r"\b\w++ <- function\(", 5),
+        (r"^[ \t]*+\w+ <- ", 3),
         (r"\blibrary\(\w+\)|\bdata\.frame\(", 3),
     ),
     "sql": (
@@ -118,16 +134,16 @@ SIGNS: dict[str, tuple[tuple[str, int], ...]] = {
         (r"</\w+>", 1),
     ),
     "css": (
-        (r"^[.#]?[\w-]+(?:[ ,.:>][\w .:#>-]*)?\s*\{\s*$", 2),
-        (r"^\s*(?:color|margin|padding|display|font-size|background|width):[^;]+;", 4),
+        (r"^[.#]?[\w-]+(?:[ ,.:>][\w .:#>-]*)?\s{0,10}\{[ \t]*+$", 2),
+        (r"^[ \t]*+(?:color|margin|padding|display|font-size|background|width):[^;]{1,200};", 4),
     ),
     "json": (
-        (r"\A\s*[{\[]\s*(?:\"[^\"]*\"\s*:|[{\[\]\d\"])", 3),
-        (r"^\s*\"[\w-]+\": ", 2),
+        (r"\A\s*+[{\[]\s*+(?:\"[^\"]*\"\s{0,10}:|[{\[\]\d\"])", 3),
+        (r"^[ \t]*+\"[\w-]+\": ", 2),
     ),
     "yaml": (
-        (r"\A---\s*$", 4),
+        (r"\A---[ \t]*+$", 4),
         (r"^\w[\w-]*:(?: [^;{]*)?$", 1),
-        (r"^\s+- \w+", 1),
+        (r"^[ \t]++- \w+", 1),
     ),
 }

@@ -14,16 +14,17 @@ _MARK = re.compile(
     r"(?:is|are|:|=|\s)+\s*\**\s*|####\s*",
     re.IGNORECASE,
 )
-_SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_OPENS = re.compile(r"\$\$?|\\[(\[]")
+_CLOSES = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
 _LEAD = re.compile(
     r"^(?:therefore|thus|hence|so|then|finally|and|that|we (?:get|have|find)|(?:it )?(?:is|equals)|equal to|"
     r"approximately|about|roughly|exactly|[:=,≈])+(?![A-Za-z])[\s,:]*",
     re.IGNORECASE,
 )
 _UNIT = re.compile(
-    r"(?<=[\w)}\]%])\s*(?:\\(?:text|mathrm)\{[^{}]*\}|"
-    r"\s(?:square|cubic)?\s*(?:cm|mm|km|m|ft|in|kg|g|mg|s|min|h|hr|mph|"
-    r"km/h|m/s|L|ml|[A-Za-z]{3,}(?:\s[A-Za-z]{3,}){0,3}))(?:\s*(?:\^\s*\{?[23]\}?|[²³]))?$"
+    r"(?<=[\w)}\]%])\s{0,4}(?:\\(?:text|mathrm)\{[^{}]{0,60}\}|"
+    r"\s(?:square|cubic)?\s{0,4}(?:cm|mm|km|m|ft|in|kg|g|mg|s|min|h|hr|mph|"
+    r"km/h|m/s|L|ml|[A-Za-z]{3,40}(?:\s[A-Za-z]{3,40}){0,3}))(?:\s{0,4}(?:\^\s{0,4}\{?[23]\}?|[²³]))?$"
 )
 _NAMED = re.compile(
     r"^(?:\\?[A-Za-z]'{0,3}\s*\([a-z]\)|[A-Za-z]'{1,3}|dy/dx|\\frac\{d\w?\}\{d[a-z]\})\s*=\s*"
@@ -34,7 +35,7 @@ _AFTERWORD = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"\s*(?:\((?:check|since|because)\b.*|is (?:the|our) (?:final )?(?:solution|answer)\b.*)$", re.IGNORECASE
+    r"\((?:check|since|because)\b|is (?:the|our) (?:final )?(?:solution|answer)\b", re.IGNORECASE
 )
 _PERCENT = re.compile(r"(?<=\d)\s*(?:percent|per cent)\b", re.IGNORECASE)
 _ONES = (
@@ -43,9 +44,9 @@ _ONES = (
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _TWO_PARTS = re.compile(rf"({'|'.join(_TENS)})(?:[- ]({'|'.join(_ONES[1:10])}))?")
-_NAME = r"(?<![\w)])[^\W\d]\w*\s*="
-_LISTED = re.compile(rf"{_NAME}[^=]*(?:[,;]|\band\b|\bor\b)[^=]*{_NAME}")
-_EXACT = re.compile(r"(.*(?:\d|pi|π)[^≈]*?|e)\s*(?:≈|\\approx)")
+_NAME_AT_END = re.compile(r"(?<![\w)])[^\W\d]\w*+\s*+$")
+_SEPARATOR = re.compile(r"[,;]|\band\b|\bor\b")
+_KNOWN = re.compile(r"\d|pi|π|^\s*e\s*$")
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z])|\.\s*$|(?<=\w)[;?]\s*$")
 
 
@@ -63,17 +64,35 @@ def candidates(text: str) -> list[str]:
 
 def clean(text: str) -> str:
     """One answer without emphasis, delimiters, lead words, currency and full stop."""
-    spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
+    spans = _spans(text)
     text = _PERCENT.sub("%", ", ".join(spans) if spans else text)
     text = text.replace("**", "").replace("`", "").replace("\\$", "")
     text = _SENTENCE_END.split(text.strip(), maxsplit=1)[0]
-    text = _TAIL.sub("", _LEAD.sub("", text.strip(" \t\n*"))).strip()
+    text = _TAIL.split(_LEAD.sub("", text.strip(" \t\n*")), maxsplit=1)[0].strip()
     return text.lstrip("$€£").rstrip("., ").strip()
 
 
 def _exact(text: str) -> str:
-    found = _EXACT.match(text)
-    return found[1] if found else text
+    exact, sign, _ = text.replace("\\approx", "≈").rpartition("≈")
+    return exact.rstrip() if sign and _KNOWN.search(exact) else text
+
+
+def _spans(text: str) -> list[str]:
+    """What stands between the delimiters of LaTeX, in order; none of it is empty."""
+    found, at = [], 0
+    unclosed: set[str] = set()
+    while opening := _OPENS.search(text, at):
+        at = opening.start() + 1
+        # A second dollar may begin what the first one opens.
+        for sign in dict.fromkeys((opening[0], opening[0].removesuffix("$") or "$")):
+            begin = opening.start() + len(sign)
+            end = -1 if sign in unclosed else text.find(_CLOSES[sign], begin + 1)
+            if end >= 0:
+                found.append(text[begin:end])
+                at = end + len(sign)
+                break
+            unclosed.add(sign)  # it is looked for once, and not from every opening
+    return found
 
 
 def _numeral(word: str) -> str:
@@ -109,7 +128,7 @@ def _marked(text: str) -> list[str]:
 
 def _last_lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _AFTERWORD.match(line)]
-    spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
+    spans = _spans(text)
     if not lines:
         return []
     line = _SENTENCE_END.sub("", lines[-1]).strip()
@@ -122,6 +141,16 @@ def _right_hand_sides(line: str) -> list[str]:
     after_words = re.split(r"\s(?:is|are|equals|gives|get|have)\s(?:therefore |then |thus )?", line)
     sides = [after_words[-1]] if len(after_words) > 1 else []
     # Of x = 1, y = 2 neither is the answer.
-    if not _LISTED.search(line) and (line.count("=") == 1 or re.search(r"=[^=,]*$", line)):
+    if not _lists(line) and (line.count("=") == 1 or re.search(r"=[^=,]*$", line)):
         sides.append(line.rpartition("=")[2])
     return sides
+
+
+def _lists(line: str) -> bool:
+    """Whether two names have values with a comma or an `and` between them: x = 1, y = 2."""
+    sides = line.split("=")[:-1]
+    names = [_NAME_AT_END.search(side) for side in sides]
+    return any(
+        before and name and _SEPARATOR.search(side, 0, name.start())
+        for side, before, name in zip(sides[1:], names, names[1:], strict=False)
+    )

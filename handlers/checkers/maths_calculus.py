@@ -13,52 +13,52 @@ from handlers.checkers.maths_syntax import parse
 from handlers.checkers.maths_tokens import NotMaths
 from handlers.checkers.maths_values import Answer, Holds, value_of
 
+# A question comes here with single spaces between its words, and in one line.
 _ASK = (
-    r"(?:please\s+)?(?:what is|what's|compute|calculate|evaluate|find|determine|solve|work out)?\s*"
-    r"(?:the\s+)?"
+    r"(?:please )?(?:what is|what's|compute|calculate|evaluate|find|determine|solve|work out)? ?"
+    r"(?:the )?"
 )
-_SCRIPT = r"(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\\?[\w.]+|-\d+))"
-_BY = r"(?:\s+with respect to\s+(?P<by>[a-z]))?"
+_SCRIPT = r"(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\\?[\w.]{1,20}|-\d{1,20}))"
+_BY = r"(?: with respect to (?P<by>[a-z]))?"
 _DERIVATIVE = re.compile(
-    _ASK + r"(?P<order>first|second|third)?\s*"
-    r"(?:derivative of|differentiate|d(?:\^2)?/d(?P<d>[a-z])(?:\^2)?(?: of)?)\s+"
-    r"(?:the function\s+)?(?:[fgyh](?:\([a-z]\))?\s*=\s*)?(?P<f>.+?)" + _BY + r"(?:\s+at\s+(?P<at>.+))?",
-    re.IGNORECASE,
+    _ASK + r"(?P<order>first|second|third)? ?"
+    r"(?:derivative of|differentiate|d(?:\^2)?/d(?P<d>[a-z])(?:\^2)?(?: of)?) "
+    r"(?:the function )?(?:[fgyh](?:\([a-z]\))? ?= ?)?(?P<f>.+?)" + _BY + r"(?: at (?P<at>.+))?",
+    re.IGNORECASE | re.DOTALL,
 )  # fmt: skip
-_LATEX_DERIVATIVE = re.compile(_ASK + r"\\frac\{d\}\{d(?P<d>[a-z])\}\s*(?P<f>.+)", re.IGNORECASE)
+_LATEX_DERIVATIVE = re.compile(_ASK + r"\\frac\{d\}\{d(?P<d>[a-z])\} ?(?P<f>.+)", re.IGNORECASE | re.DOTALL)
 _GIVEN_DERIVATIVE = re.compile(
-    r"(?:if|let|given)\s+(?P<n>[fgyh])(?:\([a-z]\))?\s*=\s*(?P<f>.+?)[,.;]?\s+"
-    r"(?:what is|find|compute|determine)\s+"
+    r"(?:if|let|given) (?P<n>[fgyh])(?:\([a-z]\))? ?= ?(?P<f>.+?)[,.;]? "
+    r"(?:what is|find|compute|determine) "
     r"(?:(?P=n)'(?:\([a-z]\))?|dy/dx|the derivative)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 _INTEGRAL = re.compile(
-    _ASK + r"(?P<kind>definite |indefinite )?(?:integral of|integrate|anti-?derivative of)\s+"
-    r"(?:the function\s+)?(?:[fgh]\([a-z]\)\s*=\s*)?(?P<f>.+?)(?:\s+d(?P<d>[a-z]))?" + _BY
-    + r"(?:\s+(?:from|between)\s+(?:[a-z]\s*=\s*)?(?P<a>.+?)\s+(?:to|and)\s+(?:[a-z]\s*=\s*)?(?P<b>.+?))?"
-    r"(?:\s+with respect to\s+[a-z])?",
-    re.IGNORECASE,
+    _ASK + r"(?P<kind>definite |indefinite )?(?:integral of|integrate|anti-?derivative of) "
+    r"(?:the function )?(?:[fgh]\([a-z]\) ?= ?)?(?P<f>.+?)(?: d(?P<d>[a-z]))?" + _BY
+    + r"(?: (?:from|between) (?:[a-z] ?= ?)?(?P<a>.{1,100}?) (?:to|and) (?:[a-z] ?= ?)?(?P<b>.+?))?"
+    r"(?: with respect to [a-z])?",
+    re.IGNORECASE | re.DOTALL,
 )  # fmt: skip
 _SIGN_INTEGRAL = re.compile(
-    _ASK + r"(?:(?:definite |indefinite )?integral\s*:?\s*)?(?:\\int|∫)\s*(?:\\limits)?"
-    rf"(?:_\s*{_SCRIPT}\s*\^\s*{_SCRIPT})?\s*(?P<f>.*?)\s*d(?P<d>[a-z])",
-    re.IGNORECASE,
+    _ASK + r"(?:(?:definite |indefinite )?integral ?:? ?)?(?:\\int|∫) ?(?:\\limits)?"
+    rf"(?:_ ?{_SCRIPT} ?\^ ?{_SCRIPT})? ?(?P<f>.*?) ?d(?P<d>[a-z])",
+    re.IGNORECASE | re.DOTALL,
 )
 _LIMIT = re.compile(
-    _ASK + r"limit of\s+(?:[fgh]\([a-z]\)\s*=\s*)?(?P<f>.+?)\s+as\s+(?P<x>[a-z])\s*"
-    r"(?:approaches|goes to|tends to|->|→|\\to)\s*"
-    r"(?P<a>.+?)(?:\s+from the (?P<side>left|right|above|below))?",
-    re.IGNORECASE,
+    _ASK + r"limit of (?:[fgh]\([a-z]\) ?= ?)?(?P<f>.+?) as (?P<x>[a-z]) ?"
+    r"(?:approaches|goes to|tends to|->|→|\\to) ?"
+    r"(?P<a>.+?)(?: from the (?P<side>left|right|above|below))?",
+    re.IGNORECASE | re.DOTALL,
 )  # fmt: skip
 _SIGN_LIMIT = re.compile(
-    _ASK + r"(?:limit\s*:?\s*)?\\?lim\s*(?:_\s*)?[({]?\s*(?P<x>[a-z])\s*(?:->|→|\\to|\\rightarrow)\s*"
-    r"(?P<a>[-+]?\\?\w+(?:/\w+)?)(?:\^?\{?(?P<side>[+-])\}?)?\s*[)}]?\s*(?:of\s+)?(?P<f>.+)",
-    re.IGNORECASE,
+    _ASK + r"(?:limit ?:? ?)?\\?lim ?(?:_ ?)?[({]? ?(?P<x>[a-z]) ?(?:->|→|\\to|\\rightarrow) ?"
+    r"(?P<a>[-+]?\\?\w+(?:/\w+)?)(?:\^?\{?(?P<side>[+-])\}?)? ?[)}]? ?(?:of )?(?P<f>.+)",
+    re.IGNORECASE | re.DOTALL,
 )
 _SUM = re.compile(
-    _ASK
-    + rf"(?:sum\s*:?\s*)?\\sum\s*_\{{\s*(?P<x>[a-z])\s*=\s*(?P<a>[^}}]+)\}}\s*\^\s*{_SCRIPT}\s*(?P<f>.+)",
-    re.IGNORECASE,
+    _ASK + rf"(?:sum ?:? ?)?\\sum ?_\{{ ?(?P<x>[a-z]) ?= ?(?P<a>[^}}]+)\}} ?\^ ?{_SCRIPT} ?(?P<f>.+)",
+    re.IGNORECASE | re.DOTALL,
 )
 _SIDES = {"left": "-", "below": "-", "-": "-", "right": "+", "above": "+", "+": "+"}
 _ORDERS = {"first": 1, "second": 2, "third": 3}

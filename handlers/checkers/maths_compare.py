@@ -20,7 +20,7 @@ _POINTS = tuple(
 )
 _CLOSE = sympy.Float("1e-12")
 _FEW_DIGITS = 3
-_DECIMAL = re.compile(r"[-+]?\d*\.\d+")
+_DECIMAL = re.compile(r"[-+]?(?:(?<!\d)\d++)?\.\d+")
 
 
 def same(value: Any, truth: Any) -> bool | None:

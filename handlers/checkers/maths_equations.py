@@ -14,25 +14,25 @@ from handlers.checkers.maths_syntax import parse
 from handlers.checkers.maths_tokens import NotMaths
 from handlers.checkers.maths_values import Answer, Holds, assignments, value_of
 
+# A question comes here with single spaces between its words.
 _ASK = re.compile(
-    r"^(?:please\s+)?(?:solve|find|determine|what (?:is|are)|compute)\s+"
-    r"(?:for\s+(?P<for>[a-z](?:\s*(?:,|and)\s*[a-z])*)"
-    r"\s*(?:in|if|when|given|:|,)?\s*)?(?:all\s+|the\s+|real\s+|following\s+)*"
-    r"(?:(?:solutions?|roots?|zeros?|zeroes)\s+(?:of|to)\s+|"
-    r"value of [a-z](?:\s*:| if| when| given that| in)\s+)?"
-    r"(?:the\s+|following\s+)*"
-    r"(?:(?:(?:linear|quadratic|simultaneous)\s+)*(?:equations?|inequalit(?:y|ies)|system)"
-    r"(?:\s+of(?:\s+linear)?\s+equations)?\s*:?\s*)?",
+    r"^(?:please )?(?:solve|find|determine|what (?:is|are)|compute) "
+    r"(?:for (?P<for>[a-z](?: ?(?:,|and) ?[a-z])*) ?(?:in|if|when|given|:|,)? ?)?"
+    r"(?:all |the |real |following )*"
+    r"(?:(?:solutions?|roots?|zeros?|zeroes) (?:of|to) |value of [a-z](?: ?:| if| when| given that| in) )?"
+    r"(?:the |following )*"
+    r"(?:(?:(?:linear|quadratic|simultaneous) )*(?:equations?|inequalit(?:y|ies)|system)"
+    r"(?: of(?: linear)? equations)? ?:? ?)?",
     re.IGNORECASE,
 )  # fmt: skip
 _IF_FORM = re.compile(
-    r"^(?:if|given(?: that)?)\s+(?P<e>.+?),?\s+(?:then\s+)?(?:what is|find|solve for|determine)\s+"
-    r"(?:the value of\s+)?(?P<x>[a-z])",
+    r"^(?:if|given(?: that)?) (?P<e>.+?),? (?:then )?(?:what is|find|solve for|determine) "
+    r"(?:the value of )?(?P<x>[a-z])",
     re.IGNORECASE,
 )
-_FOR_TAIL = re.compile(r",?\s+for\s+(?:real\s+)?(?P<x>[a-z](?:\s*(?:,|and)\s*[a-z])*)$", re.IGNORECASE)
+_FOR_TAIL = re.compile(r",? for (?:real )?(?P<x>[a-z](?: ?(?:,|and) ?[a-z])*)$", re.IGNORECASE)
 _ROOTS = re.compile(r"\b(?:roots?|zeros?|zeroes)\b", re.IGNORECASE)
-_BETWEEN = re.compile(r"\s*(?:;|,(?!\d{3}\b)|\band\b|\\\\)\s*")
+_BETWEEN = re.compile(r";|,(?!\d{3}\b)|\band\b|\\\\")
 _CASES = re.compile(r"\\(?:begin|end)\{(?:cases|aligned|array)\}|&")
 Judge = Callable[[Answer], Holds]
 
@@ -40,7 +40,7 @@ Judge = Callable[[Answer], Holds]
 def recognise(question: str) -> Judge | None:
     """A judge of answers; None if the question is no equation, inequality or system."""
     text, names = _stripped(question)
-    statements = [parse(part) for part in _BETWEEN.split(text) if part]
+    statements = [parse(part) for part in _BETWEEN.split(text) if part.strip()]
     if len(statements) == 1 and isinstance(statements[0], sympy.Expr) and _ROOTS.search(question):
         statements = [sympy.Eq(statements[0], 0, evaluate=False)]
     if not statements or not all(isinstance(one, sympy.Rel) and one.free_symbols for one in statements):
@@ -57,7 +57,7 @@ def _stripped(question: str) -> tuple[str, list[str]]:
     if found := _IF_FORM.fullmatch(question):
         return found["e"], [found["x"]]
     asked = _ASK.match(question)
-    text = _CASES.sub(" ", question[asked.end() :] if asked else question).strip()
+    text = " ".join(_CASES.sub(" ", question[asked.end() :] if asked else question).split())
     names = (asked["for"] or "") if asked else ""
     if tail := _FOR_TAIL.search(text):
         text, names = text[: tail.start()], tail["x"]
@@ -108,7 +108,7 @@ def _none(solutions: list[Any] | None) -> Holds:
 
 def _unrounded(value: Any, text: str, solutions: list[Any]) -> Any:
     """The solution that a decimal of the answer stands for; the value itself where there is none."""
-    for shown in re.findall(r"-?\d*\.\d+", text):
+    for shown in re.findall(r"-?(?:(?<!\d)\d++)?\.\d+", text):
         if value.is_Rational and sympy.Rational(shown) == value:
             return next((one for one in solutions if same_rounded(value, shown, one)), value)
     return value

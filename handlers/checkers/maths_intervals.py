@@ -13,7 +13,7 @@ from handlers.checkers.maths_syntax import parse
 from handlers.checkers.maths_tokens import NotMaths, plain
 
 _MEMBER = re.compile(r"\s*[a-z]\s+in\s+(?=[\[({])")
-_BETWEEN = re.compile(r"\s+(?:cup|union|or|U)\s+")
+_BETWEEN = re.compile(r"(?<=\s)(?:cup|union|or|U)(?=\s)")
 _PART = re.compile(r"\s*([\[(])([^\[\]{},;]+)[,;]([^\[\]{},;]+)([\])])\s*")
 
 

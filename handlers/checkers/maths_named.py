@@ -12,13 +12,12 @@ from handlers.checkers.maths_syntax import parse
 from handlers.checkers.maths_tokens import NotMaths
 
 MAX_ENTRIES = 100
+# A question comes here with single spaces between its words, and in one line.
 _ASK = re.compile(
-    r"^(?:please\s+)?(?:what (?:is|are)|what's|compute|calculate|evaluate|find|determine)?\s*(?:the\s+)?",
+    r"^(?:please )?(?:what (?:is|are)|what's|compute|calculate|evaluate|find|determine)? ?(?:the )?",
     re.IGNORECASE,
 )
-_OF = (
-    r"(?: of)?(?: the)?(?: following)?(?: (?:numbers|data set|dataset|data|values|list|set|matrix))?\s*:?\s*"
-)
+_OF = r"(?: of)?(?: the)?(?: following)?(?: (?:numbers|data set|dataset|data|values|list|set|matrix))? ?:? ?"
 
 
 def recognise(question: str) -> tuple[Any, ...] | None:
@@ -31,9 +30,7 @@ def recognise(question: str) -> tuple[Any, ...] | None:
 
 
 def _numbers(text: str) -> list[Any]:
-    values = [
-        parse(part) for part in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", text.strip(" []{}()")) if part
-    ]
+    values = [parse(part) for part in re.split(r",|\band\b", text.strip(" []{}()")) if part.strip()]
     if not values or len(values) > MAX_ENTRIES or not all(value.is_number for value in values):
         raise NotMaths("not a list of numbers")
     return values
@@ -129,12 +126,12 @@ def _arranged(n: str, k: str) -> Any:
 
 
 def _form(pattern: str, value: Callable[..., Any]) -> tuple[re.Pattern[str], Callable[..., Any]]:
-    return re.compile(pattern, re.IGNORECASE), value
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL), value
 
 
 _FORMS = (
-    _form(r"(?:gcd|gcf|hcf|greatest common (?:divisor|factor))(?: of)?\s*(.+)", _of_integers(sympy.gcd)),
-    _form(r"(?:lcm|(?:least|lowest) common multiple)(?: of)?\s*(.+)", _of_integers(sympy.lcm)),
+    _form(r"(?:gcd|gcf|hcf|greatest common (?:divisor|factor))(?: of)? ?(.+)", _of_integers(sympy.gcd)),
+    _form(r"(?:lcm|(?:least|lowest) common multiple)(?: of)? ?(.+)", _of_integers(sympy.lcm)),
     _form(r"(?:arithmetic )?(?:mean|average)" + _OF + r"(.+)", _of_numbers(_mean)),
     _form(r"median" + _OF + r"(.+)", _of_numbers(_median)),
     _form(r"mode" + _OF + r"(.+)", _of_numbers(_mode)),
@@ -150,12 +147,12 @@ _FORMS = (
     _form(r"transpose" + _OF + r"(.+)", _of_matrix(lambda m: m.T)),
     _form(r"inverse" + _OF + r"(.+)", _of_matrix(_inverse)),
     _form(r"eigenvalues" + _OF + r"(.+)", _of_matrix(lambda m: sympy.Tuple(*m.eigenvals()))),
-    _form(r"dot product of\s*([\[(].+?[\])])\s*and\s*([\[(].+?[\])])", _dot),
-    _form(r"remainder (?:when|of|if)\s+(.+?)\s+(?:is )?divided by\s+(.+)", _modulo),
-    _form(r"(.+?)\s+(?:mod|modulo)\s+(.+)", _modulo),
-    _form(r"(\d+)\s+choose\s+(\d+)", _choose),
-    _form(r"P\((\d+),\s*(\d+)\)", _arranged),
-    _form(r"square root of\s+(.+)", lambda text: sympy.sqrt(parse(text))),
+    _form(r"dot product of ?([\[(].{1,200}?[\])]) ?and ?([\[(].{1,200}?[\])])", _dot),
+    _form(r"remainder (?:when|of|if) (.+?) (?:is )?divided by (.+)", _modulo),
+    _form(r"(.+?) (?:mod|modulo) (.+)", _modulo),
+    _form(r"(\d+) choose (\d+)", _choose),
+    _form(r"P\((\d+), ?(\d+)\)", _arranged),
+    _form(r"square root of (.+)", lambda text: sympy.sqrt(parse(text))),
     _form(r"(.+?) squared", lambda text: parse(f"({text})^2")),
     _form(r"(.+?) cubed", lambda text: parse(f"({text})^3")),
     _form(r"sum of (.+?) and (.+)", lambda a, b: parse(f"({a})+({b})")),

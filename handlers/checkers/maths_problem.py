@@ -26,11 +26,11 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )
 _ASK = re.compile(
-    r"^(?:please|can you|could you|now|hey|question:|problem:|q:)?[\s,:]*"
-    r"(?:what(?:'s| is| are)|compute|calculate|evaluate|find|determine|work out|how much is|get|simplify)\s+"
-    r"(?:me\s+)?(?:(?:the )?(?:value|result|answer) (?:of|to)\s+|"
-    r"the (?:following )?(?:expression|product|sum|quotient|difference)(?: of)?\s*:?\s*(?=[-\d(\\$])|"
-    r"the following\s*:?\s*)?[:\s]*",
+    r"^(?:please|can you|could you|now|hey|question:|problem:|q:)?[ ,:]*+"
+    r"(?:what(?:'s| is| are)|compute|calculate|evaluate|find|determine|work out|how much is|get|simplify) "
+    r"(?:me )?(?:(?:the )?(?:value|result|answer) (?:of|to) |"
+    r"the (?:following )?(?:expression|product|sum|quotient|difference)(?: of)? ?:? ?(?=[-\d(\\$])|"
+    r"the following ?:? ?)?[: ]*+",
     re.IGNORECASE,
 )
 _TRANSFORM = re.compile(
@@ -38,7 +38,7 @@ _TRANSFORM = re.compile(
 )
 _PRIMES = re.compile(r"(?:.* )?prime factori[sz]ation of (?P<n>\d{1,15})", re.IGNORECASE)
 _ROUND_TAIL = re.compile(
-    r"[,(]?\s*(?:rounded |correct |accurate )?(?:up )?to (?:the nearest|\d+|two|three|four) .*$",
+    r"[,(]? ?(?:rounded |correct |accurate )?(?:up )?to (?:the nearest|\d+|two|three|four) ",
     re.I,
 )
 
@@ -80,7 +80,7 @@ def _question(prompt: str) -> str:
     parts = [part.strip() for part in re.split(r"(?<=[.?!:])\s+(?=[A-Z])|\n+", text) if part.strip()]
     kept = [part for part in parts if not _INSTRUCTION.match(part)] or parts
     whole = re.sub(r"\s+", " ", " ".join(kept)).strip(" .?:")
-    return _ROUND_TAIL.sub("", whole).strip(" .?:=")
+    return _ROUND_TAIL.split(whole, maxsplit=1)[0].strip(" .?:=")
 
 
 def _transformed(question: str) -> Judge | None:
@@ -132,7 +132,7 @@ def _primes(question: str) -> Judge | None:
 def _value(question: str) -> tuple[Any, ...] | None:
     found = _ASK.match(question)
     text = question[found.end() :] if found else question
-    text = re.sub(r"\s+(?:equal|equals)(?:\s+to)?$", "", text)
+    text = re.sub(r" (?:equal|equals)(?: to)?$", "", text)
     bases = (None, 10) if re.search(r"log(?![_a-z])", text) else (None,)
     readings = tuple(parse(text, base) for base in bases)
     if any(isinstance(value, (sympy.Rel, sympy.Tuple, sympy.And)) for value in readings):

@@ -30,7 +30,7 @@ _YES_OR_NO = {"yes", "no", "true", "false"}
 _SCALES = re.compile(
     r"\W*(?:cents?|percent|[cmk]m|[mk]?g|ml|m?s|min\w*|hours?|days?|seconds?|grams?|inches)\b"
 )
-_DEGREES = re.compile(r"(-?[\d.,/]+)\s*(?:°|\^\s*\{?\s*\\circ\s*\}?|degrees)")
+_DEGREES = re.compile(r"(-?[\d.,/]++)\s*+(?:°|\^\s*+(?:\{\s*+)?\\circ\s*+\}?|degrees)")
 VERDICTS = {True: "true", False: "false", None: "unknown"}
 
 
@@ -125,7 +125,7 @@ def _other_name(value: Any, truth: Any) -> bool:
 def _restates(prompt: str, text: str) -> bool:
     # 12 * 13 is a true answer to 12 * 13, and none at all.
     is_one_name = text.isalpha() and (len(text) == 1 or text.casefold() == "infinity")
-    has_more = not is_one_name and re.search(r"\d.*[^\d.,%]|[A-Za-z]", text) is not None
+    has_more = not is_one_name and re.search(r"\A\D*+\d[\d.,%]*+[^\d.,%]|[A-Za-z]", text) is not None
     return has_more and _bare(text) in _bare(prompt)
 
 

@@ -14,7 +14,7 @@ Kind = Literal["number", "date", "boolean", "text", "empty"]
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})
 MOSTLY = 0.9
 """The share of numbers from which a column of text is worth a warning."""
-_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 _CODE = re.compile(r"0\d+")

@@ -16,7 +16,7 @@ from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, 
 from handlers.text_checks.documents import counted, item_list, parts, room_for
 from handlers.text_checks.json_answers import read_items
 from handlers.text_checks.legal_terms import CLAUSES, NOTE, REGULATIONS, Area, Task, item_schema
-from handlers.text_checks.quotes import locate, quotations
+from handlers.text_checks.quotes import Source, affordable, quotations
 from handlers.text_checks.refusals import bad_option
 from handlers.wire import GenerateRequest, Message, Sampling
 
@@ -116,8 +116,12 @@ class LegalAnalysis(BaseLLMEngine):
         task, document = _asked(request)
         items = read_items(text) if task else []
         quotes = _quoted(items) if items else _spoken(text)
-        found = [_lookup(quote, document) for quote in quotes] if document else []
+        read = affordable(quotes, len(document)) if document else []
+        source = Source(document if read else "")
+        found = [_lookup(quote, source) for quote in read]
         warnings = [f"quote not in the document: {quote['text']!r}" for quote in found if not quote["found"]]
+        if document and len(read) < len(quotes):
+            warnings.append(f"only the first {len(read)} quotations were looked up")
         if items is None:
             warnings.insert(0, "the answer is not the JSON that was asked for, or was cut")
         return {"items": items, "quotes": found, "note": NOTE, "warnings": warnings}
@@ -158,6 +162,6 @@ def _quoted(items: list[dict[str, Any]]) -> list[str]:
     return [item["quote"] for item in items if isinstance(item.get("quote"), str) and item["quote"].strip()]
 
 
-def _lookup(quote: str, document: str) -> dict[str, Any]:
-    start = locate(quote, document)
+def _lookup(quote: str, source: Source) -> dict[str, Any]:
+    start = source.locate(quote)
     return {"text": quote, "found": start is not None, "start": start}

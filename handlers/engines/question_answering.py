@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
-from handlers.text_checks.quotes import locate, quotations
+from handlers.text_checks.quotes import Source, affordable, quotations
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Passage = Annotated[str, Field(min_length=1, max_length=1_000_000)]
@@ -54,8 +54,13 @@ class QuestionAnswering(BaseLLMEngine):
         """Every quotation with the passage, counted from 0, in which it stands, or null."""
         self.accept(request)
         passages = _passages(request)
-        quotes = [_lookup(quote, passages) for quote in quotations(text)] if passages else []
+        written = quotations(text) if passages else []
+        read = affordable(written, sum(map(len, passages)))
+        sources = [Source(passage) for passage in passages] if read else []
+        quotes = [_lookup(quote, sources) for quote in read]
         missing = [f"quote in no passage: {quote['text']!r}" for quote in quotes if not quote["found"]]
+        if len(read) < len(written):
+            missing.append(f"only the first {len(read)} quotations were looked up")
         if passages and not quotes:
             missing.append("the answer quotes no passage")
         return {"quotes": quotes, "warnings": missing}
@@ -65,6 +70,6 @@ def _passages(request: GenerateRequest) -> list[str]:
     return read_options(AnswerOptions, request).passages or []
 
 
-def _lookup(quote: str, passages: list[str]) -> dict[str, Any]:
-    found = next((n for n, passage in enumerate(passages) if locate(quote, passage) is not None), None)
+def _lookup(quote: str, sources: list[Source]) -> dict[str, Any]:
+    found = next((n for n, source in enumerate(sources) if source.locate(quote) is not None), None)
     return {"text": quote, "found": found is not None, "passage": found}

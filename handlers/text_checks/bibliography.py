@@ -110,7 +110,7 @@ def _source(entry: Any) -> Source:
     csl |= {FIELDS[name]: _plain(str(value)) for name, value in fields.items() if name in FIELDS}
     csl |= {name: csl[name].replace(" ", "~") for name in ("URL", "DOI") if name in csl}
     if pages := fields.get("pages"):
-        csl["page"] = re.sub(r"\s*[-–]+\s*", "-", str(pages))
+        csl["page"] = "-".join(part.strip() for part in re.split("[-–]+", str(pages)))
     if authors:
         csl["author"] = authors
     if editors := [_person(name) for name in fields.get("editor", ())]:

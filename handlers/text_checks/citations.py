@@ -12,14 +12,15 @@ from handlers.text_checks.bibliography import Source
 
 YEAR = r"(?:1[5-9]|20)\d\d"
 # All parts have a bounded length: what is read was written by a model, and may be anything.
-WORD = r"[A-Z\u00c0-\u00de][\w'’-]{1,40}"
+WORD = r"[A-Z\u00c0-\u00de][\w'’-]{1,40}+"
 NAME = rf"{WORD}(?: (?:van|von|der|de|la|{WORD})){{0,3}}"
 MORE = rf"(?:,? et al\.?|(?:,? (?:and|&) |, ){WORD}){{0,6}}"
-KEYED = re.compile(r"(?<![\w.])@([\w:.+/-]*\w)|\\cite\w*\*?(?:\[[^\]]*\]){0,2}\{([^{}]{1,500})\}")
+KEYED = re.compile(r"(?<![\w.])@([\w:.+/-]*\w)|\\cite\w*\*?(?:\[[^\]]{0,200}\]){0,2}\{([^{}]{1,500})\}")
 BRACKETED = re.compile(r"\[([^\[\]@\n]{1,200})\](?!\()")
 NUMBERS = re.compile(r"\s*\d{1,3}(?:\s*[-–,;]\s*\d{1,3})*\s*")
 IN_BRACKETS = re.compile(rf"(?:see |e\.g\.,? |cf\. )?({NAME}){MORE},? ({YEAR})[a-z]?(?:, p.*)?")
-IN_TEXT = re.compile(rf"\b({NAME}){MORE} \(({YEAR})[a-z]?(?:, p[^)]*)?\)")
+IN_TEXT = re.compile(rf"\b({NAME}){MORE} \(({YEAR})[a-z]?(?:, p[^)]{0, 100})?\)")
+LIKE_A_KEY = re.compile(r"[A-Za-z][\w:.+-]*")
 NOT_NAMES = frozenset({
     "in", "the", "a", "an", "since", "until", "by", "from", "during", "of", "on", "figure", "table",
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
@@ -64,20 +65,29 @@ def _keyed(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, boo
 
 def _bracketed(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
     known = {source.key for source in sources}
+    seen = 0  # a bit for each number: seven characters name 999 of them
     for match in BRACKETED.finditer(text):
         inner = match[1]
         if NUMBERS.fullmatch(inner):
-            yield from ((match.start(), *_numbered(number, sources)) for number in _expanded(inner))
+            new, seen = _expanded(inner) & ~seen, seen | _expanded(inner)
+            yield from ((match.start(), *_numbered(number, sources)) for number in _ones(new))
             continue
-        for key in re.split(r"\s*[,;]\s*", inner.strip()):
-            if key in known or re.fullmatch(r"[A-Za-z][\w:.+-]*\d{2}[\w:.+-]*", key):
+        for key in map(str.strip, re.split("[,;]", inner)):
+            if key in known or (LIKE_A_KEY.fullmatch(key) and re.search(r"\d\d", key)):
                 yield match.start(), key, key in known
 
 
-def _expanded(numbers: str) -> Iterator[int]:
+def _expanded(numbers: str) -> int:
+    """The numbers that `1, 3-5` stands for, as the bits of one."""
+    found = 0
     for part in re.split(r"[,;]", numbers):
         ends = [int(end) for end in re.findall(r"\d+", part)]
-        yield from range(ends[0], ends[-1] + 1)
+        found |= (1 << max(ends[-1] + 1, ends[0])) - (1 << ends[0])
+    return found
+
+
+def _ones(bits: int) -> Iterator[int]:
+    return (at for at, bit in enumerate(reversed(f"{bits:b}")) if bit == "1") if bits else iter(())
 
 
 def _numbered(number: int, sources: Sequence[Source]) -> Citation:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any, NoReturn
 
-FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+FENCE = "```"
 
 
 def read_json(text: str) -> Any:
     """The value in `text`, which a fence may surround; ValueError where it is not whole or not strict."""
-    fenced = FENCED.fullmatch(text)
     try:
-        value = json.loads(
-            fenced[1] if fenced else text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite
-        )
+        value = json.loads(_unfenced(text), parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     json.dumps(value, ensure_ascii=False).encode()  # half a character, \ud800, is no text
@@ -32,6 +28,13 @@ def read_items(text: str) -> list[dict[str, Any]] | None:
     items = value.get("items") if isinstance(value, dict) else value
     whole = isinstance(items, list) and all(isinstance(item, dict) for item in items)
     return items if whole else None
+
+
+def _unfenced(text: str) -> str:
+    """What stands in the one fence that `text` consists of; any other text as it is."""
+    opening, _, rest = text.strip().partition("\n")
+    is_fenced = opening.rstrip() in (FENCE, f"{FENCE}json") and rest.endswith(FENCE)
+    return rest.removesuffix(FENCE).strip() if is_fenced else text
 
 
 def _whole(digits: str) -> int:

@@ -5,7 +5,6 @@ A language is written here as FLORES-200 has it, `fra_Latn`: ISO 639-3 and the s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -123,8 +122,9 @@ def _tag(name: str) -> langcodes.Language | None:
 
 def _spellings(name: str) -> tuple[str, ...]:
     # "Chinese (Simplified)" is found as "Simplified Chinese", "Portuguese (Brazil)" as "Portuguese".
-    bracketed = re.fullmatch(r"([^()]+?)\s*\(([^()]+)\)", name)
-    return (f"{bracketed[2]} {bracketed[1]}", bracketed[1]) if bracketed else (name,)
+    outer, _, inner = name.removesuffix(")").partition("(")
+    is_bracketed = name.endswith(")") and outer.strip() and inner and not {"(", ")"} & {*outer, *inner}
+    return (f"{inner} {outer.rstrip()}", outer.rstrip()) if is_bracketed else (name,)
 
 
 def _found(name: str) -> langcodes.Language | None:

@@ -18,18 +18,20 @@ NUMBER = re.compile(
     re.IGNORECASE,
 )
 SCALES = {"%": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billion": 1e9, "bn": 1e9}
-ITEM = re.compile(r"^\s*\d{1,3}[.)]\s", re.MULTILINE)
+ITEM = re.compile(r"^[^\S\n]*+\d{1,3}[.)]\s", re.MULTILINE)
 
 
 def unsupported(text: str, known: Iterable[float]) -> list[str]:
     """The numbers of `text`, as written and each once, that round to none of `known`; signs do not count."""
     values = sorted({abs(value) for value in known if isfinite(value)})
-    found: list[str] = []
+    found: dict[str, None] = {}
     for match in NUMBER.finditer(ITEM.sub("\n", text)):
         written = match[0].strip()
         if written not in found and not _stands(match, values):
-            found.append(written)
-    return found[:MOST_CLAIMS]
+            found[written] = None
+            if len(found) == MOST_CLAIMS:
+                break
+    return list(found)
 
 
 def numbers_in(value: Any) -> Iterator[float]:

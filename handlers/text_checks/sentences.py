@@ -31,13 +31,13 @@ def sentences(text: str, language: str = "en") -> list[str]:
     `language` is an ISO 639-1 code; one that pysbd does not know is split as English is.
     """
     found: list[str] = []
-    rest = text
-    while rest:
-        window, rest = rest[:WINDOW], rest[WINDOW:]
-        pieces = _split(window, language)
-        if rest and len(pieces) > 1:
-            rest = pieces.pop() + rest
+    at = 0
+    while at < len(text):
+        pieces = _split(text[at : at + WINDOW], language)
+        if at + WINDOW < len(text) and len(pieces) > 1:
+            pieces.pop()  # it may go on in the next window, which begins with it
         found += pieces
+        at += sum(map(len, pieces))
     return found
 
 
@@ -53,14 +53,25 @@ def segments(text: str, language: str, fits: Callable[[str], bool], *, single: b
 
 def packed(pieces: list[str], fits: Callable[[str], bool], *, single: bool = False) -> Iterator[str]:
     """Neighbours joined while they fit; a piece that does not fit alone is cut between words."""
-    whole = ""
-    for piece in (part for one in pieces for part in _cut(one, fits)):
-        if whole and (single or not fits(whole + piece)):
-            yield whole
-            whole = ""
-        whole += piece
-    if whole:
-        yield whole
+    parts = [part for one in pieces for part in _cut(one, fits)]
+    start = 0
+    while start < len(parts):
+        end = start + 1 if single else _fitting(parts, start, fits)
+        yield "".join(parts[start:end])
+        start = end
+
+
+def _fitting(parts: list[str], start: int, fits: Callable[[str], bool]) -> int:
+    """The end of the most neighbours from `start` that fit, found by doubling: `fits` may count tokens."""
+    step, most = 1, start + 1
+    while most + step <= len(parts) and fits("".join(parts[start : most + step])):
+        most += step
+        step *= 2
+    while step:
+        if most + step <= len(parts) and fits("".join(parts[start : most + step])):
+            most += step
+        step //= 2
+    return most
 
 
 def _cut(piece: str, fits: Callable[[str], bool]) -> Iterator[str]:

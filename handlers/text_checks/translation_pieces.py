@@ -6,7 +6,6 @@ Knows how the two kinds of models are asked; not what the pieces are checked for
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import islice
@@ -113,7 +112,9 @@ async def one_line(pieces: AsyncIterable[str]) -> AsyncIterator[str]:
         held = text[len(body) :]
         if body:
             started = True
-            yield re.sub(r"\s*\n\s*", " ", body)
+            first, *lines = body.split("\n")
+            middle = [line.strip() for line in lines[:-1] if line.strip()]
+            yield " ".join([first.rstrip(), *middle, lines[-1].lstrip()]) if lines else body
 
 
 def _has_letters(segment: Segment) -> bool:

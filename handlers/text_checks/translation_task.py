@@ -25,10 +25,10 @@ from handlers.text_checks.refusals import bad_option
 from handlers.wire import GenerateRequest
 
 IN_WORDS = re.compile(
-    r"\s*(?:please\s+)?translate\b[^:\n]{0,60}?\b(?:in)?to\s+(?:the\s+)?"
-    r"(?P<target>[\w ()-]{2,40}?)\s*:\s*(?P<text>.+)",
-    re.IGNORECASE | re.DOTALL,
+    r"(?:please\s++)?translate\b[^:\n]{0,60}?\b(?:in)?to\s++(?:the\s++)?(?P<target>[\w ()-]{2,40})",
+    re.IGNORECASE,
 )
+"""What stands before the colon, and the language that it names."""
 
 
 class TranslationOptions(EngineOptions):
@@ -68,14 +68,21 @@ def read_task(request: GenerateRequest) -> Task:
     options = read_options(TranslationOptions, request)
     source, target = _code("source", options.source), _code("target", options.target)
     prompt = asked_last(request)
-    worded = IN_WORDS.fullmatch(prompt) if target is None and options.inputs is None else None
-    if worded and (code := language_code(worded["target"])):
-        prompt, target = worded["text"], code
+    if target is None and options.inputs is None:
+        prompt, target = _in_words(prompt)
     texts = [prompt] if options.inputs is None else options.inputs
     detected = detect_language("\n".join(texts))
     return Task(
         texts, source, source or detected, target, detected, options.formality, options.inputs is not None
     )
+
+
+def _in_words(prompt: str) -> tuple[str, str | None]:
+    """The text behind `translate to French:` and that language; else the whole prompt."""
+    words, _, text = prompt.partition(":")
+    worded = IN_WORDS.fullmatch(words.strip()) if text else None
+    code = language_code(worded["target"]) if worded else None
+    return (text.lstrip() or text, code) if code else (prompt, None)
 
 
 def _code(option: str, name: str | None) -> str | None:

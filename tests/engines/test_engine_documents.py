@@ -10,7 +10,7 @@ from handlers.engines.creative_writing import CreativeWriting
 from handlers.engines.question_answering import QuestionAnswering
 from handlers.engines.registry import engine_class
 from handlers.engines.summarization import Summarization
-from handlers.text_checks.quotes import locate, quotations
+from handlers.text_checks.quotes import Source, quotations
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 
@@ -120,7 +120,7 @@ def test_quotations_in_curly_marks_count_and_apostrophes_do_not() -> None:
 )
 def test_an_ellipsis_leaves_words_out_and_adds_none(quote: str, start: int | None) -> None:
     source = "1. The tenant pays rent every month,\n  in advance.\n2. It is far away.\n\nSo far away."
-    assert locate(quote, source) == start
+    assert Source(source).locate(quote) == start
 
 
 async def test_writing_is_told_form_tone_length_and_view() -> None:

@@ -1,0 +1,147 @@
+"""No regular expression of the project takes more than linear time, whatever text it is given.
+
+Patterns are found in the source, so that a new one is tested without being named here. Each is fed texts that
+are made from its own parse tree, long enough that a square shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from handlers import tokenizer
+from tests.growth import Run, fault
+from tests.pattern_attacks import attacks
+from tests.pattern_finder import Made, Pattern, patterns
+from tests.source_tree import modules
+
+CONTROL = ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|endoftext|>"]
+MADE: dict[str, Callable[[], Iterable[re.Pattern[str] | None]]] = {
+    "handlers/tokenizer.py:_control_pattern": lambda: [re.compile("|".join(map(re.escape, CONTROL)))],
+    "handlers/tokenizer.py:_behind_first_character": lambda: [tokenizer._behind_first_character(CONTROL)],
+}
+"""Examples of patterns that exist only at run time, by the function that makes them."""
+
+
+def used(pattern: re.Pattern[str], uses: frozenset[str]) -> Run:
+    """The most costly way in which the pattern is used: what searches on does all that others do."""
+    if uses & {"search"} and not uses - {"search", "match", "fullmatch"}:
+        return pattern.search
+    if uses <= {"match", "fullmatch"}:
+        return pattern.fullmatch if "fullmatch" in uses else pattern.match
+    return lambda text: sum(1 for _ in pattern.finditer(text))
+
+
+def verdict(text: str, flags: int, uses: frozenset[str]) -> str | None:
+    """How the pattern fails on the first text that it fails on."""
+    run = used(re.compile(text, flags), uses)
+    found = ((fault(run, attack), attack) for attack in attacks(text, flags))
+    return next((f"{how}: {attack}" for how, attack in found if how), None)
+
+
+def test_every_pattern_of_the_project_is_linear() -> None:
+    slow, unknown, seen = [], set(MADE), set()
+    for found in patterns():
+        if isinstance(found, Made):
+            assert found.where in MADE, f"{found.where} makes a pattern at run time: name an example in MADE"
+            unknown.discard(found.where)
+            examples = [
+                (one.pattern, one.flags, frozenset({"finditer"})) for one in MADE[found.where]() if one
+            ]
+        else:
+            examples = [(found.text, found.flags, found.uses)]
+        for text, flags, uses in examples:
+            if (text, flags, uses) not in seen and (how := verdict(text, flags, uses)):
+                slow.append(f"{found.where} {text!r}: {how}")
+            seen.add((text, flags, uses))
+    assert not slow, "\n".join(slow)
+    assert not unknown, f"no longer made at run time: {unknown}"
+    assert len(seen) > 150
+
+
+@pytest.mark.parametrize(
+    ("pattern", "use"),
+    [
+        (r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", "fullmatch"),
+        (r"\s*translate\b[^:\n]{0,60}?\bto\s+(?:the\s+)?([\w ()-]{2,40}?)\s*:\s*(.+)", "fullmatch"),
+        (r"^\s*\d{1,3}[.)]\s", "sub"),
+        (r"(a+)+$", "match"),
+        (r"(a|a)*$", "match"),
+        (r"(?:x+x+)+y", "search"),
+        (r"\s+$", "search"),
+        (r"x*y", "search"),
+        (r"[a-z]+@", "finditer"),
+        (r"\s*,\s*", "split"),
+        (r"<a.*?>.*?</a>", "findall"),
+        (r"\d+\.?\d*", "fullmatch"),
+        (r"(?:start)(?:.{1,400}end){2}", "search"),
+        (r"\bimport .* from", "search"),
+        (r"\$(.+?)\$|\\\((.+?)\\\)", "findall"),
+    ],
+)
+def test_a_slow_pattern_is_refused(pattern: str, use: str) -> None:
+    flags = re.DOTALL if "```" in pattern or "translate" in pattern else re.MULTILINE
+    assert verdict(pattern, flags, frozenset({use}))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "use"),
+    [
+        (r"\s+", "sub"),
+        (r"\s*$", "match"),
+        (r"[^\S\n]*+\d{1,3}[.)]\s", "match"),
+        (r"(?:a++)+$", "match"),
+        (r"\b\w++ :=", "search"),
+        (r"(?<!\d)\d++\.", "search"),
+        (r"[a-z]{1,64}@", "finditer"),
+        (r"```([^`]*)```", "findall"),
+        (r'"[^"\n]{1,2000}"', "finditer"),
+        (r"(.+?) plus (.+)", "fullmatch"),
+    ],
+)
+def test_a_linear_pattern_is_accepted(pattern: str, use: str) -> None:
+    assert verdict(pattern, re.MULTILINE | re.DOTALL, frozenset({use})) is None
+
+
+def test_patterns_are_found_however_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+import re
+import re as other
+from re import compile as made, sub
+from pydantic import Field
+WORD = "[a-z]"
+A = re.compile(rf"{WORD}+1", re.IGNORECASE)
+B = {name: [other.compile(one)] for name, one in {"b": "b+2"}.items()}
+C: object = made("c+3")
+NAME = Field(pattern="^d+4$")
+SCHEMA = {"type": "string", "pattern": "e+5"}
+def form(pattern):
+    return re.compile(pattern)
+F = form("f+6")
+def use(text, word):
+    A.fullmatch(text)
+    sub("g+7", "", text)
+    re.split(WORD + "8", text, flags=re.S)
+    return re.search(word + "9", text)
+"""
+    (tmp_path / "found_here.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tests.pattern_finder.ROOT", tmp_path)
+    found = list(patterns([Path("found_here.py")]))
+    kept = {one.text: one for one in found if isinstance(one, Pattern)}
+    assert set(kept) == {"[a-z]+1", "b+2", "c+3", "^d+4$", "e+5", "f+6", "g+7", "[a-z]8"}
+    assert kept["[a-z]+1"].uses == {"fullmatch"}
+    assert kept["[a-z]+1"].flags == re.IGNORECASE
+    assert kept["[a-z]8"].flags == re.DOTALL
+    assert [one.where for one in found if isinstance(one, Made)] == ["found_here.py:use"]
+
+
+def test_no_module_takes_patterns_from_elsewhere() -> None:
+    """What compiles text under another name would not be found."""
+    imported = {
+        str(path) for path in modules() if "import regex" in path.read_text() or "re2" in path.read_text()
+    }
+    assert not imported

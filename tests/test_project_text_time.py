@@ -1,0 +1,305 @@
+"""No function over text of users or models takes more than linear time, whatever the text.
+
+Every public function of the text checks and checkers that takes a text is driven, or named with the reason
+why it is not; so are readers of streams, whose texts come in pieces, and each engine's check and prepare.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conductor_admin.auto_rules import by_rule
+from conductor_admin.openai.chunks import ChoiceChunks
+from conductor_admin.openai.tools import Choice, Function, Offer
+from conductor_core.markdown_tables import cell_spans
+from handlers.checkers import code_blocks, code_languages, maths_answer, maths_tokens, maths_values
+from handlers.checkers.code_endings import BlockReader, overlap
+from handlers.checkers.maths_problem import _question
+from handlers.engines.registry import engine_class
+from handlers.relay import _merged
+from handlers.stop_strings import StopStrings
+from handlers.text_checks import (
+    citations,
+    documents,
+    json_answers,
+    languages,
+    number_claims,
+    quotes,
+    sentences,
+    tables,
+    translation_pieces,
+    translation_task,
+    translations,
+)
+from handlers.text_checks.bibliography import Source as Reference
+from handlers.tool_calls import ToolCallParser, find_calls
+from handlers.wire import GenerateRequest, RequestError
+from tests.engines.engine_cases import OPTIONS
+from tests.growth import Run, fault
+from tests.pattern_attacks import Text
+from tests.source_tree import ROOT
+
+FOLDERS = ("text_checks", "checkers")
+UNITS = (
+    " ", "\n", "a", "1", "a ", "a\n", " \n", "a. B ", '"a b c" ', "(A, 2020) ", "[1-999]", "x = 1, ", "```\n",
+    "```json\n", "\\(", "$", "\\frac{", "{", "[", '{"a":', "a,b\n", '"', "1. a\n", "translate to ", "\u4e2d",
+    "\\cite[", "<tool_call>", "a: ", "…", "1.5 % ",
+)  # fmt: skip
+"""What documents consist of that are made to be slow."""
+
+
+def documents_of(before: str = "") -> list[Text]:
+    return [Text(before, unit, "") for unit in UNITS]
+
+
+def fits(text: str) -> bool:
+    return len(text) <= 200
+
+
+def in_pieces(feed: Callable[[str], object], text: str) -> None:
+    """A text as a model writes it, four characters at a time."""
+    for at in range(0, len(text), 4):
+        feed(text[at : at + 4])
+
+
+def both(function: Callable[[str, str], object]) -> Run:
+    return lambda text: function(text, text)
+
+
+def refused(function: Callable[[str], object], *errors: type[Exception]) -> Run:
+    """A function that may refuse the text, as long as it is quick about it."""
+
+    def run(text: str) -> None:
+        with suppress(*errors):
+            function(text)
+
+    return run
+
+
+def all_of(function: Callable[[str], Iterator[Any] | Sequence[Any]]) -> Run:
+    return lambda text: list(function(text))
+
+
+def looked_up(text: str) -> None:
+    source = quotes.Source(text)
+    for quote in quotes.affordable([text[: len(text) // 2], "b c d", text[-50:] + " b"] * 3, len(text)):
+        source.locate(quote)
+
+
+def completed(text: str) -> None:
+    reader = BlockReader(text, text)
+    in_pieces(reader.feed, text)
+    reader.flush()
+
+
+def stepped(coroutine: Any) -> None:
+    """Runs what awaits nothing."""
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+
+def one_line(text: str) -> None:
+    async def pieces() -> AsyncIterator[str]:
+        for at in range(0, len(text), 40):
+            yield text[at : at + 40]
+
+    async def read() -> None:
+        async for _ in translation_pieces.one_line(pieces()):
+            pass
+
+    stepped(read())
+
+
+REFERENCES = [Reference("doe20", ("doe",), "2020", "", {})]
+DRIVEN: dict[str, Run] = {
+    "citations.find_citations": lambda text: citations.find_citations(text, REFERENCES),
+    "citations.written_dois": citations.written_dois,
+    "citations.is_doi": citations.is_doi,
+    "documents.clauses": documents.clauses,
+    "json_answers.read_json": refused(json_answers.read_json, ValueError),
+    "json_answers.read_items": json_answers.read_items,
+    "languages.language_code": languages.language_code,
+    "languages.individual": languages.individual,
+    "languages.is_same_language": both(languages.is_same_language),
+    "number_claims.unsupported": lambda text: number_claims.unsupported(text, [1.0, 2.0]),
+    "quotes.Source.__init__": quotes.Source,
+    "quotes.Source.locate": looked_up,
+    "quotes.affordable": looked_up,
+    "quotes.quotations": quotes.quotations,
+    "sentences.packed": lambda text: list(sentences.packed(list(text), fits)),
+    "tables.fenced_table": lambda text: tables.fenced_table([text]),
+    "tables.read_csv": refused(tables.read_csv, RequestError),
+    "translation_pieces.one_line": one_line,
+    "translation_task.read_task": lambda text: translation_task._in_words(text),
+    "translations.untranslated_spans": both(translations.untranslated_spans),
+    "code_blocks.blocks": code_blocks.blocks,
+    "code_endings.BlockReader.__init__": completed,
+    "code_endings.BlockReader.feed": completed,
+    "code_endings.overlap": both(overlap),
+    "code_languages.of_name": code_languages.of_name,
+    "code_languages.of_file": code_languages.of_file,
+    "code_languages.of_content": code_languages.of_content,
+    "code_languages.of_mention": code_languages.of_mention,
+    "maths_answer.candidates": maths_answer.candidates,
+    "maths_answer.clean": maths_answer.clean,
+    "maths_problem.recognise": _question,
+    "maths_tokens.plain": refused(maths_tokens.plain, maths_tokens.NotMaths),
+    "maths_tokens.tokens": refused(maths_tokens.tokens, maths_tokens.NotMaths),
+    "maths_values.asks_for_rounding": maths_values.asks_for_rounding,
+}
+"""The functions over texts, each as it is used."""
+
+_SYMPY = "SymPy: at most 2,000 characters of notation reach it, in the checker process, which ends at 2 s"
+_CODE = "a code of a language or a name of ours, never a text"
+EXCEPT: dict[str, str] = {
+    "bibliography.read_bibliography": "bibtexparser and citeproc: the checker process ends them at 2 s",
+    "documents.room_for": "counts tokens: the tokenizer's time",
+    "documents.parts": "counts tokens, and pysbd; `packed` and `clauses` are driven",
+    "documents.item_list": "asks the model; `read_items` is driven",
+    "languages.english_name": _CODE,
+    "languages.short_code": _CODE,
+    "languages.known_as": _CODE,
+    "languages.detect_language": "lingua: it is given 4,000 characters",
+    "languages.is_other_language": "lingua: it is given 4,000 characters",
+    "refusals.bad_option": "words of ours",
+    "sentences.sentences": "pysbd: windows of 4,000 characters, 0.2 ms each character",
+    "sentences.segments": "pysbd, as `sentences`",
+    "table_words.lines_of": "at most 100 columns",
+    "tables.read_table": "values of the request's JSON, at most 200,000 cells",
+    "tables.check_size": "numbers",
+    "translation_pieces.TranslationPieces.pieces": "asks the model",
+    "translation_task.language_marks": _CODE,
+    "translations.translation_warnings": "lingua; `untranslated_spans` is driven",
+    "code_middle.Family.parts": "puts texts side by side",
+    "code_middle.family_of": "tokens of ours",
+    "code_syntax.syntax_error": "tree-sitter: the checker process ends it at 2 s",
+    "maths_build.number": _SYMPY,
+    "maths_build.apply": _SYMPY,
+    "maths_calculus.recognise": _SYMPY,
+    "maths_compare.same_rounded": _SYMPY,
+    "maths_equations.recognise": _SYMPY,
+    "maths_intervals.interval": _SYMPY,
+    "maths_named.recognise": _SYMPY,
+    "maths_syntax.parse": _SYMPY,
+    "maths_verdict.judge": _SYMPY,
+}
+"""Why a function is not driven."""
+
+
+def functions_over_text() -> set[str]:
+    """Public functions and methods of the folders one of whose parameters is made of texts."""
+    found = set()
+    for folder in FOLDERS:
+        for path in sorted((ROOT / "handlers" / folder).glob("*.py")):
+            found |= {f"{path.stem}.{name}" for name in _over_text(path)}
+    return found
+
+
+def _over_text(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            members = [(f"{node.name}.", member) for member in node.body]
+        else:
+            members = [("", node)]
+        for of, function in members:
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            notes = [one.annotation for one in (*function.args.args, *function.args.kwonlyargs)]
+            words = {one.id for note in notes if note for one in ast.walk(note) if isinstance(one, ast.Name)}
+            hidden = (of + function.name).startswith("_") or (
+                function.name.startswith("_") and function.name != "__init__"
+            )
+            if words & {"str", "GenerateRequest"} and not hidden:
+                yield of + function.name
+
+
+def test_every_function_over_text_is_driven_or_named() -> None:
+    there = functions_over_text()
+    assert there == DRIVEN.keys() | EXCEPT.keys()
+    assert not DRIVEN.keys() & EXCEPT.keys()
+    assert all(EXCEPT.values())
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+def test_a_function_over_text_is_linear(name: str) -> None:
+    faults = {attack: fault(DRIVEN[name], attack, most=60e-6, length=16384) for attack in documents_of()}
+    assert not {attack: how for attack, how in faults.items() if how}
+
+
+def stopped(stop: str) -> Run:
+    def run(text: str) -> None:
+        in_pieces(StopStrings([stop] * 4).feed, text)
+
+    return run
+
+
+def offered(text: str) -> None:
+    chunks = ChoiceChunks(0, Offer((Function(name="a"),), Choice("auto")))
+    in_pieces(lambda piece: chunks.record({"delta": piece, "logprobs": [{}]}), text)
+
+
+READERS: dict[str, Run] = {
+    "stop strings": stopped(" " * 255 + "b"),
+    "stop strings of letters": stopped("a" * 256),
+    "whole answer with calls": lambda text: find_calls(text, ["a"]),
+    "answer with calls in pieces": lambda text: in_pieces(ToolCallParser(["a"]).feed, text),
+    "call with long arguments": lambda text: find_calls(
+        '<tool_call>{"name": "a", "arguments": {"b":' + text, ["a"]
+    ),
+    "call after long arguments": lambda text: find_calls('{"parameters": "' + text, ["a"]),
+    "joined records": lambda text: _merged([{"delta": sign, "logprobs": [{}]} for sign in text]),
+    "rules": by_rule,
+    "cells of a line": cell_spans,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_of_growing_text_is_linear(name: str) -> None:
+    faults = {attack: fault(READERS[name], attack, most=60e-6, length=16384) for attack in documents_of()}
+    assert not {attack: how for attack, how in faults.items() if how}
+
+
+def test_what_is_slow_is_refused() -> None:
+    def grown(text: str) -> None:
+        whole: tuple[str, ...] = ()
+        for sign in text:
+            whole = (*whole, sign)
+
+    def compared(text: str) -> None:
+        for at in range(len(text)):
+            text[at:].isalpha()
+
+    assert fault(grown, Text("", "a", ""))
+    assert fault(compared, Text("", "a", ""), length=16384)
+    assert fault(list, Text("", "a", ""), length=16384) is None
+
+
+SLOW_LIBRARIES = {
+    "mathematical_reasoning": _SYMPY,
+    "data_analysis": "pandas and matplotlib",
+    "translation": "lingua and langcodes",
+    "scientific_research": "bibtexparser and citeproc",
+    "code_generation": "tree-sitter and Python's own parser",
+}
+"""Engines whose check runs a library whose time is not ours: the checker process ends it at 2 s."""
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_an_engine_prepares_and_checks_in_linear_time(name: str) -> None:
+    engine = engine_class(name)()
+
+    def prepared(text: str) -> None:
+        request = GenerateRequest(id="r", engine=name, prompt=text)
+        engine.prepare(request)
+        if name not in SLOW_LIBRARIES:
+            engine.check(request, text)
+
+    run = refused(prepared, RequestError)
+    faults = {attack: fault(run, attack, most=60e-6, length=16384) for attack in documents_of()}
+    assert not {attack: how for attack, how in faults.items() if how}
