@@ -3,13 +3,12 @@
 // Blocks are {kind: "paragraph"|"heading"|"code"|"maths"|"quote"|"list"|"table"|"rule", ...}. There is no HTML:
 // markup in an answer is text.
 
-const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+const FENCE = /^( {0,3})(`{3,}|~{3,})/;
+const HEADING = /^ {0,3}(#{1,6})\s/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
-const ITEM = /^(\s*)([-*+•]|\d{1,9}[.)])\s+(.*)$/;
-const QUOTE = /^ {0,3}>\s?(.*)$/;
-const ROW = /^\s*\|?.*\|.*$/;
-const DIVIDER = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+const ITEM = /^(\s*)([-*+•]|\d{1,9}[.)])\s+(.*)$/s;
+const QUOTE = /^ {0,3}>\s?(.*)$/s;
+const DIVIDER = /^\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?$/;
 const MATHS = /^\s*(\\\[|\$\$)\s*$/;
 const DEPTH = 8;
 
@@ -31,11 +30,11 @@ export function markdown(text, depth = 0) {
 }
 
 function blockAt(lines, at, depth) {
-  const fence = FENCE.exec(lines[at]);
+  const fence = fenceOf(lines[at]);
   if (fence) return code(lines, at, fence);
   if (MATHS.test(lines[at])) return maths(lines, at);
   const heading = HEADING.exec(lines[at]);
-  if (heading) return [{ kind: "heading", level: heading[1].length, text: heading[2] }, at + 1];
+  if (heading) return [{ kind: "heading", level: heading[1].length, text: title(lines[at], heading[0]) }, at + 1];
   if (RULE.test(lines[at])) return [{ kind: "rule" }, at + 1];
   if (isTable(lines, at)) return table(lines, at);
   if (depth < DEPTH && QUOTE.test(lines[at])) return quote(lines, at, depth);
@@ -43,12 +42,29 @@ function blockAt(lines, at, depth) {
   return paragraph(lines, at);
 }
 
-function code(lines, at, [, indent, fence, language]) {
-  const closing = new RegExp(`^ {0,3}\\${fence[0]}{${fence.length},}\\s*$`);
+function fenceOf(line) {
+  const found = FENCE.exec(line);
+  const info = found && line.slice(found[0].length);
+  return !found || info.includes("`") ? null : { indent: found[1], fence: found[2], language: info.trim().split(/\s/, 1)[0] };
+}
+
+function title(line, mark) {
+  const text = line.slice(mark.length).trim();
+  let end = text.length;
+  while (text[end - 1] === "#") end -= 1;
+  return text.slice(0, end).trim();
+}
+
+function code(lines, at, { indent, fence, language }) {
   let end = at + 1;
-  while (end < lines.length && !closing.test(lines[end])) end += 1;
+  while (end < lines.length && !closes(lines[end], fence)) end += 1;
   const inside = lines.slice(at + 1, end).map((line) => (line.startsWith(indent) ? line.slice(indent.length) : line));
   return [{ kind: "code", language, text: inside.join("\n"), closed: end < lines.length }, end + 1];
+}
+
+function closes(line, fence) {
+  const found = FENCE.exec(line)?.[2] ?? "";
+  return found.length >= fence.length && found[0] === fence[0] && line.trim() === found;
 }
 
 function maths(lines, at) {
@@ -60,7 +76,7 @@ function maths(lines, at) {
 
 function isTable(lines, at) {
   const below = lines[at + 1] ?? "";
-  return ROW.test(lines[at]) && DIVIDER.test(below) && cells(lines[at]).length === cells(below).length;
+  return lines[at].includes("|") && DIVIDER.test(below.trim()) && cells(lines[at]).length === cells(below).length;
 }
 
 function cells(line) {
@@ -72,7 +88,7 @@ function table(lines, at) {
   const head = cells(lines[at]);
   const align = cells(lines[at + 1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : "start"));
   let end = at + 2;
-  while (end < lines.length && lines[end].trim() && ROW.test(lines[end])) end += 1;
+  while (end < lines.length && lines[end].trim() && lines[end].includes("|")) end += 1;
   const rows = lines.slice(at + 2, end).map((line) => {
     const found = cells(line);
     return head.map((_, column) => found[column] ?? "");
@@ -126,7 +142,7 @@ function itemLines(lines, at, [, indent, mark, first]) {
 }
 
 function opensBlock(line) {
-  return FENCE.test(line) || HEADING.test(line) || QUOTE.test(line) || RULE.test(line) || MATHS.test(line);
+  return fenceOf(line) || HEADING.test(line) || QUOTE.test(line) || RULE.test(line) || MATHS.test(line);
 }
 
 function paragraph(lines, at) {
