@@ -180,7 +180,9 @@ class _Maker:
 
     def text(self, op: Any, value: Any, *, least: bool) -> str:
         if op in CHARACTERS:
-            return next((char for char in self.pool if self.matches((op, value), char)), "")
+            # A blank, where it may stand, keeps words apart that have to begin and end there.
+            pool = self.pool if least else f" {self.pool}"
+            return next((char for char in pool if self.matches((op, value), char)), "")
         if op in REPEATS:
             inner = self.shortest(value[2]) if least else self.once(value[2])
             return inner * min(value[0] if least else max(value[0], min(value[1], 1)), 64)

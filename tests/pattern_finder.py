@@ -1,4 +1,4 @@
-"""Every regular expression of the project's Python, found in syntax trees and imported modules."""
+"""Every regular expression of the project: Python's by syntax trees and imports, the page's by literals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.source_tree import ROOT, modules
+from tests import source_tree
+from tests.source_tree import ROOT, modules, project_files
 
 MODULES = {"re", "regex", "re2", "sre_compile"}
 USES = ("search", "match", "fullmatch", "finditer", "findall", "sub", "subn", "split")
@@ -148,7 +149,7 @@ def _named(source: _Source) -> dict[ast.Call, frozenset[str]]:
             and source.function(value) == "compile"
         ):
             own = target.id.startswith("_")
-            trees = [source.tree] if own else list(_trees())
+            trees = [source.tree, *(() if own else _trees())]
             uses = [use for tree in trees for use in _uses(tree, target.id)]
             found[value] = _loose(source) if None in uses or not uses else frozenset(filter(None, uses))
     return found
@@ -156,7 +157,8 @@ def _named(source: _Source) -> dict[ast.Call, frozenset[str]]:
 
 @cache
 def _trees() -> tuple[ast.Module, ...]:
-    return tuple(ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in modules())
+    here = Path(source_tree.ROOT)
+    return tuple(ast.parse((here / path).read_text(encoding="utf-8")) for path in modules())
 
 
 def _uses(tree: ast.Module, name: str) -> Iterator[str | None]:
@@ -214,3 +216,19 @@ def _at_import(name: str) -> dict[int, list[tuple[str, int]]]:
     finally:
         re.compile = compiles  # type: ignore[assignment]
     return found
+
+
+_LITERAL = re.compile(
+    r"(?:[(,=:\[!&|?{};]|\breturn)[ \t]{0,8}/(?![/*])"
+    r"((?:\\.|\[(?:\\.|[^\]\\\n])*+\]|[^/\\\[\n])++)/([dgimsuvy]*)"
+)
+
+
+def page_patterns() -> Iterator[tuple[str, str, str]]:
+    """Place, source and flags of each regular expression in the page's JavaScript."""
+    for path in project_files():
+        if path.suffix == ".js" and path.is_relative_to("conductor_admin/console"):
+            for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), start=1):
+                if not line.lstrip().startswith(("//", "*", "/*")):
+                    for literal in _LITERAL.finditer(line):
+                        yield f"{path}:{number}", literal[1], literal[2]

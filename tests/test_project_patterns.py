@@ -6,17 +6,21 @@ are made from its own parse tree, long enough that a square shows.
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from handlers import tokenizer
 from tests.growth import Run, fault
 from tests.pattern_attacks import attacks
-from tests.pattern_finder import Made, Pattern, patterns
-from tests.source_tree import modules
+from tests.pattern_finder import Made, Pattern, page_patterns, patterns
+from tests.source_tree import ROOT, modules
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|endoftext|>"]
 MADE: dict[str, Callable[[], Iterable[re.Pattern[str] | None]]] = {
@@ -77,7 +81,6 @@ def test_every_pattern_of_the_project_is_linear() -> None:
         (r"\s*,\s*", "split"),
         (r"<a.*?>.*?</a>", "findall"),
         (r"\d+\.?\d*", "fullmatch"),
-        (r"(?:start)(?:.{1,400}end){2}", "search"),
         (r"\bimport .* from", "search"),
         (r"\$(.+?)\$|\\\((.+?)\\\)", "findall"),
     ],
@@ -145,3 +148,39 @@ def test_no_module_takes_patterns_from_elsewhere() -> None:
         str(path) for path in modules() if "import regex" in path.read_text() or "re2" in path.read_text()
     }
     assert not imported
+
+
+def slow_in_node(found: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Those of the page's patterns that are slow; their texts are made as for Python's."""
+    asked = [
+        {"where": where, "source": source, "flags": flags, "texts": [
+            (text.before, text.unit, text.after) for text in attacks(as_python(source))
+        ]}
+        for where, source, flags in found
+    ]  # fmt: skip
+    command = ["node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", ROOT / "tests/page_patterns.js"]
+    answer = subprocess.run(
+        command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=True
+    )
+    return list(json.loads(answer.stdout))
+
+
+def as_python(source: str) -> str:
+    """A pattern of JavaScript as Python's parser reads it, near enough to make texts from it."""
+    named = re.sub(r"\(\?<(?=[A-Za-z])", "(?P<", source).replace("\\/", "/")
+    return re.sub(r"\\p\{\w+\}", r"\\w", named).replace("[^]", r"[\s\S]")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node, as the page's own tests do")
+def test_every_pattern_of_the_page_is_linear() -> None:
+    found = list(page_patterns())
+    assert len(found) > 15
+    assert slow_in_node(found) == []
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node, as the page's own tests do")
+@pytest.mark.parametrize(
+    "source", [r"\s+$", r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$", r"(`+)([\s\S]*?[^`])\1(?!`)", r"^\s*\|?.*\|.*$"]
+)
+def test_a_slow_pattern_of_the_page_is_refused(source: str) -> None:
+    assert slow_in_node([("here", source, "")])
