@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from handlers.library_text import hide_library_text
 from handlers.tracebacks import traceback_of
 
 _FILE_BYTES = 20 * 2**20
@@ -55,6 +56,7 @@ def _handlers(folder: Path, formatter: logging.Formatter) -> list[logging.Handle
         handlers.append(logging.StreamHandler(sys.stderr))
     for handler in handlers:
         handler.setFormatter(formatter)
+    hide_library_text(handlers)
     return handlers
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from handlers.engines.registry import engine_class
+from handlers.library_text import hide_library_text
 from handlers.wire import GenerateRequest
 
 LIBRARIES = ("sympy", "math_verify", "tree_sitter")
@@ -80,4 +81,5 @@ def _become_child(memory: int) -> None:
 
 
 if __name__ == "__main__":
+    hide_library_text()
     main(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), int(sys.argv[3]))

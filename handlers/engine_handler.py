@@ -23,7 +23,8 @@ from typing import Any
 from ts.context import Context, RequestProcessor
 from ts.protocol.otf_message_handler import create_predict_response
 
-from handlers.library_log import log_folder, redirect_output
+from handlers.library_log import keep_small, log_folder, redirect_output
+from handlers.library_text import hide_library_text
 from handlers.parent_watch import watch_parent
 from handlers.predictions import Call, Piece
 from handlers.records import Record, RecordSource, error_record
@@ -56,8 +57,10 @@ class EngineHandler:
         run_dir = Path(named) if named else None
         try:
             config = WorkerConfig.from_yaml(context.model_yaml_config["conductor"])
-            restore = redirect_output(log_folder() / f"{config.set}-{os.getpid()}.log")
+            log = log_folder() / f"{config.set}-{os.getpid()}.log"
+            restore = redirect_output(log)
             self._start(config, run_dir)
+            keep_small(log)
         except Exception as error:  # the outermost loop of a load: TorchServe understands RuntimeError alone
             last_line = traceback.format_exception_only(error)[-1].strip()
             traceback.print_exc()
@@ -76,6 +79,7 @@ class EngineHandler:
         self.worker = Worker(config, self.load, run_dir)
         watch_parent(self.worker.end)
         self.worker.start()
+        hide_library_text()  # once the libraries are there, with handlers of their own
         atexit.register(self.worker.remove_socket)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

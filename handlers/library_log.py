@@ -1,15 +1,26 @@
-"""Sends what libraries print, native ones included, to a file of this worker.
+"""Sends what libraries print to a file of this worker, and keeps these files few and small.
 
 TorchServe reads a worker's output line by line through its logger, and a chatty library stalls on that pipe.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
+import threading
+import time
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
+
+LOG_BYTES = 4 * 2**20
+"""Size at which a log begins anew; its last LOG_BYTES stay beside it as `<name>.1`."""
+KEPT_LOGS = 10
+"""Logs of workers that have ended. With the two parts of each they take at most 80 MiB."""
+_LOOK_S = 1.0
+_OF_A_WORKER = re.compile(r"[^/]+-([0-9]{1,10})\.log")
 
 
 def log_folder() -> Path:
@@ -21,6 +32,7 @@ def log_folder() -> Path:
 def redirect_output(path: Path) -> Callable[[], None]:
     """Points file descriptors 1 and 2 at `path`, appending; the returned call points them back."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
     saved = [os.dup(1), os.dup(2)]
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     _point([log, log])
@@ -36,3 +48,64 @@ def _point(targets: list[int]) -> None:
     sys.stderr.flush()
     for number, target in enumerate(targets, start=1):
         os.dup2(target, number)
+
+
+def keep_small(path: Path) -> None:
+    """Rotates `path` whenever it is due, from a thread of its own."""
+
+    def look() -> None:
+        while True:
+            time.sleep(_LOOK_S)
+            rotate(path)
+
+    threading.Thread(target=look, name="log-rotation", daemon=True).start()
+
+
+def rotate(path: Path) -> None:
+    """Empties a log of more than LOG_BYTES after its last part was copied to `<name>.1`; raises nothing.
+
+    The file is emptied in place because its writers hold its descriptor, native libraries and the JVM among
+    them, and cannot be told to open another one. The price: a line that is written between copy and end is
+    lost. A pipe with a reader would lose none, but would stop its writers whenever the reader stood still.
+    The writers must append (O_APPEND), else their next line would leave a hole of the old size.
+    """
+    with contextlib.suppress(OSError):
+        if path.stat().st_size <= LOG_BYTES:
+            return
+        with path.open("r+b") as log:
+            with contextlib.suppress(OSError):  # a full disk: the log goes without its copy, which gives room
+                log.seek(-LOG_BYTES, os.SEEK_END)
+                _write_private(_second(path), log.read(LOG_BYTES))
+            log.truncate(0)
+
+
+def sweep(folder: Path) -> None:
+    """Removes logs of ended workers but the newest KEPT_LOGS; raises nothing."""
+    ended = [(_time_of(log), log) for log in folder.glob("*.log") if _has_ended(log)]
+    for _, log in sorted(ended, reverse=True)[KEPT_LOGS:]:
+        for part in (log, _second(log)):
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _has_ended(log: Path) -> bool:
+    named = _OF_A_WORKER.fullmatch(log.name)
+    # A file that a living worker holds would go on growing where nobody sees it.
+    return named is not None and not Path(f"/proc/{named[1]}").exists()
+
+
+def _time_of(log: Path) -> float:
+    try:
+        return log.stat().st_mtime
+    except OSError:  # another worker that starts sweeps as well
+        return 0.0
+
+
+def _second(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")
+
+
+def _write_private(path: Path, text: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(text)

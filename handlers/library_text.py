@@ -1,0 +1,81 @@
+"""Keeps the words of libraries out of logs: what a library was given to read stands in its messages.
+
+A prompt must never stand in a log, and one request must not write more into it than it is long. Which library
+logs what is not ours to know, so that all of them are treated alike: of a message only its place in the
+library's code is told, and each place once a minute. Of an exception its type and the places it came through.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import TextIO
+
+OURS = frozenset({"conductor", "conductor_admin", "conductor_core", "conductor_mcp", "handlers", "archives"})
+EVERY_S = 60.0
+_FRAMES = 12
+
+
+class WithoutWords(logging.Filter):
+    """Lets a library's record through without its words, and those of one place once in EVERY_S."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write `record`, whose message and exception are replaced unless it is one of ours."""
+        if record.name.partition(".")[0] in OURS:
+            return True
+        if record.levelno < logging.WARNING:  # of no use without its words
+            return False
+        place, now = (record.pathname, record.lineno), time.monotonic()
+        if now - self._told.get(place, -math.inf) < EVERY_S:
+            return False
+        self._told[place] = now
+        told = f"a message of {record.name} at {_short(*place)}, its words withheld"
+        if record.exc_info and record.exc_info[0]:
+            told += f"; {record.exc_info[0].__name__} from {_way(record.exc_info[2])}"
+        record.msg, record.args = told, None
+        record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+
+def hide_library_text(handlers: Iterable[logging.Handler] | None = None) -> None:
+    """Withhold the words of libraries in `handlers`, or in all that there are, and those of warnings."""
+    for handler in handlers or _existing():
+        if not any(isinstance(known, WithoutWords) for known in handler.filters):
+            handler.addFilter(WithoutWords())
+    warnings.showwarning = _show_place
+
+
+def _existing() -> set[logging.Handler]:
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    found = {h for logger in loggers if isinstance(logger, logging.Logger) for h in logger.handlers}
+    return found | ({logging.lastResort} if logging.lastResort else set())
+
+
+def _show_place(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"{category.__name__} at {_short(filename, lineno)}, its words withheld", file=file or sys.stderr)
+
+
+def _short(path: str, line: int) -> str:
+    return f"{'/'.join(PurePath(path).parts[-3:])}:{line}"
+
+
+def _way(places: object) -> str:
+    frames = traceback.extract_tb(places)[-_FRAMES:]  # type: ignore[arg-type]
+    return " > ".join(f"{_short(frame.filename, frame.lineno or 0)} {frame.name}" for frame in frames)
