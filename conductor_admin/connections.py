@@ -7,10 +7,11 @@ answer that nobody reads would be held for ever. Knows uvicorn's protocol class,
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from conductor_admin.outflow import Outflow
 from handlers.wire import RequestError
@@ -41,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
     _rest: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head is due."""
@@ -97,8 +99,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._outflow.watch()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
+        # uvicorn tells the newest request; of several sent in a row the one that runs is another, which would
+        # go on writing to a closed connection.
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
         self._head_is_there()
         self._rest_is_there()
         self._outflow.stop()

@@ -84,6 +84,16 @@ async def test_who_reads_nothing_is_cut_and_costs_bounded_memory(
     assert flood.written < WHOLE / 3
 
 
+async def test_of_requests_in_a_row_the_running_one_ends_with_the_connection(rig: Rig, flood: Flood) -> None:
+    request = request_of("/generate/stream", {"prompt": "flood"})
+    with unread(rig.url, request * 3):
+        await rig.until(lambda: flood.written > 0)
+    async with asyncio.timeout(10):
+        await flood.ended.wait()
+    await rig.until(lambda: rig.lifecycle.view(CHAT).in_flight == 0)
+    assert flood.written < WHOLE
+
+
 async def test_who_reads_on_gets_all_of_it(rig: Rig, flood: Flood, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedProtocol, "send_s", 0.5)
     async with rig.client.stream("POST", "/generate/stream", json={"prompt": "flood"}) as response:
