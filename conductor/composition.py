@@ -64,7 +64,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         return served_catalogue(settings, machine, text, name)
 
     catalogue = read()
-    torchserve = TorchServe(state.management_socket, state.inference_socket)
+    torchserve = TorchServe(state.management_socket, state.inference_socket, state.torchserve_keys)
     loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
     budget = device_budgets(machine, settings.memory_budget)
     limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
@@ -102,8 +102,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         state,
         java,
         torchserve,
-        started=lifecycle.torchserve_started,
-        ended=lifecycle.torchserve_ended,
+        lifecycle,
         spawned=run_file.torchserve_spawned,
     )
     return Server(gateway, McpEndpoint(gateway), state, run_file, process or None)

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from conductor_admin.app import create_app
 from conductor_admin.connections import bounded
 from conductor_admin.first_key import create_first_key, has_key
 from conductor_admin.keys_file import KeysFileError
+from conductor_admin.lifecycle import Lifecycle
 from conductor_admin.listening import check_open, listen, most_connections, url_of
 from conductor_admin.logs import configure_logs
 from conductor_admin.run_file import ProcessName, kill_leftovers, only_gateway
 from conductor_admin.session_database import SessionDatabaseError
 from conductor_admin.torchserve_config import StartError, find_java
+from conductor_admin.workers.cleanup import finish
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir, StateDirError
 from conductor_core.settings import SettingsError
@@ -77,7 +79,13 @@ async def _serve(server: Server, settings: OperatorSettings, manner: Manner, lis
     try:
         await _serve_http(server, settings, manner, listener)
     finally:
+        await finish(_close(server))
+
+
+async def _close(server: Server) -> None:
+    try:
         await server.gateway.sessions.store.close()
+    finally:
         await asyncio.to_thread(server.gateway.checker.close)
         await asyncio.to_thread(server.gateway.telemetry.spans.close)
 
@@ -117,7 +125,7 @@ async def _serve_http(
         models.cancel()
         if unused:
             unused.cancel()
-        await asyncio.wait({models, telling})
+        await finish(asyncio.wait({models, telling}))
         server.run_file.remove()
         log.info("gateway_ended")
     if not models.cancelled():
@@ -138,11 +146,16 @@ async def _models(server: Server) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
+        # It is cancelled by each signal, by the end of the drain and by that of the HTTP server.
         lifecycle.refuse()
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
-        await lifecycle.close()
+        await finish(_end_models(lifecycle, tasks))
+
+
+async def _end_models(lifecycle: Lifecycle, tasks: Collection[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)
+    await lifecycle.close()
 
 
 async def _end_when_unused(http: uvicorn.Server, state: StateDir) -> None:
@@ -162,7 +175,11 @@ class _Http(uvicorn.Server):
 
 @contextlib.contextmanager
 def _signals(http: uvicorn.Server, models: asyncio.Task[None]) -> Iterator[None]:
-    """First signal: no new connection, what runs may end within DRAIN_S. Second signal: end at once."""
+    """First signal: no new connection, what runs may end within DRAIN_S. Second signal: end at once.
+
+    Afterwards signals do nothing: each by its default action would end the process in the middle of its
+    cleanup, which is bounded in time.
+    """
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -177,7 +194,11 @@ def _signals(http: uvicorn.Server, models: asyncio.Task[None]) -> Iterator[None]
         yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, _ignore)
+
+
+def _ignore() -> None:
+    pass
 
 
 def _tell_first_key(path: Path | None) -> None:

@@ -47,6 +47,7 @@ class Lifecycle:
         watcher: SetWatcher | None = None,
     ) -> None:
         self.serves_models = serves_models
+        self.torchserve_fault: str | None = None
         self._table = SetTable(sets)
         self.rooms = Rooms(
             self._table.entries, limits.budget, machine, Gauges(machine, peaks, loader.survey), watcher
@@ -119,11 +120,21 @@ class Lifecycle:
         return self._changes.failures
 
     async def torchserve_started(self) -> None:
+        self.torchserve_heard()
+
+    def torchserve_heard(self) -> None:
+        """It answers, again: what waits for it goes on."""
+        self.torchserve_fault = None
         self._jobs.torchserve_up.set()
+
+    def torchserve_silent(self, fault: str) -> None:
+        """It lives and does not answer: loads wait, workers that are loaded go on serving."""
+        self.torchserve_fault = fault
+        self._jobs.torchserve_up.clear()
 
     async def torchserve_ended(self) -> None:
         """Its workers are gone with it: what was READY is loaded again once TorchServe is back."""
-        self._jobs.torchserve_up.clear()
+        self.torchserve_silent("TorchServe has ended and is being started anew")
         for entry in self._table.entries.values():
             entry.registered = False
             for worker in list(entry.workers.values()):

@@ -39,11 +39,14 @@ def kill_session(leader: int) -> list[int]:
 
     Its members, which may take a moment to be gone.
     """
-    members = [pid for pid in psutil.pids() if _session_of(pid) == leader]
-    for pid in members:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return members
+    killed: list[int] = []
+    # Until a look finds nobody new: one of them may have forked after it was looked at.
+    while found := [pid for pid in psutil.pids() if pid not in killed and _session_of(pid) == leader]:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed += found
+    return killed
 
 
 def wait_until_gone(pids: Collection[int], seconds: float) -> bool:

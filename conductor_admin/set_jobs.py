@@ -161,6 +161,7 @@ class SetJobs:
     async def _start_worker(
         self, entry: SetEntry, archive: Archive, torchserve: Callable[[], Awaitable[None]]
     ) -> None:
+        told = None
         while True:
             await torchserve()
             try:
@@ -171,7 +172,9 @@ class SetJobs:
                 worker = await self._loader.first_worker(archive, entry.dead)
             except TorchServeError as error:
                 # TorchServe has gone or has been started anew: it must be told of the archive again.
-                log.warning("torchserve_lost_set", set=entry.name, cause=str(error))
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("torchserve_lost_set", set=entry.name, cause=told)
                 entry.registered = False
                 await asyncio.sleep(_RETRY_S)
                 continue

@@ -1,18 +1,26 @@
 """Client of TorchServe's management API: the only code of the gateway that knows its routes and answers.
 
 Knows nothing of worker sets, requests or processes. To load is `register` and polling `describe`, to unload
-is `unregister`. Only bare file names of our own store ever reach TorchServe.
+is `unregister`. Only bare file names of our own store ever reach TorchServe. Each call carries the key that
+TorchServe's key file names; keys that TorchServe refuses are read or bought anew, and the call is made again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import orjson
+
+from conductor_admin.workers.torchserve_token import LIFETIME_MIN, Keys, TokenError, read_keys
+from conductor_admin.workers.torchserve_watch import PING_TIMEOUT_S
+
+Api = Literal["management", "inference", "api"]
 
 _ARCHIVE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,120}\.mar")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
@@ -20,11 +28,15 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 class TorchServeError(Exception):
-    """TorchServe refused or did not answer; `status` is its HTTP status, 0 where there was no answer."""
+    """TorchServe refused or did not answer; `status` is its HTTP status, 0 where there was no answer.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    `kind` is the class of the exception in its answer, if it names one.
+    """
+
+    def __init__(self, message: str, status: int = 0, kind: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +50,15 @@ class WorkerProcess:
 class TorchServe:
     """Calls over the private management and inference sockets. Every method raises TorchServeError."""
 
-    def __init__(self, management: Path, inference: Path) -> None:
+    def __init__(
+        self, management: Path, inference: Path, key_file: Path, *, lifetime_min: float = LIFETIME_MIN
+    ) -> None:
         self._management = management
         self._inference = inference
+        self._key_file = key_file
+        self._lifetime_min = lifetime_min
+        self._keys: Keys | None = None
+        self._renewing = asyncio.Lock()
 
     async def register(self, archive: str) -> None:
         """Start the workers of `archive`, a file name in the store, without waiting for them."""
@@ -78,12 +96,35 @@ class TorchServe:
         await self._call("DELETE", self._path(name, version))
 
     async def ping(self) -> bool:
-        """Whether TorchServe answers at all; its verdict on the workers is not used."""
+        """Whether TorchServe takes calls; its verdict on the workers is not used."""
         try:
-            await self._call("GET", "/ping", inference=True)
+            await self._call("GET", "/ping", "inference")
         except TorchServeError as error:
             return error.status == 500
         return True
+
+    async def fault(self) -> str | None:
+        """None where both APIs answer, with a refusal for all it matters; else the cause in one line."""
+        found = await asyncio.gather(
+            self._probe("/ping", "inference"), self._probe("/models?limit=1", "management")
+        )
+        return next((fault for fault in found if fault), None)
+
+    async def _probe(self, path: str, api: Api) -> str | None:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await self._call("GET", path, api)
+        except TimeoutError:
+            return f"the {api} API of TorchServe takes calls and does not answer"
+        except TorchServeError as error:
+            return None if error.status else f"the {api} API: {error}"
+        return None
+
+    async def renew_when_due(self) -> None:
+        """Buy new keys where half of the old ones' time is over."""
+        keys = self._known_keys()
+        if keys.is_due(time.time(), self._lifetime_min):
+            await self._renew(keys)
 
     @staticmethod
     def _path(name: str, version: str) -> str:
@@ -92,13 +133,55 @@ class TorchServe:
                 raise TorchServeError(f"{part!r} is no model name or version")
         return f"/models/{name}/{version}"
 
-    async def _call(self, method: str, path: str, *, inference: bool = False) -> Any:
-        socket = self._inference if inference else self._management
+    async def _call(self, method: str, path: str, api: Api = "management") -> Any:
+        keys = self._known_keys()
+        try:
+            return await self._send(method, path, api, keys)
+        except TorchServeError as error:
+            if error.kind != "InvalidKeyException":
+                raise
+        # A call with a refused key has done nothing, so that it may be made again.
+        await self._renew(keys)
+        return await self._send(method, path, api, self._known_keys())
+
+    def _known_keys(self) -> Keys:
+        self._keys = self._keys or self._read_keys()
+        return self._keys
+
+    def _read_keys(self) -> Keys:
+        try:
+            return read_keys(self._key_file)
+        except TokenError as error:
+            raise TorchServeError(str(error)) from error
+
+    async def _renew(self, old: Keys) -> None:
+        """Replace `old`, unless another call has done so meanwhile. One at a time: each ends the last key."""
+        async with self._renewing:
+            if self._keys is not old:
+                return
+            written = self._keys_in_file(old)
+            if written == old:
+                # The key that never expires is kept in memory: a disk that is full may lose the file.
+                for name in ("management", "inference"):
+                    await self._send("GET", f"/token?type={name}", "api", old)
+                written = self._read_keys()
+            self._keys = written
+
+    def _keys_in_file(self, old: Keys) -> Keys:
+        # A TorchServe that was started anew has written new ones.
+        try:
+            return self._read_keys()
+        except TorchServeError:
+            return old
+
+    async def _send(self, method: str, path: str, api: Api, keys: Keys) -> Any:
+        socket = self._inference if api == "inference" else self._management
         connector = aiohttp.UnixConnector(path=str(socket), force_close=True)
+        headers = {"authorization": f"Bearer {getattr(keys, api)}"}
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
-                session.request(method, f"http://torchserve{path}") as response,
+                session.request(method, f"http://torchserve{path}", headers=headers) as response,
             ):
                 return _answer(response.status, await response.read())
         except (aiohttp.ClientError, OSError) as error:
@@ -111,6 +194,7 @@ def _answer(status: int, body: bytes) -> Any:
     except orjson.JSONDecodeError:
         value = {}
     if status >= 400:
-        message = value.get("message", "") if isinstance(value, dict) else ""
-        raise TorchServeError(message or f"TorchServe answered {status}", status)
+        told = value if isinstance(value, dict) else {}
+        message = str(told.get("message") or f"TorchServe answered {status}")
+        raise TorchServeError(message, status, str(told.get("type", "")))
     return value

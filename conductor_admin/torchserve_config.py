@@ -13,6 +13,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from conductor_admin.workers import session_guard
+from conductor_admin.workers.environment import allowed
+from conductor_admin.workers.torchserve_token import LIFETIME_MIN
 from conductor_core.paths import StateDir
 
 SOCKET_PATH_LIMIT = 107  # bytes of sun_path, without its ending zero
@@ -66,15 +69,17 @@ def find_java(environment: Mapping[str, str]) -> Path:
 
 
 def properties(state: StateDir) -> str:
-    """config.properties: three private sockets, gRPC on ports of the kernel's choice, no tokens.
+    """config.properties: two private sockets, gRPC on ports of the kernel's choice, a token for every call.
 
-    Token authorisation is off because the run folder is 0700; management runs on the same event loops as
-    inference, hence more threads than the default; every model comes through the gateway, hence no URL.
+    TorchServe opens its gRPC ports whatever it is told, and every user of the machine can connect to them:
+    the token is all that keeps others from registering code of their own. It does not confine who has it:
+    TorchServe registers any absolute folder, whatever `allowed_urls` says, so only `TorchServe.register`
+    does. Management runs on the same event loops as inference, hence more threads than the default.
     """
     values = {
         "inference_address": f"unix:{state.inference_socket}",
         "management_address": f"unix:{state.management_socket}",
-        "metrics_address": f"unix:{state.metrics_socket}",
+        "enable_metrics_api": "false",
         "grpc_inference_address": "127.0.0.1",
         "grpc_management_address": "127.0.0.1",
         "grpc_inference_port": "0",
@@ -82,7 +87,8 @@ def properties(state: StateDir) -> str:
         "model_store": str(state.store),
         "enable_model_api": "true",
         "allowed_urls": "https://nothing.invalid/.*",
-        "disable_token_authorization": "true",
+        "disable_token_authorization": "false",
+        "token_expiration_min": f"{LIFETIME_MIN:g}",
         "number_of_netty_threads": "8",
         "disable_system_metrics": "true",
         "install_py_dep_per_model": "false",
@@ -121,20 +127,18 @@ def write(state: StateDir) -> None:
 
 def sweep(state: StateDir) -> None:
     """Remove what a TorchServe that was killed, as it always is, and its workers leave in the run folder."""
-    for stale in (*state.run.glob("*.sock"), *state.run.glob("*.error")):
+    for stale in (*state.run.glob("*.sock"), *state.run.glob("*.error"), state.torchserve_keys):
         stale.unlink(missing_ok=True)
     shutil.rmtree(state.torchserve_tmp, ignore_errors=True)
 
 
 def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The JVM's environment, which its workers inherit.
+    """The JVM's environment, which its workers inherit: what they need of `inherited`, and settings of ours.
 
-    Variables that would redirect TorchServe (`TS_*`, `LOG_LOCATION`, `METRICS_LOCATION`), Python's own path
-    and the key for other gateways are taken out; workers run offline since the build has fetched everything.
+    Workers run offline, since the build has fetched everything.
     """
-    kept = {k: v for k, v in inherited.items() if not k.startswith("TS_") and k not in _NOT_INHERITED}
     return {
-        **kept,
+        **allowed(inherited),
         "TMPDIR": str(state.torchserve_tmp),
         "TEMP": str(state.torchserve_tmp),
         "LOG_LOCATION": str(state.logs),
@@ -149,18 +153,14 @@ def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]
     }
 
 
-_NOT_INHERITED = frozenset(
-    {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "PYTHONPATH", "PYTHONSTARTUP", "CONDUCTOR_API_KEY"}
-)
-
-
 def command(state: StateDir, java: Path) -> list[str]:
-    """The JVM's command line; the `torchserve` launcher would add a pid file and the cwd as class path."""
+    """The command line of guard and JVM. The launcher would add a pid file and the cwd as class path."""
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
         raise StartError("the package torchserve is not installed: run make install")
     package = Path(spec.origin).parent
     return [
+        *(sys.executable, "-I", "-S", session_guard.__file__),
         str(java),
         "-Xmx512m",
         "-XX:+UseSerialGC",

@@ -30,6 +30,7 @@ class Upkeep:
         self._rooms = rooms
         self._machine = machine
         self._samples: set[asyncio.Task[None]] = set()
+        self._adoptions: dict[str, asyncio.Task[None]] = {}
 
     async def reconcile(self) -> None:
         """One look at every set."""
@@ -38,7 +39,7 @@ class Upkeep:
                 if not is_alive(worker.pid):
                     self._jobs.lost(entry, worker)
             if entry.state is State.READY and len(entry.workers) < entry.worker_set.workers:
-                await self._jobs.adopt_more(entry)
+                self._adopt_more(entry)
             self.end_if_idle(entry)
             self._restore(entry)
         self._table.forget_gone()
@@ -61,12 +62,19 @@ class Upkeep:
             task.add_done_callback(self._samples.discard)
 
     async def close(self) -> None:
-        """End the measurements under way."""
-        samples = set(self._samples)
-        for task in samples:
+        """End the measurements and adoptions under way."""
+        tasks = {*self._samples, *self._adoptions.values()}
+        for task in tasks:
             task.cancel()
-        if samples:
-            await asyncio.wait(samples)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _adopt_more(self, entry: SetEntry) -> None:
+        # Apart from the beat, which a TorchServe that does not answer would stop.
+        if entry.name not in self._adoptions and self._jobs.torchserve_up.is_set():
+            task = asyncio.create_task(self._jobs.adopt_more(entry), name=f"{entry.name} adoption")
+            self._adoptions[entry.name] = task
+            task.add_done_callback(lambda _: self._adoptions.pop(entry.name, None))
 
     async def _look_at(self, entry: SetEntry, *, in_use: bool = False) -> None:
         for worker in await self._rooms.gauges.sample(entry, in_use=in_use):

@@ -93,6 +93,11 @@ class StateDir:
         return self.root / "torchserve"
 
     @property
+    def torchserve_keys(self) -> Path:
+        """Keys for TorchServe's APIs, which it writes there itself at each start."""
+        return self.torchserve / "key_file.json"
+
+    @property
     def torchserve_tmp(self) -> Path:
         """TorchServe's TMPDIR and TEMP; in the run folder since it puts sockets there."""
         return self.run / "tmp"
@@ -104,10 +109,6 @@ class StateDir:
     @property
     def management_socket(self) -> Path:
         return self.run / "management.sock"
-
-    @property
-    def metrics_socket(self) -> Path:
-        return self.run / "metrics.sock"
 
     def worker_socket(self, pid: int) -> Path:
         """Where the worker process `pid` listens."""

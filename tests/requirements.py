@@ -424,6 +424,47 @@ PROMISES: dict[str, Promise] = {
         "Workers killed, hanging or starved, TorchServe or the gateway killed: what is wanted returns.",
         ("e2e/test_faults_workers.py::*", "e2e/test_faults_gateway.py::*"),
     ),
+    "torchserve-closed": Promise(
+        "Nobody but the gateway reaches its TorchServe: each call needs a key, which is renewed in time.",
+        (
+            "conductor_admin/test_torchserve_token.py::*",
+            "conductor_admin/test_start.py::test_torchserve_listens*",
+            "contract/test_torchserve_contract.py::test_keys*",
+            "e2e/test_torchserve_closed.py::test_another_user*",
+            "e2e/test_torchserve_closed.py::test_the_calls*",
+        ),
+    ),
+    "alone-open": Promise(
+        "TorchServe alone is open to every user of the machine as far as the README says, and no further.",
+        ("e2e/test_torchserve_alone.py::test_another_user*",),
+    ),
+    "torchserve-replaced": Promise(
+        "A TorchServe that hangs is told of in /health and replaced; what is loaded serves until then.",
+        (
+            "conductor_admin/test_torchserve_process.py::*",
+            "e2e/test_torchserve_closed.py::test_a_stopped*",
+            "e2e/test_torchserve_closed.py::test_a_torchserve_without*",
+        ),
+    ),
+    "torchserve-ends": Promise(
+        "A gateway that ends, however it is killed, takes TorchServe and the workers along.",
+        (
+            "conductor_admin/test_torchserve_process.py::test_the_end*",
+            "e2e/test_torchserve_closed.py::test_a_gateway*",
+            "test_integration.py::test_a_signal*",
+        ),
+    ),
+    "worker-environment": Promise(
+        "TorchServe and its workers inherit the variables that they need and no secret.",
+        (
+            "conductor_admin/test_start.py::test_foreign_variables*",
+            "e2e/test_torchserve_closed.py::test_no_process*",
+        ),
+    ),
+    "worker-logs": Promise(
+        "Logs of workers and TorchServe are few and small, and hold no text that a library was given.",
+        ("handlers/test_library_log.py::*",),
+    ),
     "reload-successor": Promise(
         "A model that fails to replace another leaves it serving, is told everywhere, and is tried again.",
         ("conductor_admin/test_settings_successors.py::*",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -27,9 +28,9 @@ metrics_address=unix:{folder}/metrics
 grpc_inference_port=0
 grpc_management_port=0
 enable_model_api=true
-disable_token_authorization=true
 disable_system_metrics=true
 number_of_netty_threads=4
+token_expiration_min={lifetime_min:g}
 model_store={folder}/store
 """
 
@@ -61,12 +62,12 @@ def _package() -> Path:
 class TorchServe:
     """A running TorchServe; `run_dir` is what its workers get as CONDUCTOR_RUN_DIR."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], lifetime_min: float = 60) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
         for name in ("run", "store", "tmp", "logs"):
             (folder / name).mkdir()
-        (folder / "config.properties").write_text(PROPERTIES.format(folder=folder))
+        (folder / "config.properties").write_text(PROPERTIES.format(folder=folder, lifetime_min=lifetime_min))
         self.log = folder / "torchserve.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -107,12 +108,20 @@ class TorchServe:
     def client(self, name: str) -> httpx2.Client:
         """A client of `inference` or `management`."""
         transport = httpx2.HTTPTransport(uds=str(self.folder / name))
-        return httpx2.Client(transport=transport, base_url="http://torchserve", timeout=START_S)
+        return httpx2.Client(
+            transport=transport, base_url="http://torchserve", timeout=START_S, headers=self._key_of(name)
+        )
+
+    def _key_of(self, name: str) -> dict[str, str]:
+        keys = json.loads((self.folder / "key_file.json").read_text(encoding="utf-8"))
+        return {"authorization": f"Bearer {keys[name]['key']}"}
 
     def async_client(self, name: str) -> httpx2.AsyncClient:
         """As `client`, for many requests at once."""
         transport = httpx2.AsyncHTTPTransport(uds=str(self.folder / name))
-        return httpx2.AsyncClient(transport=transport, base_url="http://torchserve", timeout=START_S)
+        return httpx2.AsyncClient(
+            transport=transport, base_url="http://torchserve", timeout=START_S, headers=self._key_of(name)
+        )
 
     def wait_until_it_listens(self) -> None:
         """Returns once both APIs take connections; fails at once with its log if it has ended."""
@@ -147,10 +156,13 @@ class TorchServe:
 
 
 @contextmanager
-def torchserve(environment: Mapping[str, str] | None = None) -> Iterator[TorchServe]:
+def torchserve(
+    environment: Mapping[str, str] | None = None, *, lifetime_min: float = 60
+) -> Iterator[TorchServe]:
     """A TorchServe that answers, with `environment` for itself and its workers."""
     with short_folder() as folder:
-        server = TorchServe(folder, {"CONDUCTOR_RUN_DIR": str(folder / "run"), **(environment or {})})
+        own = {"CONDUCTOR_RUN_DIR": str(folder / "run"), **(environment or {})}
+        server = TorchServe(folder, own, lifetime_min)
         try:
             server.wait_until_it_listens()
             yield server

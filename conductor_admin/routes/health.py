@@ -29,16 +29,18 @@ def router(gateway: Gateway) -> APIRouter:
         """
         views, caller = gateway.lifecycle.views(), caller_of(request)
         live = gateway.heart.is_beating
-        ready = live and is_ready(views, gateway.lifecycle.torchserve_up)
+        up = gateway.lifecycle.torchserve_up
+        ready = live and is_ready(views, up)
         status = "ok" if ready else "loading" if live and _is_loading(views) else "unavailable"
         pending = gateway.settings.issues or gateway.lifecycle.failed_changes
         detail = {
-            "status": "degraded" if ready and (pending or any(_has_failed(v) for v in views)) else status,
+            "status": "degraded" if ready and (pending or not up or any(map(_has_failed, views))) else status,
             "live": live,
             "ready": ready,
-            "torchserve": gateway.lifecycle.torchserve_up,
+            "torchserve": up,
+            "torchserve_fault": gateway.lifecycle.torchserve_fault,
             "settings": {"errors": [] if caller.is_restricted else [str(i) for i in gateway.settings.issues]},
-            "failed_changes": {} if caller.is_restricted else gateway.lifecycle.failed_changes,
+            "failed_changes": [] if caller.is_restricted else gateway.lifecycle.failed_changes,
             "sets": [_set(view, name) for view in views if (name := _name_for(view, caller))],
         }
         return JsonResponse(detail, 200 if live else 503)
@@ -60,9 +62,13 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def is_ready(views: Sequence[SetView], torchserve_up: bool) -> bool:
-    """Whether requests can be served: residents are settled, and at least one set has not failed."""
+    """Whether requests can be served: residents are settled, and at least one set has not failed.
+
+    Without TorchServe nothing can be loaded; workers that are loaded serve without it.
+    """
     settled = all(view.state in (State.READY, State.FAILED) for view in views if view.is_resident)
-    return torchserve_up and settled and not all(_has_failed(view) for view in views)
+    can_serve = not all(_has_failed(view) for view in views)
+    return settled and can_serve and (torchserve_up or any(view.state is State.READY for view in views))
 
 
 def _has_failed(view: SetView) -> bool:

@@ -71,7 +71,7 @@ def make_rig(state: StateDir) -> MakeRig:
         path.write_text(settings)
         page = load_settings(path)
         torchserve, builder = FakeTorchServe(state), FakeBuilder(state)
-        client = TorchServe(state.management_socket, state.inference_socket)
+        client = TorchServe(state.management_socket, state.inference_socket, state.torchserve_keys)
         limits = Limits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
         loader, memory, peaks = Loader(client, builder, state), FakeMemory(), Peaks(state.peaks_file)
         telemetry = Telemetry()

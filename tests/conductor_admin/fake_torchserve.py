@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archives.weights_info import KnownWeights
 from conductor_admin.connections import BoundedProtocol
@@ -183,6 +187,9 @@ class _Model:
 class FakeTorchServe:
     """The management and inference APIs; `registered` lists every archive that was registered, in order.
 
+    Every call needs the key of its API from the key file; `lifetime_s` is how long one lives. While
+    `may_answer` is clear it takes calls and answers none.
+
     `may_load` holds loads back while it is clear, `may_unload` unloads; `traceback` makes the next loads fail
     with that line. Where more archives than `fits` are registered, memory runs out.
     """
@@ -198,6 +205,11 @@ class FakeTorchServe:
         self.may_load.set()
         self.may_unload = asyncio.Event()
         self.may_unload.set()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.lifetime_s = 3600.0
+        self.bought: list[str] = []
+        self.disk_full = False
         self.registered: list[str] = []
         self.unregistered: list[str] = []
         self._models: dict[tuple[str, str], _Model] = {}
@@ -208,15 +220,53 @@ class FakeTorchServe:
             Route("/models/{name}/{version}", self._describe, methods=["GET"]),
             Route("/models/{name}/{version}", self._unregister, methods=["DELETE"]),
             Route("/models/{name}/{version}/set-default", self._set_default, methods=["PUT"]),
+            Route("/models", self._list, methods=["GET"]),
+            Route("/token", self._buy),
             Route("/ping", self._ping),
         ]
         app = Starlette(routes=routes)
+        self._keys: dict[str, tuple[str, float]] = {}
         self._servers = [
-            SocketServer(app, state.management_socket),
-            SocketServer(app, state.inference_socket),
+            SocketServer(self._guarded("management", app), state.management_socket),
+            SocketServer(self._guarded("inference", app), state.inference_socket),
         ]
 
+    def _guarded(self, api: str, app: ASGIApp) -> ASGIApp:
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
+            await self.may_answer.wait()
+            buys = api == "management" and request.url.path == "/token"
+            key, expires = self._keys["API" if buys else api]
+            if request.headers.get("authorization") != f"Bearer {key}" or time.time() >= expires:
+                await _refusal(400, "InvalidKeyException", "Token Authorization failed.")(
+                    scope, receive, send
+                )
+            else:
+                await app(scope, receive, send)
+
+        return guarded
+
+    async def _buy(self, request: Request) -> Response:
+        self.bought.append(request.query_params["type"])
+        self._make_keys(request.query_params["type"])
+        if self.disk_full:
+            # It makes the new key before it writes it.
+            self.state.torchserve_keys.write_bytes(b"")
+            return _refusal(400, "InvalidKeyException", "Token Authentication failed.")
+        return Response()
+
+    def _make_keys(self, *apis: str) -> None:
+        for api in apis:
+            expires = math.inf if api == "API" else time.time() + self.lifetime_s
+            self._keys[api] = (secrets.token_urlsafe(6), expires)
+        text: dict[str, dict[str, str]] = {"API": {"key": self._keys["API"][0]}}
+        for api in ("management", "inference"):
+            key, expires = self._keys[api]
+            text[api] = {"key": key, "expiration time": datetime.fromtimestamp(expires, UTC).isoformat()}
+        self.state.torchserve_keys.write_bytes(orjson.dumps(text))
+
     async def start(self) -> None:
+        self._make_keys("API", "management", "inference")
         for server in self._servers:
             await server.start()
 
@@ -235,6 +285,9 @@ class FakeTorchServe:
 
     async def _ping(self, request: Request) -> Response:
         return JSONResponse({"status": "Healthy"})
+
+    async def _list(self, request: Request) -> Response:
+        return JSONResponse({"models": [{"modelName": name} for name, _ in self._models]})
 
     async def _register(self, request: Request) -> Response:
         archive = request.query_params["url"]

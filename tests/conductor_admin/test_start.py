@@ -36,13 +36,38 @@ def test_a_missing_java_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_torchserve_listens_on_private_sockets_and_free_ports_only(state: StateDir) -> None:
+def test_torchserve_listens_on_private_sockets_and_free_ports_and_asks_for_keys(state: StateDir) -> None:
     lines = dict(line.split("=", 1) for line in torchserve_config.properties(state).splitlines())
     assert {v.partition(":")[0] for k, v in lines.items() if k.endswith("_address") and "grpc" not in k} == {
         "unix"
     }
     assert (lines["grpc_inference_port"], lines["grpc_management_port"]) == ("0", "0")
+    assert lines["disable_token_authorization"] == "false"
     assert lines["grpc_inference_address"] == lines["grpc_management_address"] == "127.0.0.1"
+
+
+SECRETS = dict.fromkeys(
+    (
+        *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "CONDUCTOR_API_KEY"),
+        *("NVIDIA_API_KEY", "TORCH_HUB_TOKEN", "OV_PASSWORD", "DATABASE_URL", "CONDUCTOR_DATABASE_URL"),
+        *("https_proxy", "HTTPS_PROXY", "SSH_AUTH_SOCK", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "SOMETHING"),
+    ),
+    "secret",
+)
+NEEDED = dict.fromkeys(
+    (
+        *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME"),
+        *(
+            "NVIDIA_VISIBLE_DEVICES",
+            "OMP_NUM_THREADS",
+            "OMP_PLACES",
+            "OPENBLAS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+        ),
+        *("PYTORCH_CUDA_ALLOC_CONF", "MALLOC_ARENA_MAX"),
+    ),
+    "1",
+)
 
 
 def test_foreign_variables_do_not_reach_torchserve(state: StateDir) -> None:
@@ -52,14 +77,16 @@ def test_foreign_variables_do_not_reach_torchserve(state: StateDir) -> None:
         "METRICS_LOCATION": "y",
         "PYTHONPATH": "z",
         "CONDUCTOR_API_KEY": "cdk_secret",
-        "KEPT": "1",
+        **SECRETS,
+        **NEEDED,
     }
     environment = torchserve_config.environment(state, inherited)
     assert not {"TS_CONFIG_FILE", "PYTHONPATH", "CONDUCTOR_API_KEY"} & environment.keys()
     assert environment["LOG_LOCATION"] == environment["METRICS_LOCATION"] == str(state.logs)
     assert environment["CONDUCTOR_RUN_DIR"] == str(state.run)
     assert environment["TEMP"] == environment["TMPDIR"] == str(state.torchserve_tmp)
-    assert environment["KEPT"] == "1"
+    assert not SECRETS.keys() & environment.keys()
+    assert NEEDED.items() <= environment.items()
 
 
 def test_writing_the_configuration_removes_what_a_killed_one_left(state: StateDir) -> None:

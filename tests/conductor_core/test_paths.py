@@ -34,7 +34,7 @@ def test_a_long_temporary_folder_is_not_used_for_sockets(monkeypatch: pytest.Mon
 
 def test_every_socket_path_is_short_enough_for_the_kernel() -> None:
     state = StateDir(Path("/" + "x" * 65))
-    sockets = [state.inference_socket, state.management_socket, state.metrics_socket]
+    sockets = [state.inference_socket, state.management_socket]
     sockets += [state.worker_socket(2**22), state.torchserve_tmp / ".ts.sock.65535"]
     assert max(len(os.fsencode(path)) for path in sockets) <= 107
 

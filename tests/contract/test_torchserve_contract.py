@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest_asyncio
 
 from conductor_admin.torchserve import TorchServe, TorchServeError, WorkerProcess
 from conductor_admin.worker_client import WorkerClient
+from conductor_admin.workers.torchserve_token import read_keys
 from conductor_core.paths import StateDir
 from tests.conductor_admin.fake_torchserve import FakeTorchServe
 from tests.contract.stub_archive import LOADS, write_archive
@@ -42,7 +44,7 @@ class Fake:
     """The fake of the component tests."""
 
     def __init__(self, state: StateDir, server: FakeTorchServe) -> None:
-        self.client = TorchServe(state.management_socket, state.inference_socket)
+        self.client = TorchServe(state.management_socket, state.inference_socket, state.torchserve_keys)
         self.run = state.run
         self._store = state.store
         self._server = server
@@ -58,7 +60,7 @@ class Real:
     """TorchServe 0.12.0 with workers whose runtime is scripted."""
 
     def __init__(self, folder: Path) -> None:
-        self.client = TorchServe(folder / "management", folder / "inference")
+        self.client = TorchServe(folder / "management", folder / "inference", folder / "key_file.json")
         self.run = folder / "run"
         self._folder = folder
 
@@ -180,6 +182,32 @@ async def test_a_load_that_fails_leaves_its_last_line_in_the_run_folder(subject:
     assert notices[0]["error"] == "ValueError: no such tensor"
     assert notices[0]["version"] == "a1"
     await subject.client.unregister("fails", "a1")
+
+
+async def test_keys_of_the_real_torchserve_are_renewed_before_and_after_they_expire() -> None:
+    lifetime_min = 0.05  # three seconds
+    with torchserve(lifetime_min=lifetime_min) as server:
+        key_file = server.folder / "key_file.json"
+        client = TorchServe(
+            server.folder / "management", server.folder / "inference", key_file, lifetime_min=lifetime_min
+        )
+        assert await client.fault() is None
+        first = read_keys(key_file)
+        async with asyncio.timeout(PATIENCE_S):
+            while read_keys(key_file) == first:
+                await client.renew_when_due()
+                await asyncio.sleep(0.05)
+        second = read_keys(key_file)
+        assert second.expires > first.expires
+        assert {second.management, second.inference}.isdisjoint({first.management, first.inference})
+        await client.unregister("nothing", "1")
+        assert read_keys(key_file) == second
+        async with asyncio.timeout(PATIENCE_S):
+            while time.time() <= second.expires:
+                await asyncio.sleep(0.05)
+        await client.unregister("nothing", "1")
+        assert await client.ping()
+        assert read_keys(key_file) != second
 
 
 def _notice(file: Path) -> dict[str, str]:

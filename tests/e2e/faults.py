@@ -65,7 +65,7 @@ def torchserve_of(server: Serving) -> psutil.Process:
     """The JVM below the gateway."""
 
     def seen() -> psutil.Process | None:
-        children = psutil.Process(server.process.pid).children()
+        children = psutil.Process(server.process.pid).children(recursive=True)
         return next((child for child in children if child.name() == "java"), None)
 
     return until("TorchServe", seen)

@@ -46,7 +46,7 @@ def assert_nothing_else(server: Serving, left: list[psutil.Process]) -> None:
     server.wait_until_ready()
     assert not psutil.wait_procs(left, timeout=5)[1]
     run = json.loads(StateDir.at(server.state).run_file.read_text(encoding="utf-8"))
-    assert (run["pid"], run["torchserve"]["pid"]) == (server.process.pid, torchserve_of(server).pid)
+    assert (run["pid"], run["torchserve"]["pid"]) == (server.process.pid, torchserve_of(server).ppid())
     assert ask(server).status_code == 200
     sockets = {file.stem for file in StateDir.at(server.state).run.glob("[0-9]*.sock")}
     assert sockets == {str(pid) for pid in workers_of(server)}

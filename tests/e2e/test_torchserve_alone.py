@@ -22,6 +22,14 @@ from archives.build import build_rows, write_config
 from archives.workshop import Workshop
 from conductor_core.paths import ProjectPaths
 from conductor_core.settings import load_settings
+from tests.e2e.listeners import (
+    INFERENCE,
+    MANAGEMENT,
+    as_nobody,
+    grpc_status,
+    predictions_message,
+    register_message,
+)
 from tests.serving import serving
 from tests.torchserve_process import ROOT, short_folder
 
@@ -53,6 +61,8 @@ class Alone:
         ports = dict(zip(("8080", "8081", "8082", "7070", "7071"), map(str, free_ports(5)), strict=True))
         self.config.write_text(re.sub("|".join(ports), lambda m: ports[m[0]], text), encoding="utf-8")
         self.url = f"http://127.0.0.1:{ports['8080']}"
+        self.management = f"http://127.0.0.1:{ports['8081']}"
+        self.grpc = [int(ports[name]) for name in ("7070", "7071")]
         self.log = folder / "torchserve.log"
         self.environment = {**os.environ, "TS_CONFIG_FILE": str(self.config)}
         with self.log.open("wb") as log:
@@ -136,6 +146,45 @@ def test_another_engine_is_named_in_the_body(alone: Alone) -> None:
 
 def test_a_row_that_is_not_resident_is_not_loaded(alone: Alone) -> None:
     assert alone.post(GREEDY, "translation").status_code == 404
+
+
+def of_another_user(alone: Alone, evil: Path) -> dict[str, Any]:
+    """What a caller may do: ask and look, and neither register nor remove, by REST and by gRPC."""
+    chat = f"{alone.management}/models/conversational_chat"
+    rest = {
+        "ask": alone.post({**GREEDY, "max_tokens": 1}),
+        "list": httpx2.get(f"{alone.management}/models"),
+        "scale": httpx2.put(f"{chat}?min_worker=1&max_worker=1"),
+        "register": httpx2.post(f"{alone.management}/models?url={evil}&initial_workers=1"),
+        "remove": httpx2.delete(chat),
+    }
+    calls = {
+        "grpc ask": (INFERENCE + "Predictions", predictions_message("nowhere")),
+        "grpc list": (MANAGEMENT + "ListModels", b""),
+        "grpc register": (MANAGEMENT + "RegisterModel", register_message(str(evil))),
+        "grpc remove": (MANAGEMENT + "UnregisterModel", b"\x0a\x13conversational_chat"),
+    }
+    grpc = {name: sorted(grpc_statuses(alone, *call)) for name, call in calls.items()}
+    return {**{name: answer.status_code for name, answer in rest.items()}, **grpc}
+
+
+def grpc_statuses(alone: Alone, method: str, message: bytes) -> list[str]:
+    found = []
+    for port in alone.grpc:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            found.append(grpc_status(connection, method, message))
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_may_do_what_the_readme_says_and_no_more(alone: Alone, tmp_path: Path) -> None:
+    found = as_nobody(lambda: of_another_user(alone, tmp_path))
+    assert found == {
+        **{"ask": 200, "list": 200, "scale": 202, "register": 405, "remove": 405},
+        **{"grpc ask": ["12", "5"], "grpc list": ["0", "12"]},
+        **{"grpc register": ["12", "7"], "grpc remove": ["12", "7"]},
+    }
+    assert alone.post(GREEDY).status_code == 200
 
 
 def test_conductor_serve_runs_beside_it_from_the_same_shell(alone: Alone, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The worker processes and the TorchServe that starts them: its token, its guard, its watch, the logs."""

@@ -1,0 +1,61 @@
+"""The keys that TorchServe asks for with each call, as it writes them into its key file.
+
+TorchServe makes new keys at each start and writes `key_file.json` (mode 0600) into its working directory. Two
+of them expire: one for management, one for inference. The third never does, and buys new ones of the other
+two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+
+LIFETIME_MIN = 60.0
+"""Lifetime of the two keys, TorchServe's own default. It could be years; but then a key that leaked, into a
+dump of memory for one, would open TorchServe for as long as it runs."""
+_LARGEST_FILE = 4096
+
+
+class TokenError(Exception):
+    """The key file cannot be used; the message is one line without any key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """One generation of keys; `expires` is when the first of them does, in seconds since 1970."""
+
+    management: str
+    inference: str
+    api: str
+    expires: float
+
+    def __repr__(self) -> str:  # a key must not get into a traceback or a log line
+        return f"Keys(expires={self.expires:g})"
+
+    def is_due(self, now: float, lifetime_min: float) -> bool:
+        """Whether half of the lifetime has gone, which leaves the other half for attempts that fail."""
+        return now >= self.expires - lifetime_min * 60 / 2
+
+
+def read_keys(file: Path) -> Keys:
+    """The keys in `file`; TokenError where it is missing or half written."""
+    try:
+        with file.open("rb") as opened:
+            return _parsed(opened.read(_LARGEST_FILE))
+    except OSError as error:
+        raise TokenError(f"{file.name} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TokenError(f"{file.name} is no key file") from error
+
+
+def _parsed(text: bytes) -> Keys:
+    found = orjson.loads(text)
+    expiring = [found["management"], found["inference"]]
+    times = [datetime.fromisoformat(key["expiration time"]) for key in expiring]
+    management, inference, api = (key["key"] for key in (*expiring, found["API"]))
+    if not all(isinstance(key, str) and key for key in (management, inference, api)):
+        raise ValueError("a key is no text")
+    return Keys(management, inference, api, min(time.timestamp() for time in times))
