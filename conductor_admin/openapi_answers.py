@@ -111,6 +111,7 @@ class Ready(Shape):
 class Health(Live, Ready):
     status: Literal["ok", "loading", "degraded", "unavailable"]
     torchserve: bool
+    torchserve_fault: str | None
     sets: list[dict[str, Any]]
 
 

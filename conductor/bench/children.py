@@ -83,7 +83,7 @@ class Child:
 class ServedProcesses:
     """Gateway, JVM and workers of a running gateway, found upwards from the worker processes.
 
-    A worker's parent is TorchServe's JVM, whose parent is the gateway.
+    A worker's parent is TorchServe's JVM, whose parent is its guard, whose parent is the gateway.
     """
 
     def __init__(self, worker_pids: Sequence[int]) -> None:
@@ -91,7 +91,7 @@ class ServedProcesses:
         ancestors = self._workers[0].parents() if self._workers else []
         place = next((i for i, one in enumerate(ancestors) if one.name() == "java"), None)
         self._jvm = ancestors[place : place + 1] if place is not None else []
-        self._gateway = ancestors[place + 1 : place + 2] if place is not None else []
+        self._gateway = ancestors[place + 2 : place + 3] if place is not None else []
 
     def cpu_seconds(self) -> dict[str, float]:
         """User and system time so far, by kind; workers with all that they started."""

@@ -24,6 +24,7 @@ from conductor_admin.workers import session_guard, torchserve_watch
 from conductor_admin.workers.cleanup import finish
 from conductor_admin.workers.torchserve_watch import LEAST_MISSES, SILENT_S, Pulse
 from conductor_core.paths import StateDir
+from handlers import library_log
 from tests.conductor_admin.fake_torchserve import FakeTorchServe
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.test_settings_reload import CHAT, TRANSLATION, ask
@@ -165,6 +166,16 @@ async def test_keys_are_renewed_while_it_runs(
     monkeypatch.setattr(supervised.process._client, "_lifetime_min", 1e6)
     await supervised.until(lambda: supervised.fake.bought[:2] == ["management", "inference"])
     assert not any(told.startswith("silent") for told in supervised.told)
+
+
+async def test_its_log_is_kept_small_while_it_runs(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_log, "LOG_BYTES", 1000)
+    log = torchserve_config.output_file(supervised.state)
+    with log.open("ab") as writer:
+        writer.write(b"x" * 5000)
+    await supervised.until(lambda: log.with_name("torchserve.log.1").exists() and not log.stat().st_size)
 
 
 async def test_a_full_disk_at_a_restart_ends_only_that_attempt(
