@@ -155,10 +155,8 @@ class TorchServe:
             raise TorchServeError(str(error)) from error
 
     async def _renew(self, old: Keys) -> None:
-        """Replace `old`, unless another call has done so meanwhile. One at a time: each ends the last key."""
+        """Replace `old` by what the file says, or, where that is `old`, by new ones. One at a time."""
         async with self._renewing:
-            if self._keys is not old:
-                return
             written = self._keys_in_file(old)
             if written == old:
                 # The key that never expires is kept in memory: a disk that is full may lose the file.
