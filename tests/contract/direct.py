@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from handlers.wire import Message
 
 
-def greedy(runtime: str, folder: Path, prompt_ids: Sequence[int], max_tokens: int) -> str:
-    """Greedy text after `prompt_ids`, decoded by transformers' tokenizer."""
-    ids = {"openvino": _openvino, "transformers": _transformers}[runtime](folder, prompt_ids, max_tokens)
-    return str(_tokenizer(folder).decode(ids, skip_special_tokens=True))
+@dataclass(frozen=True)
+class Penalties:
+    """Of a request, as OpenAI and Keskar et al. (2019) define them."""
+
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    def lower(self, row: Any, prompt_ids: Sequence[int], said: Sequence[int]) -> None:
+        """Change the logits of the next token, after `said`, in place."""
+        for token in {*prompt_ids, *said}:
+            by = self.repetition_penalty
+            row[token] = row[token] * by if row[token] < 0 else row[token] / by
+        for token, count in Counter(said).items():
+            row[token] -= self.presence_penalty + self.frequency_penalty * count
+
+
+def gaps(
+    runtime: str,
+    folder: Path,
+    prompt_ids: Sequence[int],
+    answer_ids: Sequence[int],
+    penalties: Penalties = Penalties(),
+) -> list[float]:
+    """How far the logit of each answer token is below the highest one after the tokens before it."""
+    compute = {"openvino": _openvino, "transformers": _transformers}[runtime]
+    rows = compute(folder, [*prompt_ids, *answer_ids])[len(prompt_ids) - 1 : -1].copy()
+    for number, row in enumerate(rows):
+        penalties.lower(row, prompt_ids, answer_ids[:number])
+    return [float(row.max() - row[token]) for row, token in zip(rows, answer_ids, strict=True)]
 
 
 def sanitized(folder: Path, messages: Sequence[Message]) -> list[int]:
@@ -35,33 +63,28 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def _openvino(folder: Path, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:
+def _openvino(folder: Path, ids: Sequence[int]) -> Any:
     import numpy as np
     import openvino as ov
-    import openvino_genai as genai
 
-    pipeline = genai.ContinuousBatchingPipeline(str(folder), genai.SchedulerConfig(), "CPU", {}, {})
-    config = genai.GenerationConfig()
-    config.max_new_tokens = max_tokens
-    config.set_eos_token_id(2)
-    handle = pipeline.add_request(0, ov.Tensor(np.array([prompt_ids], dtype=np.int64)), config)
-    ids: list[int] = []
-    while pipeline.has_non_finished_requests():
-        pipeline.step()
-        if handle.can_read():
-            ids += [token for output in handle.read().values() for token in output.generated_ids]
-    return ids
+    compiled = ov.Core().compile_model(str(folder / "openvino_model.xml"), "CPU")
+    length = len(ids)
+    given = {
+        "input_ids": np.array([ids], dtype=np.int64),
+        "attention_mask": np.ones((1, length), dtype=np.int64),
+        "position_ids": np.arange(length, dtype=np.int64)[None],
+        "beam_idx": np.zeros(1, dtype=np.int32),
+    }
+    return compiled.create_infer_request().infer(given)["logits"][0]
 
 
-def _transformers(folder: Path, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:
+def _transformers(folder: Path, ids: Sequence[int]) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    inputs = torch.tensor([prompt_ids])
     with torch.inference_mode():
-        output = model.generate(inputs, max_new_tokens=max_tokens, do_sample=False)
+        logits = model(torch.tensor([list(ids)])).logits[0].float().numpy()
     del model
     gc.collect()
-    ids: list[int] = output[0, inputs.shape[1] :].tolist()
-    return ids
+    return logits

@@ -18,6 +18,15 @@ from handlers.wire import GenerateRequest, RequestError, Sampling
 
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
 PATIENCE_S = 120
+END = 2
+"""The id of the demo model's end token."""
+TOLERANCE = {"openvino": 0.5, "transformers": 0.25}
+"""How far two ways to one logit may part, by a token alone and by a prompt at once for example.
+
+Numbers of 8 bits, as BF16 has them, lie an eighth apart between 16 and 32, where the logits of this model
+end; each way may be off by one such step. 8-bit keys and values with a scale have half of BF16's steps near
+the largest value, and far fewer near 0: as much again.
+"""
 PRECISION: dict[RuntimeName, Precision] = {"openvino": Precision.FILE, "transformers": Precision.BF16}
 
 _numbers = itertools.count()
@@ -26,22 +35,25 @@ _numbers = itertools.count()
 class Subject:
     """A loaded runtime under test, and the library called without any of our code."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(
+        self, name: str, folder: Path, context: int | None = None, memory: int | None = None
+    ) -> None:
         self.name = name
         self.folder = folder
         self.fatal: list[str] = []
-        self.runtime = self._load()
+        self.runtime = self._load(context, memory)
         self.tokenizer = TextTokenizer(folder)
         self.generator = Generator(LoadedModel(self.runtime, self.tokenizer))
 
-    def _load(self) -> Runtime:
+    def _load(self, context: int | None, memory: int | None) -> Runtime:
+        sizes: dict[str, Any] = {"context": context, "threads": 2, "memory": memory}
         if self.name == "openvino":
             from handlers.runtimes.openvino_runtime import OpenVinoRuntime
 
-            return OpenVinoRuntime(RuntimeConfig(self.folder, "Q4_1", threads=2), self.fatal.append)
+            return OpenVinoRuntime(RuntimeConfig(self.folder, "Q4_1", **sizes), self.fatal.append)
         from handlers.runtimes.transformers_runtime import open_runtime
 
-        return open_runtime(RuntimeConfig(self.folder, "BF16", threads=2), self.fatal.append)
+        return open_runtime(RuntimeConfig(self.folder, "BF16", **sizes), self.fatal.append)
 
     async def ask(self, prompt: str, **sampling: Any) -> dict[str, Any]:
         """The last record's content; RequestError if the request was refused."""

@@ -12,19 +12,23 @@ from handlers.engines.conversational_chat import ConversationalChat
 from handlers.model import LoadedModel
 from handlers.wire import Message, RequestError
 from tests.contract import direct
-from tests.contract.subject import GREEDY, PATIENCE_S, Subject
+from tests.contract.subject import END, GREEDY, PATIENCE_S, TOLERANCE, Subject
+from tests.sure import TEXT
 
 # One loop for the module, as a worker has one: the runtimes outlive each test and hand their steps to it.
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
-async def test_greedy_text_equals_the_library_called_directly(subject: Subject) -> None:
+async def test_greedy_tokens_are_the_librarys_own(subject: Subject) -> None:
     prompt = "Name three colours of the rainbow."
-    done = await subject.ask(prompt, **GREEDY)
+    done = await subject.ask(prompt, **GREEDY, logprobs=True)
     system = Message(role="system", content=ConversationalChat.system_prompt)
     ids = subject.tokenizer.encode_chat([system, Message(role="user", content=prompt)])
-    expected = direct.greedy(subject.name, subject.folder, ids, GREEDY["max_tokens"])
-    assert done["text"] == expected
+    said = [row["id"] for row in done["logprobs"]]
+    assert len(said) == done["usage"]["completion_tokens"] > 0
+    ended = [END] if done["finish_reason"] == "stop" else []
+    gaps = direct.gaps(subject.name, subject.folder, ids, [*said, *ended])
+    assert max(gaps) <= TOLERANCE[subject.name]
     assert done["usage"]["prompt_tokens"] == len(ids)
 
 
@@ -123,9 +127,10 @@ async def test_a_json_schema_shapes_the_answer(subject: Subject) -> None:
 
 
 async def test_stop_strings_end_the_answer(subject: Subject) -> None:
-    whole = (await subject.ask("Name three fruits.", **GREEDY))["text"]
+    asked: dict[str, Any] = {"prompt": TEXT, "bare": True}
+    whole = (await subject.all_records(**asked, sampling=GREEDY))[-1]["done"]["text"]
     stop = whole.split()[2]
-    done = await subject.ask("Name three fruits.", **GREEDY, stop=[stop])
+    done = (await subject.all_records(**asked, sampling={**GREEDY, "stop": [stop]}))[-1]["done"]
     assert done["text"] == whole[: whole.index(stop)]
     assert done["finish_reason"] == "stop"
 
@@ -161,12 +166,20 @@ async def test_each_parameter_is_answered_or_refused_by_name(
         assert answer["usage"]["completion_tokens"] <= 8
 
 
-async def test_penalties_change_a_repetitive_greedy_answer(subject: Subject) -> None:
-    prompt = "Repeat the word dog forever."
-    plain = await subject.ask(prompt, temperature=0.0, max_tokens=40)
-    for name, value in (("repetition_penalty", 1.8), ("presence_penalty", 2.0), ("frequency_penalty", 2.0)):
-        changed = await subject.ask(prompt, temperature=0.0, max_tokens=40, **{name: value})
-        assert changed["text"] != plain["text"], name
+@pytest.mark.parametrize(
+    "penalty", [{"repetition_penalty": 1.8}, {"presence_penalty": 2.0}, {"frequency_penalty": 2.0}], ids=list
+)
+async def test_penalties_lower_the_logits_of_what_was_said(
+    subject: Subject, penalty: dict[str, float]
+) -> None:
+    sampling = {**GREEDY, **penalty, "logprobs": True}
+    done = (await subject.all_records(prompt=TEXT, bare=True, sampling=sampling))[-1]["done"]
+    ids = subject.tokenizer.encode_raw(TEXT)
+    said = [row["id"] for row in done["logprobs"]] + [END] * (done["finish_reason"] == "stop")
+    gaps = direct.gaps(subject.name, subject.folder, ids, said, direct.Penalties(**penalty))
+    assert max(gaps) <= TOLERANCE[subject.name]
+    # Without the penalty the text is a count, which repeats its commas and digits.
+    assert max(direct.gaps(subject.name, subject.folder, ids, said)) > TOLERANCE[subject.name]
 
 
 async def test_the_likelier_continuation_has_the_higher_score(subject: Subject) -> None:
