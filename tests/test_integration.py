@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.serving import Serving, serving
+from tests.sure import CONVERSATION
 
 pytestmark = pytest.mark.e2e
 
@@ -61,7 +62,7 @@ def test_generate_answers_with_every_field(client: httpx2.Client) -> None:
 
 
 def test_a_stream_is_pieces_then_one_record_then_done(client: httpx2.Client) -> None:
-    question = {"prompt": "Name three colours.", **GREEDY}
+    question = {"messages": CONVERSATION, **GREEDY}
     with client.stream("POST", "/generate/stream", json=question) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         *records, done = events(stream.iter_lines())

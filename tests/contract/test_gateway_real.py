@@ -15,6 +15,7 @@ import pytest
 
 from conductor_admin.processes import is_alive
 from tests.serving import Serving, serving
+from tests.sure import CONVERSATION
 from tests.torchserve_process import short_folder
 
 pytestmark = pytest.mark.e2e
@@ -34,7 +35,7 @@ async def chat_set(client: httpx2.AsyncClient) -> dict[str, Any]:
 
 
 async def test_an_answer_and_its_stream_agree(served: Serving) -> None:
-    body = {"prompt": "What is the capital of France?", "max_tokens": 24, "temperature": 0}
+    body = {"messages": CONVERSATION, "max_tokens": 24, "temperature": 0}
     async with served.async_client() as client:
         whole = (await client.post("/generate", json=body)).json()
         stream = (await client.post("/generate/stream", json=body)).text

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from tests.serving import Serving, serving
+from tests.sure import CONVERSATION
 from tests.torchserve_process import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -69,10 +70,10 @@ def streamed(client: httpx2.Client, path: str, **body: Any) -> list[Any]:
 
 
 def test_a_stream_adds_up_to_the_whole_answer(client: httpx2.Client) -> None:
-    whole = answered(client, "chat/completions", model=MODEL, messages=QUESTION)
+    whole = answered(client, "chat/completions", model=MODEL, messages=CONVERSATION)
     options = {"include_usage": True}
     *pieces, total, end = streamed(
-        client, "chat/completions", model=MODEL, messages=QUESTION, stream_options=options
+        client, "chat/completions", model=MODEL, messages=CONVERSATION, stream_options=options
     )
     text = "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces)
     assert text == whole["choices"][0]["message"]["content"]

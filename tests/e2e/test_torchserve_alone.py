@@ -31,12 +31,14 @@ from tests.e2e.listeners import (
     register_message,
 )
 from tests.serving import serving
+from tests.sure import CONVERSATION
 from tests.torchserve_process import ROOT, short_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 START_S = 90
 GREEDY = {"prompt": "Name three colours.", "temperature": 0.0, "max_tokens": 24}
+SURE = {"messages": CONVERSATION, "temperature": 0.0, "max_tokens": 24}
 
 
 def free_ports(count: int) -> list[int]:
@@ -111,9 +113,9 @@ def alone() -> Iterator[Alone]:
 
 
 def test_a_resident_row_answers_and_streams(alone: Alone) -> None:
-    whole = alone.post(GREEDY)
+    whole = alone.post(SURE)
     assert whole.status_code == 200
-    streamed = alone.post({**GREEDY, "stream": True})
+    streamed = alone.post({**SURE, "stream": True})
     *records, last = map(json.loads, streamed.text.splitlines())
     assert "".join(record["delta"] for record in records) == whole.json()["text"] == last["done"]["text"]
 
@@ -191,5 +193,5 @@ def test_conductor_serve_runs_beside_it_from_the_same_shell(alone: Alone, tmp_pa
     with serving(tmp_path / "state", TS_CONFIG_FILE=str(alone.config)) as gateway:
         gateway.wait_until_ready()
         with gateway.client() as client:
-            assert client.post("/generate", json=GREEDY).json()["text"] == alone.post(GREEDY).json()["text"]
+            assert client.post("/generate", json=SURE).json()["text"] == alone.post(SURE).json()["text"]
     assert alone.post(GREEDY).status_code == 200

@@ -11,11 +11,17 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 URL = os.environ["CONDUCTOR_URL"]
 BASE = f"{URL}/v1"
 KEY = os.environ["OPENAI_API_KEY"]
 CHAT = "conversational_chat"
+COUNT: Any = [
+    {"role": "assistant" if number % 2 else "user", "content": said}
+    for number, said in enumerate(("1, 2, 3,", "4, 5, 6,", "7, 8, 9,", "10, 11, 12,", "13, 14, 15,"))
+]
+"""Its greedy answer has no near tie, so that two requests for it agree."""
 MATHS = "mathematical_reasoning"
 SCORED = "scoring"
 MODEL_FOLDER = os.environ["MODEL_FOLDER"]

@@ -6,21 +6,22 @@ import json
 from typing import Any
 
 import litellm
-from checks import BASE, CHAT, KEY, check, finish
+from checks import BASE, CHAT, COUNT, KEY, check, finish
 
 MODEL = f"openai/{CHAT}"
 HELLO = [{"role": "user", "content": "What is the capital of France?"}]
 asked: dict[str, Any] = {"model": MODEL, "api_base": BASE, "api_key": KEY, "messages": HELLO}
 asked |= {"max_tokens": 24, "temperature": 0}
+sure = {**asked, "messages": COUNT}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
 
 with check("completion"):
-    answer = litellm.completion(**asked)
+    answer = litellm.completion(**sure)
     assert answer.choices[0].message.content and answer.usage.completion_tokens
 
 with check("completion stream"):
-    pieces = litellm.completion(**asked, stream=True)
+    pieces = litellm.completion(**sure, stream=True)
     text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
     assert text == answer.choices[0].message.content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from checks import BASE, CHAT, KEY, SCORED, check, finish
+from checks import BASE, CHAT, COUNT, KEY, SCORED, check, finish
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 from pydantic import BaseModel, Field
 
@@ -20,6 +20,7 @@ WEATHER: Any = {
     },
 }
 asked: dict[str, Any] = {"model": CHAT, "messages": HELLO, "max_tokens": 24, "temperature": 0}
+sure = {**asked, "messages": COUNT}
 with_tools = {**asked, "tools": [WEATHER], "max_tokens": 80, "parallel_tool_calls": False}
 
 
@@ -34,15 +35,13 @@ with check("models"):
     assert client.models.retrieve(names[-1]).id == names[-1]
 
 with check("chat"):
-    answer = client.chat.completions.create(**asked)
+    answer = client.chat.completions.create(**sure)
     assert answer.choices[0].message.content
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
     assert answer.model == CHAT
 
 with check("chat stream"):
-    chunks = list(
-        client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
-    )
+    chunks = list(client.chat.completions.create(**sure, stream=True, stream_options={"include_usage": True}))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == answer.choices[0].message.content
     assert chunks[-1].usage == answer.usage
@@ -142,14 +141,12 @@ with check("embeddings"):
     assert max(abs(a - b) for a, b in zip(plain.embedding, first, strict=True)) < 1e-4
 
 with check("responses"):
-    response = client.responses.create(model=CHAT, input="Say hello.", max_output_tokens=16, temperature=0)
+    response = client.responses.create(model=CHAT, input=COUNT, max_output_tokens=16, temperature=0)
     assert response.output_text and response.usage.output_tokens
 
 with check("responses stream"):
     events = list(
-        client.responses.create(
-            model=CHAT, input="Say hello.", max_output_tokens=16, temperature=0, stream=True
-        )
+        client.responses.create(model=CHAT, input=COUNT, max_output_tokens=16, temperature=0, stream=True)
     )
     said = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     assert said == response.output_text == events[-1].response.output_text
