@@ -26,9 +26,9 @@ CONVERSATION = "conversational_chat"
 class Built:
     """One archive that exists now.
 
-    `name` is the model's name in TorchServe, `memory` the estimate in bytes for all its workers, `context` in
-    tokens; `identity` tells one content of the weights from another. `changed` tells whether this build had
-    to write the archive or make the weights.
+    `name` is the model's name in TorchServe, `memory` the bytes that all its workers take at most, `context`
+    in tokens; `identity` tells one content of the weights from another. `changed` tells whether this build
+    had to write the archive or make the weights.
     """
 
     path: Path
@@ -98,6 +98,7 @@ def _row_plan(catalogue: Catalogue, row: Row, bundle: bool) -> WorkerPlan:
         context=row.context,
         system=catalogue.persona if row.engine == CONVERSATION else None,
         bundle=bundle,
+        memory=worker_set.declared_memory,
     )
 
 

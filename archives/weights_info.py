@@ -13,9 +13,13 @@ STAMP = "conductor.json"
 _BYTES_PER_PARAMETER = {"FP32": 4.0, "FP16": 2.0, "BF16": 2.0, "8-bit": 1.1, "4-bit": 0.65}
 _KV_BYTES = {"openvino": 1.1, "transformers": 2.0, "vllm": 2.0}
 """Per value of the KV cache: openvino keeps 8-bit values with scales, the others 16-bit ones."""
-_PROCESS_BYTES = {"openvino": 350_000_000, "transformers": 900_000_000, "vllm": 2_000_000_000}
+_PROCESS_BYTES = {"openvino": 420_000_000, "transformers": 900_000_000, "vllm": 2_000_000_000}
 """Interpreter, libraries and compiled graph of one worker of a model of no size."""
 _DEFAULT_CONTEXT = 4096
+_TRANSFORMERS_TOKENS = 32_768
+"""Most tokens of its cache on a CPU: `handlers.runtimes.transformers_memory`."""
+_MOST_RESERVED = 4096
+"""Tokens of a KV cache beside its longest request, for short ones: `handlers.runtimes.openvino_config`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,46 @@ class Stamp:
 class KnownWeights:
     """What can be said of a worker set that is not loaded: nothing, or the one content of its weights.
 
-    `identity` tells one content from another, `memory` is the estimate in bytes for all workers.
+    `identity` tells one content from another, `memory` is the bytes that all workers take at most,
+    `contexts` the number of longest requests that the KV cache of one worker holds.
     """
 
     identity: str = ""
     memory: int | None = None
+    contexts: float | None = None
 
 
 def estimate_memory(
     info: WeightsInfo, runtime: str, precision: str, context: int | None = None, workers: int = 1
 ) -> int:
-    """Bytes that a worker set will take: weights at `precision` and one full context for each worker."""
+    """Bytes that a worker set needs at least: weights and the smallest cache, for each of its workers."""
+    tokens = _least_tokens(info, runtime, context)
+    return (_fixed_bytes(info, runtime, precision) + int(tokens * _token_bytes(info, runtime))) * workers
+
+
+def contexts_held(
+    info: WeightsInfo, runtime: str, precision: str, context: int | None, memory: int
+) -> float | None:
+    """Contexts in the KV cache of a worker of so much memory on a CPU; None for a model that has none."""
+    if not _token_bytes(info, runtime):
+        return None
+    longest = context or info.context or _DEFAULT_CONTEXT
+    room = (memory - _fixed_bytes(info, runtime, precision)) / _token_bytes(info, runtime)
+    if runtime == "transformers":
+        room = min(room, _TRANSFORMERS_TOKENS)
+    return max(room, _least_tokens(info, runtime, context)) / longest
+
+
+def _fixed_bytes(info: WeightsInfo, runtime: str, precision: str) -> int:
     per_parameter = _BYTES_PER_PARAMETER.get(precision)
     weights = info.size if per_parameter is None else int(info.parameters * per_parameter)
+    return weights + _PROCESS_BYTES[runtime]
+
+
+def _token_bytes(info: WeightsInfo, runtime: str) -> float:
+    return 2 * info.layers * info.kv_heads * info.head_dim * _KV_BYTES[runtime]
+
+
+def _least_tokens(info: WeightsInfo, runtime: str, context: int | None) -> int:
     tokens = context or info.context or _DEFAULT_CONTEXT
-    kv = int(2 * info.layers * info.kv_heads * info.head_dim * tokens * _KV_BYTES[runtime])
-    return (weights + kv + _PROCESS_BYTES[runtime]) * workers
+    return tokens + (min(tokens // 2, _MOST_RESERVED) if runtime == "openvino" else 0)

@@ -25,7 +25,10 @@ _VERSION_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One archive to make: `name` is a row's slug or a set's name, `row` the first row it answers for."""
+    """One archive to make: `name` is a row's slug or a set's name, `row` the first row it answers for.
+
+    `memory` is the bytes that the table gives one worker.
+    """
 
     name: str
     row: Row
@@ -35,6 +38,7 @@ class WorkerPlan:
     context: int | None
     system: str | None = None
     bundle: bool = False
+    memory: int | None = None
 
     @classmethod
     def of(cls, worker_set: WorkerSet, system: str | None = None) -> Self:
@@ -47,6 +51,7 @@ class WorkerPlan:
             workers=worker_set.workers,
             context=worker_set.context,
             system=system,
+            memory=worker_set.declared_memory,
         )
 
 
@@ -62,9 +67,13 @@ def archive_spec(plan: WorkerPlan, prepared: Prepared) -> ArchiveSpec:
 
 
 def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
-    """The `conductor:` key: context is the row's own or else the model's, memory an estimate in bytes."""
+    """The `conductor:` key: context is the row's own or else the model's.
+
+    Its memory is what the table gives the set, so that the KV cache fills it, or the least that it needs.
+    """
     precision = precision_word(plan.row, prepared)
     context = plan.context or prepared.info.context
+    least = estimate_memory(prepared.info, plan.runtime, precision, context, plan.workers)
     return WorkerConfig(
         wire=WIRE_VERSION,
         set=plan.name,
@@ -78,7 +87,7 @@ def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
         model_path=Path(BUNDLED) if plan.bundle else prepared.path,
         context=context,
         workers=plan.workers,
-        memory=estimate_memory(prepared.info, plan.runtime, precision, context, plan.workers),
+        memory=max(least, (plan.memory or 0) * plan.workers),
         model=plan.row.model,
         system=plan.system,
         parameters=dict(plan.row.parameters),
@@ -99,6 +108,7 @@ def worker_version(plan: WorkerPlan, prepared: Prepared) -> str:
         "device": plan.device,
         "context": plan.context,
         "workers": plan.workers,
+        "memory": plan.memory,
         "handlers": _handlers_digest(handler_files()),
     }
     return hashlib.sha256(json.dumps(needs, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]

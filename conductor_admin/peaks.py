@@ -60,11 +60,14 @@ class Known:
 
 
 def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
-    """Names what decides a set's memory: weights, device, context, workers, and the library's version."""
+    """Names what decides a set's memory: weights, device, context, workers, library version, and what the
+    table gives it, since its KV cache grows up to that.
+    """
     weights = weights_id(worker_set.first.ref, worker_set.first.precision)
     context = worker_set.context or "model"
     parts = (weights, identity, worker_set.runtime, runtime_version, worker_set.device)
-    return " ".join((*parts, f"context={context}", f"workers={worker_set.workers}"))
+    memory = worker_set.declared_memory or "least"
+    return " ".join((*parts, f"context={context}", f"workers={worker_set.workers}", f"memory={memory}"))
 
 
 @cache

@@ -25,9 +25,10 @@ class WorkerConfigError(ValueError):
 class WorkerConfig:
     """What one worker serves.
 
-    `memory` is in bytes, `context` in tokens; `weights` identifies model and precision, `set` names the
-    worker set. `category`, `engine`, `model` (its name for people), `system` (the persona) and `parameters`
-    are those of the row that TorchServe alone answers for; the gateway sends its own with each request.
+    `memory` is in bytes for all workers, `context` in tokens; `weights` identifies model and precision,
+    `set` names the worker set. `category`, `engine`, `model` (its name for people), `system` (the persona)
+    and `parameters` are those of the row that TorchServe alone answers for; the gateway sends its own with
+    each request.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -76,7 +77,7 @@ class WorkerConfig:
 
     @property
     def runtime_config(self) -> RuntimeConfig:
-        """What the runtime needs; the cores are shared evenly by the workers of the set."""
+        """What the runtime needs; cores and memory are shared evenly by the workers of the set."""
         cores = len(os.sched_getaffinity(0))
         return RuntimeConfig(
             model_path=self.model_path,
@@ -84,5 +85,5 @@ class WorkerConfig:
             device=self.device,
             context=self.context,
             threads=max(1, cores // self.workers),
-            memory=self.memory,
+            memory=None if self.memory is None else self.memory // self.workers,
         )

@@ -173,6 +173,16 @@ PROMISES: dict[str, Promise] = {
             "contract/test_runtimes.py::test_cancel*",
         ),
     ),
+    "neighbours": Promise(
+        "A request that fills the KV cache, leaves it or is put back harms none beside it.",
+        (
+            "contract/test_runtimes_neighbours.py::*",
+            "handlers/test_openvino_job.py::*",
+            "handlers/test_openvino_places.py::*",
+            "archives/test_archives_headers.py::test_contexts*",
+            "archives/test_archives_known.py::test_the_memory*",
+        ),
+    ),
     "worker-imports": Promise(
         "A worker imports only what its runtime needs.",
         ("handlers/test_worker_imports.py::*",),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from archives.known import known_weights
+from archives.workshop import Workshop
 from conductor.client import Gateway, NotRunning
 from conductor.commands.build import chosen_rows
 from conductor.errors import CommandError
@@ -16,9 +19,9 @@ from conductor.project import catalogue
 from conductor.stored_archives import archive_state
 from conductor.tables import show as show_table
 from conductor.tables import show_json, size
-from conductor_core.catalogue import Catalogue, Row
+from conductor_core.catalogue import Catalogue, Row, WorkerSet
 from conductor_core.operator import OperatorSettings
-from conductor_core.paths import StateDir
+from conductor_core.paths import ProjectPaths, StateDir
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,17 @@ def _facts(table: Catalogue, row: Row, settings: OperatorSettings) -> dict[str, 
         "device": row.device,
         "workers": worker_set.workers,
         "context": worker_set.context,
+        "contexts_in_cache": _contexts(worker_set, settings),
         "idle_timeout_s": worker_set.idle_timeout_s,
         "engine": row.engine,
         "line": row.line,
     }
+
+
+def _contexts(worker_set: WorkerSet, settings: OperatorSettings) -> float | None:
+    """The number of longest conversations in the KV cache of one worker, told from the weights here."""
+    contexts = known_weights(worker_set, Workshop(ProjectPaths.at(settings.settings))).contexts
+    return None if contexts is None else math.floor(contexts * 10) / 10
 
 
 def _live(gateway: Gateway, category: str) -> str:

@@ -23,6 +23,11 @@ OVERHEAD_BYTES = 400 * 2**20
 
 DEFAULT_KV_BYTES = 2**30
 
+STEP_TOKENS = 256
+"""Tokens of one step, of prompts and of answers together."""
+
+MOST_RESERVED_TOKENS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -60,16 +65,32 @@ def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
     return frozenset(ids if isinstance(ids, list) else [ids])
 
 
-def scheduler(config: RuntimeConfig, shape: ModelShape, context: int) -> Any:
-    """A bounded KV cache with prefix caching: what `config.memory` leaves, one whole context at least."""
+def blocks_of(tokens: int) -> int:
+    """Blocks that hold so many tokens."""
+    return -(-tokens // BLOCK_TOKENS)
+
+
+def reserve_blocks(context: int) -> int:
+    """Blocks beside the longest request for short ones: half a context, 4,096 tokens at most."""
+    return blocks_of(min(context // 2, MOST_RESERVED_TOKENS))
+
+
+def cache_blocks(config: RuntimeConfig, shape: ModelShape, context: int) -> int:
+    """Blocks of the cache: what `config.memory` leaves, one whole context and the reserve at least."""
     room = DEFAULT_KV_BYTES
     if config.memory is not None:
         room = config.memory - shape.weights_bytes - OVERHEAD_BYTES
-    tokens = max(room // shape.kv_bytes_per_token, context + BLOCK_TOKENS)
+    least = blocks_of(context) + 2 + reserve_blocks(context)
+    return max(room // (shape.kv_bytes_per_token * BLOCK_TOKENS), least)
+
+
+def scheduler(blocks: int, *, prefixes: bool = True) -> Any:
+    """A KV cache of so many blocks, with prefix caching or without."""
     made = genai.SchedulerConfig()
     # Without a bound the cache grows with every burst and never shrinks; pages are taken on first use.
-    made.num_kv_blocks = tokens // BLOCK_TOKENS
-    made.enable_prefix_caching = True
+    made.num_kv_blocks = blocks
+    made.max_num_batched_tokens = STEP_TOKENS
+    made.enable_prefix_caching = prefixes
     return made
 
 

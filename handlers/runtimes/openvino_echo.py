@@ -26,6 +26,8 @@ REMEMBERED = 1024
 LONGEST_REMEMBERED = 64
 """Tokens: labels of a classification and their like, not echoes of whole prompts."""
 
+ECHO = SamplingPlan(max_tokens=1, logprobs=True)
+
 Echo = tuple[int, Sequence[float]]
 """How many tokens came back, and the log-probabilities of the last of them."""
 
@@ -56,12 +58,12 @@ class LogProbabilities:
         self,
         config: RuntimeConfig,
         shape: ModelShape,
-        context: int,
-        echo: Callable[[Sequence[int], Any], Awaitable[Echo]],
+        blocks: int,
+        echo: Callable[[Sequence[int]], Awaitable[Echo]],
     ) -> None:
         self._config = config
         self._shape = shape
-        self._context = context
+        self._blocks = blocks
         self._echo = echo
         self._uncached = asyncio.Lock()
         self._numbers = itertools.count()
@@ -77,7 +79,7 @@ class LogProbabilities:
 
     async def _compute(self, ids: Sequence[int], count: int) -> list[float]:
         if "_pipeline" not in self.__dict__:
-            tokens, told = await self._echo(ids, self._request)
+            tokens, told = await self._echo(ids)
             first = len(ids) - count - (tokens - len(told))
             if first >= 0:
                 return list(told[first : first + count])
@@ -103,14 +105,13 @@ class LogProbabilities:
 
     @cached_property
     def _request(self) -> Any:
-        config = generation_config(SamplingPlan(max_tokens=1, logprobs=True), self._shape.eos)
+        config = generation_config(ECHO, self._shape.eos)
         config.echo = True
         return config
 
     @cached_property
     def _pipeline(self) -> Any:
-        settings = scheduler(self._config, self._shape, self._context)
-        settings.enable_prefix_caching = False
+        settings = scheduler(self._blocks, prefixes=False)
         return genai.ContinuousBatchingPipeline(
             str(self._config.model_path), settings, "CPU", properties(self._config), {}
         )

@@ -10,12 +10,11 @@ steps on the loop itself, and between two steps lets the loop work off all that 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import traceback
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import openvino as ov
@@ -25,11 +24,16 @@ from handlers.runtimes.base import RuntimeConfig, RuntimeStats, SamplingPlan, St
 from handlers.runtimes.openvino_config import (
     BLOCK_TOKENS,
     ModelShape,
+    cache_blocks,
     generation_config,
     properties,
+    reserve_blocks,
     scheduler,
 )
-from handlers.runtimes.openvino_echo import Echo, LogProbabilities
+from handlers.runtimes.openvino_echo import ECHO, Echo, LogProbabilities
+from handlers.runtimes.openvino_job import Failed, Job
+from handlers.runtimes.openvino_places import Places
+from handlers.runtimes.openvino_reading import KnownPrefixes, pieces
 from handlers.runtimes.openvino_schema import SchemaProbe
 from handlers.runtimes.openvino_turns import quiet
 from handlers.wire import RequestError
@@ -38,43 +42,6 @@ FINISH = {
     genai.GenerationFinishReason.STOP: "stop",
     genai.GenerationFinishReason.LENGTH: "length",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """Carries a request's failure through its queue."""
-
-    error: RequestError
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One request between its coroutine and the stepping task."""
-
-    prompt_ids: Sequence[int]
-    config: Any
-    eos: frozenset[int]
-    out: asyncio.Queue[Step | _Failed] = field(default_factory=asyncio.Queue)
-    handle: Any = None
-    cancelled: bool = False
-
-    def read(self) -> Step | _Failed | None:
-        """What the last step made for this request; None if nothing."""
-        if self.handle.get_status() == genai.GenerationStatus.IGNORED:
-            return self._too_large()
-        if not self.handle.can_read():
-            return None
-        (output,) = self.handle.read().values()
-        reason = FINISH.get(output.finish_reason)
-        ids = output.generated_ids
-        log_probs = output.generated_log_probs
-        if ids and reason == "stop" and ids[-1] in self.eos:
-            ids, log_probs = ids[:-1], log_probs[:-1]
-        return Step(ids, reason, log_probs)  # type: ignore[arg-type]
-
-    def _too_large(self) -> _Failed:
-        message = f"a prompt of {len(self.prompt_ids)} tokens does not fit into the KV cache of this model"
-        return _Failed(RequestError(message, code="context_length_exceeded", param="prompt"))
 
 
 class OpenVinoRuntime:
@@ -88,19 +55,23 @@ class OpenVinoRuntime:
         self.context = min(config.context or shape.context, shape.context)
         self.vocabulary = shape.vocabulary
         self._eos = shape.eos
+        self._piece = generation_config(SamplingPlan(max_tokens=1), shape.eos)
         self._schemas = SchemaProbe(config.model_path, shape.vocabulary)
-        self._logprobs = LogProbabilities(config, shape, self.context, self._echo)
+        blocks = cache_blocks(config, shape, self.context)
+        self._places = Places(blocks, reserve_blocks(self.context))
+        self._prefixes = KnownPrefixes(blocks)
+        self._logprobs = LogProbabilities(config, shape, blocks, self._echo)
         self._pipeline = genai.ContinuousBatchingPipeline(
-            str(config.model_path), scheduler(config, shape, self.context), "CPU", properties(config), {}
+            str(config.model_path), scheduler(blocks), "CPU", properties(config), {}
         )
         self._warm()
         self._on_fatal = on_fatal
-        self._pending: deque[_Job] = deque()
-        self._running: list[_Job] = []
+        self._waiting: list[Job] = []
+        self._held: list[Job] = []
         self._work = asyncio.Event()
         self._stepping: asyncio.Task[None] | None = None
         self._ended: str | None = None
-        self._next_id = 0
+        self._numbers = itertools.count(1)
         self._scheduled = 0
         self._kv_usage = 0.0
 
@@ -110,7 +81,7 @@ class OpenVinoRuntime:
         """Steps of `plan`'s decoding after `prompt_ids`; closing it cancels at the next step."""
         if plan.json_schema is not None:
             await self._schemas.check(plan.json_schema)
-        steps = self._steps(prompt_ids, generation_config(plan, self._eos))
+        steps = self._steps(prompt_ids, plan)
         async with aclosing(steps):
             async for step in steps:
                 yield step
@@ -128,20 +99,20 @@ class OpenVinoRuntime:
         told = await self._logprobs.of_last(prompt_ids, len(prompt_ids) - 1)
         return Step(prompt_ids[1:], None, told)
 
-    async def _echo(self, ids: Sequence[int], config: Any) -> Echo:
+    async def _echo(self, ids: Sequence[int]) -> Echo:
         tokens = 0
         told: list[float] = []
-        async with aclosing(self._steps(ids, config)) as steps:
+        async with aclosing(self._steps(ids, ECHO, echo=True)) as steps:
             async for step in steps:
                 tokens += len(step.token_ids)
                 told += step.logprobs or ()
         return tokens, told
 
     def stats(self) -> RuntimeStats:
-        running = len(self._running)
-        scheduled = min(running, self._scheduled) if running else 0
-        waiting = running - scheduled + len(self._pending)
-        return RuntimeStats(running=scheduled, waiting=waiting, kv_usage=self._kv_usage)
+        held = len(self._held)
+        running = min(held, self._scheduled)
+        waiting = held - running + len(self._waiting)
+        return RuntimeStats(running=running, waiting=waiting, kv_usage=self._kv_usage)
 
     def close(self) -> None:
         self._ended = "the model is being unloaded"
@@ -156,12 +127,14 @@ class OpenVinoRuntime:
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
 
-    async def _steps(self, prompt_ids: Sequence[int], config: Any) -> AsyncGenerator[Step, None]:
-        job = self._enqueue(prompt_ids, config)
+    async def _steps(
+        self, prompt_ids: Sequence[int], plan: SamplingPlan, *, echo: bool = False
+    ) -> AsyncGenerator[Step, None]:
+        job = self._enqueue(prompt_ids, plan, echo)
         try:
             while True:
                 step = await job.out.get()
-                if isinstance(step, _Failed):
+                if isinstance(step, Failed):
                     raise step.error
                 yield step
                 if step.finish_reason is not None:
@@ -169,11 +142,11 @@ class OpenVinoRuntime:
         finally:
             job.cancelled = True
 
-    def _enqueue(self, prompt_ids: Sequence[int], config: Any) -> _Job:
+    def _enqueue(self, prompt_ids: Sequence[int], plan: SamplingPlan, echo: bool) -> Job:
         if self._ended is not None:
             raise _runtime_failed(self._ended)
-        job = _Job(prompt_ids, config, self._eos)
-        self._pending.append(job)
+        job = Job(next(self._numbers), prompt_ids, plan, self._eos, echo)
+        self._waiting.append(job)
         self._work.set()
         if self._stepping is None:
             self._stepping = asyncio.create_task(self._run(), name="openvino-step")
@@ -183,47 +156,88 @@ class OpenVinoRuntime:
         try:
             while await self._work.wait():
                 await quiet()
-                self._admit()
-                self._drop_cancelled()
+                self._admit(leaving=self._drop_cancelled() + self._put_back())
+                self._read()
                 self._pipeline.step()
                 self._deliver()
                 self._measure()
-                if not self._running and not self._pending:
+                if not self._held and not self._waiting:
                     self._work.clear()
         except Exception as error:  # the outermost loop: whatever a step raises ends the runtime
             self._fail_all(traceback.format_exception_only(error)[-1].strip())
 
-    def _admit(self) -> None:
-        while self._pending:
-            job = self._pending.popleft()
-            if job.cancelled:
-                continue
-            self._next_id += 1
-            ids = ov.Tensor(np.array([job.prompt_ids], dtype=np.int64))
-            try:
-                job.handle = self._pipeline.add_request(self._next_id, ids, job.config)
-            except (RuntimeError, ValueError) as error:
-                refusal = RequestError(str(error).strip().splitlines()[-1], code="refused_by_runtime")
-                job.out.put_nowait(_Failed(refusal))
-            else:
-                self._running.append(job)
-
-    def _drop_cancelled(self) -> None:
-        for job in self._running:
-            if job.cancelled:
+    def _drop_cancelled(self) -> int:
+        """Cancels what nobody reads; how many blocks that frees after the next step."""
+        gone = [job for job in self._held if job.cancelled]
+        for job in gone:
+            if job.handle is not None:
                 job.handle.cancel()
-        self._running = [job for job in self._running if not job.cancelled]
+        self._held = [job for job in self._held if not job.cancelled]
+        self._waiting = [job for job in self._waiting if not job.cancelled]
+        return sum(job.blocks for job in gone)
+
+    def _put_back(self) -> int:
+        given_up = self._places.put_back(self._held, self._waiting)
+        for job in given_up:
+            if job.handle is not None:
+                job.handle.cancel()
+            job.begin_again()
+            self._held.remove(job)
+            self._waiting.append(job)
+        return sum(job.blocks for job in given_up)
+
+    def _admit(self, leaving: int) -> None:
+        for job in self._places.admit(self._waiting, self._held, leaving):
+            self._waiting.remove(job)
+            self._held.append(job)
+
+    def _read(self) -> None:
+        reading = [job for job in self._held if job.handle is None]
+        for job in reading:
+            job.read = max(job.read, self._prefixes.known(job.ids))
+        for job, tokens in pieces(reading, len(self._held) - len(reading)):
+            self._add(job, tokens)
+
+    def _add(self, job: Job, tokens: int) -> None:
+        job.is_piece = tokens < job.unread
+        job.ending = job.read + tokens if job.is_piece else len(job.ids)
+        config = self._piece if job.is_piece else job.config
+        ids = ov.Tensor(np.array([job.ids[: job.ending]], dtype=np.int64))
+        try:
+            job.handle = self._pipeline.add_request(next(self._numbers), ids, config)
+        except (RuntimeError, ValueError) as error:
+            refusal = RequestError(str(error).strip().splitlines()[-1], code="refused_by_runtime")
+            job.out.put_nowait(Failed(refusal))
+            self._held.remove(job)
 
     def _deliver(self) -> None:
-        ended = set()
-        for job in self._running:
-            step = job.read()
-            if step is None:
+        for job in self._held[:]:
+            if job.handle is None:
                 continue
-            job.out.put_nowait(step)
-            if isinstance(step, _Failed) or step.finish_reason is not None:
-                ended.add(job)
-        self._running = [job for job in self._running if job not in ended]
+            step = self._outcome(job)
+            if step is not None:
+                job.out.put_nowait(step)
+                if isinstance(step, Failed) or step.finish_reason is not None:
+                    self._held.remove(job)
+
+    def _outcome(self, job: Job) -> Step | Failed | None:
+        """What the last step made for this request; None if nothing."""
+        if job.handle.get_status() == genai.GenerationStatus.IGNORED:
+            job.begin_again()
+            return None
+        if not job.handle.can_read():
+            return None
+        (output,) = job.handle.read().values()
+        if job.is_piece or not job.said:
+            self._prefixes.keep(job.ids[: job.ending])
+        if job.is_piece:
+            job.read, job.handle, job.is_piece = job.ending, None, False
+            return None
+        reason = FINISH.get(output.finish_reason)
+        step = job.take(output.generated_ids, output.generated_log_probs, reason)
+        if reason is not None:
+            self._prefixes.keep([*job.prompt_ids, *job.said])
+        return step
 
     def _measure(self) -> None:
         metrics = self._pipeline.get_metrics()
@@ -232,9 +246,9 @@ class OpenVinoRuntime:
 
     def _fail_all(self, line: str) -> None:
         self._ended = line
-        for job in (*self._running, *self._pending):
-            job.out.put_nowait(_Failed(_runtime_failed(line)))
-        self._running, self._pending = [], deque()
+        for job in (*self._held, *self._waiting):
+            job.out.put_nowait(Failed(_runtime_failed(line)))
+        self._held, self._waiting = [], []
         self._on_fatal(line)
 
 

@@ -12,7 +12,7 @@ import pytest
 from archives.errors import BuildError
 from archives.headers import read_folder, read_gguf
 from archives.supported import check_openvino_gguf
-from archives.weights_info import Stamp, WeightsInfo, estimate_memory
+from archives.weights_info import Stamp, WeightsInfo, contexts_held, estimate_memory
 from tests.archives.samples import write_model_folder
 
 
@@ -120,6 +120,17 @@ def test_memory_grows_with_precision_context_and_workers() -> None:
     assert by_precision == sorted(by_precision)
     assert estimate_memory(info, "openvino", "Q4_1", 8192) > estimate_memory(info, "openvino", "Q4_1", 4096)
     assert estimate_memory(info, "openvino", "Q4_1", None, 2) == 2 * estimate_memory(info, "openvino", "Q4_1")
+
+
+def test_contexts_are_told_from_the_memory_that_weights_and_process_leave() -> None:
+    info = WeightsInfo("llama", 1_000_000_000, 600_000_000, "Q4_1", 4096, layers=16, kv_heads=8, head_dim=64)
+    least = estimate_memory(info, "openvino", "Q4_1")
+    assert contexts_held(info, "openvino", "Q4_1", None, 1) == 1.5
+    assert contexts_held(info, "openvino", "Q4_1", None, least) == pytest.approx(1.5, abs=1e-3)
+    context_bytes = 2 * 16 * 8 * 64 * 1.1 * 4096
+    more = contexts_held(info, "openvino", "Q4_1", None, int(least + 3 * context_bytes))
+    assert more == pytest.approx(4.5, abs=1e-3)
+    assert contexts_held(WeightsInfo("bert", 1, 1, "FP32", 512), "transformers", "FP32", None, 1) is None
 
 
 def test_a_stamp_is_read_back_and_a_broken_one_is_none(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def the_set(row: Row) -> WorkerSet:
 def test_headers_tell_of_what_was_never_built(tmp_path: Path, workshop: Workshop, job: FakeJob) -> None:
     folder = write_model_folder(tmp_path / "tiny")
     write_safetensors(folder / "model.safetensors", {"a": [1000, 1000]})
-    row = make_row(ModelRef("path", str(folder)), precision=Precision.BF16)
+    row = make_row(ModelRef("path", str(folder)), precision=Precision.BF16, declared_memory=None)
     known = known_weights(the_set(row), workshop)
     assert known.identity.startswith("folder:")
     assert known.memory is not None
@@ -38,8 +38,25 @@ def test_after_a_build_it_is_what_the_build_says(
     worker_set = the_set(gguf_row)
     built = build_set(worker_set, tmp_path / "store", workshop)
     asked = len(job.requests)
-    assert known_weights(worker_set, workshop) == KnownWeights(built.identity, built.memory)
+    known = known_weights(worker_set, workshop)
+    assert (known.identity, known.memory) == (built.identity, built.memory)
+    assert known.contexts is not None
+    assert known.contexts >= 1.5
     assert len(job.requests) == asked
+
+
+def test_the_memory_that_a_table_gives_becomes_contexts(
+    tmp_path: Path, workshop: Workshop, gguf_row: Row, job: FakeJob
+) -> None:
+    build_set(the_set(gguf_row), tmp_path / "store", workshop)
+    little, much = (
+        known_weights(the_set(replace(gguf_row, declared_memory=memory)), workshop)
+        for memory in (None, 10**12)
+    )
+    assert much.memory == 10**12
+    assert little.contexts is not None
+    assert much.contexts is not None
+    assert much.contexts > 2 * little.contexts
 
 
 def test_of_what_is_not_here_nothing_is_known_and_nobody_is_asked(

@@ -51,6 +51,11 @@ def test_the_cores_are_shared_by_the_workers_of_a_set_with_at_least_one_thread_e
     assert (alone.model_path, alone.context) == (Path("/models/demo"), 2048)
 
 
+def test_the_memory_is_shared_by_the_workers_of_a_set() -> None:
+    assert WorkerConfig.from_yaml({**MAPPING, "workers": 2}).runtime_config.memory == 500
+    assert WorkerConfig.from_yaml({**MAPPING, "memory": None}).runtime_config.memory is None
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [({"workers": 0}, "workers"), ({"colour": "red"}, "colour"), ({"runtime": "tgi"}, "runtime")],

@@ -1,0 +1,92 @@
+"""Who gets a place in the KV cache, and who gives one up. Pure.
+
+A request gets its place when its whole prompt fits beside what is held, so that the library never has to drop
+one. Long ones together leave a reserve to the short, unless one alone is too long for that. A short one may
+overtake one that does not fit yet, a bounded number of times. Where answers outgrow the cache, the youngest
+goes back to wait; the oldest never does, so that it ends and no two can push each other out for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+MOST_OVERTAKEN = 32
+LONG_SHARE = 4
+"""A request is long from this part of the reserve on: that many short ones find a place beside long ones."""
+
+
+class Held(Protocol):
+    """What is known of a request here."""
+
+    number: int
+    overtaken: int
+
+    @property
+    def blocks(self) -> int: ...
+
+
+Some = TypeVar("Some", bound=Held)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A cache of `blocks`, `reserve` of them for short requests."""
+
+    blocks: int
+    reserve: int
+
+    def admit(self, waiting: Sequence[Some], held: Sequence[Held], leaving: int) -> list[Some]:
+        """Those of `waiting` that get a place now; counts whom they overtook.
+
+        `leaving` are the blocks of requests that were given up and keep them for one more step.
+        """
+        free = self.blocks - leaving - _sum(held)
+        long = _sum([job for job in held if self._is_long(job)])
+        admitted: list[Some] = []
+        passed: list[Some] = []
+        for job in sorted(waiting, key=_by_arrival):
+            beside = not self._is_long(job) or not long or long + job.blocks <= self.blocks - self.reserve
+            if job.blocks <= free and beside:
+                admitted.append(job)
+                free -= job.blocks
+                long += job.blocks * self._is_long(job)
+                for other in passed:
+                    other.overtaken += 1
+            elif job.overtaken >= MOST_OVERTAKEN:
+                break
+            else:
+                passed.append(job)
+        return admitted
+
+    def put_back(self, held: Sequence[Some], waiting: Sequence[Held]) -> list[Some]:
+        """Those of `held` that have to wait again, the youngest first."""
+        youngest = sorted(held, key=_by_arrival, reverse=True)
+        over = _sum(held) - self.blocks
+        given_up: list[Some] = []
+        for job in youngest[:-1]:
+            if over <= 0:
+                break
+            given_up.append(job)
+            over -= job.blocks
+        if not given_up and self._keeps_short_ones_out(held, waiting):
+            given_up = [job for job in youngest if self._is_long(job)][:1]
+        return given_up
+
+    def _keeps_short_ones_out(self, held: Sequence[Held], waiting: Sequence[Held]) -> bool:
+        long = [job for job in held if self._is_long(job)]
+        free = self.blocks - _sum(held)
+        too_many = len(long) > 1 and _sum(long) > self.blocks - self.reserve
+        return too_many and any(not self._is_long(job) and job.blocks > free for job in waiting)
+
+    def _is_long(self, job: Held) -> bool:
+        return job.blocks * LONG_SHARE > self.reserve
+
+
+def _sum(jobs: Sequence[Held]) -> int:
+    return sum(job.blocks for job in jobs)
+
+
+def _by_arrival(job: Held) -> int:
+    return job.number
