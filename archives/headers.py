@@ -15,7 +15,7 @@ from typing import Any
 
 import gguf
 
-from archives.errors import BuildError
+from archives.errors import FETCH_AGAIN, BuildError
 from archives.safety import JSON_WITH_CODE, names_in, refuse_auto_map, wanted_files
 from archives.weights_info import WeightsInfo
 
@@ -30,7 +30,7 @@ def read_gguf(path: Path) -> tuple[WeightsInfo, set[str]]:
         reader = gguf.GGUFReader(path)
         return _gguf_info(reader), {tensor.tensor_type.name for tensor in reader.tensors}
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, struct.error) as error:
-        raise BuildError(f"{path.name} is not a whole GGUF file ({error})", "fetch it again") from error
+        raise BuildError(f"{path.name} is not a whole GGUF file ({error})", FETCH_AGAIN) from error
 
 
 def _gguf_info(reader: Any) -> WeightsInfo:
@@ -84,16 +84,16 @@ def _refuse_missing_parts(folder: Path, names: list[str], model: str) -> None:
     parts = _json(folder / _INDEX).get("weight_map")
     missing = sorted(set(parts.values()) - set(names)) if isinstance(parts, dict) else [_INDEX]
     if missing:
-        raise BuildError(f"{model} is not complete: {', '.join(map(str, missing[:4]))}", "fetch it again")
+        raise BuildError(f"{model} is not complete: {', '.join(map(str, missing[:4]))}", FETCH_AGAIN)
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
-        raise BuildError(f"{path.name} is not JSON ({error})", "fetch it again") from error
+        raise BuildError(f"{path.name} is not JSON ({error})", FETCH_AGAIN) from error
     if not isinstance(values, dict):
-        raise BuildError(f"{path.name} is not a JSON object", "fetch it again")
+        raise BuildError(f"{path.name} is not a JSON object", FETCH_AGAIN)
     return values
 
 
@@ -142,7 +142,5 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         if path.stat().st_size < 8 + length + max(ends, default=0):
             raise ValueError("it is cut short")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
-        raise BuildError(
-            f"{path.name} is not a whole safetensors file ({error})", "fetch it again"
-        ) from error
+        raise BuildError(f"{path.name} is not a whole safetensors file ({error})", FETCH_AGAIN) from error
     return dict(header)

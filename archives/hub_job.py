@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,16 @@ _UNREACHABLE = (TransportError, OSError, OfflineModeIsEnabled)
 
 
 def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
-    """`resolve` gives `{"commit"}`, `download` gives `{"path"}`: one .gguf, or the snapshot's folder."""
+    """`resolve` gives `{"commit"}`, `download` gives `{"path"}`: one .gguf, or the snapshot's folder.
+
+    The files that `again` names are fetched although they are there.
+    """
     try:
         if request["action"] == "resolve":
             return {"commit": _resolve(request["repo"], request["revision"])}
-        return {"path": str(_download(request["repo"], request["revision"], request["file"], report))}
+        again = frozenset(request.get("again") or ())
+        path = _download(request["repo"], request["revision"], request["file"], again, report)
+        return {"path": str(path)}
     except GatedRepoError as error:
         raise BuildError(
             f"{request['repo']} is gated", "accept its licence on its page, then run `hf auth login`"
@@ -78,17 +84,24 @@ def _resolve(repo: str, revision: str | None) -> str:
         return Path(snapshot_download(repo, revision=revision, local_files_only=True)).name
 
 
-def _download(repo: str, commit: str, file: str | None, report: Report) -> Path:
+def _download(repo: str, commit: str, file: str | None, again: Collection[str], report: Report) -> Path:
     bar = _bar_class(repo, report)
+
+    def fetched(name: str) -> Path:
+        found = hf_hub_download(repo, name, revision=commit, tqdm_class=bar, force_download=name in again)
+        return Path(found)
+
     if file is not None:
-        return Path(hf_hub_download(repo, file, revision=commit, tqdm_class=bar))
+        return fetched(file)
     try:
         siblings = HfApi().model_info(repo, revision=commit).siblings or []
     except (HfHubHTTPError, *_UNREACHABLE):
+        if again:
+            raise
         return _cached(repo, commit)
     folder = Path()
     for name in wanted_files((sibling.rfilename for sibling in siblings), repo):
-        path = Path(hf_hub_download(repo, name, revision=commit, tqdm_class=bar))
+        path = fetched(name)
         if name in JSON_WITH_CODE:
             refuse_auto_map(json.loads(path.read_bytes()), name, repo)
         folder = path.parent

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from archives.errors import BuildError
-from archives.fetch import fetch, sha256_of
+from archives.digests import Recorded, damaged, sha256_of
+from archives.errors import FETCH_AGAIN, BuildError
+from archives.fetch import YOUR_OWN, SourceRecord, damaged_source, fetch, fetched, listed
 from archives.identity import identify
 from archives.locks import weights_lock
 from archives.weights_info import Stamp, WeightsInfo, estimate_memory
@@ -41,26 +44,60 @@ class Prepared:
 def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
     """The weights of `row` as `runtime` loads them, fetched and converted where that was not done before."""
     identity = identify(row.ref, workshop)
-    variant, form, dtype = _form(row, runtime)
+    variant, _, _ = form_of(row, runtime)
     folder = workshop.folder(row.ref, identity)
     found = prepared(row, runtime, identity, workshop)
     if found is None:
         with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
             found = _found(folder / variant, identity)
             if found is None:
-                request = {"form": form, "dtype": dtype, "runtime": runtime, "name": row.ref.short_name}
-                found = _make(row, identity, folder / variant, request, workshop)
+                found = make(row, runtime, identity, workshop)
+    if not found.made:
+        check(row, runtime, found, workshop)
     _check_quantisation(row, found.info)
     return found
 
 
 def prepared(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared | None:
     """The weights of `row` as an earlier build left them for `runtime`, or None."""
-    variant, _, _ = _form(row, runtime)
+    variant, _, _ = form_of(row, runtime)
     return _found(workshop.folder(row.ref, identity) / variant, identity)
 
 
-def _form(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
+def check(row: Row, runtime: RuntimeName, found: Prepared, workshop: Workshop) -> None:
+    """BuildError where the files that a worker loads are not those that were made and fetched."""
+    variant, form, _ = form_of(row, runtime)
+    folder = workshop.folder(row.ref, found.identity) / variant
+    if names := damaged_form(folder, workshop):
+        # It was made here, and can be made again from a file of the user's too.
+        raise BuildError(
+            f"{listed(names)} in {folder} changed since it was made",
+            f"run: conductor pull --verify {row.slug}",
+        )
+    source = _source_of(row, folder, found.identity, workshop) if form == "folder" else None
+    if source and (names := damaged_source(row.ref, found.identity, source, workshop)):
+        raise BuildError(f"{listed(names)} in {source} changed since it was fetched", cure(row))
+
+
+def damaged_form(folder: Path, workshop: Workshop) -> list[str]:
+    """Files that were made in `folder` and differ from the digests in its stamp."""
+    stamp = Stamp.read(folder)
+    if stamp is None:
+        return []
+    seen = workshop.digests(folder.parent, f"{folder.name}-seen")
+    return damaged(Recorded(folder, stamp.files, seen, workshop.stop), whole=workshop.verify)
+
+
+def _source_of(row: Row, folder: Path, identity: str, workshop: Workshop) -> Path | None:
+    """The fetched model whose files the form in `folder` loads or links to, where that is known."""
+    stamp, record = Stamp.read(folder), SourceRecord.read(workshop, row.ref, identity)
+    if stamp and stamp.path:
+        return Path(stamp.path)
+    return fetched(row.ref, identity, workshop) or (Path(record.path) if record else None)
+
+
+def form_of(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
+    """The folder's name of what the row loads, its form, and the data type of its weights."""
     if not row.ref.is_gguf:
         return f"{runtime}-folder", "folder", None
     if runtime == "openvino":
@@ -77,19 +114,18 @@ def _found(folder: Path, identity: str) -> Prepared | None:
     return Prepared(path, identity, stamp.info, made=False) if path.exists() else None
 
 
-def _make(
-    row: Row, identity: str, folder: Path, request: dict[str, str | None], workshop: Workshop
-) -> Prepared:
+def make(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared:
+    """Fetch and convert, whatever stands there. Call it under the weights' lock."""
+    variant, form, dtype = form_of(row, runtime)
+    folder = workshop.folder(row.ref, identity) / variant
+    request = {"form": form, "dtype": dtype, "runtime": runtime, "name": row.ref.short_name}
     source = fetch(row.ref, identity, workshop)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder.parent)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         work = {**request, "source": str(source), "target": str(temporary)}
-        # A library that looks for a missing file on the hub would wait for it, or bring code.
-        answer = workshop.run(
-            "archives.convert_job", work, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
-        )
+        answer = _convert(row, work, workshop)
         info = WeightsInfo(**answer["info"])
         stamp = Stamp(
             source=identity,
@@ -104,6 +140,21 @@ def _make(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Prepared(Path(stamp.path) if stamp.path else folder, identity, info, made=True)
+
+
+def _convert(row: Row, work: Mapping[str, str | None], workshop: Workshop) -> dict[str, Any]:
+    try:
+        # A library that looks for a missing file on the hub would wait for it, or bring code.
+        return workshop.run("archives.convert_job", work, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    except BuildError as error:
+        if error.cure != FETCH_AGAIN:
+            raise
+        raise BuildError(error.fault, cure(row)) from error
+
+
+def cure(row: Row) -> str:
+    """The words that say what mends damaged files of the row's model."""
+    return YOUR_OWN if row.ref.kind == "path" else f"run: conductor pull --verify {row.slug}"
 
 
 def _sweep(parent: Path) -> None:

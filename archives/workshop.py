@@ -42,7 +42,8 @@ def wheel_pins(environment: Mapping[str, str] = os.environ) -> dict[tuple[str, s
 class Workshop:
     """`project` says where SETTINGS.md and `models` are; `stop` ends a build from another thread.
 
-    `refresh` asks the hub again which commit a branch means.
+    `refresh` asks the hub again which commit a branch means; `verify` reads every file to compare it with its
+    digest.
     """
 
     project: ProjectPaths
@@ -51,6 +52,7 @@ class Workshop:
     pins: Mapping[tuple[str, str], str] = field(default_factory=wheel_pins)
     job: Job = run_job
     refresh: bool = False
+    verify: bool = False
 
     @property
     def models(self) -> Path:
@@ -81,3 +83,7 @@ class Workshop:
     def lock(self, folder: Path) -> Path:
         """The lock file of a folder of `folder`."""
         return self.models / ".locks" / f"{folder.name}.lock"
+
+    def digests(self, folder: Path, what: str) -> Path:
+        """The file of `what` is known of the content of a folder of `folder`."""
+        return self.models / ".digests" / f"{folder.name}.{what}.json"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from archives.build import build_set
+from archives.build import build_set, check_set
 from archives.errors import BuildCancelled, BuildError
 from archives.known import known_weights
 from archives.weights_info import KnownWeights
@@ -16,6 +18,8 @@ from conductor_admin.loading import LoadError, Report
 from conductor_admin.set_entry import Archive
 from conductor_admin.states import Phase
 from conductor_core.catalogue import WorkerSet
+
+Made = TypeVar("Made")
 
 _PHASES: dict[str, Phase] = {
     "wait": "download",
@@ -34,18 +38,9 @@ class SetBuilder:
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         """The set's archive. Cancelling ends the build at its next step."""
-        stop = threading.Event()
         progress = _Progress(asyncio.get_running_loop(), report)
-        workshop = replace(self._workshop, progress=progress, stop=stop)
-        try:
-            built = await asyncio.to_thread(build_set, worker_set, self._store, workshop)
-        except (BuildError, BuildCancelled) as error:
-            raise LoadError(str(error)) from error
-        except OSError as error:
-            raise LoadError(f"the archive cannot be built: {error}") from error
-        except asyncio.CancelledError:
-            stop.set()
-            raise
+        workshop = replace(self._workshop, progress=progress)
+        built = await _in_thread(workshop, lambda shop: build_set(worker_set, self._store, shop))
         return Archive(
             file=built.path.name,
             name=built.name,
@@ -54,9 +49,27 @@ class SetBuilder:
             identity=built.identity,
         )
 
+    async def check(self, worker_set: WorkerSet) -> None:
+        """LoadError where the set's weights differ from their digests. Cancelling ends it."""
+        await _in_thread(self._workshop, lambda shop: check_set(worker_set, shop))
+
     async def survey(self, worker_set: WorkerSet) -> KnownWeights:
         """What the files of the set's weights say, as far as they are here."""
         return await asyncio.to_thread(known_weights, worker_set, self._workshop)
+
+
+async def _in_thread(workshop: Workshop, work: Callable[[Workshop], Made]) -> Made:
+    """What `work` makes of the workshop, whose stop is set by cancelling. Raises LoadError."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, replace(workshop, stop=stop))
+    except (BuildError, BuildCancelled) as error:
+        raise LoadError(str(error)) from error
+    except OSError as error:
+        raise LoadError(f"the model's files cannot be used: {error}") from error
+    except asyncio.CancelledError:
+        stop.set()
+        raise
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,10 @@ PROMISES: dict[str, Promise] = {
             "archives/test_archives_prepare.py::test_a_second_process*",
         ),
     ),
+    "weights-compared": Promise(
+        "Weights are held against their digests at each load and by `pull --verify`, whose cure mends them.",
+        ("archives/test_archives_digests.py::*", "conductor/test_cli_models.py::test_pull_verify*"),
+    ),
     "build-validated": Promise(
         "A damaged archive is refused with its fault.",
         ("archives/test_archives_validate.py::*",),
@@ -430,9 +434,17 @@ PROMISES: dict[str, Promise] = {
         "Clock jumps, reused pids, killed and starved workers end nothing else and leave nothing behind.",
         ("conductor_admin/test_faults.py::*",),
     ),
+    "hung-workers": Promise(
+        "A worker that hangs is told of, ended and replaced, a busy one is not; every wait has a limit.",
+        ("conductor_admin/test_liveness.py::*", "conductor_admin/test_hung_workers.py::*"),
+    ),
     "faults-real": Promise(
         "Workers killed, hanging or starved, TorchServe or the gateway killed: what is wanted returns.",
-        ("e2e/test_faults_workers.py::*", "e2e/test_faults_gateway.py::*"),
+        (
+            "e2e/test_faults_workers.py::*",
+            "e2e/test_faults_gateway.py::*",
+            "e2e/test_hung_workers_real.py::*",
+        ),
     ),
     "torchserve-closed": Promise(
         "Nobody but the gateway reaches its TorchServe: each call needs a key, which is renewed in time.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from archives.build import build_rows, pull_rows, write_config
+from archives.build import build_rows, pull_rows, verify_rows, write_config
 from archives.errors import BuildError
 from archives.progress import Bars, progress_for
 from archives.workshop import Workshop
@@ -43,11 +43,18 @@ def build(bundle: bool, **given: Any) -> None:
 @click.argument("categories", nargs=-1)
 @operator_options("settings")
 @click.option("--refresh", is_flag=True, help="Ask the hub again which commit a branch means.")
-def pull(categories: tuple[str, ...], refresh: bool, **given: Any) -> None:
+@click.option("--verify", is_flag=True, help="Compare every byte with its digest; mend what differs.")
+def pull(categories: tuple[str, ...], refresh: bool, verify: bool, **given: Any) -> None:
     """Download the weights of CATEGORIES, or of every row, and show where they lie."""
     settings = resolve(**given)
-    rows = chosen_rows(catalogue(settings), categories)
+    table = placed(settings) if verify else catalogue(settings)
+    rows = chosen_rows(table, categories)
     with workshop(ProjectPaths.at(settings.settings), refresh=refresh) as shop:
+        if verify:
+            for row, one in zip(rows, verify_rows(table, rows, shop), strict=True):
+                told = f"was damaged, is whole again: {', '.join(one.mended)}" if one.mended else "is whole"
+                click.echo(f"{row.slug} {one.path} {told}")
+            return
         found = pull_rows(rows, shop)
     for row, path in zip(rows, found, strict=True):
         click.echo(f"{row.slug} {path}")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from archives.digests import sha256_of
 from archives.errors import BuildCancelled, BuildError
-from archives.fetch import extract, fetch, sha256_of
+from archives.fetch import extract, fetch
 from archives.identity import identify
 from archives.workshop import Workshop, wheel_pins
 from conductor_core.catalogue import ModelRef

@@ -82,6 +82,20 @@ def test_every_mistake_of_the_table_is_told_with_line_and_column(
     ]
 
 
+def test_pull_verify_compares_the_files_of_a_row_and_tells(conductor: Invoke, project: Path) -> None:
+    (project / "models").mkdir()
+    table = (project / "SETTINGS.md").read_text().replace("`demo/model.gguf`", "`models/mine.gguf`")
+    (project / "SETTINGS.md").write_text(table)
+    missing = conductor("pull", "--verify", "general_reasoning")
+    assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
+    assert "mine.gguf does not exist" in missing.stderr
+    file = project / "models" / "mine.gguf"
+    file.write_bytes(b"GGUF")
+    assert conductor("pull", "--verify").stdout.splitlines() == [
+        f"{slug} {file} is whole" for slug in ("conversational_chat", "general_reasoning")
+    ]
+
+
 def test_a_missing_table_is_told(conductor: Invoke, project: Path) -> None:
     result = conductor("list", "--settings", "nowhere.md")
     assert result.exit_code == 2

@@ -1,0 +1,60 @@
+"""`conductor pull --verify`: every byte of a row's model held against its digest; what differs is made whole.
+
+What was fetched is fetched again, what was made is made again; a file of the user's own is told of and left.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from archives.fetch import bring
+from archives.identity import identify
+from archives.locks import weights_lock
+from archives.prepare import damaged_form, form_of, make
+from archives.weights_info import Stamp
+from archives.workshop import Workshop
+from conductor_core.catalogue import Row, RuntimeName
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Where a row's model lies, and the files that were damaged and are whole again."""
+
+    path: Path
+    mended: tuple[str, ...]
+
+
+def verify(row: Row, runtime: RuntimeName, workshop: Workshop) -> Verified:
+    """Compare and mend the model of `row` and all that was made of it; BuildError where that cannot be."""
+    workshop = replace(workshop, verify=True)
+    identity = identify(row.ref, workshop)
+    folder = workshop.folder(row.ref, identity)
+    own, form, _ = form_of(row, runtime)
+    with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
+        source = bring(row.ref, identity, workshop)
+        mended = [*source.mended]
+        for made in _forms(folder):
+            workshop.progress.update("archive", 0, None, f"comparing {made.name} of {row.ref.short_name}")
+            names = damaged_form(made, workshop)
+            mended += [f"{made.name}/{name}" for name in names]
+            if made.name == own and (names or not _is_current(made, identity, source.path, form)):
+                make(row, runtime, identity, workshop)
+            elif names:
+                # Another row's: its next load makes it again.
+                shutil.rmtree(made)
+    return Verified(source.path, tuple(mended))
+
+
+def _forms(folder: Path) -> list[Path]:
+    found = folder.iterdir() if folder.exists() else ()
+    return sorted(path for path in found if path.is_dir() and path.name != "source")
+
+
+def _is_current(made: Path, identity: str, source: Path, form: str) -> bool:
+    """Whether the stamp is whole and names this source; in a copied project it names the old folder's."""
+    stamp = Stamp.read(made)
+    if stamp is None or stamp.source != identity:
+        return False
+    return form != "folder" or stamp.path in (None, str(source))
