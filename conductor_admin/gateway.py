@@ -40,6 +40,7 @@ class Heart:
         self._lifecycle = lifecycle
         self._looks = looks
         self._last_beat = time.monotonic()
+        self._refreshing: asyncio.Task[None] | None = None
 
     @property
     def is_beating(self) -> bool:
@@ -48,18 +49,34 @@ class Heart:
     async def run(self) -> None:
         """Beat until cancelled."""
         beats = 0
-        while True:
-            self._last_beat = time.monotonic()
-            try:
-                await self._lifecycle.reconcile()
-                if beats % _REFRESH_BEATS == 0:
-                    await self._lifecycle.refresh()
-                for look in self._looks:
-                    look()
-            except Exception:  # the outermost loop: one bad beat must not be the last
-                log.exception("reconcile_failed")
-            beats += 1
-            await asyncio.sleep(BEAT_S)
+        try:
+            while True:
+                self._last_beat = time.monotonic()
+                try:
+                    await self._lifecycle.reconcile()
+                    if beats % _REFRESH_BEATS == 0:
+                        self._refresh()
+                    for look in self._looks:
+                        look()
+                except Exception:  # the outermost loop: one bad beat must not be the last
+                    log.exception("reconcile_failed")
+                beats += 1
+                await asyncio.sleep(BEAT_S)
+        finally:
+            if self._refreshing:
+                self._refreshing.cancel()
+                await asyncio.wait({self._refreshing})
+
+    def _refresh(self) -> None:
+        """Ask the workers beside the beat: one that hangs holds up nothing but its own answer."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._look_at_workers(), name="refresh")
+
+    async def _look_at_workers(self) -> None:
+        try:
+            await self._lifecycle.refresh()
+        except Exception:  # the outermost loop of a look: the next one comes all the same
+            log.exception("refresh_failed")
 
 
 @dataclass(frozen=True, slots=True)

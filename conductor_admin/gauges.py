@@ -85,18 +85,15 @@ class Gauges:
             self._peaks.loaded(entry.worker_set, entry.archive.identity, seconds)
 
     async def sample(self, entry: SetEntry, *, in_use: bool = False) -> list[Worker]:
-        """Ask the set's workers for their health, and measure it; returns those that took no connection.
+        """Ask the set's workers for their health, and measure it; returns those that gave none.
 
         `in_use` says that an answer has just ended.
         """
-        gone = []
-        for worker in list(entry.workers.values()):
-            try:
-                worker.health = await worker.client.health()
-            except WorkerUnreachable:
-                gone.append(worker)
+        workers = list(entry.workers.values())
+        # At once: each that hangs takes the whole time-out.
+        answers = await asyncio.gather(*(_answers(worker) for worker in workers))
         self.measure(entry, in_use=in_use)
-        return gone
+        return [worker for worker, answer in zip(workers, answers, strict=True) if not answer]
 
     def measure(self, entry: SetEntry, *, in_use: bool = False) -> None:
         """Take the workers' own figures, and learn from them once all workers are there."""
@@ -113,3 +110,11 @@ class Gauges:
         entry.peak = ledger.higher(entry.peak, measured)
         if entry.archive and len(entry.workers) >= entry.worker_set.workers:
             self._peaks.learn(entry.worker_set, entry.archive.identity, measured, in_use=in_use)
+
+
+async def _answers(worker: Worker) -> bool:
+    try:
+        worker.health = await worker.client.health()
+    except WorkerUnreachable:
+        return False
+    return True

@@ -22,8 +22,12 @@ from conductor_admin.set_table import SetTable
 from conductor_admin.shares import Shares
 from conductor_admin.states import State
 from conductor_admin.upkeep import Upkeep
-from conductor_admin.worker_client import WorkerUnreachable
+from conductor_admin.worker_client import WorkerUnreachable, worker_unresponsive
+from conductor_admin.workers.liveness import Condition
 from handlers.wire import RequestError
+
+_TIMEOUTS = frozenset({"worker_unresponsive", "first_token_timeout", "token_timeout"})
+_HUNG = "the worker did not answer any more"
 
 
 class Lessor:
@@ -55,12 +59,17 @@ class Lessor:
         """
         with self._shares.place(wish.client, is_admin=wish.is_admin):
             entry, worker = await self._acquire(wish)
+            was_silent = worker.liveness.missed > 0
             try:
                 version = entry.archive.version if entry.archive else ""
                 model = entry.worker_set.row(wish.slug).technical_model_name
                 yield Lease(worker.client, version, worker.pid, model)
-            except WorkerUnreachable:
+                self._upkeep.answered(entry, worker)
+            except WorkerUnreachable as error:
                 self._jobs.lost(entry, worker)
+                if worker.condition is Condition.HUNG and not was_silent:
+                    # It may be what the worker hangs on: it would take the next one with it.
+                    raise worker_unresponsive(_HUNG) from error
                 raise
             except RequestError as error:
                 raise self._explained(entry, worker, error) from error
@@ -118,7 +127,7 @@ class Lessor:
         entry.expires = entry.idleness.expires(
             time.monotonic(), wish.keep_alive_s, may_shorten=wish.may_shorten
         )
-        self._upkeep.answered(entry)
+        self._upkeep.sample(entry)
         if entry.in_flight == 0:
             entry.drained.set()
             self._upkeep.end_if_idle(entry)
@@ -137,8 +146,12 @@ class Lessor:
             raise states.load_failed(entry.name, entry.failure, now)
 
     def _explained(self, entry: SetEntry, worker: Worker, error: RequestError) -> RequestError:
+        if error.code in _TIMEOUTS:
+            self._upkeep.timed_out(entry, worker)
         if error.code != "worker_died":
             return error
         if not is_alive(worker.pid):
             self._jobs.lost(entry, worker)
-        return entry.ended_by() if entry.ended_by else error
+        if entry.ended_by:
+            return entry.ended_by()
+        return worker_unresponsive(_HUNG) if worker.condition is Condition.HUNG else error

@@ -168,3 +168,4 @@ class Lifecycle:
                 jobs.append(entry.job)
         if jobs:
             await asyncio.wait(jobs)
+        await self._jobs.close()

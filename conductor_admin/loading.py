@@ -55,6 +55,8 @@ class ArchiveBuilder(Protocol):
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive: ...
 
+    async def check(self, worker_set: WorkerSet) -> None: ...
+
     async def survey(self, worker_set: WorkerSet) -> KnownWeights: ...
 
 
@@ -69,6 +71,10 @@ class Loader:
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         """The archive of `worker_set`, built if it is missing or stale."""
         return await self._builder.build(worker_set, report)
+
+    async def check(self, worker_set: WorkerSet) -> None:
+        """LoadError where the set's weights are no longer what was built."""
+        await self._builder.check(worker_set)
 
     async def survey(self, worker_set: WorkerSet) -> KnownWeights:
         """What is known of the set's weights before they are built; downloads nothing."""
@@ -104,11 +110,13 @@ class Loader:
                     raise LoadError(words or (_SILENT_END if kernel_oom_kills() == oom_kills else _OOM_END))
             await asyncio.sleep(_POLL_S)
 
-    async def more_workers(self, archive: Archive, known: Collection[int]) -> list[Worker]:
-        """Workers that answer by now and are not in `known`."""
+    async def more_workers(self, archive: Archive, known: Collection[int]) -> tuple[list[Worker], set[int]]:
+        """Of the archive's workers that are not in `known`: those that answer, the pids of the others."""
         described = await self._processes.describe(archive.name, archive.version)
-        found = [await self.adopt(p.pid, archive) for p in described if p.pid not in known]
-        return [worker for worker in found if worker]
+        pids = {process.pid for process in described} - set(known)
+        found = await asyncio.gather(*(self.adopt(pid, archive) for pid in pids))
+        workers = [worker for worker in found if worker]
+        return workers, pids - {worker.pid for worker in workers}
 
     async def adopt(self, pid: int, archive: Archive) -> Worker | None:
         """The worker `pid` if its socket answers, else None; LoadError if it must not be used."""
@@ -142,6 +150,12 @@ class Loader:
         await asyncio.to_thread(end_all, ended, _GONE_TIMEOUT_S)
         self.sweep(known | self._left_notices_of(archive))
 
+    async def end_worker(self, pid: int, *, grace_s: float) -> None:
+        """See that one worker and its children are gone, killed if need be; TorchServe starts another one."""
+        if not await asyncio.to_thread(_end_family, pid, grace_s):
+            log.error("worker_not_gone", pid=pid, seconds=_GONE_TIMEOUT_S)
+        self.sweep([pid])
+
     def sweep(self, pids: Collection[int]) -> None:
         """Remove what workers that are gone left in the run folder: a later process may get their pid."""
         for pid in pids:
@@ -171,3 +185,7 @@ class Loader:
 
     def _notice(self, pid: int) -> Path:
         return self._state.run / f"{pid}.error"
+
+
+def _end_family(pid: int, grace_s: float) -> bool:
+    return end_all(families([pid]), _GONE_TIMEOUT_S, grace_s=grace_s)

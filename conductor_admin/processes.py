@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from conductor_admin.workers.liveness import Activity
+
 _POLL_S = 0.01
 
 
@@ -28,10 +30,29 @@ def is_alive(pid: int) -> bool:
 def start_ticks(pid: int) -> int | None:
     """When `pid` was started, in clock ticks since the machine was; None where it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return int(_stat(Path(f"/proc/{pid}"))[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return int(stat.rpartition(")")[2].split()[19])
+
+
+def activity(pid: int) -> Activity | None:
+    """What `pid` is doing now; None where it is gone. Reads a file for each of its threads."""
+    folder, now, states = Path(f"/proc/{pid}"), time.monotonic(), set()
+    try:
+        for thread in (folder / "task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                states.add(_stat(thread)[0])
+        fields = _stat(folder)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    return Activity(now, frozenset(states), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _stat(folder: Path) -> list[str]:
+    """The fields of a `stat` file from the state on; the name before it may hold any character."""
+    text = (folder / "stat").read_text(encoding="ascii", errors="replace")
+    return text.rpartition(")")[2].split()
 
 
 def kill_session(leader: int) -> list[int]:
@@ -68,9 +89,12 @@ def families(pids: Collection[int]) -> set[int]:
     return found
 
 
-def end_all(pids: Collection[int], seconds: float) -> bool:
-    """Block until none of `pids`, which are ending, runs; kill those that still do after `seconds`."""
-    if wait_until_gone(pids, seconds):
+def end_all(pids: Collection[int], seconds: float, *, grace_s: float | None = None) -> bool:
+    """Block until none of `pids` runs; kill those that still do after `grace_s`, which is else `seconds`.
+
+    Whether they are gone, `seconds` after the kill at the latest.
+    """
+    if wait_until_gone(pids, seconds if grace_s is None else grace_s):
         return True
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):

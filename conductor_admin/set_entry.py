@@ -15,6 +15,7 @@ from conductor_admin.idle import Idleness, Use
 from conductor_admin.load_story import LoadStory
 from conductor_admin.states import Failure, Phase, State
 from conductor_admin.worker_client import Health, WorkerClient
+from conductor_admin.workers.liveness import Condition, Liveness
 from conductor_core.catalogue import Row, StayLoaded, WorkerSet
 from handlers.wire import RequestError
 
@@ -35,12 +36,17 @@ class Archive:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One worker process that answers; `in_flight` counts the leases on it."""
+    """One worker process that answered once; `in_flight` counts the leases on it."""
 
     pid: int
     client: WorkerClient
     health: Health
     in_flight: int = 0
+    liveness: Liveness = field(default_factory=Liveness)
+
+    @property
+    def condition(self) -> Condition:
+        return self.liveness.condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class WorkerView:
     """A worker at one moment; `waiting` is the worker's own queue."""
 
     pid: int
+    condition: Condition
     in_flight: int
     waiting: int
 
@@ -56,7 +63,8 @@ class WorkerView:
 class SetView:
     """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
     fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a
-    load will still take where earlier ones were timed. `peak` is the highest that was ever measured here.
+    load will still take where earlier ones were timed. `peak` is the highest that was ever measured here,
+    `replacing` is whether a worker was lost that has no successor yet.
     """
 
     worker_set: WorkerSet
@@ -76,10 +84,16 @@ class SetView:
     position: int | None
     queue: int | None
     eta_s: float | None
+    replacing: bool = False
 
     @property
     def in_flight(self) -> int:
         return sum(worker.in_flight for worker in self.workers)
+
+    @property
+    def unresponsive(self) -> list[int]:
+        """Pids of the workers that do not answer, but may only be busy."""
+        return [worker.pid for worker in self.workers if worker.condition is not Condition.READY]
 
     def row(self, slug: str) -> Row:
         """The row as this set serves it; one that it serves until its own set is loaded is as its first."""
@@ -96,13 +110,15 @@ class SetEntry:
 
     `key` tells it from others of the same name; `retired` ones serve nobody any more. `job` is the load or
     unload under way; `registered` whether TorchServe has the archive; `dead` are pids never to be adopted
-    again; `claims` are the rows that asked for the set; `ended_by` is why its streams were ended, where that
-    was on purpose; `wanted` is False after an unload until the next load. `waiting` counts requests that have
-    no worker yet, `may_evict` is whether others may be unloaded for this load. Memory is by device: `held`
-    what the set was admitted with, None while it holds nothing; `measured` now and `peak` in this life. Times
-    are monotonic: `demanded_at` when it asked for memory, `started_at` when its load began, `sampled_at` when
-    an answer's end was last measured, `expires` when it will have been idle for long enough; `load_s` is how
-    long the last load took, None before the first, and `story` what happened in it.
+    again; `starting` are workers that do not answer yet, with the time when each was first seen; `replacing`
+    says that a worker was lost and has no successor yet; `claims` are the rows that asked for the set;
+    `ended_by` is why its streams were ended, where that was on purpose; `wanted` is False after an unload
+    until the next load. `waiting` counts requests that have no worker yet, `may_evict` is whether others may
+    be unloaded for this load. Memory is by device: `held` what the set was admitted with, None while it holds
+    nothing; `measured` now and `peak` in this life. Times are monotonic: `demanded_at` when it asked for
+    memory, `started_at` when its load began, `sampled_at` when an answer's end was last measured, `expires`
+    when it will have been idle for long enough; `load_s` is how long the last load took, None before the
+    first, and `story` what happened in it.
     """
 
     worker_set: WorkerSet
@@ -115,6 +131,8 @@ class SetEntry:
     archive: Archive | None = None
     workers: dict[int, Worker] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
+    starting: dict[int, float] = field(default_factory=dict)
+    replacing: bool = False
     claims: set[str] = field(default_factory=set)
     job: asyncio.Task[None] | None = None
     registered: bool = False
@@ -158,8 +176,14 @@ class SetEntry:
 
     @property
     def ready_workers(self) -> list[Worker]:
-        """The workers that may be given requests: none before the set is READY."""
-        return list(self.workers.values()) if self.state is State.READY else []
+        """The workers that may be given requests: none before the set is READY.
+
+        One that does not answer gets none while another one does.
+        """
+        if self.state is not State.READY:
+            return []
+        known = list(self.workers.values())
+        return [worker for worker in known if worker.condition is Condition.READY] or known
 
     @property
     def has_job(self) -> bool:
@@ -197,7 +221,12 @@ class SetEntry:
             measured=self.measured.get(self.worker_set.device),
             peak=peak,
             workers=tuple(
-                WorkerView(pid=worker.pid, in_flight=worker.in_flight, waiting=worker.health.waiting)
+                WorkerView(
+                    pid=worker.pid,
+                    condition=worker.condition,
+                    in_flight=worker.in_flight,
+                    waiting=worker.health.waiting,
+                )
                 for worker in self.workers.values()
             ),
             last_used=self.last_used,
@@ -205,6 +234,7 @@ class SetEntry:
             position=self.position,
             queue=self.queue,
             eta_s=self.eta_s(time.monotonic()),
+            replacing=self.replacing,
         )
 
     def _expires_at(self) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,14 @@ from conductor_admin.rooms import NoRoom, Rooms
 from conductor_admin.set_entry import Archive, SetEntry, Worker
 from conductor_admin.states import Phase, State
 from conductor_admin.torchserve import TorchServeError
+from conductor_admin.workers.liveness import Condition
 from conductor_core.requirements import cure_for_failure
 
 log = structlog.get_logger()
 
 _RETRY_S = 0.2
+LAST_WORDS_S = 2.0
+"""Time in which a worker that ends by itself tells its requests why; then it is killed."""
 
 
 class SetJobs:
@@ -41,6 +44,7 @@ class SetJobs:
         self._loader = loader
         self._rooms = rooms
         self._load_s = load_s
+        self._ending: set[asyncio.Task[None]] = set()
         rooms.evict = self.evict
 
     def begin_load(
@@ -77,29 +81,57 @@ class SetJobs:
             self.begin_unload(entry, entry.archive, drain=True)
 
     def lost(self, entry: SetEntry, worker: Worker) -> None:
-        """A worker is gone: another one serves, or the set is LOADING until TorchServe has restarted it."""
+        """A worker is gone or hangs: another one serves, or the set is LOADING until there is a new one.
+
+        What is left of its process is killed, so that TorchServe starts another one.
+        """
         if entry.workers.pop(worker.pid, None) is None:
             return
         entry.dead.add(worker.pid)
-        self._loader.sweep([worker.pid])
+        entry.replacing = True
+        hung = worker.condition is Condition.HUNG
+        self._end(worker.pid, 0 if hung else LAST_WORDS_S)
         self._rooms.watcher.worker_lost(entry.name)
-        log.warning("worker_lost", set=entry.name, pid=worker.pid, left=len(entry.workers))
+        log.warning("worker_lost", set=entry.name, pid=worker.pid, hung=hung, left=len(entry.workers))
         if not entry.workers and entry.state is State.READY and not self.closing:
             self.begin_load(entry, "restart")
 
     async def adopt_more(self, entry: SetEntry) -> None:
-        """Take up workers of a READY set that have begun to answer."""
+        """Take up workers of a READY set that have begun to answer; end those that never do."""
         known = {*entry.workers, *entry.dead}
         if entry.archive is None or entry.job is None or not entry.job.done():
             return
         try:
-            found = await self._loader.more_workers(entry.archive, known)
+            found, silent = await self._loader.more_workers(entry.archive, known)
         except (TorchServeError, LoadError) as error:
             log.warning("worker_not_adopted", set=entry.name, cause=str(error))
             return
+        if entry.state is not State.READY:
+            return
         for worker in found:
-            if entry.state is State.READY and worker.pid not in entry.workers:
-                entry.workers[worker.pid] = worker
+            entry.workers.setdefault(worker.pid, worker)
+        entry.replacing = entry.replacing and len(entry.workers) < entry.worker_set.workers
+        self._end_late(entry, silent)
+
+    def _end_late(self, entry: SetEntry, silent: Collection[int]) -> None:
+        """End those of the `silent` workers that have had the time that a load may take."""
+        now, limit = time.monotonic(), self._load_s(entry.worker_set.declared_memory)
+        entry.starting = {pid: entry.starting.get(pid, now) for pid in silent}
+        for pid, since in entry.starting.items():
+            if now - since >= limit:
+                entry.dead.add(pid)
+                log.warning("worker_never_answered", set=entry.name, pid=pid, seconds=limit)
+                self._end(pid, 0)
+
+    def _end(self, pid: int, grace_s: float) -> None:
+        task = asyncio.create_task(self._loader.end_worker(pid, grace_s=grace_s), name=f"end of {pid}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def close(self) -> None:
+        """Wait until the workers that were given up are gone."""
+        if self._ending:
+            await asyncio.wait(set(self._ending))
 
     def _run(self, entry: SetEntry, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         entry.job = asyncio.create_task(work, name=f"{entry.name} job")
@@ -125,8 +157,11 @@ class SetJobs:
 
     async def _try_load(self, entry: SetEntry) -> None:
         self._rooms.check(entry)
-        if entry.archive is None:
+        if entry.archive is None or not entry.registered:
             entry.archive = await self._loader.build(entry.worker_set, partial(_report, entry))
+        else:
+            # TorchServe has begun to load this archive again.
+            await self._loader.check(entry.worker_set)
         try:
             await self._start(entry, entry.archive)
         except LoadError as error:
@@ -189,6 +224,7 @@ class SetJobs:
         entry.state, entry.failure = State.READY, None
         self._ended(entry, "ready")
         entry.ended_by, entry.peak = None, {}
+        entry.replacing = entry.replacing and len(entry.workers) < entry.worker_set.workers
         # A timer that began with the load would end a set that took long to load.
         entry.expires = entry.idleness.expires(now)
         self._rooms.gauges.measure(entry)
@@ -231,6 +267,8 @@ class SetJobs:
         """Unregister at once: TorchServe would restart a worker that fails to load for five minutes."""
         workers = list(entry.workers.values())
         entry.workers.clear()
+        entry.starting.clear()
+        entry.replacing = False
         if entry.archive and entry.registered:
             entry.registered = False
             await self._loader.unregister(entry.archive, [worker.pid for worker in workers])

@@ -29,7 +29,7 @@ _LIMIT = 64 * 2**20  # bytes of one record; the last one repeats the whole text
 
 
 class WorkerUnreachable(Exception):
-    """The worker took no connection, so that nothing was sent and another worker may be tried."""
+    """The worker took no connection, or ended before it gave a head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that a relay waits for the first record, and between records."""
+    """Seconds that a relay waits for the first record, connection and head included, and between records."""
 
     first_token_s: float
     token_s: float
@@ -76,6 +76,17 @@ def worker_died() -> RequestError:
         status=503,
         type="server_error",
         code="worker_died",
+        retry_after_s=5,
+    )
+
+
+def worker_unresponsive(message: str) -> RequestError:
+    """The error of a request whose worker hangs."""
+    return RequestError(
+        f"{message}; it is being replaced",
+        status=504,
+        type="server_error",
+        code="worker_unresponsive",
         retry_after_s=5,
     )
 
@@ -103,18 +114,26 @@ class WorkerClient:
         """Blocks of whole NDJSON lines as they come, then the parsed last record.
 
         Raises RequestError for an error record, for a worker that died and for a timeout; WorkerUnreachable
-        where nothing was sent. Closing the iterator cancels the generation.
+        where it ended before its head. Closing the iterator cancels the generation.
         """
         body = request.model_dump_json(exclude_none=True).encode()
+        deadline = asyncio.get_running_loop().time() + patience.first_token_s
         async with self._session(_NO_TIMEOUT) as session:
             try:
-                response = await session.post("http://worker/generate", data=body, headers=_JSON)
-            # A worker answers with its head before it begins: without one nothing of the request was done. A
-            # process that is being killed still takes connections.
+                async with asyncio.timeout_at(deadline):
+                    response = await session.post("http://worker/generate", data=body, headers=_JSON)
+            # A process that is being killed still takes connections, and nothing came of the request.
             except aiohttp.ClientError as error:
                 raise WorkerUnreachable("the worker takes no request") from error
+            # A worker answers with its head before it begins. One that gives none in all that time stands,
+            # and this request may be why: nobody else is asked.
+            except TimeoutError as error:
+                seconds = patience.first_token_s
+                raise worker_unresponsive(
+                    f"the worker did not take the request within {seconds:g} s"
+                ) from error
             try:
-                async with aclosing(_records(response.content, patience)) as records:
+                async with aclosing(_records(response.content, patience, deadline)) as records:
                     async for record in records:
                         yield record
             finally:
@@ -127,9 +146,11 @@ class WorkerClient:
         )
 
 
-async def _records(content: aiohttp.StreamReader, patience: Patience) -> AsyncGenerator[bytes | Done]:
+async def _records(
+    content: aiohttp.StreamReader, patience: Patience, deadline: float
+) -> AsyncGenerator[bytes | Done]:
     rest, first = b"", True
-    while chunk := await _read(content, patience, first=first):
+    while chunk := await _read(content, patience, deadline if first else None):
         first = False
         lines, newline, rest = (rest + chunk).rpartition(b"\n")
         if len(rest) > _LIMIT:
@@ -146,18 +167,21 @@ async def _records(content: aiohttp.StreamReader, patience: Patience) -> AsyncGe
     raise worker_died()
 
 
-async def _read(content: aiohttp.StreamReader, patience: Patience, *, first: bool) -> bytes:
-    seconds = patience.first_token_s if first else patience.token_s
+async def _read(content: aiohttp.StreamReader, patience: Patience, first_by: float | None) -> bytes:
+    """The next bytes; the first ones by `first_by`, a time of the loop."""
     try:
-        async with asyncio.timeout(seconds):
+        if first_by is not None:
+            async with asyncio.timeout_at(first_by):
+                return await content.readany()
+        async with asyncio.timeout(patience.token_s):
             return await content.readany()
     except TimeoutError as error:
-        what = "its first token" if first else "its next token"
+        what, seconds = ("next", patience.token_s) if first_by is None else ("first", patience.first_token_s)
         raise RequestError(
-            f"the model did not produce {what} within {seconds:g} s",
+            f"the model did not produce its {what} token within {seconds:g} s",
             status=504,
             type="server_error",
-            code="first_token_timeout" if first else "token_timeout",
+            code="token_timeout" if first_by is None else "first_token_timeout",
             retry_after_s=1,
         ) from error
     except aiohttp.ClientError as error:

@@ -33,8 +33,9 @@ def router(gateway: Gateway) -> APIRouter:
         ready = live and is_ready(views, up)
         status = "ok" if ready else "loading" if live and _is_loading(views) else "unavailable"
         pending = gateway.settings.issues or gateway.lifecycle.failed_changes
+        impaired = any(_has_failed(view) or view.unresponsive or view.replacing for view in views)
         detail = {
-            "status": "degraded" if ready and (pending or not up or any(map(_has_failed, views))) else status,
+            "status": "degraded" if ready and (pending or impaired or not up) else status,
             "live": live,
             "ready": ready,
             "torchserve": up,
@@ -92,6 +93,7 @@ def _set(view: SetView, name: str) -> dict[str, Any]:
         "phase": view.phase,
         "progress": view.progress,
         "position": view.position,
+        "unresponsive": view.unresponsive,
         "error": view.failure.message if view.failure else None,
         "retry_after_s": retry_after_s(view),
     }

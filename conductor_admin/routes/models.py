@@ -91,7 +91,7 @@ def _use(view: SetView, row: Row, caller: Caller) -> dict[str, Any]:
     shared = [other.slug for other in view.worker_set.rows if other.slug != row.slug]
     return {
         "workers": [
-            {"pid": w.pid, "state": "READY", "in_flight": w.in_flight, "waiting": w.waiting}
+            {"pid": w.pid, "state": w.condition, "in_flight": w.in_flight, "waiting": w.waiting}
             for w in view.workers
         ],
         "in_flight": view.in_flight,

@@ -106,9 +106,18 @@ class SocketServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(eq=False)
 class FakeWorker:
-    """A worker's process and socket; `requests` are the bodies it got, `left` that a client went away."""
+    """A worker's process and socket; `requests` are the bodies it got, `left` that a client went away.
+
+    `hang` does what SIGSTOP does to a real one: its socket takes connections and is silent.
+    """
 
     state: StateDir
     version: str
@@ -118,6 +127,8 @@ class FakeWorker:
     requests: list[dict[str, Any]] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     answering: bool = False
+    may_answer: asyncio.Event = field(default_factory=_is_set)
+    running: int = 0
     process: asyncio.subprocess.Process | None = None
     server: SocketServer | None = None
     spawning: asyncio.Future[asyncio.subprocess.Process] | None = None
@@ -153,7 +164,14 @@ class FakeWorker:
         if self.server is not None:
             await self.server.stop()
 
+    def hang(self, *, stopped: bool = True) -> None:
+        """Answer nothing from now on, with a process that is stopped or else asleep."""
+        if stopped:
+            os.kill(self.pid, signal.SIGSTOP)
+        self.may_answer.clear()
+
     async def _health(self, request: Request) -> Response:
+        await self.may_answer.wait()
         body = {
             "wire": self.wire,
             "version": self.version,
@@ -161,16 +179,18 @@ class FakeWorker:
             "memory": self.memory,
             "context": 2048,
         }
-        return JSONResponse({**body, "device": "cpu", "running": 0, "waiting": 0})
+        return JSONResponse({**body, "device": "cpu", "running": self.running, "waiting": 0})
 
     async def _generate(self, request: Request) -> Response:
         body = orjson.loads(await request.body())
+        await self.may_answer.wait()
         self.requests.append(body)
         return StreamingResponse(self._lines(body), media_type="application/x-ndjson")
 
     async def _lines(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
         try:
             async for record in self.script(body):
+                await self.may_answer.wait()
                 yield orjson.dumps(record) + b"\n"
         except asyncio.CancelledError:
             self.left.set()
@@ -191,7 +211,8 @@ class FakeTorchServe:
     `may_answer` is clear it takes calls and answers none.
 
     `may_load` holds loads back while it is clear, `may_unload` unloads; `traceback` makes the next loads fail
-    with that line. Where more archives than `fits` are registered, memory runs out.
+    with that line. A model has `each` workers; where more archives than `fits` are registered, memory runs
+    out.
     """
 
     def __init__(self, state: StateDir) -> None:
@@ -199,6 +220,7 @@ class FakeTorchServe:
         self.script: Script = three_words
         self.wire = WIRE_VERSION
         self.memory = 1000
+        self.each = 1
         self.fits: int | None = None
         self.traceback: str | None = None
         self.may_load = asyncio.Event()
@@ -301,14 +323,19 @@ class FakeTorchServe:
         model = self._models[key] = _Model(archive)
         self._made.append(model)
         self._defaults.setdefault(*key)
-        model.keeper = asyncio.create_task(self._keep(key, model))
+        model.keeper = asyncio.create_task(self._keep_all(key, model))
         return JSONResponse({"status": "Processing worker updates..."}, 202)
+
+    async def _keep_all(self, key: tuple[str, str], model: _Model) -> None:
+        async with asyncio.TaskGroup() as keepers:
+            for _ in range(self.each):
+                keepers.create_task(self._keep(key, model))
 
     async def _keep(self, key: tuple[str, str], model: _Model) -> None:
         """Run one worker and start it again whenever it ends."""
         while True:
             worker = FakeWorker(self.state, key[1], self.script, self.wire, self.memory)
-            model.workers = [worker]
+            model.workers.append(worker)
             await worker.spawn()
             await self.may_load.wait()
             if words := self._last_words():
@@ -321,6 +348,7 @@ class FakeTorchServe:
             await worker.process.wait()
             # Killed by its pid, as `kill -9` does it: its connections end with it.
             await worker.kill()
+            model.workers.remove(worker)
 
     def _last_words(self) -> str | None:
         crowded = self.fits is not None and len(self._models) > self.fits
@@ -385,7 +413,7 @@ def _refusal(code: int, kind: str, message: str) -> Response:
 class FakeBuilder:
     """A build tool whose archives are empty files; `may_build` holds it back, `fault` makes it fail.
 
-    `known` is what it says of weights that were not built yet.
+    `damage` is what has become of weights that were built, `known` what it says of those that were not yet.
     """
 
     def __init__(self, state: StateDir) -> None:
@@ -393,12 +421,17 @@ class FakeBuilder:
         self.may_build = asyncio.Event()
         self.may_build.set()
         self.fault: str | None = None
+        self.damage: str | None = None
         self.builds = 0
         self.version = VERSION
         self.known = KnownWeights()
 
     async def survey(self, worker_set: WorkerSet) -> KnownWeights:
         return self.known
+
+    async def check(self, worker_set: WorkerSet) -> None:
+        if self.damage is not None:
+            raise LoadError(self.damage)
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         self.builds += 1

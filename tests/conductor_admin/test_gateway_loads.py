@@ -208,3 +208,23 @@ async def test_without_models_every_route_answers(make_rig: MakeRig) -> None:
 @pytest.mark.parametrize("query", ["mode=soon", "force=perhaps"])
 async def test_unknown_words_of_an_unload_are_refused(rig: Rig, query: str) -> None:
     assert (await rig.client.post(f"/admin/models/translation/unload?{query}")).status_code == 400
+
+
+async def test_each_load_looks_at_the_weights_and_a_damaged_one_fails_with_its_cure(rig: Rig) -> None:
+    await rig.client.post("/generate", json={"prompt": "x"})
+    rig.builder.damage = (
+        "model.bin changed since it was made; run: conductor pull --verify conversational_chat"
+    )
+    await rig.torchserve.workers("conversational_chat")[0].kill()
+    await rig.lifecycle.reconcile()
+    await rig.until(lambda: rig.lifecycle.view("conversational_chat").state is State.FAILED)
+    shown = (await rig.client.get("/models/conversational_chat")).json()
+    assert shown["last_error"] == rig.builder.damage
+    refused = await rig.client.post("/generate", json={"prompt": "x"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_load_failed")
+    assert rig.builder.damage in refused.json()["error"]["message"]
+    builds, rig.builder.damage = rig.builder.builds, None
+    for _ in range(2):
+        assert (await rig.client.post("/admin/models/conversational_chat/load")).status_code == 200
+        assert (await rig.client.post("/admin/models/conversational_chat/unload")).status_code == 200
+    assert rig.builder.builds == builds + 2
