@@ -28,6 +28,8 @@ BUSY_LOOKS, BUSY_LOOKS_AFTER_TIMEOUT = 24, 12
 ABANDONED_LOOKS = 12
 LATE_LOOKS = 2
 """Looks without an answer from which on a worker is avoided and told of."""
+LEAST_APART_S = 3.0
+"""Looks without an answer that follow closer are one: a flood of requests that time out hastens nothing."""
 IDLE_SHARE = 0.05
 """Share of one processor below which a process is idle; a look itself costs a worker far less."""
 
@@ -98,6 +100,9 @@ def answered(before: Liveness, activity: Activity | None, *, running: int, in_fl
 
 def missed(before: Liveness, activity: Activity | None) -> Liveness:
     """After a look that was not answered; `activity` None where the process cannot be seen."""
+    last = before.activity
+    if before.missed and activity and last and activity.at - last.at < LEAST_APART_S:
+        return before
     is_stopped = activity is not None and activity.is_stopped
     is_idle = activity is not None and activity.is_idle_since(before.activity)
     return Liveness(

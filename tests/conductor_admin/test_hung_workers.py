@@ -14,6 +14,7 @@ from conductor_admin import worker_client
 from conductor_admin.processes import is_alive
 from conductor_admin.states import State
 from conductor_admin.worker_client import Patience
+from conductor_admin.workers import liveness
 from conductor_admin.workers.liveness import IDLE_LOOKS, STOPPED_LOOKS
 from tests.conductor_admin.fake_torchserve import FakeWorker, done
 from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
@@ -24,7 +25,8 @@ SHORT = Patience(0.5, 0.5)
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at a worker that does not answer takes a third of a second instead of three."""
+    """A look at a worker that does not answer takes a third of a second, and the next one counts at once."""
+    monkeypatch.setattr(liveness, "LEAST_APART_S", 0.0)
     monkeypatch.setattr(worker_client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
 
 

@@ -16,6 +16,7 @@ from conductor_admin.workers.liveness import (
     BUSY_LOOKS,
     BUSY_LOOKS_AFTER_TIMEOUT,
     IDLE_LOOKS,
+    LEAST_APART_S,
     STOPPED_LOOKS,
     Activity,
     Condition,
@@ -103,6 +104,14 @@ def test_a_worker_is_hung_at_that_very_look_and_was_told_of_before(look: str, co
     conditions: Sequence[Condition] = after("." + look * count)[1:]
     assert conditions.index(HUNG) == count - 1
     assert LATE in conditions
+
+
+def test_a_flood_of_looks_hastens_nothing() -> None:
+    seen = Liveness()
+    for look in range(10 * BUSY_LOOKS):
+        seen = missed(timed_out(seen), Activity(look / 10, frozenset("R"), look / 10))
+    assert seen.condition is LATE
+    assert seen.missed == BUSY_LOOKS / LEAST_APART_S
 
 
 def test_the_kernel_says_what_a_process_does() -> None:

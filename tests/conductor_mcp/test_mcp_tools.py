@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 from mcp import MCPError
 from mcp_types import TextContent
 
+from conductor_admin import worker_client
 from conductor_admin.connections import BoundedProtocol
+from conductor_admin.workers import liveness
 from tests.conductor_admin.fake_torchserve import FakeWorker, done
 from tests.conductor_mcp.conftest import McpRig
 
@@ -213,3 +216,23 @@ async def test_a_client_that_reads_no_progress_is_cut(
         await mcp_rig.rig.until(lambda: written > 0)
         await worker_of(mcp_rig).left.wait()
     assert written < 50_000_000
+
+
+async def test_a_tool_whose_worker_hangs_is_told_so_when_it_is_ended(
+    mcp_rig: McpRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(liveness, "LEAST_APART_S", 0.0)
+    lifecycle = mcp_rig.rig.lifecycle
+    async with mcp_rig.client() as client:
+        await client.call_tool("generate_text", {"prompt": "x"})
+        (worker,) = mcp_rig.rig.torchserve.workers("conversational_chat")
+        worker.hang()
+        call = asyncio.create_task(client.call_tool("generate_text", {"prompt": "x"}))
+        await mcp_rig.rig.until(lambda: lifecycle.view("conversational_chat").in_flight == 1)
+        for _ in range(liveness.STOPPED_LOOKS):
+            await lifecycle.refresh()
+        result = await call
+        assert result.is_error
+        assert "the worker did not answer any more; it is being replaced" in text_of(result)
+        assert not (await client.call_tool("generate_text", {"prompt": "x"})).is_error
