@@ -7,7 +7,7 @@ answer that nobody reads would be held for ever. Knows uvicorn's protocol class,
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import re
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,13 +18,26 @@ from handlers.wire import RequestError
 
 HEAD_S = 20.0
 HEAD_BYTES = 64 * 2**10
+HEADER_LINES = 100
+LINE_BYTES = 16 * 2**10
+FRAMING_BYTES = 64 * 2**10
+"""Chunk sizes, chunk extensions and trailers of a body have at most so many bytes more than the body."""
+FRAMING_RUN_BYTES = 16 * 2**10
+"""Bytes of these that may come without a byte of the body between: one chunk extension, or all trailers."""
+PIPELINED = 64
+"""Requests that may wait on a connection for the answer to the one before."""
 SEND_S = 30.0
 UNREAD_BODY_S = 5.0
 """Seconds in which the rest of a body is thrown away, so that its sender gets to read why it was refused."""
 
+_SLICE_BYTES = 8 * 2**10
+"""The parser is fed in slices, so that what it has not told of yet is bounded by one of them."""
+_TARGET = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
 _REASONS = {
     400: b"Bad Request",
     408: b"Request Timeout",
+    414: b"URI Too Long",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }
@@ -41,8 +54,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _late: asyncio.TimerHandle | None = None
     _rest: asyncio.TimerHandle | None = None
-    _head_bytes = 0
     _running: RequestResponseCycle | None = None
+    _head_bytes = 0
+    _header_lines = 0
+    _in_body = False
+    _body_bytes = 0
+    _framing = 0
+    _framing_run = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head is due."""
@@ -55,33 +73,87 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head that is not complete yet; a connection that only waits is idle."""
+        """Feed the parser, and count what belongs to a head that is not complete yet or is no body."""
+        rest = memoryview(data)
+        while rest and not self.transport.is_closing():
+            self._feed(bytes(rest[:_SLICE_BYTES]))
+            rest = rest[_SLICE_BYTES:]
+        self._idle_again()
+
+    def _feed(self, data: bytes) -> None:
+        due, body, read = self._late, self.scope if self._in_body else None, self._body_bytes
+        super().data_received(data)
         if self.transport.is_closing():
             return
-        due = self._late
-        super().data_received(data)
-        self._idle_again()
-        # Of a head that began in these very bytes nobody knows how many are its own.
+        # Of what began or ended in this slice nobody knows how many bytes are its own; a slice is little.
         if due is not None and due is self._late:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(431, "header_too_large", f"the headers have more than {HEAD_BYTES} bytes")
+        elif body is not None and self._in_body and body is self.scope:
+            self._count_framing(len(data), self._body_bytes - read)
+        elif len(self.pipeline) > PIPELINED:
+            self._refuse(400, "too_many_requests", f"more than {PIPELINED} requests came before an answer")
+
+    def _count_framing(self, fed: int, body: int) -> None:
+        """A slice of `fed` bytes had `body` bytes of the body."""
+        self._framing += fed - body
+        self._framing_run = 0 if body else self._framing_run + fed
+        if self._framing_run > FRAMING_RUN_BYTES:
+            self._refuse(431, "trailer_too_large", "the trailers or a chunk extension are too large")
+        elif self._framing > FRAMING_BYTES + self._body_bytes:
+            self._refuse(400, "chunks_too_small", "the chunks of the body are too small for their number")
 
     def on_message_begin(self) -> None:
         """Another head is due, on a connection that was kept."""
         super().on_message_begin()
+        self._header_lines = 0
+        self._in_body = False
         if self._late is None:
             self._expect_head()
 
+    def on_url(self, url: bytes) -> None:
+        """Keep a piece of the target."""
+        super().on_url(url)
+        if len(self.url) > LINE_BYTES:
+            self._refuse(414, "target_too_long", f"the target has more than {LINE_BYTES} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header of the head; what comes behind the body is a trailer, and means nothing here."""
+        if self._in_body:
+            return
+        self._header_lines += 1
+        if self._header_lines > HEADER_LINES or len(name) + len(value) > LINE_BYTES:
+            self._refuse(
+                431,
+                "header_too_large",
+                f"there are more than {HEADER_LINES} headers, or one has more than {LINE_BYTES} bytes",
+            )
+        elif not self.transport.is_closing():
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The head is there; the body has a time of its own."""
+        if self.transport.is_closing():
+            return
         self._head_is_there()
+        self._in_body = True
+        self._body_bytes = self._framing = self._framing_run = 0
+        self.scope["state"]["authority"] = _authority(self.url)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count and keep a piece of the body."""
+        if self._in_body:
+            self._body_bytes += len(body)
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is there, wanted or not."""
         self._rest_is_there()
-        super().on_message_complete()
+        if self._in_body:
+            self._in_body = False
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Nobody will read the rest of a body that was answered before its end."""
@@ -99,26 +171,32 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._outflow.watch()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
-        # uvicorn tells the newest request; of several sent in a row the one that runs is another, which would
-        # go on writing to a closed connection.
-        if self._running is not None:
-            self._running.disconnected = True
-            self._running.message_event.set()
-        self.pipeline.clear()
         self._head_is_there()
         self._rest_is_there()
-        self._outflow.stop()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells only the request that came last.
+            self._running.disconnected = True
+            self._running.message_event.set()
+        # The ways from this object to itself: with them it would stay until a full collection of garbage.
+        self._outflow.end()
+        self.app = self.config.loaded_app
+        self.pipeline.clear()
+        self.cycle = self._running = None  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, in the shape of every other refusal."""
         self._refuse(400, "invalid_http", "this is not a valid HTTP request")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: any client could fill the log with it."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def _watched(self, app: ASGIApp) -> ASGIApp:
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,18 +239,27 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_is_there()
         if self.transport.is_closing():
             return
-        if not (self._is_answering and self.cycle.response_started):
+        if not (self._is_answering and self._running and self._running.response_started):
             self.transport.write(_answer(RequestError(message, status=status, code=code)))
         self.transport.close()
+        self._outflow.watch()
 
     @property
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._running is not None and not self._running.response_complete
 
 
 def bounded(send_s: float, most: int | None = None) -> type[BoundedProtocol]:
     """The protocol with the operator's bounds, as uvicorn wants it: a class."""
     return type("Protocol", (BoundedProtocol,), {"send_s": send_s, "most": most})
+
+
+def _authority(target: bytes) -> str | None:
+    """The host that the target of a request names itself; None for a path, "" for what is no URL of HTTP."""
+    if target.startswith(b"/") or target == b"*":
+        return None
+    found = _TARGET.match(target)
+    return found[1].decode("latin-1") if found else ""
 
 
 def _answer(error: RequestError) -> bytes:

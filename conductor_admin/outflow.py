@@ -48,6 +48,11 @@ class Outflow:
             self._timer.cancel()
             self._timer = None
 
+    def end(self) -> None:
+        """Watch never again, and let go of the connection that asked for it."""
+        self.stop()
+        self._is_standing = bool  # false
+
     def _look(self) -> None:
         taken = self._unread - self._transport.get_write_buffer_size()
         if taken < min(LEAST_BYTES, self._unread) and self._is_standing():

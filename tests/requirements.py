@@ -325,6 +325,10 @@ PROMISES: dict[str, Promise] = {
         "A head or a body that does not come, or does not end, is refused and its connection closed.",
         ("conductor_admin/test_connections.py::*",),
     ),
+    "connection-bounds": Promise(
+        "Headers, trailers and chunks are bounded; no trailer is a header; closed connections are freed.",
+        ("conductor_admin/test_connection_bounds.py::*",),
+    ),
     "odd-names": Promise(
         "A hostile name of a category is unknown everywhere, and no text of a request begins a log line.",
         ("conductor_admin/test_odd_names.py::*",),
