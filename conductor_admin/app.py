@@ -12,6 +12,8 @@ from conductor_admin import failures
 from conductor_admin.access import Access
 from conductor_admin.gateway import Gateway
 from conductor_admin.guard import Guard
+from conductor_admin.http.body_budget import BodyBudget
+from conductor_admin.http.body_gate import BodyGate
 from conductor_admin.openai import routes as openai
 from conductor_admin.openapi import describe
 from conductor_admin.routes import (
@@ -63,6 +65,7 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
         app.router.routes.extend(openai.all_routes(gateway))
     failures.install(app)
     describe(app, openai.BODIES)
+    app.add_middleware(BodyGate, budget=BodyBudget())
     app.add_middleware(
         Access,
         routes=app.router.routes,

@@ -15,9 +15,12 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from conductor_admin.body import MAX_BODY_BYTES
 from conductor_admin.callers import caller_of
+from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
+from conductor_admin.http.body_limits import UNESCAPED_BYTES
+from conductor_mcp.frames import BadFrame
+from conductor_mcp.posted_frame import posted_frame
 from conductor_mcp.server import build_server
 
 PATH = "/mcp"
@@ -29,7 +32,9 @@ class McpEndpoint:
     def __init__(self, gateway: Gateway) -> None:
         server = build_server(gateway)
         open_to_the_guard = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        server.streamable_http_app(transport_security=open_to_the_guard, max_request_body_size=MAX_BODY_BYTES)
+        server.streamable_http_app(
+            transport_security=open_to_the_guard, max_request_body_size=UNESCAPED_BYTES
+        )
         self._sessions = server.session_manager
 
     @property
@@ -59,6 +64,28 @@ class McpEndpoint:
             return message
 
         try:
-            await self._sessions.handle_request(scope, watched, send)
+            receive_frame = await self._checked(scope, watched, send)
+            if receive_frame is not None:
+                await self._sessions.handle_request(scope, receive_frame, send)
         finally:
             left.set()  # also where the connection was cut from here: its key was revoked
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
+        """What gives the SDK a body that it can parse cheaply; None where it was refused."""
+        if scope["method"] != "POST":
+            return receive
+        try:
+            body = await posted_frame(Request(scope, receive))
+        except BadFrame as error:
+            await JsonResponse(error.answer, 400)(scope, receive, send)
+            return None
+        given = False
+
+        async def replayed() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return replayed

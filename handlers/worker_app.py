@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from handlers.json_bounds import WORKER
 from handlers.process_memory import proportional_set_size
 from handlers.records import Record, Running, error_record
 from handlers.relay import joined
@@ -36,7 +37,7 @@ def create_app(config: WorkerConfig, running: Running, last_error: Callable[[], 
 
     async def generate(request: Request) -> Response:
         try:
-            body = parse(GenerateRequest, await request.body())
+            body = parse(GenerateRequest, await request.body(), WORKER)
         except ClientDisconnect:
             return Response()
         except RequestError as error:

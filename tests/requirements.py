@@ -325,6 +325,14 @@ PROMISES: dict[str, Promise] = {
         "A head or a body that does not come, or does not end, is refused and its connection closed.",
         ("conductor_admin/test_connections.py::*",),
     ),
+    "body-bounds": Promise(
+        "Bodies are bounded for each route and together, come at a pace, and never hold the event loop.",
+        (
+            "conductor_admin/test_body_gate.py::*",
+            "handlers/test_strict_json.py::*",
+            "conductor_mcp/test_mcp_posted_frame.py::*",
+        ),
+    ),
     "connection-bounds": Promise(
         "Headers, trailers and chunks are bounded; no trailer is a header; closed connections are freed.",
         ("conductor_admin/test_connection_bounds.py::*",),

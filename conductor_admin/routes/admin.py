@@ -18,10 +18,8 @@ from conductor_admin.routes.models import describe
 from conductor_admin.settings_plan import Plan
 from conductor_admin.settings_plan import describe as describe_plan
 from conductor_core.issues import SettingsError
-from conductor_core.settings import LARGEST_FILE
 from handlers.wire import RequestError
 
-_LARGEST_TABLE = 4 * LARGEST_FILE  # bytes of as many characters
 _LONGEST_NAME = 255
 _WAYS: dict[str, Any] = {
     "parameters": [
@@ -68,7 +66,7 @@ def router(gateway: Gateway) -> APIRouter:
 
         Its mistakes and warnings call it `name`.
         """
-        text = (await read_body(request, _LARGEST_TABLE)).decode("utf-8", "surrogateescape")
+        text = (await read_body(request)).decode("utf-8", "surrogateescape")
         return JsonResponse(await describe_change(gateway, text, _name(request)))
 
     @routes.post("/reload")

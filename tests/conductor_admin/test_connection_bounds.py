@@ -110,6 +110,13 @@ async def test_the_refusal_has_the_one_shape_and_closes(rig: Rig, kind: str, sta
     assert error_of(answer).keys() == {"message", "type", "param", "code"}
 
 
+async def test_trailers_behind_a_large_body_have_no_larger_bound(rig: Rig) -> None:
+    body = f"40000\r\n{' ' * 0x40000}\r\n{WHOLE}0\r\n"
+    with contextlib.suppress(ConnectionError):
+        answer = await talk(rig.url, CHUNKED, "\r\n", body, "x: y\r\n" * 8_000, "\r\n")
+        assert statuses(answer) == [431]
+
+
 async def test_large_chunks_with_small_extensions_are_read(rig: Rig) -> None:
     chunk = b"4000;name=value\r\n" + b" " * 0x4000 + b"\r\n"
     last = f"{WHOLE}0;last\r\nx-checksum: 5\r\n\r\n"

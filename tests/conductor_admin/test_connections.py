@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from conductor_admin import body, connections
+from conductor_admin import connections
 from conductor_admin.connections import BoundedProtocol
+from conductor_admin.http import body_gate
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.raw_http import connection, statuses, talk
 
@@ -58,7 +59,7 @@ async def test_a_head_without_an_end_is_refused(rig: Rig, filler: str) -> None:
 
 
 async def test_a_body_that_does_not_come_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "BODY_S", 0.05)
+    monkeypatch.setattr(body_gate, "BODY_S", 0.05)
     answer = await talk(rig.url, f"{POST}connection: close\r\ncontent-length: 100\r\n\r\n{{")
     assert statuses(answer) == [408]
     assert b"request_timeout" in answer

@@ -1,0 +1,99 @@
+"""Memory for the bodies of all requests together: what each may take of it, and what is kept for small ones.
+
+Pure but for its counts. A body counts from its first byte until its request ends, since its text lives on in
+the request; a body that is announced and does not come counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from handlers.wire import RequestError
+
+BUDGET_BYTES = 256 * 2**20
+SMALL_BYTES = 256 * 2**10
+RESERVE_BYTES = 32 * 2**20
+"""What only small bodies may take, so that they get through while large ones fill the rest."""
+
+LARGE_OF_A_KEY = 16
+"""Requests with a large body that one key may have at a time."""
+
+_RETRY_S = 1.0
+
+
+class BodyShare:
+    """What one request has taken of the budget."""
+
+    def __init__(self, budget: BodyBudget, key_id: str | None) -> None:
+        self._budget = budget
+        self._key_id = key_id
+        self.taken = 0
+        self.is_large = False
+
+    def take(self, size: int) -> None:
+        """Take `size` bytes more. Raises 503 where they are not there, 429 for too many large bodies."""
+        if not self.is_large and self.taken + size > SMALL_BYTES:
+            self._budget.begin_large(self._key_id)
+            self.is_large = True
+        self._budget.take(size, RESERVE_BYTES if self.is_large else 0)
+        self.taken += size
+
+    def give_back(self) -> None:
+        """Give all of it back."""
+        self._budget.give_back(self.taken)
+        if self.is_large:
+            self._budget.end_large(self._key_id)
+
+
+class BodyBudget:
+    """The bytes of all bodies that are held, and the large ones of each key."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._large: Counter[str] = Counter()
+
+    @contextmanager
+    def share(self, key_id: str | None) -> Iterator[BodyShare]:
+        """The share of one request of that key; `None` is for who has none, whom no count bounds."""
+        share = BodyShare(self, key_id)
+        try:
+            yield share
+        finally:
+            share.give_back()
+
+    def take(self, size: int, kept: int) -> None:
+        """Take bytes, but for `kept` ones."""
+        if self.used + size > BUDGET_BYTES - kept:
+            raise RequestError(
+                "the bodies of other requests take all the memory there is for them; try again",
+                status=503,
+                type="server_error",
+                code="bodies_too_large_together",
+                retry_after_s=_RETRY_S,
+            )
+        self.used += size
+
+    def give_back(self, size: int) -> None:
+        """Take back bytes."""
+        self.used -= size
+
+    def begin_large(self, key_id: str | None) -> None:
+        """Count a large body of the key."""
+        if key_id is None:
+            return
+        if self._large[key_id] >= LARGE_OF_A_KEY:
+            raise RequestError(
+                f"this key may have {LARGE_OF_A_KEY} requests with more than {SMALL_BYTES} bytes at a time",
+                status=429,
+                type="rate_limit_error",
+                code="rate_limit_exceeded",
+                retry_after_s=_RETRY_S,
+            )
+        self._large[key_id] += 1
+
+    def end_large(self, key_id: str | None) -> None:
+        """Count it no longer."""
+        if key_id is not None:
+            self._large -= Counter({key_id: 1})

@@ -1,0 +1,104 @@
+"""ASGI middleware around every body: its size, its pace, and its share of the memory for all bodies.
+
+Stands behind the keys, so that who has none holds nothing. Knows nothing of what a body says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from conductor_admin.arrivals import arrival
+from conductor_admin.callers import ANYONE
+from conductor_admin.http.body_budget import BodyBudget, BodyShare
+from conductor_admin.http.body_limits import limit_of
+from handlers.wire import RequestError
+
+BODY_S = 300.0
+"""Seconds in which a body has to be whole."""
+
+PACE_BYTES = 16 * 2**10
+PACE_S = 20.0
+"""Seconds in which so many bytes have to come, or the end."""
+
+
+class BodyGate:
+    """The middleware; the limit is that of the route that `access` has found."""
+
+    def __init__(self, app: ASGIApp, budget: BodyBudget) -> None:
+        self._app = app
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request pass; its body is refused by its announced length, or while it is read."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = limit_of(arrival.get().route)
+        _check_length(Headers(scope=scope), limit)
+        caller = scope.get("state", {}).get("caller", ANYONE)
+        with self._budget.share(caller.key_id) as share:
+            await self._app(scope, _Body(receive, limit, share).receive, send)
+
+
+class _Body:
+    """One body while it comes; `receive` is ASGI's."""
+
+    def __init__(self, receive: Receive, limit: int, share: BodyShare) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._share = share
+        self._is_whole = False
+        self._size = 0
+        self._waited = 0.0
+        self._pace_waited = 0.0
+        self._pace_size = 0
+
+    async def receive(self) -> Message:
+        if self._is_whole:
+            return await self._receive()
+        message = await self._in_time(self._receive)
+        size = len(message.get("body", b""))
+        self._size += size
+        self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._size > self._limit:
+            raise _too_large(self._limit)
+        self._share.take(size)
+        self._pace_size += size
+        if self._pace_size >= PACE_BYTES:
+            self._pace_size, self._pace_waited = 0, 0.0
+        return message
+
+    async def _in_time(self, receive: Callable[[], Awaitable[Message]]) -> Message:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            async with asyncio.timeout(min(BODY_S - self._waited, PACE_S - self._pace_waited)):
+                return await receive()
+        except TimeoutError as error:
+            raise _too_slow(self._waited + clock() - begun >= BODY_S) from error
+        finally:
+            self._waited += clock() - begun
+            self._pace_waited += clock() - begun
+
+
+def _check_length(headers: Headers, limit: int) -> None:
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit() or int(length[:20]) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(f"the body has more than {limit} bytes", status=413, code="body_too_large")
+
+
+def _too_slow(is_whole_time: bool) -> RequestError:
+    message = (
+        f"the body did not come within {BODY_S:g} s"
+        if is_whole_time
+        else f"less than {PACE_BYTES} bytes of the body came in {PACE_S:g} s"
+    )
+    return RequestError(message, status=408, code="request_timeout")
