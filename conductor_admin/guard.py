@@ -1,6 +1,7 @@
 """ASGI middleware that every request passes: request id, access log, Host and Origin checks, the last resort.
 
-Knows HTTP only. Host and Origin are checked because a web page of any site can reach a loopback port.
+Knows HTTP only. Host, Origin and Sec-Fetch-Site are checked because a page of any site can reach a loopback
+port.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,6 +27,17 @@ log = structlog.get_logger()
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/metrics"})
+_SINGLE = (
+    "origin",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "sec-fetch-site",
+    "sec-fetch-mode",
+    "sec-fetch-dest",
+)
+"""Headers of which one must not say something else than the other; credentials are `key_ring`'s to refuse."""
 _LEFT = 499  # the status of a request whose client left before it had an answer
 
 
@@ -61,22 +72,37 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def check_source(headers: Headers, policy: HostPolicy) -> None:
-    """Raise RequestError 421 for a foreign Host, 403 for a page of another origin."""
+def check_source(
+    headers: Headers, policy: HostPolicy, method: str = "GET", authority: str | None = None
+) -> None:
+    """Raise RequestError for what has two sources, a foreign Host, or comes from a page of another origin.
+
+    `authority` is the host that the request's target names itself, None where it is a path.
+    """
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not policy.allows(hosts[0]):
         raise RequestError("this server is not known by that Host", status=421, code="host_not_allowed")
-    origin = headers.get("origin")
-    if origin is not None and not _same_origin(origin, hosts[0]):
+    if authority is not None and authority.lower() != hosts[0].lower():
+        raise RequestError("the target names another host than Host", status=421, code="host_not_allowed")
+    for name in _SINGLE:
+        if len(headers.getlist(name)) > 1:
+            raise RequestError(f"there is more than one header {name}", code="repeated_header")
+    if not _is_own_page(headers, hosts[0], method):
         raise RequestError("requests from other origins are refused", status=403, code="origin_not_allowed")
 
 
-def _same_origin(origin: str, host: str) -> bool:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
+def _is_own_page(headers: Headers, host: str, method: str) -> bool:
+    """Whether no page of another origin has sent the request, as far as a browser tells.
+
+    Another port of the same machine is another origin. A link to this gateway may be followed from anywhere.
+    """
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         return False
-    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return is_link and method in ("GET", "HEAD")
 
 
 class Guard:
@@ -112,7 +138,7 @@ class Guard:
 
     async def _handle(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:
         try:
-            check_source(headers, self._policy)
+            check_source(headers, self._policy, scope["method"], scope["state"].get("authority"))
             await self._app(scope, receive, exchange.send)
         except RequestError as error:
             await error_response(error)(scope, receive, exchange.send)
