@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from conductor_admin.listening import check_open, listen, most_connections, url_
 from conductor_admin.logs import configure_logs
 from conductor_admin.run_file import ProcessName, kill_leftovers, only_gateway
 from conductor_admin.session_database import SessionDatabaseError
+from conductor_admin.telemetry.drain import Drain, to_descriptor
 from conductor_admin.torchserve_config import StartError, find_java
 from conductor_admin.workers.cleanup import finish
 from conductor_core.operator import OperatorSettings
@@ -62,14 +62,26 @@ def serve(settings: OperatorSettings, manner: Manner) -> int:
         check_open(settings.host, has_key(state))
         java = None if manner.skip_model_loading else find_java(os.environ)
         state.create()
-        with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
-            configure_logs(state.logs, settings.log_level)
+        with (
+            only_gateway(state),
+            contextlib.closing(listen(settings.host, settings.port)) as listener,
+            _logs(state, settings),
+        ):
             kill_leftovers(state.run_file)
             uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
     except _START_FAULTS as error:
-        print(f"conductor: {error}", file=sys.stderr)
+        _tell(2, f"conductor: {error}")
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _logs(state: StateDir, settings: OperatorSettings) -> Iterator[None]:
+    close = configure_logs(state.logs, settings.log_level)
+    try:
+        yield
+    finally:
+        close()
 
 
 async def _serve(server: Server, settings: OperatorSettings, manner: Manner, listener: socket.socket) -> None:
@@ -115,7 +127,8 @@ async def _serve_http(
     models = asyncio.create_task(_models(server), name="models")
     # A defect that ends the models ends the gateway: a server that can only refuse helps nobody.
     models.add_done_callback(lambda _: setattr(http, "should_exit", True))
-    telling = asyncio.create_task(announce(server.gateway, url, _say))
+    said = _lines_to(1)
+    telling = asyncio.create_task(announce(server.gateway, url, lambda line: said.put(_line(line))))
     unused = asyncio.create_task(_end_when_unused(http, server.state)) if manner.while_used else None
     try:
         with _signals(http, models):
@@ -126,6 +139,7 @@ async def _serve_http(
         if unused:
             unused.cancel()
         await finish(asyncio.wait({models, telling}))
+        await finish(asyncio.to_thread(said.close))
         server.run_file.remove()
         log.info("gateway_ended")
     if not models.cancelled():
@@ -203,8 +217,19 @@ def _ignore() -> None:
 
 def _tell_first_key(path: Path | None) -> None:
     if path is not None:
-        _say(f"made a key that may do everything; it is in {path}")
+        _tell(1, f"made a key that may do everything; it is in {path}")
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def _tell(descriptor: int, text: str) -> None:
+    """Write to standard output or error without waiting for a reader that stands still."""
+    lines = _lines_to(descriptor)
+    lines.put(_line(text))
+    lines.close()
+
+
+def _lines_to(descriptor: int) -> Drain:
+    return Drain(to_descriptor(descriptor), lambda lines: _line(f"({lines} lines were dropped)"), "said")
+
+
+def _line(text: str) -> bytes:
+    return f"{text}\n".encode("utf-8", "backslashreplace")

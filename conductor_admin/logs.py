@@ -1,18 +1,22 @@
 """Structured logs: one JSON object a line, in a rotating file, and on standard error that is no terminal.
 
-Prompts and answers are never logged; every line of a request carries its id.
+Prompts and answers are never logged; every line of a request carries its id. Who logs never waits: threads
+write, and drop what a full disk or a pipe without a reader does not take.
 """
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import structlog
 
+from conductor_admin.telemetry.drain import Drain, to_descriptor
+from conductor_admin.telemetry.log_file import LogFile
 from handlers.library_text import hide_library_text
 from handlers.tracebacks import traceback_of
 
@@ -20,8 +24,11 @@ _FILE_BYTES = 20 * 2**20
 _FILES = 5
 
 
-def configure_logs(folder: Path, level: str) -> None:
-    """Send the logs of this process, those of libraries included, to `<folder>/gateway.log`."""
+def configure_logs(folder: Path, level: str) -> Callable[[], None]:
+    """Send the logs of this process, those of libraries included, to `<folder>/gateway.log`.
+
+    Calling the result ends that, and writes what still can be written.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -43,21 +50,44 @@ def configure_logs(folder: Path, level: str) -> None:
         ],
     )
     root = logging.getLogger()
-    root.handlers[:] = _handlers(folder, formatter)
+    file = LogFile(folder / "gateway.log", _FILE_BYTES, _FILES)
+    drains = [Drain(file.write, _dropped, "log file")]
+    if not sys.stderr.isatty():
+        drains.append(Drain(to_descriptor(2), _dropped, "log stderr"))
+    handler = _ToDrains(drains)
+    handler.setFormatter(formatter)
+    hide_library_text([handler])
+    root.handlers[:] = [handler]
     root.setLevel(level)
 
+    def close() -> None:
+        root.removeHandler(handler)
+        for drain in drains:
+            drain.close()
+        file.close()
 
-def _handlers(folder: Path, formatter: logging.Formatter) -> list[logging.Handler]:
-    file = logging.handlers.RotatingFileHandler(
-        folder / "gateway.log", maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8"
+    return close
+
+
+class _ToDrains(logging.Handler):
+    """Writes each record once, for all places that logs go to."""
+
+    def __init__(self, drains: list[Drain]) -> None:
+        super().__init__()
+        self._drains = drains
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        for drain in self._drains:
+            drain.put(line)
+
+
+def _dropped(lines: int) -> bytes:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return orjson.dumps(
+        {"event": "log_lines_dropped", "lines": lines, "level": "warning", "timestamp": now},
+        option=orjson.OPT_APPEND_NEWLINE,
     )
-    handlers: list[logging.Handler] = [file]
-    if not sys.stderr.isatty():
-        handlers.append(logging.StreamHandler(sys.stderr))
-    for handler in handlers:
-        handler.setFormatter(formatter)
-    hide_library_text(handlers)
-    return handlers
 
 
 def _without_messages(exc_info: structlog.typing.ExcInfo) -> str:

@@ -333,6 +333,10 @@ PROMISES: dict[str, Promise] = {
             "conductor_mcp/test_mcp_posted_frame.py::*",
         ),
     ),
+    "request-sources": Promise(
+        "A request names one host, repeats no header that decides, and comes from no page of another origin.",
+        ("conductor_admin/test_guard_sources.py::*",),
+    ),
     "connection-bounds": Promise(
         "Headers, trailers and chunks are bounded; no trailer is a header; closed connections are freed.",
         ("conductor_admin/test_connection_bounds.py::*",),
@@ -360,6 +364,10 @@ PROMISES: dict[str, Promise] = {
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",
         ("test_integration.py::test_logs_are_json*",),
+    ),
+    "unread-output": Promise(
+        "Output that nobody reads and a full disk cost log lines, which are counted, and never an answer.",
+        ("conductor_admin/test_logs.py::*", "conductor/test_serve_unread_output.py::*"),
     ),
     "budget-on-demand": Promise(
         "A set is loaded by its first request, once for all who wait, or refused where it cannot fit.",

@@ -33,14 +33,13 @@ NAMES = {
 async def test_an_odd_category_is_unknown_everywhere_and_begins_no_log_line(rig: Rig, name: str) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    configure_logs(rig.state.logs, "DEBUG")
+    close = configure_logs(rig.state.logs, "DEBUG")
     try:
         asked = await rig.client.post("/generate", json={"prompt": "canary-5a1e", "category": name})
         shown = await rig.client.get(f"/models/{quote(name, safe='')}")
         loaded = await rig.client.post(f"/admin/models/{quote(name, safe='')}/load")
     finally:
-        for handler in root.handlers:
-            handler.close()
+        close()
         root.handlers[:], root.level = before
         structlog.reset_defaults()
     assert asked.status_code in (400, 404)
