@@ -35,7 +35,8 @@ class Java:
 class Facts:
     """What the probes saw. Sizes in bytes; `installed` maps a distribution to its version.
 
-    `port_user` says who listens on the gateway's port: a gateway of ours, somebody else, or nobody.
+    `unconfined` are reasons why checks of answers are confined by less than they could be. `port_user` says who
+    listens on the gateway's port: a gateway of ours, somebody else, or nobody.
     """
 
     python: tuple[int, int]
@@ -51,6 +52,7 @@ class Facts:
     settings_faults: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     resident_memory: int = 0
+    unconfined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def findings(facts: Facts) -> list[Finding]:
         _port(facts),
         _torchserve_ports(facts.busy_ports),
         _accelerator(facts),
+        _confinement(facts.unconfined),
     ]
 
 
@@ -181,3 +184,10 @@ def _accelerator(facts: Facts) -> Finding:
         cure = f"{INSTALL_ALL} TORCH_INDEX=https://download.pytorch.org/whl/cu130"
         return Finding("accelerator", "warning", f"{names}, but the installed torch is the CPU build", cure)
     return Finding("accelerator", "ok", names)
+
+
+def _confinement(lacking: tuple[str, ...]) -> Finding:
+    if not lacking:
+        return Finding("checks", "ok", "run without network, files of the user, or other processes")
+    text = f"{'; '.join(lacking)}: checks of answers have limits, but less of a sandbox"
+    return Finding("checks", "warning", text, "run a kernel of 5.13 or newer with Landlock and seccomp")

@@ -23,6 +23,7 @@ from conductor_core.catalogue import Catalogue, StayLoaded
 from conductor_core.machine import Gpu, nvidia_gpus, usable_memory
 from conductor_core.operator import OperatorSettings
 from conductor_core.requirements import PINS, Need, needs
+from handlers.sandbox.confinement import lacking
 
 _JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 PROBE_WAIT_S = 30.0
@@ -45,6 +46,7 @@ def collect(settings: OperatorSettings, project: Project) -> Facts:
         installed=installed(PINS),
         settings_faults=project.faults,
         needs=needs(()) if catalogue is None else _needs(catalogue),
+        unconfined=lacking(),
         resident_memory=0 if catalogue is None else _resident_memory(catalogue),
     )
 

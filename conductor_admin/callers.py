@@ -17,6 +17,7 @@ from conductor_core.catalogue import Catalogue, Row
 from handlers.wire import RequestError
 
 Scope = Literal["infer", "admin"]
+MOST_CLIENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Caller:
     def is_restricted(self) -> bool:
         """Whether the caller may use, and know of, some categories only."""
         return self.categories is not None
+
+    @property
+    def client(self) -> str:
+        """A word for whoever shares out places: one for each key, and none of its text."""
+        return self.name if self.key_id is None else f"key-{self.key_id}"[:MOST_CLIENT]
 
     def may_use(self, slug: str) -> bool:
         """Whether the caller may ask for the category."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -21,7 +21,7 @@ from conductor_admin.keys import KeyBody, KeyRules
 from conductor_admin.session_records import SessionChange
 from handlers.engines.registry import engine_names
 from handlers.strict_shapes import Shape
-from handlers.wire import INPUT_OPTIONS, GenerateBody
+from handlers.wire import INPUT_OPTIONS, MAX_PROMPT_CHARS, GenerateBody
 
 _PLACE = "#/components/schemas/{model}"
 _ID = {"$ref": "#/components/headers/RequestId"}
@@ -49,15 +49,21 @@ _ONE_INPUT: list[dict[str, Any]] = [
 """What pydantic checks of GenerateBody as a whole, and says in no schema."""
 
 
+MAX_TEXT_CHARS = 1_000_000
+"""Of an answer to check: more than any model here writes."""
+MOST_OPTIONS = 64
+"""More than any engine has."""
+
+
 class CheckBody(Shape):
     """Body of `/check`: an answer that the client already has."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    category: str | None = None
-    prompt: str = ""
-    text: str
-    options: dict[str, Any] = Field(default={})
+    category: Annotated[str, Field(max_length=200)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] = ""
+    text: Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+    options: Annotated[dict[str, Any], Field(max_length=MOST_OPTIONS)] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)

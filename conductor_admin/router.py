@@ -99,6 +99,7 @@ def plan(
     own = row_options(row) if engine == row.engine else {}
     request = GenerateRequest(
         id=request_id,
+        client=caller.client,
         engine=engine,
         prompt=body.asked_prompt,
         messages=None if body.messages is None else list(body.messages),

@@ -45,12 +45,13 @@ class ConversationEngine(BaseLLMEngine):
     """An engine that answers the last turn of a conversation with as much of the rest as fits."""
 
     converses: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = False
     options_type: ClassVar[type[EngineOptions]] = ConversationOptions
     run_findings: ClassVar[Mapping[str, Any]] = {"turns": 1, "dropped_turns": 0}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """Pieces of the answer; `notes` say how many turns were asked and how many left out."""
-        prepared = self.prepare(request)
+        prepared = await self.prepared(request)
         most = read_options(ConversationOptions, request).history_tokens
         fitted = await fit(prepared.messages, model, reserve(prepared.sampling, model.context), most)
         self.notes = {"turns": fitted.turns, "dropped_turns": fitted.dropped}

@@ -17,12 +17,15 @@ from handlers.engines.registry import engine_class
 from handlers.logprobs import Echo
 from handlers.model import LoadedModel, RequestModel
 from handlers.runtimes.base import Runtime, RuntimeConfig
+from handlers.sandbox.fair_queue import Bounds
 from handlers.token_rows import Row
 from handlers.tokenizer import TextTokenizer
 from handlers.wire import Done, GenerateRequest, RequestError, Sampling, Timings
 from handlers.worker_config import WorkerConfig
 
 Record = dict[str, Any]
+CHECKS = Bounds(waiting=2048, own_waiting=1024)
+"""Of a worker: the gateway lets in fewer requests, and an answer that waits holds no more than itself."""
 
 
 class Generator:
@@ -30,7 +33,7 @@ class Generator:
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
-        self._checker = Checker()
+        self._checker = Checker(bounds=CHECKS)
         self.runtime = model.runtime
 
     async def records(self, request: GenerateRequest) -> AsyncGenerator[Record, None]:
@@ -38,7 +41,7 @@ class Generator:
 
         Closing it cancels the generation at the runtime's next step.
         """
-        engine = engine_class(request.engine)(self._checker.findings)
+        engine = engine_class(request.engine)(self._checker)
         model = self._model.for_request(request.id, request.tools)
         engine.load_model(model)
         answer = _Answer(request.sampling)
@@ -47,7 +50,7 @@ class Generator:
                 yield answer.record(event)
         findings = {}
         if not request.is_bare and not request.tools:
-            findings = await engine.findings(request, answer.text)
+            findings = await engine.conclude(request, answer.text)
         yield {"done": _done(model, {**findings, **engine.notes}, answer)}
 
 
@@ -99,9 +102,18 @@ def _events(
     if request.is_bare:
         return bare_events(request, model)
     if request.tools and not engine.converses:
-        prepared = engine.converse(request)
-        return model.stream(prepared.messages, prepared.sampling)
+        return _conversation(engine, request, model)
     return engine.generate_stream(request)
+
+
+async def _conversation(
+    engine: BaseLLMEngine, request: GenerateRequest, model: RequestModel
+) -> AsyncGenerator[str, None]:
+    """The answer to the turns as they stand: what is asked where tools are given."""
+    prepared = await engine.prepared(request, "converse")
+    async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Generator:

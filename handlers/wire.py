@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from handlers.strict_shapes import WHOLE, Strict, no_number
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
 MAX_PROMPT_CHARS = 4_000_000
 MAX_TOKENS_CEILING = 1_000_000
@@ -175,9 +175,11 @@ class GenerateRequest(Strict):
     `no_answer` ends the request after that record. `tools` are OpenAI's tool objects, given to the template.
     `attempts` is how often an engine may try: 1 where a text that was sent cannot be taken back.
     The limits of texts are those of the bodies that it is made of.
+    `client` tells whose share of the worker it takes, by a word that stands for a key and is none.
     """
 
     id: str
+    client: Annotated[str, Field(max_length=64)] | None = None
     engine: str
     prompt: str | None = None
     messages: list[Message] | None = None

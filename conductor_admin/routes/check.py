@@ -23,9 +23,11 @@ def router(gateway: Gateway) -> APIRouter:
     async def check(request: Request) -> Response:
         """Findings of the category's engine about `text`; loads nothing."""
         body = await read_json(request, CheckBody)
-        row = find_row(gateway.catalogue, body.category, caller_of(request))
+        caller = caller_of(request)
+        row = find_row(gateway.catalogue, body.category, caller)
         asked = GenerateRequest(
             id=request.state.request_id,
+            client=caller.client,
             engine=row.engine,
             prompt=body.prompt,
             options={**row_options(row), **body.options},

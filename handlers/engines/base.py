@@ -5,10 +5,11 @@ Knows requests and text; no runtime, no HTTP, no TorchServe. An engine keeps not
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+import importlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 
@@ -18,10 +19,25 @@ from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one request asks of the model."""
+    """What one request asks of the model; `facts` is what `run` must know besides, as JSON has it."""
 
     messages: list[Message]
     sampling: Sampling
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {
+            "messages": [message.model_dump(mode="json", exclude_none=True) for message in self.messages],
+            "sampling": self.sampling.model_dump(mode="json", exclude_none=True),
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """What `as_json` wrote."""
+        messages = [Message.model_validate(message) for message in value["messages"]]
+        return cls(messages, Sampling.model_validate(value["sampling"]), value["facts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +133,33 @@ class EngineOptions(Shape):
 
 
 SomeOptions = TypeVar("SomeOptions", bound=EngineOptions)
-Check = Callable[[GenerateRequest, str], Awaitable[dict[str, Any]]]
+
+
+class Apart(Protocol):
+    """Where an engine's functions of text run: `handlers.checker.Checker`, in a process of its own."""
+
+    async def prepared(
+        self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
+    ) -> Prepared:
+        """`prepare` or `converse` of the request's engine; its RequestError, or one that says it is busy."""
+        ...
+
+    async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """`check` after `accept`; `unchecked` where it was stopped; RequestError where there is no place."""
+        ...
+
+    async def conclude(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """`findings`, and `unknown` where there is no place."""
+        ...
 
 
 class BaseLLMEngine:
     """An engine that adds a system prompt and checks nothing; a category overrides what differs.
 
-    `parses` says that `check` hands the text to a parser: it then runs in the checker process, which loads
-    the modules `libraries` before the first such check. `converses` says that earlier turns are part of what
-    it is asked, so that a session makes sense with it.
+    `accept`, `prepare`, `converse`, `check` and `unchecked` are pure functions of the request and a text.
+    They run in the checker process, which loads the modules `libraries` before the first of them. `reads_text`
+    False says that they look at types and lengths alone: they run where they are called, without a process.
+    `converses` says that earlier turns are part of what it is asked, so that a session makes sense with it.
 
     `notes` are findings about how this answer came to be, which nobody could read off its text. In their
     place `/check` says `run_findings`: what the plainest run would say, None for what only a model can make.
@@ -136,15 +170,21 @@ class BaseLLMEngine:
     defaults: ClassVar[Sampling] = Sampling(max_tokens=512, temperature=0.7, top_p=0.95)
     options: ClassVar[frozenset[str]] = frozenset()
     options_type: ClassVar[type[EngineOptions]] = EngineOptions
-    parses: ClassVar[bool] = False
+    reads_text: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ()
     converses: ClassVar[bool] = False
     run_findings: ClassVar[Mapping[str, Any]] = {}
 
-    def __init__(self, check: Check | None = None) -> None:
+    def __init__(self, apart: Apart | None = None) -> None:
         self._model: Model | None = None
-        self._check = check
+        self._apart = apart
         self.notes: dict[str, Any] = {}
+
+    @classmethod
+    def load_libraries(cls) -> None:
+        """Loads what the engine's functions of text need, before the checker's children are forked."""
+        for name in cls.libraries:
+            importlib.import_module(name)
 
     def load_model(self, model: Model) -> None:
         """Binds the engine to the model that answers its requests."""
@@ -185,19 +225,37 @@ class BaseLLMEngine:
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
         """Findings where `check` could not be finished; `reason` is a sentence for the client."""
+        return self.unknown(reason)
+
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Findings that claim nothing and look at no text; `reason` is a sentence for the client."""
         return {**self.run_findings, "warnings": [reason]}
 
-    async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """What `check` finds, in the checker process where there is one."""
-        return await self._check(request, text) if self._check else self.check(request, text)
+    async def prepared(
+        self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
+    ) -> Prepared:
+        """What `prepare`, or `converse`, makes of the request, in the checker process where there is one."""
+        if self._apart is not None:
+            return await self._apart.prepared(request, do)
+        return self.prepare(request) if do == "prepare" else self.converse(request)
 
-    def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """Pieces of the answer; overridden, as an async generator, where one call of the model is not enough.
+    async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """What `check` finds, in the checker process where there is one; RequestError where that is busy."""
+        return await self._apart.findings(request, text) if self._apart else self.check(request, text)
+
+    async def conclude(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+        """What is said of an answer: `findings`, or that there was no place for a check."""
+        return await self._apart.conclude(request, text) if self._apart else self.check(request, text)
+
+    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
+        """Pieces of the answer; overridden where one call of the model is not enough.
 
         Closing it must close what it reads from the model: that is how a generation is cancelled.
         """
-        prepared = self.prepare(request)
-        return model.stream(prepared.messages, prepared.sampling)
+        prepared = await self.prepared(request)
+        async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def generate_stream(self, request: GenerateRequest) -> AsyncGenerator[str | Attempt, None]:
         """`run` on the loaded model."""

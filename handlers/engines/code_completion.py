@@ -63,9 +63,13 @@ class CodeCompletion(BaseLLMEngine):
         )
         return {"language": language, **self.run_findings}
 
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """No language."""
+        return {"language": None, **self.run_findings, "warnings": [reason]}
+
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """A kept completion where the user asks again or types on inside it, else a new one."""
-        prepared = self.prepare(request)
+        prepared = await self.prepared(request)
         prefix, suffix = prepared.messages[0].content, read_options(CompletionOptions, request).suffix
         cache = model.kept(CompletionCache)
         context = f"{prepared.sampling.model_dump_json()}\n{suffix}"

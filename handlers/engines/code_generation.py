@@ -59,7 +59,7 @@ class CodeGeneration(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = CodeOptions
-    parses: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("handlers.checkers.code_syntax",)
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """The language's own rules, then what the template wants."""
@@ -92,6 +92,10 @@ class CodeGeneration(BaseLLMEngine):
             for block, language in self._blocks(request, text)
         ]
         return {"language": self._language(request, found), "blocks": found}
+
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Neither language nor code."""
+        return {"language": None, "blocks": [], "warnings": [reason]}
 
     def _blocks(self, request: GenerateRequest, text: str) -> list[tuple[Block, str | None]]:
         wanted = self._wanted(request)

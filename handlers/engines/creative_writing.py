@@ -89,6 +89,10 @@ class CreativeWriting(BaseLLMEngine):
             warnings.append("continuation: the answer repeats the given text")
         return {"words": words, "warnings": warnings}
 
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Nobody counted the words."""
+        return {"words": None, "warnings": [reason]}
+
 
 def _words(options: WritingOptions) -> int | None:
     return LENGTHS[options.length] if isinstance(options.length, str) else options.length

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -51,11 +51,17 @@ class DataAnalysis(BaseLLMEngine):
     defaults: ClassVar[Sampling] = Sampling(max_tokens=768, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = AnalysisOptions
     run_findings: ClassVar[Mapping[str, Any]] = {"figures_left_out": 0}
-    parses: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "handlers.checkers.table_statistics",
         "handlers.checkers.table_chart",
     )
+
+    @classmethod
+    def load_libraries(cls) -> None:
+        """Also draws once, since fonts are read at the first drawing."""
+        super().load_libraries()
+        rows = {"rows": [["a", 1], ["b", 2]], "columns": ["x", "y"]}
+        cls().check(GenerateRequest(id="", engine=cls.name, prompt="", options={"table": rows}), "")
 
     def accept(self, request: GenerateRequest) -> None:
         """Also refuses what is no table, and columns of the chart that it does not have."""
@@ -65,11 +71,15 @@ class DataAnalysis(BaseLLMEngine):
             if table is not None and name is not None and name not in table.columns:
                 raise bad_option(option, f"expected one of the columns {', '.join(table.columns)[:500]}")
 
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """The conversation, and whether there is a table whose figures it is to be told."""
+        return replace(super().prepare(request), facts={"has_table": _has_table(request)})
+
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Figures and chart of the request's table, and the numbers of `text` that are not among them."""
         table, options = _table(request), read_options(AnalysisOptions, request)
         if table is None:
-            return self.unchecked(request, text, NO_TABLE)
+            return self.unknown(NO_TABLE)
         # pandas and matplotlib take 100 MB and belong in the checker process.
         from handlers.checkers.table_chart import Wish, draw
         from handlers.checkers.table_columns import columns_of
@@ -87,16 +97,15 @@ class DataAnalysis(BaseLLMEngine):
             "warnings": [*table.warnings, *of_columns, *told, *about_chart],
         }
 
-    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+    def unknown(self, reason: str) -> dict[str, Any]:
         """No figures; so nobody knows which numbers follow from them."""
         nothing = dict.fromkeys(("statistics", "chart", "unsupported_numbers"))
         return {**nothing, **self.run_findings, "warnings": [reason]}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """What the model says of the figures."""
-        # A megabyte of CSV takes 50 ms to read.
-        prepared = await asyncio.to_thread(self.prepare, request)
-        if _has_table(request):
+        prepared = await self.prepared(request)
+        if prepared.facts["has_table"]:
             bare = request.model_copy(update={"options": {**request.options, "chart": "none"}})
             found = await self.findings(bare, "")
             if found["statistics"] is None:

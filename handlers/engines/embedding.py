@@ -30,6 +30,7 @@ class Embedding(BaseLLMEngine):
     system_prompt: ClassVar[str] = ""
     defaults: ClassVar[Sampling] = Sampling()
     options_type: ClassVar[type[EngineOptions]] = EmbeddingOptions
+    reads_text: ClassVar[bool] = False
     run_findings: ClassVar[Mapping[str, Any]] = {
         "embeddings": None,
         "dimensions": None,

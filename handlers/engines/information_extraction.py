@@ -32,7 +32,7 @@ class InformationExtraction(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.0)
     options_type: ClassVar[type[EngineOptions]] = ExtractionOptions
-    parses: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("jsonschema", "referencing")
 
     def accept(self, request: GenerateRequest) -> None:
         """Also refuses what is no schema, with the path of the mistake."""
@@ -61,7 +61,7 @@ class InformationExtraction(BaseLLMEngine):
             return {"data": None, "warnings": [wrong]}
         return {"data": data, "warnings": []}
 
-    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+    def unknown(self, reason: str) -> dict[str, Any]:
         """No data: what could not be held against the schema is not called valid."""
         return {"data": None, "warnings": [reason]}
 

@@ -95,7 +95,7 @@ class LegalAnalysis(BaseLLMEngine):
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """Prose, or one JSON object over all parts of the document."""
-        prepared = self.prepare(request)
+        prepared = await self.prepared(request)
         task, document = _asked(request)
         if task is None:
             events = model.stream(prepared.messages, prepared.sampling)
@@ -125,6 +125,10 @@ class LegalAnalysis(BaseLLMEngine):
         if items is None:
             warnings.insert(0, "the answer is not the JSON that was asked for, or was cut")
         return {"items": items, "quotes": found, "note": NOTE, "warnings": warnings}
+
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Neither items nor quotations."""
+        return {"items": None, "quotes": [], "note": NOTE, "warnings": [reason]}
 
 
 def _task(options: LegalOptions) -> Task | None:

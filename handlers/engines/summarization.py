@@ -61,7 +61,7 @@ class Summarization(BaseLLMEngine):
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """The summary as it is written, after those of the parts."""
-        whole = self.prepare(request)
+        whole = await self.prepared(request)
         room = room_for(
             model, f"{self.get_system_prompt(request)} {request.system or ''}", whole.sampling.max_tokens
         )
@@ -91,6 +91,10 @@ class Summarization(BaseLLMEngine):
         if source and words >= len(source.split()):
             warnings.append("length: the summary is no shorter than the text")
         return {**self.run_findings, "words": words, "warnings": warnings}
+
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """Nobody counted the words."""
+        return {**self.run_findings, "words": None, "warnings": [reason]}
 
     async def _one(
         self, whole: Prepared, request: GenerateRequest, model: Model, sampling: Sampling, part: str

@@ -52,7 +52,7 @@ class TextClassification(BaseLLMEngine):
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """The best label, or a JSON list of those more likely than not."""
-        prepared = self.prepare(request)
+        prepared = await self.prepared(request)
         options, text = read_options(ClassOptions, request), request.turns[-1].content
         if options.labels is None:
             async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
@@ -78,6 +78,10 @@ class TextClassification(BaseLLMEngine):
         wrong = [str(one) for one in named if options.labels is not None and one not in options.labels]
         warnings = [f"not one of the labels: {one}" for one in wrong]
         return {"label": None if wrong else label, **self.run_findings, "warnings": warnings}
+
+    def unknown(self, reason: str) -> dict[str, Any]:
+        """No label."""
+        return {"label": None, **self.run_findings, "warnings": [reason]}
 
 
 async def _best(model: Model, text: str, labels: list[str]) -> dict[str, float]:

@@ -39,7 +39,7 @@ async def answered(generator: Generator, engine: str, prompt: str, **options: An
     done: dict[str, Any] = records[-1]["done"]
     checker = Checker()
     about_the_run = {"attempts", "cached"}
-    checked = checker.check(request, done["text"])
+    checked = await checker.findings(request, done["text"])
     checker.close()
     assert {k: v for k, v in done["findings"].items() if k not in about_the_run} == {
         k: v for k, v in checked.items() if k not in about_the_run

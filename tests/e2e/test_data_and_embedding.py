@@ -70,7 +70,7 @@ async def test_a_table_is_computed_and_put_into_words(writer: Generator) -> None
     request = GenerateRequest(
         id="r", engine="data_analysis", prompt="Which region sells more?", options={"csv": SALES}
     )
-    assert checker.check(request, done["text"]) == done["findings"]
+    assert await checker.findings(request, done["text"]) == done["findings"]
     checker.close()
 
 

@@ -227,10 +227,13 @@ async def test_without_a_table_the_question_is_asked_as_it_is() -> None:
 
 
 async def test_a_table_that_could_not_be_analysed_in_time_is_an_error() -> None:
-    async def stopped(request: GenerateRequest, text: str) -> dict[str, Any]:
-        return engine_class("data_analysis")().unchecked(request, text, "the check was stopped")
+    class Stopped(Checker):
+        async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
+            return engine_class("data_analysis")().unchecked(request, text, "the check was stopped")
 
+    stopped = Stopped()
     engine = engine_class("data_analysis")(stopped)
     engine.load_model(ScriptedModel("fine"))
     with pytest.raises(RequestError, match="was stopped"):
         await engine.generate(asked(csv=SALES))
+    stopped.close()

@@ -87,12 +87,19 @@ UNCHECKED: dict[str, tuple[str, dict[str, Any]]] = {
     "information_extraction": ('{"name": "Ada"}', {"data": None, "warnings": ["stopped"]}),
     "mathematical_reasoning": ("Final answer: 42", {"verified": "unknown", "reason": "stopped"}),
     "scientific_research": ("Known [@kn68].", {"warnings": ["stopped"]}),
+    "code_completion": ("x = 1", {"language": None, "warnings": ["stopped"]}),
+    "creative_writing": ("Once.", {"words": None, "warnings": ["stopped"]}),
+    "legal_analysis": ('"the tenant pays rent"', {"items": None, "quotes": [], "warnings": ["stopped"]}),
+    "question_answering": ('"it is four"', {"quotes": [], "warnings": ["stopped"]}),
+    "summarization": ("It is 5.", {"words": None, "warnings": ["stopped"]}),
+    "text_classification": ("good", {"label": None, "scores": None, "warnings": ["stopped"]}),
+    "translation": ("Oui.", {"detected": None, "translations": [], "warnings": ["stopped"]}),
 }
-"""For each engine that parses: a text, and what is said of it where the check was not done."""
+"""For each engine that reads texts: one, and what is said of it where the check was not done."""
 
 
-def test_every_engine_that_parses_has_such_a_text() -> None:
-    assert set(UNCHECKED) == {name for name in engine_names() if engine_class(name).parses}
+def test_every_engine_that_reads_texts_has_such_a_text() -> None:
+    assert set(UNCHECKED) == {name for name in engine_names() if engine_class(name).reads_text}
 
 
 @pytest.mark.parametrize("engine", UNCHECKED)

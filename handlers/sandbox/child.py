@@ -1,0 +1,91 @@
+"""One confined child as its parent sees it: a channel that takes and gives a line, and a way to end it.
+
+Knows bytes, signals and deadlines. The child itself is `handlers.checker_process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+
+SLOW_S = 0.25
+"""A check that takes longer by the clock goes on behind everything else that the machine has to do."""
+POLITENESS = 10
+MOST_REPLY = 32 * 2**20
+_BLOCK = 2**18
+
+
+class ChildEnded(Exception):
+    """The child ended, or had to be ended, before it answered; `at_limit` says that it was its own doing."""
+
+    def __init__(self, *, at_limit: bool) -> None:
+        super().__init__("the child ended before it answered")
+        self.at_limit = at_limit
+
+
+class Child:
+    """A child that has said hello; `knows` names the engines whose libraries it has loaded."""
+
+    def __init__(self, channel: socket.socket, pid: int, knows: frozenset[str]) -> None:
+        self.knows = knows
+        self.is_slow = False
+        self.checks = 0
+        self._channel = channel
+        self._pid = pid
+        # By number alone a signal could reach another process, once this one has ended.
+        self._handle = os.pidfd_open(pid)
+
+    async def ask(self, line: bytes, cpu_s: float, wall_s: float) -> bytes:
+        """The answer to `line`; ChildEnded where none came within `wall_s`, or the kernel ended the child.
+
+        However this ends but with an answer, the child is ended too.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        aside = loop.call_later(SLOW_S, self._step_aside)
+        try:
+            async with asyncio.timeout(wall_s):
+                await loop.sock_sendall(self._channel, line)
+                return await read_line(self._channel, MOST_REPLY)
+        except TimeoutError:
+            self.end()
+            raise ChildEnded(at_limit=True) from None
+        except OSError:
+            self.end()
+            # Processor time never runs ahead of the clock: one that ended sooner was ended by somebody else.
+            raise ChildEnded(at_limit=loop.time() - started >= cpu_s) from None
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            aside.cancel()
+
+    def end(self) -> None:
+        """Ends the child, in whatever state it is; a second time does nothing."""
+        if self._handle < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        os.close(self._handle)
+        self._handle = -1
+        self._channel.close()
+
+    def _step_aside(self) -> None:
+        self.is_slow = True
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._pid, POLITENESS)
+
+
+async def read_line(channel: socket.socket, most: int) -> bytes:
+    """What comes up to a line's end; OSError where the other side ends first, or writes more than `most`."""
+    loop = asyncio.get_running_loop()
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        block = await loop.sock_recv(channel, _BLOCK)
+        line += block
+        if not block or len(line) > most:
+            raise ConnectionResetError("the channel ended within a line")
+    return bytes(line)

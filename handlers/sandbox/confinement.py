@@ -1,0 +1,92 @@
+"""Confinement of a process that reads text of strangers: limits, no network, no files but Python's own.
+
+`lacking` says what the kernel does not give; the rest holds without it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+
+from handlers.sandbox import file_rules, syscall_filter
+from handlers.sandbox.kernel import prctl
+
+PR_SET_NO_NEW_PRIVS = 38
+MOST_FILES = 64
+PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
+"""Variables that Python, its libraries and the loader need; whatever else is set is the user's own."""
+
+
+def lacking() -> tuple[str, ...]:
+    """What this kernel does not give to a confined process, as reasons; empty where it gives everything."""
+    reasons = (syscall_filter.lacking(), file_rules.lacking())
+    return tuple(reason for reason in reasons if reason is not None)
+
+
+def environment(around: Mapping[str, str], package: Path) -> dict[str, str]:
+    """The variables of a process that runs `package`, by an allow-list of those `around`."""
+    kept = {name: around[name] for name in PASSED_ON if name in around}
+    path = os.pathsep.join(filter(None, [str(package.parent), around.get("PYTHONPATH")]))
+    # One thread of numpy's: the buffers of more of them count as memory of the check.
+    return {**kept, "PYTHONPATH": path, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def harden() -> None:
+    """For a process that only loads libraries: no new privileges, no core file."""
+    # It stays dumpable: otherwise nobody but root could read what memory it takes.
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Confinement:
+    """What a child enters; made once by the process that forks them, so that each enters it fast."""
+
+    def __init__(self, package: Path, memory: int) -> None:
+        self._memory = memory
+        self._files = None if file_rules.lacking() else file_rules.FileRules(file_rules.readable(package))
+        self._filters_calls = syscall_filter.lacking() is None
+
+    def enter(self, channel: int) -> None:
+        """Binds this process for good; of the open files only `channel` stays."""
+        taken = _address_space()
+        _silence()
+        if self._files is not None:
+            self._files.enter()
+        _keep_only(channel)
+        _limit(self._memory, taken)
+        if self._filters_calls:
+            syscall_filter.install()
+
+
+def _silence() -> None:
+    # What a library prints would fill the log of the worker with text of strangers.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard, inheritable=False)
+
+
+def _keep_only(channel: int) -> None:
+    os.closerange(3, channel)
+    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _limit(memory: int, taken: int) -> None:
+    # RLIMIT_DATA does not see shared mappings; the address space does, beside what libraries take of it.
+    limits = {
+        resource.RLIMIT_DATA: memory,
+        resource.RLIMIT_AS: taken + memory,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NPROC: 0,
+        resource.RLIMIT_NOFILE: MOST_FILES,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))

@@ -1,0 +1,123 @@
+"""A bounded queue in front of a few places, fair between clients: each in turn gets the next free one.
+
+Knows clients as words and places as numbers; nothing of what is done there. Used on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from handlers.wire import RequestError
+
+RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """At most `running` at a time, `waiting` behind them, `own_waiting` of one client, each for `wait_s`.
+
+    A client never has every place: one stays for somebody else.
+    """
+
+    running: int = 4
+    waiting: int = 128
+    own_waiting: int = 32
+    wait_s: float = 10.0
+
+    @property
+    def own_running(self) -> int:
+        return max(1, self.running - 1)
+
+
+class Busy(RequestError):
+    """There is no place: 429 where the client has its share, 503 where all have."""
+
+
+class FairQueue:
+    """Hands out places within `bounds`."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._running: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """The client whose turn it is comes first."""
+
+    @asynccontextmanager
+    async def place(self, client: str) -> AsyncGenerator[None, None]:
+        """A place for `client` as long as the context lasts; Busy where it cannot wait, or waited too long.
+
+        Cancelling a client that waits takes it out of the queue.
+        """
+        if self._may_run(client) and client not in self._waiting:
+            self._running[client] += 1
+        else:
+            await self._wait(client)
+        try:
+            yield
+        finally:
+            self._leave(client)
+
+    def _leave(self, client: str) -> None:
+        self._running[client] -= 1
+        if not self._running[client]:
+            del self._running[client]
+        self._hand_on()
+
+    def _may_run(self, client: str) -> bool:
+        has_room = self._running.total() < self._bounds.running
+        return has_room and self._running[client] < self._bounds.own_running
+
+    async def _wait(self, client: str) -> None:
+        own = self._waiting.get(client, ())
+        if len(own) >= self._bounds.own_waiting:
+            raise _full(
+                "too many checks of this client wait already", 429, "rate_limit_error", "too_many_checks"
+            )
+        if sum(map(len, self._waiting.values())) >= self._bounds.waiting:
+            raise _full("too many checks wait already", 503, "server_error", "server_overloaded")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(turn)
+        try:
+            async with asyncio.timeout(self._bounds.wait_s):
+                await turn
+        except BaseException as error:
+            self._give_up(client, turn)
+            if isinstance(error, TimeoutError):
+                raise _full(
+                    f"no check was free within {self._bounds.wait_s:g} s",
+                    503,
+                    "server_error",
+                    "server_overloaded",
+                ) from error
+            raise
+
+    def _give_up(self, client: str, turn: asyncio.Future[None]) -> None:
+        if turn.done() and not turn.cancelled():  # the place came in the very moment
+            self._leave(client)
+            return
+        own = self._waiting.get(client, deque())
+        if turn in own:
+            own.remove(turn)
+            if not own:
+                del self._waiting[client]
+
+    def _hand_on(self) -> None:
+        """Gives what is free to those whose turn it is."""
+        while (client := next(filter(self._may_run, self._waiting), None)) is not None:
+            own = self._waiting[client]
+            turn = own.popleft()
+            if own:
+                self._waiting.move_to_end(client)
+            else:
+                del self._waiting[client]
+            if not turn.cancelled():
+                self._running[client] += 1
+                turn.set_result(None)
+
+
+def _full(message: str, status: int, kind: str, code: str) -> Busy:
+    return Busy(message, status=status, type=kind, code=code, retry_after_s=RETRY_S)
