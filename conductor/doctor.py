@@ -35,8 +35,8 @@ class Java:
 class Facts:
     """What the probes saw. Sizes in bytes; `installed` maps a distribution to its version.
 
-    `unconfined` are reasons why checks of answers are confined by less than they could be. `port_user` says who
-    listens on the gateway's port: a gateway of ours, somebody else, or nobody.
+    `unconfined` are reasons why checks of answers are confined by less than they could be. `port_user` says
+    who listens on the gateway's port: a gateway of ours, somebody else, or nobody.
     """
 
     python: tuple[int, int]

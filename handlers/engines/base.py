@@ -157,8 +157,8 @@ class BaseLLMEngine:
     """An engine that adds a system prompt and checks nothing; a category overrides what differs.
 
     `accept`, `prepare`, `converse`, `check` and `unchecked` are pure functions of the request and a text.
-    They run in the checker process, which loads the modules `libraries` before the first of them. `reads_text`
-    False says that they look at types and lengths alone: they run where they are called, without a process.
+    They run in the checker process, which loads the modules `libraries` before the first of them.
+    `reads_text` False says that they look at types and lengths alone: they then run where they are called.
     `converses` says that earlier turns are part of what it is asked, so that a session makes sense with it.
 
     `notes` are findings about how this answer came to be, which nobody could read off its text. In their
