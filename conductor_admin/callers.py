@@ -17,7 +17,6 @@ from conductor_core.catalogue import Catalogue, Row
 from handlers.wire import RequestError
 
 Scope = Literal["infer", "admin"]
-MOST_CLIENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class Caller:
 
     @property
     def client(self) -> str:
-        """A word for whoever shares out places: one for each key, and none of its text."""
-        return self.name if self.key_id is None else f"key-{self.key_id}"[:MOST_CLIENT]
+        """A word for whoever shares out places: the public id of the key, never the key."""
+        return self.key_id or self.name
 
     def may_use(self, slug: str) -> bool:
         """Whether the caller may ask for the category."""

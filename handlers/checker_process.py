@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from handlers.engines.registry import engine_class
 from handlers.library_text import hide_library_text
@@ -69,6 +70,8 @@ def _reply(line: bytes) -> bytes:
         return orjson.dumps(_answer(asked), option=orjson.OPT_SERIALIZE_NUMPY)
     except RequestError as refusal:
         return orjson.dumps({"refused": refusal.body()["error"]})
+    except ValidationError:
+        return orjson.dumps({"failed": "its texts together are longer than one message may be"})
     except MemoryError:
         os._exit(1)
     except Exception as error:  # the outermost loop: libraries raise anything over text made to confuse them

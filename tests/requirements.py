@@ -580,8 +580,16 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "checker": Promise(
-        "A check without an end is stopped, and harms no other request.",
-        ("handlers/test_checker.py::*",),
+        "A check without an end is stopped, and harms no other request; clients have checks in turn.",
+        (
+            "handlers/test_checker.py::*",
+            "handlers/test_fair_queue.py::*",
+            "conductor_admin/test_check_route.py::*",
+        ),
+    ),
+    "sandbox": Promise(
+        "A check made by an attacker reaches no network, no file of the user, no process and no variable.",
+        ("handlers/test_sandbox.py::*", "conductor/test_doctor.py::*sandbox*"),
     ),
     "sessions": Promise(
         "A conversation is kept turn by turn, belongs to its key, and loses one turn at most to a kill.",

@@ -83,6 +83,13 @@ def test_each_finding_names_what_mends_it(
     assert cure in (fault.cure or "")
 
 
+def test_a_sandbox_that_the_kernel_does_not_give_is_said_in_one_line() -> None:
+    fault = only_fault(unconfined=("the kernel has no Landlock",))
+    assert (fault.subject, fault.grade) == ("checks", "warning")
+    assert "no Landlock" in fault.text
+    assert "\n" not in fault.text
+
+
 def test_a_package_finding_names_the_rows_that_want_it() -> None:
     need = Need("bitsandbytes", ("a", "b", "c", "d"))
     fault = only_fault(installed=without("bitsandbytes"), needs=(need,))

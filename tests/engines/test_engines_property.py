@@ -59,7 +59,8 @@ async def generated(checker: Checker, engine: str, text: str, options: dict[str,
 
 async def checked(rig: Rig, engine: str, text: str, options: dict[str, Any]) -> dict[str, Any]:
     body = {"category": engine, "prompt": "What is 6 * 7?", "text": text, "options": options}
-    reply = await rig.client.post("/check", json=body)
+    # The first check of an engine loads its libraries.
+    reply = await rig.client.post("/check", json=body, timeout=60)
     assert reply.status_code == 200, reply.text
     return dict(reply.json()["findings"])
 

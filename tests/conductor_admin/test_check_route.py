@@ -1,0 +1,70 @@
+"""`POST /check`: its bounds, and what a client is told where there is no place for a check."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from conductor_admin.openapi import MAX_TEXT_CHARS, MOST_OPTIONS
+from handlers.sandbox.fair_queue import Bounds, FairQueue
+from handlers.wire import MAX_PROMPT_CHARS
+from tests.conductor_admin.gateway_rig import MakeRig, Rig
+
+CATEGORY = "translation"
+STANDS_STILL_S = 0.05
+"""No request may hold the event loop for longer."""
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [
+        ("text", {"text": "x" * (MAX_TEXT_CHARS + 1)}),
+        ("prompt", {"text": "x", "prompt": "x" * (MAX_PROMPT_CHARS + 1)}),
+        ("options", {"text": "x", "options": {str(number): 1 for number in range(MOST_OPTIONS + 1)}}),
+        ("category", {"text": "x", "category": "x" * 201}),
+    ],
+)
+async def test_what_is_too_long_is_a_400_that_names_the_field(
+    rig: Rig, field: str, body: dict[str, Any]
+) -> None:
+    reply = await rig.client.post("/check", json={"category": CATEGORY, **body})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == field
+
+
+async def test_a_full_queue_is_said_with_a_time_to_retry(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        body = {"category": CATEGORY, "text": "x"}
+        checker = rig.gateway.checker
+        for bounds, status in ((Bounds(running=1, own_waiting=0), 429), (Bounds(running=1, waiting=0), 503)):
+            checker._pool._queue = FairQueue(bounds)
+            async with checker._pool._queue.place("somebody"):
+                reply = await rig.client.post("/check", json=body, timeout=60)
+            assert reply.status_code == status
+            assert int(reply.headers["retry-after"]) >= 1
+        assert (await rig.client.post("/check", json=body, timeout=60)).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["```" + "\n" * 20_000, "translate to" + " " * 60_000, '"' * 500_000])
+async def test_no_text_holds_the_event_loop(rig: Rig, text: str) -> None:
+    body = {"category": CATEGORY, "prompt": text, "text": text, "options": {"inputs": ["a"], "target": "fr"}}
+    await rig.client.post("/check", json={"category": CATEGORY, "text": "x"}, timeout=60)
+    standing = asyncio.create_task(longest_step())
+    reply = await rig.client.post("/check", json=body, timeout=60)
+    standing.cancel()
+    assert reply.status_code == 200
+    assert await standing < STANDS_STILL_S
+
+
+async def longest_step() -> float:
+    """The most processor time that the loop's thread took between two looks, until cancelled."""
+    longest, before = 0.0, time.thread_time()
+    try:
+        while True:
+            await asyncio.sleep(0)
+            longest, before = max(longest, time.thread_time() - before), time.thread_time()
+    except asyncio.CancelledError:
+        return longest
