@@ -28,6 +28,7 @@ from conductor_admin.logs import configure_logs
 from conductor_admin.run_file import ProcessName, kill_leftovers, only_gateway
 from conductor_admin.session_database import SessionDatabaseError
 from conductor_admin.telemetry.drain import Drain, to_descriptor
+from conductor_admin.telemetry.loop import watch_loop
 from conductor_admin.torchserve_config import StartError, find_java
 from conductor_admin.workers.cleanup import finish
 from conductor_core.operator import OperatorSettings
@@ -130,6 +131,8 @@ async def _serve_http(
     said = _lines_to(1)
     telling = asyncio.create_task(announce(server.gateway, url, lambda line: said.put(_line(line))))
     unused = asyncio.create_task(_end_when_unused(http, server.state)) if manner.while_used else None
+    watch = watch_loop(server.gateway.telemetry.metrics)
+    watch.start()
     try:
         with _signals(http, models):
             await http.serve(sockets=[listener])
@@ -140,6 +143,7 @@ async def _serve_http(
             unused.cancel()
         await finish(asyncio.wait({models, telling}))
         await finish(asyncio.to_thread(said.close))
+        watch.stop()
         server.run_file.remove()
         log.info("gateway_ended")
     if not models.cancelled():

@@ -7,7 +7,6 @@ asks. A route that the table does not name is refused unless the gateway has no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,7 +14,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from conductor_admin.arrivals import UNMATCHED, arrival
+from conductor_admin.arrivals import UNMATCHED, arrived_for
 from conductor_admin.audit import Audit
 from conductor_admin.callers import Caller, need_scope
 from conductor_admin.key_ring import KeyRing, invalid_key
@@ -82,7 +81,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         template = template_of(self._routes, scope)
-        arrival.set(replace(arrival.get(), route=template))
+        arrived_for(template)
         need = need_of(template)
         if need == "nothing":
             await self._app(scope, receive, send)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from conductor_admin import failures
 from conductor_admin.access import Access
+from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.guard import Guard
 from conductor_admin.http.body_budget import BodyBudget
@@ -53,7 +58,7 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
         version="0.1.0",
         docs_url=None,
         redoc_url=None,
-        openapi_url=None if mcp_only else "/openapi.json",
+        openapi_url=None,
         telemetry=_NO_SPANS_OF_ITS_OWN,
     )
     app.state.gateway = gateway
@@ -66,6 +71,8 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
     failures.install(app)
     describe(app, openai.BODIES)
     app.add_middleware(BodyGate, budget=BodyBudget())
+    if not mcp_only:
+        app.router.routes.append(Route("/openapi.json", partial(_document, app), include_in_schema=False))
     app.add_middleware(
         Access,
         routes=app.router.routes,
@@ -75,3 +82,8 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
     )
     app.add_middleware(Guard, policy=gateway.policy, answered=gateway.telemetry.metrics.answered)
     return app
+
+
+async def _document(app: FastAPI, request: Request) -> Response:
+    # In a thread: the first time it takes a second to write.
+    return JsonResponse(await asyncio.to_thread(app.openapi))

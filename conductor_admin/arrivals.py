@@ -5,9 +5,12 @@ The guard makes an Arrival of each request, and `conductor_admin.access` adds wh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.datastructures import Headers
 
@@ -32,3 +35,17 @@ class Arrival:
 
 NOWHERE = Arrival(route="internal")
 arrival: ContextVar[Arrival] = ContextVar("arrival", default=NOWHERE)
+
+_routes: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
+
+
+def arrived_for(template: str) -> None:
+    """Notes the route of the request that the current task handles."""
+    arrival.set(replace(arrival.get(), route=template))
+    if (task := asyncio.current_task()) is not None:
+        _routes[task] = template
+
+
+def route_of(task: asyncio.Task[Any]) -> str | None:
+    """The route of the request that `task` handles, None where it handles none. From any thread."""
+    return _routes.get(task)

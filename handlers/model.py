@@ -18,15 +18,16 @@ from handlers.chat_template import Tools
 from handlers.decoding_plan import check_context, check_ids, make_plan, refuse_embedder
 from handlers.engines.base import Control, Embeddings, Kept
 from handlers.logprobs import Echo
+from handlers.off_loop import MUCH, off_loop
 from handlers.runtimes.base import Embedder, Runtime
 from handlers.token_rows import TokenRows
-from handlers.tokenizer import TextTokenizer
+from handlers.tokenizer import Rendered, TextTokenizer
 from handlers.wire import FinishReason, Message, RequestError, Sampling, Usage
 
 MOST_NUMBERS = 4_000_000
 """Of all vectors of one answer: as JSON they fill most of what a record may have."""
-LONG_TEXT = 20_000
-"""Characters from which tokenising is moved off the event loop: 5 MB take seconds."""
+MESSAGE_CHARS = 100
+"""Characters that a message counts besides its text: a template's loop is Python."""
 
 
 class LoadedModel:
@@ -75,7 +76,9 @@ class RequestModel:
         """Pieces of the answer, cut at the first stop string, never ending inside a character."""
         refuse_embedder(self._runtime)
         check_context(self._fewest(messages), self.context, counted=False)
-        prompt_ids = await self._encode(messages)
+        rendered = await self._rendered(messages)
+        check_context(rendered.fewest, self.context, counted=False)
+        prompt_ids = await off_loop(len(rendered.text), self._tokenizer.encode_rendered, rendered)
         async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -84,7 +87,8 @@ class RequestModel:
         self, text: str, source: str, target: str, sampling: Sampling
     ) -> AsyncGenerator[str, None]:
         """Pieces of a translation; `source` and `target` are the model's own language codes, or empty."""
-        prompt_ids = self._tokenizer.encode_source(text, source)
+        check_context(self._tokenizer.fewest_tokens(text), self.context, counted=False)
+        prompt_ids = await off_loop(len(text), self._tokenizer.encode_source, text, source)
         prefix_ids = self._tokenizer.language_ids(target)
         async with aclosing(self._answer(prompt_ids, sampling, prefix_ids)) as pieces:
             async for piece in pieces:
@@ -94,7 +98,9 @@ class RequestModel:
         self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
         """Pieces that follow the bare `parts`; RequestError 400 where there is nothing to follow."""
-        prompt_ids = await asyncio.to_thread(self._encode_parts, parts)
+        texts = [part for part in parts if isinstance(part, str)]
+        check_context(sum(map(self._tokenizer.fewest_tokens, texts)), self.context, counted=False)
+        prompt_ids = await off_loop(sum(map(len, texts)), self._encode_parts, parts)
         known = (self._tokenizer.control_id(token) for token in ends)
         end_ids = frozenset(token for token in known if token is not None)
         async with aclosing(self._answer(prompt_ids, sampling, end_ids=end_ids)) as pieces:
@@ -111,7 +117,8 @@ class RequestModel:
         """Tokens of a text whose control tokens are meant, or the given ones, checked."""
         if isinstance(prompt, str):
             check_context(self._tokenizer.fewest_tokens(prompt), self.context, counted=False)
-            return _not_empty(await asyncio.to_thread(self._tokenizer.encode_raw, prompt))
+            return _not_empty(await off_loop(len(prompt), self._tokenizer.encode_raw, prompt))
+        check_context(len(prompt), self.context)
         check_ids(prompt, self._runtime.vocabulary)
         return prompt
 
@@ -121,9 +128,9 @@ class RequestModel:
         rows = TokenRows(self._tokenizer)
         plan = make_plan(sampling, len(prompt_ids), self._runtime)
         if not plan.with_logprobs:
-            return Echo(text=rows.prompt_text(prompt_ids))
+            return Echo(text=await off_loop(len(prompt_ids), rows.prompt_text, prompt_ids))
         read = await self._runtime.read(prompt_ids, plan.top_logprobs)
-        return rows.prompt(prompt_ids, read)
+        return await off_loop(len(prompt_ids) * (10 + 10 * plan.top_logprobs), rows.prompt, prompt_ids, read)
 
     def count_prompt(self, tokens: int) -> None:
         """Takes note of a prompt that was read and not answered."""
@@ -143,8 +150,11 @@ class RequestModel:
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Log-probability of each continuation after the prompt, summed over its tokens."""
         refuse_embedder(self._runtime)
-        prompt_ids = self._tokenizer.encode(prompt)
-        ids = [self._tokenizer.encode(text) for text in continuations]
+        check_context(self._tokenizer.fewest_tokens(prompt), self.context, counted=False)
+        texts = [prompt, *continuations]
+        prompt_ids, *ids = await off_loop(
+            sum(map(len, texts)), lambda: [self._tokenizer.encode(text) for text in texts]
+        )
         longest = len(prompt_ids) + max(map(len, ids), default=0)
         check_context(longest, self.context)
         self.usage += Usage(prompt_tokens=len(prompt_ids))
@@ -181,7 +191,12 @@ class RequestModel:
         Of what fits in no case, the least that it can be: reading megabytes takes seconds.
         """
         fewest = self._fewest(messages)
-        return fewest if fewest >= self.context else len(await self._encode(messages))
+        if fewest >= self.context:
+            return fewest
+        rendered = await self._rendered(messages)
+        if rendered.fewest >= self.context:
+            return rendered.fewest
+        return len(await off_loop(len(rendered.text), self._tokenizer.encode_rendered, rendered))
 
     def _fewest(self, messages: Sequence[Message]) -> int:
         return sum(self._tokenizer.fewest_tokens(message.content) for message in messages)
@@ -214,10 +229,13 @@ class RequestModel:
         known = [self._tokenizer.control_id(p.token) if isinstance(p, Control) else p for p in parts]
         return _not_empty(self._tokenizer.encode_bare([part for part in known if part is not None]))
 
-    async def _encode(self, messages: Sequence[Message]) -> list[int]:
-        if sum(len(message.content) for message in messages) < LONG_TEXT:
-            return self._tokenizer.encode_chat(messages, self._tools)
-        return await asyncio.to_thread(self._tokenizer.encode_chat, messages, self._tools)
+    async def _rendered(self, messages: Sequence[Message]) -> Rendered:
+        calls = (call for message in messages for call in message.tool_calls or ())
+        size = sum(len(message.content) + MESSAGE_CHARS for message in messages)
+        size += sum(len(call.arguments) + MESSAGE_CHARS for call in calls)
+        # Nobody knows how large tools are before they are written out.
+        size += MUCH if self._tools else 0
+        return await off_loop(size, self._tokenizer.render_chat, messages, self._tools)
 
     def _count(self, tokens: int) -> None:
         if tokens and self.first_token_s is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
+from handlers.loop_watch import Held, Holds, LoopWatch
 from handlers.records import Record, RecordSource, Running, worker_failed
 from handlers.tracebacks import log_failure_of_loop
 from handlers.wire import GenerateRequest
@@ -71,11 +72,12 @@ class Worker:
         self._running = Running(load(config, self.fail))
         self._thread = threading.Thread(target=self._run, name="worker-loop", daemon=True)
         self._ready: Future[None] = Future()
+        self._holds = Holds()
 
     def start(self) -> None:
         """Starts the loop; returns once the socket is there, or raises what prevented it."""
         if self._run_dir is not None:
-            app = create_app(self.config, self._running, lambda: self.last_error)
+            app = create_app(self.config, self._running, lambda: self.last_error, self._holds)
             self._server = SocketServer(app, self._run_dir / f"{os.getpid()}.sock", self._ready)
         else:
             self._ready.set_result(None)
@@ -139,8 +141,17 @@ class Worker:
             self.end()
 
     async def _serve(self) -> None:
-        if self._server is None:
-            await self._stopping.wait()
-        else:
-            await self._server.serve()
-            self.remove_socket()
+        watch = LoopWatch(self._held)
+        watch.start()
+        try:
+            if self._server is None:
+                await self._stopping.wait()
+            else:
+                await self._server.serve()
+                self.remove_socket()
+        finally:
+            watch.stop()
+
+    def _held(self, held: Held) -> None:
+        if self._holds.add(held):
+            logger.warning("event_loop_held %s", held)

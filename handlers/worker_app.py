@@ -22,6 +22,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from handlers.json_bounds import WORKER
+from handlers.loop_watch import Holds
+from handlers.off_loop import off_loop
 from handlers.process_memory import proportional_set_size
 from handlers.records import Record, Running, error_record
 from handlers.relay import joined
@@ -32,12 +34,15 @@ from handlers.worker_config import WorkerConfig
 CONTENT_TYPE = "application/x-ndjson"
 
 
-def create_app(config: WorkerConfig, running: Running, last_error: Callable[[], str | None]) -> Starlette:
-    """The application; `last_error()` is the reason the runtime gave when it failed."""
+def create_app(
+    config: WorkerConfig, running: Running, last_error: Callable[[], str | None], holds: Holds
+) -> Starlette:
+    """The application; `last_error()` is why the runtime failed, `holds` is what held the loop."""
 
     async def generate(request: Request) -> Response:
         try:
-            body = parse(GenerateRequest, await request.body(), WORKER)
+            raw = await request.body()
+            body = await off_loop(len(raw), parse, GenerateRequest, raw, WORKER)
         except ClientDisconnect:
             return Response()
         except RequestError as error:
@@ -47,6 +52,7 @@ def create_app(config: WorkerConfig, running: Running, last_error: Callable[[], 
     async def health(request: Request) -> Response:
         memory = await asyncio.to_thread(proportional_set_size)
         state = _health(config, running, memory, last_error())
+        state["loop"] = {"held": holds.count, "longest_s": round(holds.longest_s, 3)}
         return Response(orjson.dumps(state), media_type="application/json")
 
     return Starlette(

@@ -1,8 +1,16 @@
-"""Every test begins in the same environment, whatever the shell it was started from has exported."""
+"""Every test begins in the same environment, whatever the shell it was started from has exported.
+
+In every test no step of an event loop may use 50 ms of its thread's processor time.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.loop_steps import is_excepted, measure_everything, take_held
 
 FOREIGN_PREFIXES = ("TS_", "CONDUCTOR_", "LOG_LOCATION", "METRICS_LOCATION")
 
@@ -11,3 +19,16 @@ def pytest_configure() -> None:
     """An activated environment, or a gateway in use, must not reach into the tests."""
     for name in [name for name in os.environ if name.startswith(FOREIGN_PREFIXES)]:
         del os.environ[name]
+    measure_everything()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test in whose loop a step was too long, with the name of the step.
+
+    What fixtures did before was building, and no request's.
+    """
+    take_held()
+    yield
+    held = take_held()
+    assert not held or is_excepted(item.nodeid), f"held the event loop: {held}"

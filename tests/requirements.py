@@ -17,6 +17,10 @@ class Promise:
 
 
 PROMISES: dict[str, Promise] = {
+    "loops-go-on": Promise(
+        "Nothing of one request holds an event loop for 50 ms; what does is counted and named.",
+        ("handlers/test_loop_watch.py::*", "handlers/test_long_texts.py::*"),
+    ),
     "one-command": Promise(
         "With Python 3.11, make and gcc, a fresh clone installs all that it needs, once.",
         (

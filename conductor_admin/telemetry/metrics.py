@@ -30,6 +30,8 @@ _FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.
 _LONGER_S = (20, 40, 80, 160, 320, 640)  # a first token may wait for a load, and a CPU is slow
 _TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10)
 _REQUEST_S = tuple(0.01 * 2**n for n in range(18))  # to 22 minutes
+_HELD_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _LOAD_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 
 
@@ -183,5 +185,15 @@ class Metrics:
     def _process(self) -> None:
         build = Info("conductor_build", "What runs.", registry=self.registry)
         build.info({"version": metadata.version("conductor"), "python": platform.python_version()})
+        self.loop_held = self._histogram(
+            "event_loop_held_seconds", "Steps that held the event loop for 50 ms and more.", "step", _HELD_S
+        )
+        self.loop_held.labels(OTHER)  # shown from the beginning, be it 0
+        self.loop_lag = Histogram(
+            "conductor_event_loop_lag_seconds",
+            "Waiting of a callback for its turn on the event loop, sampled while that is busy.",
+            buckets=_LAG_S,
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -110,7 +111,7 @@ class DataAnalysis(BaseLLMEngine):
             found = await self.findings(bare, "")
             if found["statistics"] is None:
                 raise RequestError(found["warnings"][0], code="not_analysed", param="options")
-            prepared = self._told(prepared, found["statistics"], model)
+            prepared = await asyncio.to_thread(self._told, prepared, found["statistics"], model)
         async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
             async for piece in pieces:
                 yield piece

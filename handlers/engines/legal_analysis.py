@@ -5,6 +5,7 @@ Structured by a JSON schema where there is a task; an opinion of a machine, and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -102,7 +103,7 @@ class LegalAnalysis(BaseLLMEngine):
         else:
             spoken = f"{self.get_system_prompt(request)} {request.system or ''} {_question(request)}"
             room = room_for(model, spoken, prepared.sampling.max_tokens)
-            pieces = parts(document, counted(model, room.part))
+            pieces = await asyncio.to_thread(parts, document, counted(model, room.part))
             ask = partial(_about, prepared.messages, _question(request))
             sampling = prepared.sampling.model_copy(update={"max_tokens": room.answer})
             events = item_list(model, pieces, ask, sampling)

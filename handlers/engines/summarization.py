@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
@@ -67,18 +68,18 @@ class Summarization(BaseLLMEngine):
         )
         fits = counted(model, room.part)
         sampling = whole.sampling.model_copy(update={"max_tokens": room.answer})
-        pieces = parts(_text(request), fits)
+        text = _text(request)
+        pieces = await asyncio.to_thread(parts, text, fits)
         self.notes["chunks"] = len(pieces)
         for _ in range(ROUNDS):
             if len(pieces) == 1:
                 break
-            pieces = parts(
-                "\n\n".join([await self._one(whole, request, model, sampling, p) for p in pieces]), fits
-            )
+            text = "\n\n".join([await self._one(whole, request, model, sampling, p) for p in pieces])
+            pieces = await asyncio.to_thread(parts, text, fits)
         messages = self._asking(whole, request, pieces[0])
         async with aclosing(model.stream(messages, sampling)) as answer:
-            async for text in answer:
-                yield text
+            async for piece in answer:
+                yield piece
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Words of the summary, and what is wrong with their number and with their numbers."""

@@ -5,15 +5,15 @@ Knows text; how much fits is asked of the caller's `count`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
-WINDOW = 4000
-"""Characters given to pysbd at once: its time grows with the square of the text's length."""
+WINDOWS = (1000, 4000)
+"""Characters given to pysbd at once, the second where a sentence is longer than the first. Its time grows
+with the square of the length: the worst text found takes 40 ms for 1,000 characters, 0.4 s for 4,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,29 @@ class Segment:
     after: str
 
 
-def sentences(text: str, language: str = "en") -> list[str]:
+def sentences(text: str, language: str = "en") -> Iterator[str]:
     """The sentences of `text` with their trailing white space; joined they equal `text`.
 
-    `language` is an ISO 639-1 code; one that pysbd does not know is split as English is.
+    `language` is an ISO 639-1 code; one that pysbd does not know is split as English is. A sentence longer
+    than the widest window is cut between words. Each is found when it is asked for.
     """
-    found: list[str] = []
-    at = 0
-    while at < len(text):
-        pieces = _split(text[at : at + WINDOW], language)
-        if at + WINDOW < len(text) and len(pieces) > 1:
-            pieces.pop()  # it may go on in the next window, which begins with it
-        found += pieces
-        at += sum(map(len, pieces))
-    return found
+    start = 0
+    while start < len(text):
+        found = _first_sentences(text, start, language)
+        yield from found
+        start += sum(map(len, found))
+
+
+def _first_sentences(text: str, start: int, language: str) -> list[str]:
+    for window in WINDOWS:
+        part = text[start : start + window]
+        pieces = _split(part, language)
+        if start + window >= len(text):
+            return pieces
+        if len(pieces) > 1:
+            return pieces[:-1]  # the last one may go on behind the window
+    space = part.rfind(" ") + 1
+    return [part[:space] if space > 0 else part]
 
 
 def segments(text: str, language: str, fits: Callable[[str], bool], *, single: bool) -> Iterator[Segment]:
@@ -46,32 +55,48 @@ def segments(text: str, language: str, fits: Callable[[str], bool], *, single: b
 
     `single` keeps sentences apart; otherwise as many as fit stand together.
     """
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+    for line in _lines(text):
         for piece in packed(sentences(line, language), fits, single=single):
             yield _segment(piece)
 
 
-def packed(pieces: list[str], fits: Callable[[str], bool], *, single: bool = False) -> Iterator[str]:
-    """Neighbours joined while they fit; a piece that does not fit alone is cut between words."""
-    parts = [part for one in pieces for part in _cut(one, fits)]
+def _lines(text: str) -> Iterator[str]:
     start = 0
-    while start < len(parts):
-        end = start + 1 if single else _fitting(parts, start, fits)
-        yield "".join(parts[start:end])
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
         start = end
 
 
-def _fitting(parts: list[str], start: int, fits: Callable[[str], bool]) -> int:
-    """The end of the most neighbours from `start` that fit, found by doubling: `fits` may count tokens."""
-    step, most = 1, start + 1
-    while most + step <= len(parts) and fits("".join(parts[start : most + step])):
+def packed(pieces: Iterable[str], fits: Callable[[str], bool], *, single: bool = False) -> Iterator[str]:
+    """Neighbours joined while they fit; a piece that does not fit alone is cut between words."""
+    coming = (part for one in pieces for part in _cut(one, fits))
+    ahead: list[str] = []
+    while ahead or (ahead := list(islice(coming, 1))):
+        end = 1 if single else _fitting(ahead, coming, fits)
+        yield "".join(ahead[:end])
+        del ahead[:end]
+
+
+def _fitting(ahead: list[str], coming: Iterator[str], fits: Callable[[str], bool]) -> int:
+    """The most neighbours from the first that fit, found by doubling, since `fits` may count tokens.
+
+    `ahead` grows by what is needed of `coming`.
+    """
+    step, most = 1, 1
+    while _reaches(ahead, coming, most + step) and fits("".join(ahead[: most + step])):
         most += step
         step *= 2
     while step:
-        if most + step <= len(parts) and fits("".join(parts[start : most + step])):
+        if len(ahead) >= most + step and fits("".join(ahead[: most + step])):
             most += step
         step //= 2
     return most
+
+
+def _reaches(ahead: list[str], coming: Iterator[str], parts: int) -> bool:
+    ahead += islice(coming, max(0, parts - len(ahead)))
+    return len(ahead) >= parts
 
 
 def _cut(piece: str, fits: Callable[[str], bool]) -> Iterator[str]:

@@ -6,11 +6,12 @@ Knows how the two kinds of models are asked; not what the pieces are checked for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import islice
 
 from handlers.engines.base import Model
+from handlers.off_loop import off_loop
 from handlers.text_checks.languages import short_code
 from handlers.text_checks.sentences import Segment, segments
 from handlers.text_checks.translation_task import Task, language_marks
@@ -42,17 +43,18 @@ class TranslationPieces:
                 yield piece
 
     async def _as_it_is(self, text: str) -> AsyncGenerator[str, None]:
-        if (sampling := self._limited(text)) is not None:
+        if (sampling := await self._limited(text)) is not None:
             async with aclosing(self._asked(text, sampling)) as pieces:
                 async for piece in pieces:
                     yield piece
 
     async def _instructed(self, text: str) -> AsyncGenerator[str, None]:
-        for segment in segments(text, self._language, self._fits(4), single=False):
+        rest = segments(text, self._language, self._fits(4), single=False)
+        while (segment := await asyncio.to_thread(next, rest, None)) is not None:
             yield segment.before
             if not _has_letters(segment):
                 yield segment.text
-            elif (sampling := self._limited(segment.text)) is not None:
+            elif (sampling := await self._limited(segment.text)) is not None:
                 async with aclosing(self._asked(segment.text, sampling)) as pieces:
                     async for piece in one_line(pieces):
                         yield piece
@@ -60,7 +62,7 @@ class TranslationPieces:
 
     async def _batched(self, text: str) -> AsyncGenerator[str, None]:
         rest = segments(text, self._language, self._fits(3), single=True)
-        while group := list(islice(rest, AT_ONCE)):
+        while group := await asyncio.to_thread(_next_ones, rest):
             tasks = [asyncio.create_task(self._one(segment)) for segment in group]
             try:
                 done = await asyncio.gather(*tasks)
@@ -72,7 +74,7 @@ class TranslationPieces:
                 yield f"{segment.before}{translated}{segment.after}"
 
     async def _one(self, segment: Segment) -> str:
-        sampling = self._limited(segment.text)
+        sampling = await self._limited(segment.text)
         if not _has_letters(segment) or sampling is None:
             return segment.text if sampling else ""
         source, target = self._marks or ("", "")
@@ -87,9 +89,9 @@ class TranslationPieces:
                 yield piece
         self.cut = self.cut or self._model.finish_reason == "length"
 
-    def _limited(self, text: str) -> Sampling | None:
+    async def _limited(self, text: str) -> Sampling | None:
         # No translation is three times as long; a model that goes on is lost in a loop.
-        limit = 3 * self._model.count(text) + 64
+        limit = 3 * await off_loop(len(text), self._model.count, text) + 64
         if self._sampling.max_tokens is not None:
             limit = min(limit, self._sampling.max_tokens - self._model.usage.completion_tokens)
         if limit < 1:
@@ -115,6 +117,10 @@ async def one_line(pieces: AsyncIterable[str]) -> AsyncIterator[str]:
             first, *lines = body.split("\n")
             middle = [line.strip() for line in lines[:-1] if line.strip()]
             yield " ".join([first.rstrip(), *middle, lines[-1].lstrip()]) if lines else body
+
+
+def _next_ones(rest: Iterator[Segment]) -> list[Segment]:
+    return list(islice(rest, AT_ONCE))
 
 
 def _has_letters(segment: Segment) -> bool:

@@ -15,6 +15,7 @@ from conductor_admin.app import create_app
 from conductor_mcp.endpoint import McpEndpoint
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, Rig
 from tests.conductor_admin.key_rig import Keys
+from tests.loop_steps import own_work
 
 VALUES = {"category": "translation", "engine": "translation"}
 VERBS = ("GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE")
@@ -36,7 +37,8 @@ async def test_every_route_has_a_line_in_the_table_and_every_line_a_route(rig: R
 
 
 async def test_each_route_asks_for_what_the_table_says_with_every_method(keys: Keys) -> None:
-    routes = sorted(set(templates(create_app(keys.rig.gateway).routes)))
+    with own_work("builds an application"):
+        routes = sorted(set(templates(create_app(keys.rig.gateway).routes)))
     assert routes
     for template in routes:
         for method in VERBS:

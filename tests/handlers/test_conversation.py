@@ -14,6 +14,7 @@ from handlers.engines.general_reasoning import GeneralReasoning
 from handlers.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, Message, RequestError, Sampling
 from tests.demo import demo_folder
+from tests.loop_steps import own_work
 from tests.test_engines import ScriptedModel
 
 
@@ -165,7 +166,8 @@ class Counting(ScriptedModel):
 
 
 async def test_the_real_tokenizer_and_template_decide_what_fits() -> None:
-    model = Counting()
+    with own_work("loads a tokenizer"):
+        model = Counting()
     turns = [
         Message(role=role, content=f"{number}: Größe, 漢字 and <|im_end|> in {role}s' words. " * 2)
         for number in range(20)

@@ -194,6 +194,7 @@ async def test_health_says_what_the_worker_is(bench: Bench, client: httpx2.Async
         "waiting": 0,
         "kv_usage": None,
         "last_error": None,
+        "loop": {"held": 0, "longest_s": 0.0},
     }
 
 

@@ -1,0 +1,33 @@
+"""The watch over the gateway's event loop: a histogram of held steps, and a line that names each."""
+
+from __future__ import annotations
+
+import structlog
+
+from conductor_admin.arrivals import route_of
+from conductor_admin.telemetry.metrics import Metrics
+from handlers.loop_watch import Held, Holds, LoopWatch
+
+log = structlog.get_logger()
+
+
+def watch_loop(metrics: Metrics) -> LoopWatch:
+    """A watch that `start` begins; what it sees is counted, and logged once a minute for each step."""
+    holds = Holds()
+
+    def told(held: Held) -> None:
+        if held.is_over:
+            metrics.loop_held.labels(held.route or held.step).observe(held.seconds)
+        if holds.add(held):
+            log.warning(
+                "event_loop_held",
+                step=held.step,
+                place=held.place,
+                task=held.task,
+                route=held.route,
+                seconds=round(held.seconds, 3),
+                cpu_seconds=round(held.cpu_s, 3),
+                is_over=held.is_over,
+            )
+
+    return LoopWatch(told, metrics.loop_lag.observe, route_of)

@@ -1,0 +1,256 @@
+"""A watch over an event loop: names each step that held it, with its seconds and its processor time.
+
+A thread looks at the loop's thread every few milliseconds, so that a callback costs nothing; uvloop would let
+nobody measure its callbacks anyway. What is told is a lower bound: time is a step's own only where two looks
+saw that very step, or where one look could not be had because the step kept the interpreter's lock. Names are
+those of code and tasks, never a text of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+LIMIT_S = 0.05
+"""Longest step that nobody hears of."""
+STUCK_S = 1.0
+"""Length of a step that is told of while it still lasts: it may never end."""
+BUSY_S, IDLE_S = 0.01, 0.025
+"""Seconds between two looks. One costs 50 microseconds, nearly all the kernel's: 0.2 % of a core at rest."""
+SILENCE_S = 60.0
+"""Seconds between two lines about the same step."""
+
+_OWN = ("handlers", "conductor", "conductor_admin", "conductor_core", "conductor_mcp", "archives")
+_WAITED = "/proc/thread-self/schedstat"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One step of a loop: `place` is the line of ours that it was seen in.
+
+    `task` is the name of its task, None where it had none; `route` is that of the request, where it is known.
+    `seconds` and `cpu_s` are lower bounds; `is_over` says that it has ended.
+    """
+
+    step: str
+    place: str
+    task: str | None
+    route: str | None
+    seconds: float
+    cpu_s: float
+    is_over: bool = True
+
+
+Told = Callable[[Held], None]
+Waited = Callable[[float], None]
+RouteOf = Callable[[asyncio.Task[Any]], str | None]
+
+
+@dataclass(slots=True)
+class _Step:
+    """The step that the last looks saw; `beat` is the loop's turn that it belongs to."""
+
+    key: int
+    beat: int
+    name: str
+    task: str | None
+    route: str | None
+    began: float
+    cpu_began: float
+    place: str = ""
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    is_told: bool = False
+
+    def held(self, *, is_over: bool) -> Held:
+        return Held(self.name, self.place, self.task, self.route, self.seconds, self.cpu_s, is_over)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Clocks at one look: the wall's, the loop thread's, and how long this thread wanted a core in vain."""
+
+    at: float
+    cpu: float
+    waited: float
+
+
+class LoopWatch:
+    """Watches the loop that `start` is called on; `told` hears of each step above `LIMIT_S`, on a thread.
+
+    `lag` hears how long a callback waited for its turn, once in each turn that a look found busy. `route_of`
+    knows the tasks of requests.
+    """
+
+    def __init__(self, told: Told, lag: Waited | None = None, route_of: RouteOf | None = None) -> None:
+        self._told = told
+        self._lag = lag
+        self._route_of = route_of
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="loop-watch", daemon=True)
+        self._step: _Step | None = None
+        self._sent = self._ran = 0
+        self._sent_at = 0.0
+
+    def start(self) -> None:
+        """Begins; called on the loop's own thread."""
+        self._loop = asyncio.get_running_loop()
+        self._ident = threading.get_ident()
+        self._clock = time.pthread_getcpuclockid(self._ident)
+        self._loop.call_soon(self._begin)
+
+    def stop(self) -> None:
+        """Ends the watch; from any thread."""
+        self._stopping = True
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _begin(self) -> None:
+        # The caller of callbacks: asyncio's Handle._run, or who runs the loop where uvloop hides its frames.
+        self._base = sys._getframe(1).f_code
+        if not self._stopping:
+            self._thread.start()
+
+    def _run(self) -> None:
+        waiting = _core_wait()
+        pause, before = IDLE_S, self._clocks(waiting)
+        while not self._stopping:
+            time.sleep(pause)
+            try:
+                now = self._clocks(waiting)
+            except OSError:  # the loop's thread has ended
+                return
+            pause, before = self._look(before, now, pause), now
+
+    def _clocks(self, waiting: Callable[[], float]) -> _Look:
+        return _Look(time.perf_counter(), time.clock_gettime(self._clock), waiting())
+
+    def _look(self, before: _Look, now: _Look, pause: float) -> float:
+        frame = sys._current_frames().get(self._ident)
+        outer = _outermost(frame, self._base)
+        if outer is None:
+            self._end()
+            return IDLE_S
+        task = asyncio.current_task(self._loop)
+        # A task has one step in a turn of the loop. A plain callback may be called often in one turn, and the
+        # next call's frame may lie where this one's lay, but without the mark, which only a debugger reads.
+        key, is_new = (id(outer) if task is None else id(task)), task is None and not outer.f_trace_opcodes
+        outer.f_trace_opcodes = True
+        step = self._step
+        if step is None or is_new or step.key != key or step.beat != self._ran:
+            self._end()
+            step = self._step = self._new(key, outer, task, before, now, pause)
+        step.seconds, step.cpu_s = now.at - step.began, now.cpu - step.cpu_began
+        if step.seconds >= LIMIT_S:
+            step.place = step.place or _place(frame)
+        if step.seconds >= STUCK_S and not step.is_told:
+            step.is_told = True
+            self._told(step.held(is_over=False))
+        return BUSY_S
+
+    def _new(
+        self,
+        key: int,
+        outer: FrameType,
+        task: asyncio.Task[Any] | None,
+        before: _Look,
+        now: _Look,
+        pause: float,
+    ) -> _Step:
+        if self._sent == self._ran:
+            self._sent, self._sent_at = self._sent + 1, now.at
+            with suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(self._beat)
+        # This look was due after `pause`; what it waited beyond that, but for a core, it waited for the lock.
+        late = max(0.0, now.at - before.at - pause - (now.waited - before.waited))
+        cpu = min(late, max(0.0, now.cpu - before.cpu - pause))
+        name = None if task is None else task.get_name()
+        route = None if task is None or self._route_of is None else self._route_of(task)
+        return _Step(key, self._ran, _name(outer.f_code), name, route, now.at - late, now.cpu - cpu)
+
+    def _beat(self) -> None:
+        self._ran += 1
+        if self._lag is not None:
+            self._lag(time.perf_counter() - self._sent_at)
+
+    def _end(self) -> None:
+        step, self._step = self._step, None
+        if step is not None and step.seconds >= LIMIT_S:
+            self._told(step.held(is_over=True))
+
+
+@dataclass(slots=True)
+class Holds:
+    """Counts of one loop's held steps, and which of them to write a line about."""
+
+    count: int = 0
+    longest_s: float = 0.0
+    _next: dict[str, float] = field(default_factory=dict)
+
+    def add(self, held: Held) -> bool:
+        """Counts `held`; whether a line about it is due."""
+        if held.is_over:
+            self.count += 1
+            self.longest_s = max(self.longest_s, held.seconds)
+        now = time.monotonic()
+        if now < self._next.get(held.step, now):
+            return False
+        self._next[held.step] = now + SILENCE_S
+        return True
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _outermost(frame: FrameType | None, base: CodeType) -> FrameType | None:
+    """The frame of the step above the loop itself; None where the loop waits for something to do."""
+    above = None
+    for one in _frames(frame):
+        if one.f_code is base:
+            return above
+        above = one
+    return None
+
+
+def _place(frame: FrameType | None) -> str:
+    """The innermost line of ours, else the innermost line of all."""
+    seen = list(_frames(frame))
+    found = next((one for one in seen if _package(one.f_code) in _OWN), seen[0])
+    return f"{_name(found.f_code)}:{found.f_lineno}"
+
+
+def _package(code: CodeType) -> str:
+    parts = Path(code.co_filename).parts
+    return next((part for part in parts[::-1] if part in _OWN), "")
+
+
+def _name(code: CodeType) -> str:
+    parts = Path(code.co_filename).with_suffix("").parts
+    package = _package(code)
+    start = len(parts) - 1 - parts[::-1].index(package) if package else max(0, len(parts) - 2)
+    return f"{'.'.join(parts[start:])}.{code.co_qualname}"
+
+
+def _core_wait() -> Callable[[], float]:
+    """Seconds that the calling thread has waited for a core; always 0 where the kernel does not say."""
+    try:
+        file = os.open(_WAITED, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return lambda: 0.0
+
+    def waited() -> float:
+        return int(os.pread(file, 64, 0).split()[1]) / 1e9
+
+    return waited

@@ -1,0 +1,146 @@
+"""Measures every step of every event loop of a test process by the processor time of the loop's own thread.
+
+A busy machine changes nothing of that time. Taken off are imports, which happen once in a process; the
+garbage collector, which here walks through everything that pytest has imported; and what a test does itself,
+inside `own_work`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+
+from handlers.loop_watch import LIMIT_S
+
+EXCEPTED = {
+    "test_engines.py::test_data_analysis": "calls the check itself, which the gateway leaves to a process",
+    "engines/test_engines_property.py::": "calls checks themselves, which the gateway leaves to a process",
+    "test_gateway_bodies.py::test_a_defect_is_a_500_in_the_one_shape": "structlog draws a traceback",
+}
+"""Tests whose own steps are long, by the part of their name that tells them, and the reason."""
+
+
+def is_excepted(test: str) -> bool:
+    """Whether that test's own steps may be long."""
+    return any(name in test for name in EXCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A step that was too long: the name of its task or callback, and its seconds of processor time."""
+
+    step: str
+    cpu_s: float
+
+
+class _Taken(threading.local):
+    """Seconds of this thread that are nobody's step."""
+
+    seconds = 0.0
+    depth = 0
+
+
+_taken = _Taken()
+_held: list[Held] = []
+_collecting = threading.local()
+
+
+def take_held() -> list[Held]:
+    """The steps since the last call that were too long."""
+    held = _held[:]
+    _held.clear()
+    return held
+
+
+@contextmanager
+def own_work(reason: str) -> Iterator[None]:
+    """A block of a test that is no request's, such as building a large input; `reason` says what it is."""
+    assert reason
+    with _taking():
+        yield
+
+
+@contextmanager
+def _taking() -> Iterator[None]:
+    _taken.depth += 1
+    begun = time.thread_time()
+    try:
+        yield
+    finally:
+        _taken.depth -= 1
+        if _taken.depth == 0:
+            _taken.seconds += time.thread_time() - begun
+
+
+def _measured(name: Callable[[], str], run: Callable[[], None]) -> None:
+    begun, taken = time.thread_time(), _taken.seconds
+    try:
+        run()
+    finally:
+        spent = time.thread_time() - begun - (_taken.seconds - taken)
+        if spent >= LIMIT_S and _taken.depth == 0:
+            _held.append(Held(name(), round(spent, 3)))
+
+
+def _named(callback: Any) -> str:
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        return f"task {owner.get_name()} {getattr(owner.get_coro(), '__qualname__', '')}"
+    return str(getattr(callback, "__qualname__", type(callback).__name__))
+
+
+class MeasuredLoop(uvloop.Loop):
+    """uvloop, whose callbacks nobody else can measure; those of its transports alone are not seen."""
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        return super().call_soon(_called, callback, *args, context=context)
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        return super().call_soon_threadsafe(_called, callback, *args, context=context)
+
+
+def _called(callback: Any, *args: Any) -> None:
+    _measured(lambda: _named(callback), lambda: callback(*args))
+
+
+def measure_everything() -> None:
+    """From now on every step of asyncio's loops and of uvloop's new ones is measured."""
+    handle: Any = asyncio.Handle
+    run = handle._run
+
+    def measured(self: Any) -> None:
+        callback = self._callback
+        _measured(lambda: _named(callback), lambda: run(self))
+
+    handle._run = measured
+    uvloop.new_event_loop = MeasuredLoop  # type: ignore[assignment]
+    gc.callbacks.append(_collected)
+    plain = builtins.__import__
+
+    def importing(name: str, *args: Any, **named: Any) -> Any:
+        if name in sys.modules:
+            return plain(name, *args, **named)
+        with _taking():
+            return plain(name, *args, **named)
+
+    builtins.__import__ = importing
+
+
+def _collected(phase: str, info: dict[str, int]) -> None:
+    if phase == "start":
+        _collecting.block = _taking()
+        _collecting.block.__enter__()
+    elif (block := getattr(_collecting, "block", None)) is not None:
+        _collecting.block = None
+        block.__exit__(None, None, None)
