@@ -19,7 +19,11 @@ class Promise:
 PROMISES: dict[str, Promise] = {
     "loops-go-on": Promise(
         "Nothing of one request holds an event loop for 50 ms; what does is counted and named.",
-        ("handlers/test_loop_watch.py::*", "handlers/test_long_texts.py::*"),
+        (
+            "handlers/test_loop_watch.py::*",
+            "handlers/test_long_texts.py::*",
+            "e2e/test_long_texts_beside.py::*",
+        ),
     ),
     "one-command": Promise(
         "With Python 3.11, make and gcc, a fresh clone installs all that it needs, once.",

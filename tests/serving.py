@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 import httpx2
 import psutil
 
+from handlers.loop_watch import LIMIT_S
 from tests.torchserve_process import ROOT
 
 START_S = 120.0
+CPU_SECONDS = re.compile(r"cpu_s(?:econds)?\W+([\d.]+)")
 STOP_S = 30.0
 
 
@@ -100,6 +103,18 @@ class Serving:
             for process in self.processes():
                 process.kill()
             self.process.wait(STOP_S)
+
+    def held_loops(self) -> list[str]:
+        """Lines about steps of the gateway's or a worker's loop that took 50 ms of its processor time.
+
+        `openvino-step` is the library's own: its step keeps the interpreter's lock from begin to end.
+        """
+        logs = [self.log, *(self.state / "logs").rglob("*.log")]
+        lines = (
+            line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        )
+        held = (line for line in lines if "event_loop_held" in line and "openvino-step" not in line)
+        return [line for line in held if (used := CPU_SECONDS.search(line)) and float(used[1]) >= LIMIT_S]
 
     def _run_file(self) -> dict[str, Any] | None:
         file = self.state / "run.json"

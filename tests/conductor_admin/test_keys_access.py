@@ -32,7 +32,8 @@ def filled(template: str) -> str:
 
 async def test_every_route_has_a_line_in_the_table_and_every_line_a_route(rig: Rig) -> None:
     """A new route has to be decided about: in `conductor_admin.access.NEEDS`."""
-    app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes)
+    with own_work("builds an application"):
+        app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes)
     assert set(templates(app.routes)) == set(NEEDS)
 
 
