@@ -12,6 +12,7 @@ from archives.build import BuiltRows, build_rows, write_config
 from archives.errors import BuildError
 from archives.progress import Bars, progress_for
 from archives.workshop import Workshop
+from conductor_core.files import fault
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorError, operator_settings
 from conductor_core.paths import ProjectPaths
@@ -48,7 +49,7 @@ def main(settings: Path | None, store: Path | None, config: Path | None, bundle:
     except (BuildError, SettingsError) as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"{error.filename or store}: {error.strerror}; make room or mend its permissions")
+        sys.exit(fault(error))
     _tell(built, store, configured)
 
 

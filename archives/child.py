@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from archives.errors import BuildCancelled, BuildError
 from archives.progress import BuildProgress
+from conductor_core.files import last_text
 
 _STOP_CHECK_S = 0.5
 _SHOWN_LOG = 300
@@ -135,5 +136,5 @@ def _ending(status: int) -> str:
 
 def last_line(log: Path) -> str:
     """The last line of text in `log`, shortened."""
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = last_text(log).strip().splitlines()
     return lines[-1].strip()[:_SHOWN_LOG] if lines else "it said nothing"

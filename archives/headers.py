@@ -18,6 +18,7 @@ import gguf
 from archives.errors import FETCH_AGAIN, BuildError
 from archives.safety import JSON_WITH_CODE, names_in, refuse_auto_map, wanted_files
 from archives.weights_info import WeightsInfo
+from conductor_core.files import LARGEST_JSON, read_bounded
 
 _LONGEST_HEADER = 100_000_000
 _INDEX = "model.safetensors.index.json"
@@ -89,7 +90,7 @@ def _refuse_missing_parts(folder: Path, names: list[str], model: str) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_bounded(path, LARGEST_JSON))
     except ValueError as error:
         raise BuildError(f"{path.name} is not JSON ({error})", FETCH_AGAIN) from error
     if not isinstance(values, dict):

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from archives.errors import BuildError
 from archives.job import Report, serve_job
 from archives.safety import JSON_WITH_CODE, names_in, refuse_auto_map, wanted_files
+from conductor_core.files import LARGEST_JSON, read_bounded
 
 _OFFLINE = (
     "connect, or copy the model into a folder of this machine and name that path in Technical Model Name"
@@ -103,7 +104,7 @@ def _download(repo: str, commit: str, file: str | None, again: Collection[str], 
     for name in wanted_files((sibling.rfilename for sibling in siblings), repo):
         path = fetched(name)
         if name in JSON_WITH_CODE:
-            refuse_auto_map(json.loads(path.read_bytes()), name, repo)
+            refuse_auto_map(json.loads(read_bounded(path, LARGEST_JSON)), name, repo)
         folder = path.parent
     return folder
 

@@ -15,6 +15,7 @@ from archives.errors import BuildError
 from archives.safety import names_in, wanted_files
 from archives.workshop import PINS_VARIABLE, Workshop
 from conductor_core.catalogue import ModelRef
+from conductor_core.files import LARGEST_JSON, read_bounded
 from conductor_core.weights import model_id
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,7 +48,7 @@ def _commit(ref: ModelRef, workshop: Workshop) -> str:
     if ref.revision and _COMMIT.fullmatch(ref.revision):
         return ref.revision
     memory = workshop.models / ".commits.json"
-    commits: dict[str, str] = json.loads(memory.read_text()) if memory.exists() else {}
+    commits: dict[str, str] = json.loads(read_bounded(memory, LARGEST_JSON)) if memory.exists() else {}
     key = f"{ref.source}@{ref.revision or 'main'}"
     if key not in commits or workshop.refresh:
         request = {"action": "resolve", "repo": ref.source, "revision": ref.revision}

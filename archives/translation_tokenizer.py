@@ -19,6 +19,7 @@ from tokenizers.models import BPE, Unigram
 from transformers.convert_slow_tokenizer import SpmConverter, generate_merges
 
 from archives.errors import BuildError
+from conductor_core.files import LARGEST_JSON, read_bounded
 
 _NEVER = -1e6
 """For each letter of a piece that is only for decoding: any way through the text without it is better."""
@@ -152,7 +153,7 @@ def _text(config: Mapping[str, Any], key: str, default: str) -> str:
 
 def _json(path: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_bounded(path, LARGEST_JSON))
     except ValueError as error:
         raise _unusable(name, f"its {path.name} is not JSON ({error})") from error
     if not isinstance(value, dict):

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from conductor_core.files import LARGEST_JSON, read_bounded
+
 STAMP = "conductor.json"
 
 _BYTES_PER_PARAMETER = {"FP32": 4.0, "FP16": 2.0, "BF16": 2.0, "8-bit": 1.1, "4-bit": 0.65}
@@ -59,7 +61,7 @@ class Stamp:
     def read(cls, folder: Path) -> Self | None:
         """The stamp in `folder`, None where there is none or it is not whole."""
         try:
-            values: dict[str, Any] = json.loads((folder / STAMP).read_text())
+            values: dict[str, Any] = json.loads(read_bounded(folder / STAMP, LARGEST_JSON))
             return cls(**{**values, "info": WeightsInfo(**values["info"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None

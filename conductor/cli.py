@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
+from typing import Any
 
 import click
 
@@ -18,9 +20,22 @@ from conductor.commands.requests import requests
 from conductor.commands.run import run
 from conductor.commands.serve import serve
 from conductor.commands.sessions import sessions
+from conductor.errors import plain_faults
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands; whatever files and disks do to one of them is a line, as every other failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        with plain_faults():
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, where it can be told that nothing takes the output
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(metadata.version("conductor"), prog_name="conductor")
 def main() -> None:
     """One Markdown table as a running LLM server.

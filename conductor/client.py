@@ -17,6 +17,8 @@ import orjson
 
 from conductor.errors import CommandError, WrongInput
 from conductor.sse import BrokenEvent, Event, events
+from conductor_core.files import read_bounded
+from conductor_core.settings import LARGEST_BYTES
 
 CONNECT_TIMEOUT_S = 5.0
 DEFAULT_PORT = 8000
@@ -101,7 +103,9 @@ class Gateway:
         """What applying SETTINGS.md, or `file` in its place, would change; its mistakes are an error."""
         if file is None:
             return self._call("GET", "/admin/plan")
-        return self._call("POST", "/admin/plan", {"name": file.name}, content=file.read_bytes())
+        return self._call(
+            "POST", "/admin/plan", {"name": file.name}, content=read_bounded(file, LARGEST_BYTES)
+        )
 
     def requests(self, limit: int) -> list[dict[str, Any]]:
         """The traces of at most `limit` requests, the newest first."""

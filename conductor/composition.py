@@ -8,6 +8,7 @@ from pathlib import Path
 
 from archives.workshop import Workshop
 from conductor_admin.audit import Audit
+from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
 from conductor_admin.key_ring import KeyRing
@@ -84,6 +85,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
     patience = Patience(settings.first_token_timeout, settings.token_timeout)
     watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
     owner, closed = write_owner_token(state), not is_private(settings.host)
+    audit = AuditWriter(Audit(state))
     keys = KeyRing(KeysFile(state), owner=owner, always_closed=closed)
     database = settings.database_url or default_url(state.root)
     sessions = Sessions(SessionStore(database), lambda: watch.now)
@@ -92,9 +94,9 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         lifecycle=lifecycle,
         generations=Generations(lifecycle, stats, patience, sessions, telemetry=telemetry),
         stats=stats,
-        heart=Heart(lifecycle, keys.look),
+        heart=Heart(lifecycle, keys.tend, audit.tend),
         keys=keys,
-        audit=Audit(state.audit_file),
+        audit=audit,
         policy=host_policy(settings.host),
     )
     run_file = RunFile(state)

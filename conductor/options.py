@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +10,8 @@ import orjson
 
 from conductor.client import Gateway
 from conductor.errors import WrongInput
+from conductor_admin.run_file import LARGEST_BYTES
+from conductor_core.files import read_bounded
 from conductor_core.operator import LOOPBACK, OperatorError, OperatorSettings, operator_settings
 from conductor_core.owner import owner_headers
 from conductor_core.paths import StateDir
@@ -81,7 +82,7 @@ def who_asks(settings: OperatorSettings, host: str, port: int) -> dict[str, str]
 def running_address(state: StateDir) -> tuple[str, int] | None:
     """Host and port in the run file of a state folder; None where no gateway left one."""
     try:
-        value = orjson.loads(Path(state.run_file).read_bytes())
+        value = orjson.loads(read_bounded(state.run_file, LARGEST_BYTES))
         return str(value["host"]), int(value["port"])
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None

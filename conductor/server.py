@@ -19,6 +19,7 @@ from archives.errors import BuildError
 from conductor.announce import announce
 from conductor.composition import Server, compose
 from conductor_admin.app import create_app
+from conductor_admin.auth.reserve import Reserve
 from conductor_admin.connections import bounded
 from conductor_admin.first_key import create_first_key, has_key
 from conductor_admin.keys_file import KeysFileError
@@ -31,6 +32,7 @@ from conductor_admin.telemetry.drain import Drain, to_descriptor
 from conductor_admin.telemetry.loop import watch_loop
 from conductor_admin.torchserve_config import StartError, find_java
 from conductor_admin.workers.cleanup import finish
+from conductor_core.files import fault, is_fault_of_files
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir, StateDirError
 from conductor_core.settings import SettingsError
@@ -55,25 +57,34 @@ class Manner:
 
 def serve(settings: OperatorSettings, manner: Manner) -> int:
     """Serve until SIGINT or SIGTERM; the exit status. What prevents the start is told in one line."""
+    state = StateDir.at(settings.state_dir)
     try:
-        state = StateDir.at(settings.state_dir)
         if settings.create_key:
             state.create()
             _tell_first_key(create_first_key(state))
         check_open(settings.host, has_key(state))
         java = None if manner.skip_model_loading else find_java(os.environ)
         state.create()
-        with (
-            only_gateway(state),
-            contextlib.closing(listen(settings.host, settings.port)) as listener,
-            _logs(state, settings),
-        ):
-            kill_leftovers(state.run_file)
-            uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
+        with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
+            state.check_files()
+            Reserve(state.reserve_file).fill()
+            with _logs(state, settings):
+                kill_leftovers(state.run_file)
+                uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
     except _START_FAULTS as error:
-        _tell(2, f"conductor: {error}")
-        return 1
+        return _refused(str(error))
+    except OSError as error:
+        if not is_fault_of_files(error):
+            raise
+        line = fault(error if error.filename else OSError(error.errno, error.strerror, str(state.root)))
+        log.error("gateway_broke_off", cause=line)
+        return _refused(line)
     return 0
+
+
+def _refused(line: str) -> int:
+    _tell(2, f"conductor: {line}")
+    return 1
 
 
 @contextlib.contextmanager
@@ -101,6 +112,7 @@ async def _close(server: Server) -> None:
     finally:
         await asyncio.to_thread(server.gateway.checker.close)
         await asyncio.to_thread(server.gateway.telemetry.spans.close)
+        await asyncio.to_thread(server.gateway.audit.close)
 
 
 async def _serve_http(

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from conductor_admin.arrivals import UNMATCHED, arrived_for
-from conductor_admin.audit import Audit
+from conductor_admin.audit import Act
+from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.callers import Caller, need_scope
 from conductor_admin.key_ring import KeyRing, invalid_key
 from conductor_admin.quotas import Quotas
@@ -62,12 +63,21 @@ NEEDS: Mapping[str, Need] = {
     "/admin/keys/{key}": "admin",
 }
 
+LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
+
+LOOKS_BY_POST = frozenset({"/admin/plan"})
+"""Routes that change nothing with any method; every other one is recorded before it acts."""
+
+REVOKES = ("DELETE", "/admin/keys/{key}")
+"""The one act that is done even where it cannot be recorded at once."""
+
 
 class Access:
     """The middleware around the router, whose `routes` it shares; `scope["state"]["caller"]` is who asks."""
 
     def __init__(
-        self, app: ASGIApp, routes: Sequence[BaseRoute], keys: KeyRing, quotas: Quotas, audit: Audit
+        self, app: ASGIApp, routes: Sequence[BaseRoute], keys: KeyRing, quotas: Quotas, audit: AuditWriter
     ) -> None:
         self._app = app
         self._routes = routes
@@ -86,14 +96,18 @@ class Access:
         if need == "nothing":
             await self._app(scope, receive, send)
         elif need == "admin":
-            await self._audited(scope, receive, send)
+            await self._administer(template, scope, receive, send)
         else:
-            await self._pass(need, scope, receive, send)
+            await self._pass(self._admit(need, scope), scope, receive, send)
 
-    async def _pass(self, need: Need, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    def _admit(self, need: Need, scope: AsgiScope) -> Caller:
+        """Who asks. Raises 401 or 403 where that is nobody, or somebody who may not."""
         caller = self._keys.caller(Headers(scope=scope))
         scope["state"]["caller"] = caller
         _check(caller, need, is_open=self._keys.is_open)
+        return caller
+
+    async def _pass(self, caller: Caller, scope: AsgiScope, receive: Receive, send: Send) -> None:
         answer = _Answer(self._quotas, caller, send)
         try:
             async with self._keys.while_valid(caller) as valid:
@@ -105,34 +119,45 @@ class Access:
                 raise invalid_key() from None
             # The answer is left without its end: the server closes the connection.
 
-    async def _audited(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        status = 500
+    async def _administer(self, template: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Record what an operator does before it is done, and its outcome before the answer tells of it."""
+        try:
+            caller = self._admit("admin", scope)
+        except RequestError as error:
+            await self._audit.refused(_act(scope), error.status)
+            raise
+        act, changes = _act(scope), self._changes(template, scope)
+        if changes:
+            await self._audit.begin(act, revokes=(scope["method"], template) == REVOKES)
+        record = self._audit.end if changes else self._audit.was_read
+        is_told = False
+
+        async def ends(status: int) -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                await record(act, status, **scope["state"].get("audited", {}))
 
         async def told(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = int(message["status"])
+                await ends(int(message["status"]))
             await send(message)
 
         try:
-            await self._pass("admin", scope, receive, told)
+            await self._pass(caller, scope, receive, told)
         except RequestError as error:
-            status = error.status
+            await ends(error.status)
             raise
-        finally:
-            self._write(scope, status)
+        except BaseException:
+            if changes and not is_told:
+                self._audit.end_later(act, "broken off")
+            raise
 
-    def _write(self, scope: AsgiScope, status: int) -> None:
-        caller = scope["state"].get("caller")
-        self._audit.record(
-            caller.name if caller else "unknown",
-            f"{scope['method']} {scope['path']}",
-            status,
-            key_id=caller.key_id if caller else None,
-            source=(scope.get("client") or (None,))[0],
-            request_id=scope["state"].get("request_id"),
-            **scope["state"].get("audited", {}),
-        )
+    def _changes(self, template: str, scope: AsgiScope) -> bool:
+        """Whether the request asks for more than a look; a method that the route lacks does nothing."""
+        route = matching_route(self._routes, scope)
+        answers = route is not None and route.matches(scope)[0] is Match.FULL
+        return answers and scope["method"] not in LOOKS and template not in LOOKS_BY_POST
 
 
 class _Answer:
@@ -149,6 +174,17 @@ class _Answer:
             self.has_begun = True
             MutableHeaders(scope=message).update(self._quotas.headers(self._caller))
         await self._send(message)
+
+
+def _act(scope: AsgiScope) -> Act:
+    caller = scope["state"].get("caller")
+    return Act(
+        who=caller.name if caller else "unknown",
+        action=f"{scope['method']} {scope['path']}",
+        source=(scope.get("client") or (None,))[0],
+        request_id=scope["state"].get("request_id"),
+        key_id=caller.key_id if caller else None,
+    )
 
 
 def template_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> str:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from conductor_core.files import fault, is_fault_of_files
 from handlers.strict_json import refusal
 from handlers.wire import RequestError
 
@@ -45,13 +46,40 @@ def retry_header(error: RequestError) -> dict[str, str]:
     return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
 
 
+def insufficient_storage(effect: str, error: OSError) -> RequestError:
+    """A disk that does not take what has to be kept: the `effect` of that, the path, and what mends it.
+
+    For those who may know paths of this machine.
+    """
+    return _storage(f"{effect}: {fault(error)}")
+
+
+def keys_file_failed(message: str, cause: OSError | None) -> RequestError:
+    """A file of keys that cannot be read or written: 507 where the disk is at fault, else 503."""
+    if cause is not None:
+        return _storage(message)
+    return RequestError(message, status=503, type="server_error", code="keys_file_unusable")
+
+
+def storage_failed(error: OSError) -> RequestError:
+    """The same for anybody: without the path."""
+    return _storage(f"the server's disk failed: {fault(OSError(error.errno, error.strerror))}")
+
+
+def _storage(message: str) -> RequestError:
+    return RequestError(message, status=507, type="server_error", code="insufficient_storage")
+
+
 def failure_of(error: Exception) -> RequestError:
     """The answer to a request that `error`, which nobody expected, has ended; the log has the rest.
 
-    A ValidationError is a 400: fields within their limits have made a shape that is beyond one of its own.
+    A ValidationError is a 400: fields within their limits have made a shape that is beyond one of its own. A
+    disk that fails is a 507.
     """
     if isinstance(error, ValidationError):
         return refusal(error)
+    if isinstance(error, OSError) and is_fault_of_files(error):
+        return storage_failed(error)
     return RequestError("internal error", status=500, type="server_error", code="internal_error")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from conductor_admin.keys import KeyBody
 from conductor_admin.keys_file import KeysFile
+from conductor_core.files import write_whole
 from conductor_core.paths import StateDir
 
 NAME = "first"
@@ -26,10 +26,12 @@ def create_first_key(state: StateDir) -> Path | None:
     """
     if KeysFile(state).read() is not None:
         return None
-    _, text = KeysFile(state).create(KeyBody(name=NAME, scopes=["infer", "admin"]))
-    state.first_key.unlink(missing_ok=True)
-    with open(
-        os.open(state.first_key, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii"
-    ) as file:
-        file.write(text + "\n")
+    KeysFile(state).create(
+        KeyBody(name=NAME, scopes=["infer", "admin"]), keep=lambda text: _keep(state, text)
+    )
     return state.first_key
+
+
+def _keep(state: StateDir, text: str) -> None:
+    # Before the key counts: one whose text was lost would close the gateway to everybody.
+    write_whole(state.first_key, f"{text}\n".encode())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from conductor_admin.audit import Audit
+from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.auto import Chooser
 from conductor_admin.callers import Caller
 from conductor_admin.generation import Generations
@@ -89,7 +89,7 @@ class Gateway:
     stats: Stats
     heart: Heart
     keys: KeyRing
-    audit: Audit
+    audit: AuditWriter
     policy: HostPolicy = field(default_factory=HostPolicy)
     chooser: Chooser = field(default_factory=Chooser)
     checker: Checker = field(default_factory=Checker)

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conductor_admin.arrivals import Arrival, arrival
 from conductor_admin.failures import error_response, failure_of
+from conductor_core.files import fault, is_fault_of_files
 from conductor_core.operator import LOOPBACK
 from handlers.wire import RequestError
 
@@ -143,10 +144,17 @@ class Guard:
         except RequestError as error:
             await error_response(error)(scope, receive, exchange.send)
         except Exception as error:  # the outermost loop: a defect becomes a log entry and a plain refusal
-            log.exception("request_failed", path=scope["path"])
+            _log_failure(error, scope["path"])
             if exchange.status is not None:
                 raise
             await error_response(failure_of(error))(scope, receive, exchange.send)
+
+
+def _log_failure(error: Exception, path: str) -> None:
+    if isinstance(error, OSError) and is_fault_of_files(error):
+        log.error("storage_failed", path=path, cause=fault(error))
+    else:
+        log.exception("request_failed", path=path)
 
 
 class _Exchange:

@@ -2,7 +2,7 @@
 
 The file is looked at by its stamp at every request and every beat, so that a key that was made or revoked by
 another process counts at once. A file that breaks or goes while the gateway runs changes nothing: it stays as
-closed as it was.
+closed as it was. A key is revoked here first and in the file then, so that no disk keeps it valid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import structlog
 from starlette.datastructures import Headers
 
 from conductor_admin.callers import ANYONE, OWNER, Caller
-from conductor_admin.keys import LONGEST_TEXT, Key, digest, matching
+from conductor_admin.failures import keys_file_failed
+from conductor_admin.keys import LONGEST_TEXT, Key, digest, matching, named
 from conductor_admin.keys_file import KeysFile, KeysFileError
 from handlers.wire import RequestError
 
@@ -42,11 +43,61 @@ class KeyRing:
         self._keys: dict[str, Key] = {key.id: key for key in keys or ()}
         self._closed = keys is not None
         self._running: defaultdict[str, set[asyncio.Timeout]] = defaultdict(set)
+        self._revoked: set[str] = set()  # what the file may still have is not valid here
+        self._unwritten: set[str] = set()  # those of them whose writing has failed
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether everybody who reaches the port may do everything."""
         return not (self._closed or self._always_closed)
+
+    @property
+    def all(self) -> tuple[Key, ...]:
+        """The keys in force, expired ones included."""
+        return tuple(self._keys.values())
+
+    def tend(self) -> None:
+        """What is due at each beat: look at the file, and write revocations that the disk did not take."""
+        self.look()
+        if self._unwritten and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._write_revoked(), name="revoked keys")
+
+    async def revoke(self, name: str) -> Key:
+        """End the key with this id or name, and what runs with it, now; then take it out of the file.
+
+        Raises 404 `key_not_found`. Where the file cannot be written the key stays revoked while this gateway
+        runs, `tend` writes it as soon as that is possible, and what is raised says so.
+        """
+        self.look()
+        key = named(self.all, name)
+        self._revoked.add(key.id)
+        del self._keys[key.id]
+        self._end(key.id)
+        try:
+            await asyncio.to_thread(self.file.revoke, key.id)
+        except KeysFileError as error:
+            self._unwritten.add(key.id)
+            log.error("key_revocation_not_written", key=key.id, cause=str(error))
+            raise keys_file_failed(
+                f"{key.name} is revoked and stays so while this gateway runs, but it is not yet on disk, and "
+                f"a restart before that would make it valid again; it is tried every second ({error})",
+                error.cause,
+            ) from error
+        self.look()
+        return key
+
+    async def _write_revoked(self) -> None:
+        for key_id in tuple(self._unwritten):
+            try:
+                await asyncio.to_thread(self.file.revoke, key_id)
+            except KeysFileError:
+                return  # told when it failed first
+            except RequestError:
+                pass  # the command line was faster
+            self._unwritten.discard(key_id)
+            log.info("key_revocation_written", key=key_id)
+        self.look()
 
     def look(self) -> None:
         """Take up a file that has changed, and end what runs with keys that are gone."""
@@ -60,7 +111,8 @@ class KeyRing:
             log.error("keys_broken", cause=str(error))
             return
         self._closed = True
-        self._keys = {key.id: key for key in keys}
+        self._revoked &= {key.id for key in keys}
+        self._keys = {key.id: key for key in keys if key.id not in self._revoked}
         log.info("keys_read", keys=len(self._keys))
         for key_id in self._running.keys() - self._keys.keys():
             self._end(key_id)
@@ -102,7 +154,7 @@ class KeyRing:
                     del self._running[key.id]
 
     def _end(self, key_id: str) -> None:
-        for running in self._running[key_id]:
+        for running in self._running.get(key_id, ()):
             running.reschedule(asyncio.get_running_loop().time())
 
 

@@ -128,8 +128,13 @@ def matching(keys: Iterable[Key], text: str) -> Key | None:
 
 
 def named(keys: Iterable[Key], name: str) -> Key:
-    """The key with this id or name. Raises 404 `key_not_found`."""
+    """The key with this id, else with this name. Raises 404 `key_not_found`."""
+    by_name = None
     for key in keys:
-        if name in (key.id, key.name):
-            return key
+        if key.id == name:
+            return key  # a name may be spelled like the id of another key
+        if key.name == name:
+            by_name = key
+    if by_name is not None:
+        return by_name
     raise RequestError(f"no key {name[:64]!r}", status=404, code="key_not_found", param="key")

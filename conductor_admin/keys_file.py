@@ -7,23 +7,31 @@ for an empty one would open the gateway.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import errno
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from conductor_admin.auth.reserve import Reserve
 from conductor_admin.keys import Key, KeyBody, make_key, named
+from conductor_core.files import DISK_FULL, fault, locked, read_bounded, write_whole
 from conductor_core.paths import StateDir
 from handlers.strict_shapes import Shape
 
 Stamp = tuple[int, int, int] | None
 
 
+LARGEST_BYTES = 4 * 2**20
+"""Of the file: some eight thousand keys."""
+
+
 class KeysFileError(Exception):
-    """The file cannot be used; one line that names it and what to do."""
+    """The file cannot be used; one line that names it and what to do. `cause` is what the disk said."""
+
+    def __init__(self, message: str, cause: OSError | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class _Content(Shape):
@@ -39,6 +47,7 @@ class KeysFile:
     def __init__(self, state: StateDir) -> None:
         self._path = state.keys_file
         self._lock = state.keys_file.with_suffix(".lock")
+        self._reserve = Reserve(state.reserve_file)
 
     def stamp(self) -> Stamp:
         """Differs after every change; None where there is no file."""
@@ -47,17 +56,17 @@ class KeysFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeysFileError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise _unreadable(error) from error
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def read(self) -> tuple[Key, ...] | None:
         """All keys, None where there is no file. Raises KeysFileError."""
         try:
-            raw = self._path.read_bytes()
+            raw = read_bounded(self._path, LARGEST_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeysFileError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise _unreadable(error) from error
         try:
             return tuple(_Content.model_validate_json(raw).keys)
         except ValidationError as error:
@@ -66,19 +75,30 @@ class KeysFile:
                 f"({error.error_count()} mistakes): restore it, or remove it and make new keys"
             ) from error
 
-    def create(self, body: KeyBody) -> tuple[Key, str]:
-        """A new key, and its text, which is nowhere else. Raises 409 `key_exists`."""
+    def create(self, body: KeyBody, keep: Callable[[str], None] | None = None) -> tuple[Key, str]:
+        """A new key, and its text, which is nowhere else. Raises 409 `key_exists`.
+
+        `keep` gets the text before the key counts.
+        """
         with self._changing() as keys:
             key, text = make_key(body, keys)
             keys.append(key)
+            if keep is not None:
+                keep(text)
         return key, text
 
     def revoke(self, name: str) -> Key:
-        """Take out the key with this id or name. Raises 404 `key_not_found`."""
-        with self._changing() as keys:
-            key = named(keys, name)
-            keys.remove(key)
-        return key
+        """Take out the key with this id or name. Raises 404 `key_not_found`.
+
+        On a full disk the reserve is given up for it.
+        """
+        try:
+            return self._take_out(name)
+        except KeysFileError as error:
+            is_full = error.cause is not None and error.cause.errno in DISK_FULL
+            if not is_full or not self._reserve.give_up():
+                raise
+        return self._take_out(name)
 
     def change(self, name: str, changes: Mapping[str, Any]) -> Key:
         """Give the key with this id or name other rules. Raises 404 `key_not_found`."""
@@ -87,27 +107,29 @@ class KeysFile:
             keys[keys.index(key)] = key = key.with_rules(changes)
         return key
 
+    def _take_out(self, name: str) -> Key:
+        with self._changing() as keys:
+            key = named(keys, name)
+            keys.remove(key)
+        return key
+
     @contextlib.contextmanager
     def _changing(self) -> Iterator[list[Key]]:
-        with _private(self._lock, os.O_RDWR).open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = list(self.read() or ())
-            yield keys
-            self._write(keys)
+        try:
+            with locked(self._lock):
+                keys = list(self.read() or ())
+                yield keys
+                self._write(keys)
+        except OSError as error:
+            raise KeysFileError(f"the keys cannot be changed: {fault(error)}", error) from error
 
     def _write(self, keys: list[Key]) -> None:
-        unnamed = self._path.with_suffix(".new")
-        unnamed.unlink(missing_ok=True)
-        with _private(unnamed, os.O_WRONLY).open("wb") as file:
-            file.write(_Content(keys=keys).model_dump_json(indent=2).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        unnamed.replace(self._path)
+        content = _Content(keys=keys).model_dump_json(indent=2).encode()
+        if len(content) > LARGEST_BYTES:
+            raise OSError(errno.EFBIG, "too many keys: revoke some", str(self._path))
+        write_whole(self._path, content)
+        self._reserve.fill(len(content))
 
 
-def _private(path: Path, flags: int) -> Path:
-    try:
-        os.close(os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    except OSError as error:
-        raise KeysFileError(f"{path} cannot be written: {error.strerror}") from error
-    return path
+def _unreadable(error: OSError) -> KeysFileError:
+    return KeysFileError(f"the keys cannot be read: {fault(error)}", error)

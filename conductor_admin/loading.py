@@ -23,12 +23,14 @@ from conductor_admin.states import Phase, health_fault
 from conductor_admin.torchserve import TorchServeError, WorkerProcess
 from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
 from conductor_core.catalogue import WorkerSet
+from conductor_core.files import read_bounded
 from conductor_core.paths import StateDir
 
 log = structlog.get_logger()
 
 _POLL_S = 0.1
 _GONE_TIMEOUT_S = 10.0
+_LARGEST_NOTICE = 64 * 2**10
 _SHOWN = 500  # characters of a traceback's last line
 _SILENT_END = "the worker ended while loading without a word, as if it was killed; see logs/torchserve.log"
 _OOM_END = "the kernel killed the worker while it was loading: out of memory"
@@ -176,12 +178,12 @@ class Loader:
 
     def _read_notice(self, pid: int) -> dict[str, Any]:
         try:
-            notice = orjson.loads(self._notice(pid).read_bytes())
+            notice = orjson.loads(read_bounded(self._notice(pid), _LARGEST_NOTICE))
         except FileNotFoundError:
             return {}
-        except orjson.JSONDecodeError:
+        except (OSError, orjson.JSONDecodeError):
             return {"error": None}
-        return dict(notice)
+        return dict(notice) if isinstance(notice, dict) else {"error": None}
 
     def _notice(self, pid: int) -> Path:
         return self._state.run / f"{pid}.error"

@@ -49,6 +49,8 @@ def configure_logs(folder: Path, level: str) -> Callable[[], None]:
             structlog.processors.JSONRenderer(serializer=_json),
         ],
     )
+    # A disk that takes no line of a log would put a traceback for each of them on standard error.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     file = LogFile(folder / "gateway.log", _FILE_BYTES, _FILES)
     drains = [Drain(file.write, _dropped, "log file")]

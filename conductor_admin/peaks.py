@@ -6,7 +6,6 @@ Knows a JSON file and keys; what a peak is good for, `conductor_admin.ledger` sa
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -21,6 +20,7 @@ from archives.weights_info import KnownWeights
 from conductor_admin.ledger import Figures, higher, parse_peak
 from conductor_admin.policy import Bytes
 from conductor_core.catalogue import RuntimeName, WorkerSet
+from conductor_core.files import fault, read_bounded, write_whole
 from conductor_core.weights import weights_id
 
 log = structlog.get_logger()
@@ -30,6 +30,7 @@ _LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {
     "transformers": ("transformers", "torch"),
     "vllm": ("vllm",),
 }
+LARGEST_BYTES = 4 * 2**20
 _WORTH_KEEPING = 1.02
 """Times the kept peak; smaller steps are not written."""
 
@@ -87,6 +88,7 @@ class Peaks:
         self._path = path
         self._version_of = version_of
         self._kept = _read(path)
+        self._failed = False
 
     def of(self, worker_set: WorkerSet, identity: str | None) -> dict[str, int]:
         """The learned peak, empty before the first measurement or while the weights are not yet known."""
@@ -130,12 +132,14 @@ class Peaks:
     def _keep(self, worker_set: WorkerSet, identity: str, known: Known) -> None:
         self._kept[self._key(worker_set, identity)] = known
         kept = {key: asdict(one) for key, one in self._kept.items()}
-        new = self._path.with_suffix(".new")
+        content = orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         try:
-            new.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-            os.replace(new, self._path)
+            write_whole(self._path, content, keep=False)
+            self._failed = False
         except OSError as error:
-            log.warning("peaks_not_kept", cause=str(error))
+            if not self._failed:  # once: it is tried again with each measurement
+                log.warning("peaks_not_kept", cause=fault(error))
+            self._failed = True
 
     def _key(self, worker_set: WorkerSet, identity: str) -> str:
         return peak_key(worker_set, identity, self._version_of(worker_set.runtime))
@@ -143,7 +147,7 @@ class Peaks:
 
 def _read(path: Path) -> dict[str, Known]:
     try:
-        kept = orjson.loads(path.read_bytes())
+        kept = orjson.loads(read_bounded(path, LARGEST_BYTES))
     except (OSError, orjson.JSONDecodeError):
         return {}
     return {str(key): Known.parse(value) for key, value in kept.items()} if isinstance(kept, dict) else {}

@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 
 from conductor_admin.processes import kill_session, start_ticks, wait_until_gone
 from conductor_admin.torchserve_config import StartError
+from conductor_core.files import append_line, fault, open_private, read_bounded, write_whole
 from conductor_core.paths import StateDir
+
+log = structlog.get_logger()
+
+LARGEST_BYTES = 64 * 2**10
 
 _GONE_TIMEOUT_S = 10.0
 
@@ -47,18 +53,16 @@ class ProcessName:
 @contextlib.contextmanager
 def only_gateway(state: StateDir) -> Iterator[None]:
     """Hold the state directory; StartError if another gateway does."""
-    with state.lock_file.open("a+") as lock:
+    with os.fdopen(open_private(state.lock_file, os.O_RDWR | os.O_APPEND), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
+            holder = lock.read(20).strip() or "unknown"
             raise StartError(
                 f"a gateway (pid {holder}) already runs on {state.root}: end it, or set CONDUCTOR_STATE_DIR"
             ) from error
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        append_line(lock.fileno(), state.lock_file, str(os.getpid()).encode())
         yield
 
 
@@ -72,30 +76,41 @@ class RunFile:
     def write(self, **fields: Any) -> None:
         """Add `fields` and write the file anew, all or nothing."""
         self._content.update(fields)
-        unnamed = self._path.with_suffix(".new")
-        unnamed.write_bytes(orjson.dumps(self._content, option=orjson.OPT_INDENT_2))
-        unnamed.replace(self._path)
+        write_whole(self._path, orjson.dumps(self._content, option=orjson.OPT_INDENT_2), keep=False)
 
     def torchserve_spawned(self, pid: int) -> None:
-        """Note the TorchServe that has just been started."""
-        with contextlib.suppress(ProcessLookupError):
+        """Note the TorchServe that has just been started.
+
+        A disk that does not take it ends nothing: only after a kill -9 of the gateway it would be missed.
+        """
+        try:
             self.write(torchserve=asdict(ProcessName.of(pid)))
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            log.error("run_file_not_written", cause=fault(error))
 
     def remove(self) -> None:
         """The end of an orderly gateway."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def kill_leftovers(path: Path) -> bool:
     """Kill the TorchServe and the workers that the run file at `path` names; whether it named any."""
     try:
-        torchserve = orjson.loads(path.read_bytes())["torchserve"]
+        torchserve = orjson.loads(read_bounded(path, LARGEST_BYTES))["torchserve"]
         name = ProcessName(int(torchserve["pid"]), int(torchserve["started"]))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        path.unlink(missing_ok=True)
+        _remove(path)
         return False
     if not name.was_replaced:
         # Where TorchServe itself is gone, its workers still form its session, which keeps the pid from reuse.
         wait_until_gone(kill_session(name.pid), _GONE_TIMEOUT_S)
-    path.unlink(missing_ok=True)
+    _remove(path)
     return True
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(IsADirectoryError):  # told by whoever writes it
+        path.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ SQLite, in a file, by SQLAlchemy. A file that is damaged, foreign or of another 
 from __future__ import annotations
 
 import os
+import sqlite3
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ SCHEMA = 1
 """`user_version` of the files that this code reads and writes."""
 
 _BUSY_MS = 5000
+_DISK_CODES = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+)
 _OURS = "sqlite+aiosqlite"
 
 metadata = MetaData()
@@ -84,9 +89,13 @@ async def open_database(url: str) -> AsyncEngine:
     name = str(place.database)
     try:
         # Before SQLite does it, which would let others of this machine read what people said.
-        os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o600))
+        file = os.open(name, os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600)
+        is_file = stat.S_ISREG(os.fstat(file).st_mode)
+        os.close(file)
     except OSError as error:
         raise _refused(name, error.strerror or str(error)) from error
+    if not is_file:
+        raise _refused(name, "not a regular file")
     engine = create_async_engine(place, pool_size=1, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _connected)
     event.listen(engine.sync_engine, "begin", _begin)
@@ -108,6 +117,12 @@ def reason_of(error: SQLAlchemyError) -> str:
     """What SQLite itself said, in one line and without the statement, which holds what people said."""
     cause = getattr(error, "orig", None)
     return str(cause or type(error).__name__).splitlines()[0]
+
+
+def is_fault_of_disk(error: SQLAlchemyError) -> bool:
+    """Whether the disk is full, read-only or broken, rather than the database."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in _DISK_CODES
 
 
 def _place(url: str) -> URL:

@@ -14,7 +14,13 @@ from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, sele
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from conductor_admin.session_database import open_database, reason_of, sessions, turns
+from conductor_admin.session_database import (
+    is_fault_of_disk,
+    open_database,
+    reason_of,
+    sessions,
+    turns,
+)
 from conductor_admin.session_records import Said, Session, Turn
 from handlers.wire import RequestError, Usage
 
@@ -155,7 +161,19 @@ class SessionStore:
         except SQLAlchemyError as error:
             reason = reason_of(error)
             log.error("session_database_failed", cause=reason)
+            if is_fault_of_disk(error):
+                raise _no_room(reason) from error
             raise _failed(reason) from error
+
+
+def _no_room(reason: str) -> RequestError:
+    return RequestError(
+        f"the conversation cannot be kept: {reason}; free space in the folder of the session database, "
+        "and see that it can be written",
+        status=507,
+        type="server_error",
+        code="insufficient_storage",
+    )
 
 
 def _failed(reason: str) -> RequestError:

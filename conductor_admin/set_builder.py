@@ -18,6 +18,7 @@ from conductor_admin.loading import LoadError, Report
 from conductor_admin.set_entry import Archive
 from conductor_admin.states import Phase
 from conductor_core.catalogue import WorkerSet
+from conductor_core.files import fault
 
 Made = TypeVar("Made")
 
@@ -66,7 +67,7 @@ async def _in_thread(workshop: Workshop, work: Callable[[Workshop], Made]) -> Ma
     except (BuildError, BuildCancelled) as error:
         raise LoadError(str(error)) from error
     except OSError as error:
-        raise LoadError(f"the model's files cannot be used: {error}") from error
+        raise LoadError(f"the model's files cannot be used: {fault(error)}") from error
     except asyncio.CancelledError:
         stop.set()
         raise

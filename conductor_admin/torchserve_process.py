@@ -20,6 +20,7 @@ from conductor_admin.processes import kill_session, wait_until_gone
 from conductor_admin.torchserve import TorchServe, TorchServeError
 from conductor_admin.workers.cleanup import finish
 from conductor_admin.workers.torchserve_watch import PING_EVERY_S, Pulse
+from conductor_core.files import fault
 from conductor_core.paths import StateDir
 from handlers.library_log import rotate
 
@@ -85,7 +86,7 @@ class TorchServeProcess:
             # Not to be cut short: a process that was started and not noted would be killed by nobody.
             process = await finish(self._spawn())
         except OSError as error:  # a full disk, for one, which must not end the gateway
-            log.error("torchserve_not_started", cause=str(error))
+            log.error("torchserve_not_started", cause=fault(error))
             await finish(self._kill())
             return False
         answered = await self._wait_until_answering(process)

@@ -5,20 +5,18 @@ It lies in the run folder, which only that user can open, and is another one at 
 
 from __future__ import annotations
 
-import os
 import secrets
 
+from conductor_core.files import read_bounded, write_whole
 from conductor_core.paths import StateDir
+
+_LONGEST = 1000
 
 
 def write_owner_token(state: StateDir) -> str:
     """Make and keep a token for the gateway that has just taken the state directory."""
     token = f"cdo_{secrets.token_urlsafe(32)}"
-    unnamed = state.owner_token.with_suffix(".new")
-    unnamed.unlink(missing_ok=True)
-    with open(os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
-        file.write(token)
-    unnamed.replace(state.owner_token)
+    write_whole(state.owner_token, token.encode(), keep=False)
     return token
 
 
@@ -28,7 +26,7 @@ def owner_headers(state: StateDir) -> dict[str, str]:
     For requests to that gateway alone: the token must reach no other address.
     """
     try:
-        token = state.owner_token.read_text(encoding="ascii")
+        token = read_bounded(state.owner_token, _LONGEST).decode("ascii")
     except (OSError, UnicodeDecodeError):
         return {}
     return {"authorization": f"Bearer {token}"}

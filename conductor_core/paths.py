@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conductor_core.catalogue import ModelRef
+from conductor_core.files import NotARegularFile, fault
 
 LONGEST_RUN_PATH = 70
 """Bytes; leaves room below 107 for a socket's name and TorchServe's own suffixes."""
@@ -79,8 +80,23 @@ class StateDir:
 
     @property
     def audit_file(self) -> Path:
-        """One JSON object a line for each thing that an operator did or was refused."""
+        """One JSON object a line for each thing that an operator began, and one for its outcome."""
         return self.logs / "audit.jsonl"
+
+    @property
+    def reads_file(self) -> Path:
+        """As `audit_file`, for what was only looked at with a key that may change things."""
+        return self.logs / "reads.jsonl"
+
+    @property
+    def refusals_file(self) -> Path:
+        """As `audit_file`, for what was refused for the lack of a key or of its scope."""
+        return self.logs / "refusals.jsonl"
+
+    @property
+    def reserve_file(self) -> Path:
+        """Disk space that is given up so that a key can be revoked on a full disk."""
+        return self.root / "reserve"
 
     @property
     def peaks_file(self) -> Path:
@@ -119,6 +135,33 @@ class StateDir:
         for folder in (self.root, self.store, self.logs, self.run, self.torchserve, self.torchserve_tmp):
             _make_private(folder)
 
+    def check_files(self) -> None:
+        """StateDirError for what lies in the place of a file and is none: a FIFO would be waited for."""
+        for folder in (self.root, self.logs):
+            for path in sorted(folder.iterdir()):
+                if path.suffix in _FILE_ENDINGS or path.name in _FILES:
+                    _check_regular(path)
+
+
+_FILE_ENDINGS = frozenset({".json", ".jsonl", ".log", ".db", ".key", ".lock", ".new"})
+_FILES = frozenset({"lock", "reserve"})
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return  # a link to nothing, or gone since
+    except OSError as error:
+        raise StateDirError(fault(error)) from error
+    if not is_file:
+        raise StateDirError(fault(NotARegularFile(path)))
+
+
+def _of(error: OSError) -> OSError:
+    """The error without its path, for a line that names it already."""
+    return OSError(error.errno, error.strerror)
+
 
 def _make_private(folder: Path) -> None:
     try:
@@ -131,7 +174,7 @@ def _make_private(folder: Path) -> None:
             raise StateDirError(f"{folder} is a link or belongs to another user")
         folder.chmod(0o700)
     except OSError as error:
-        raise StateDirError(f"{folder} cannot be made: {error.strerror}") from error
+        raise StateDirError(f"{folder} cannot be made: {fault(_of(error))}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from conductor_core.catalogue import Catalogue, Row
 from conductor_core.columns import is_filler, named_rows, read_header
+from conductor_core.files import FileTooLarge, read_bounded
 from conductor_core.issues import CellError, Issue, SettingsError
 from conductor_core.markdown_tables import Cell, Table
 from conductor_core.page import ROW_COLUMNS, Page, read_page
@@ -23,13 +24,18 @@ from handlers.engines.registry import engine_names
 LARGEST_FILE = 250_000
 """Characters; more is a mistake, and would keep the parser busy for seconds."""
 
+LARGEST_BYTES = 4 * LARGEST_FILE
+"""Bytes of as many characters."""
+
 __all__ = ["CellError", "Issue", "SettingsError", "load_settings", "parse_settings"]
 
 
 def load_settings(path: Path, engines: Iterable[str] | None = None) -> Catalogue:
     """Read and parse the file at `path`; a file that cannot be read is a SettingsError too."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_bounded(path, LARGEST_BYTES).decode("utf-8")
+    except FileTooLarge as error:
+        raise _whole_file(path.name, f"expected at most {LARGEST_FILE} characters, got more") from error
     except OSError as error:
         raise _whole_file(path.name, f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

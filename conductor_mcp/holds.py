@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from conductor_core.files import open_private
 from conductor_core.paths import StateDir
 
 _LOOK_S = 0.1
@@ -23,7 +24,7 @@ class Hold:
     """An open lock file; closing it, or the end of the process, gives the lock back."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = open_private(path, os.O_RDWR)
 
     async def take(self, operation: int, look_s: float = _LOOK_S) -> None:
         """Wait for the lock; `operation` is LOCK_SH or LOCK_EX."""

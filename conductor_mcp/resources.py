@@ -12,6 +12,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceTemplate
 
 from conductor_admin.callers import Caller, need_scope, visible
+from conductor_admin.failures import storage_failed
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_admin.routes.models import describe
@@ -129,7 +130,10 @@ class Resources:
                 status=403,
                 code="category_not_allowed",
             )
-        return self._gateway.settings.text()
+        try:
+            return await self._gateway.settings.text()
+        except OSError as error:
+            raise storage_failed(error) from error
 
 
 def _json(value: Any) -> str:

@@ -17,7 +17,8 @@ import httpx2
 import orjson
 
 from conductor_admin.processes import is_alive
-from conductor_admin.run_file import ProcessName
+from conductor_admin.run_file import LARGEST_BYTES, ProcessName
+from conductor_core.files import last_text, read_bounded
 from conductor_core.operator import OperatorSettings
 from conductor_core.owner import owner_headers
 from conductor_core.paths import ProjectPaths, StateDir
@@ -76,7 +77,7 @@ class SharedGateway:
     def _running(self) -> str | None:
         """The address in the run file, if the process that wrote it is still there."""
         try:
-            run = orjson.loads(self._state.run_file.read_bytes())
+            run = orjson.loads(read_bounded(self._state.run_file, LARGEST_BYTES))
             name, url = ProcessName(int(run["pid"]), int(run["started"])), str(run["url"])
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return None
@@ -105,7 +106,7 @@ class SharedGateway:
         """The address of the gateway that was started; None where another one was faster."""
         while not (url := self._running()):
             if os.waitpid(child, os.WNOHANG) != (0, 0):
-                told = self._log.read_text(encoding="utf-8", errors="replace").strip()
+                told = last_text(self._log).strip()
                 if _BUSY in told:
                     return None
                 raise GatewayError("\n".join(told.splitlines()[-_TOLD_LINES:]) or "the gateway ended at once")

@@ -7,8 +7,8 @@ reads the same on all interfaces. Knows nothing of models; what a tool does is i
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,8 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
-from conductor_admin.audit import Audit
+from conductor_admin.audit import Act
+from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.callers import Scope, need_scope
 from conductor_mcp.origin import Origin, origin
 from handlers.strict_json import parse
@@ -63,22 +64,23 @@ def make_tool(
     gives: type[BaseModel],
     annotations: ToolAnnotations,
     scope: Scope | None = "infer",
-    audit: Audit | None = None,
+    audit: AuditWriter | None = None,
 ) -> Tool:
     """The tool `name`: `act` on arguments of the type `takes`, for callers with `scope`.
 
-    Each call of one with an `audit` is recorded there.
+    Each call of one with an `audit` is recorded there, before it acts unless it only reads, and at its end.
     """
 
     async def run(arguments: dict[str, Any], ctx: Context[Any, Any]) -> BaseModel:
         asking = origin()
-        with audited(audit, name, asking) if audit else nullcontext():
-            try:
-                if scope:
-                    need_scope(asking.caller, scope)
+        try:
+            await _admit(asking, scope, name, audit)
+            if audit is None:
                 return await act(Call(parse(takes, arguments), asking, ctx))
-            except RequestError as error:
-                raise ToolError(failure_text(error)) from error
+            async with audited(audit, name, asking, changes=not annotations.read_only_hint):
+                return await act(Call(parse(takes, arguments), asking, ctx))
+        except RequestError as error:
+            raise ToolError(failure_text(error)) from error
 
     return Tool(
         fn=run,
@@ -93,27 +95,38 @@ def make_tool(
     )
 
 
-@contextmanager
-def audited(audit: Audit, tool: str, asking: Origin) -> Iterator[None]:
-    """Record who called `tool` and how that ended, as the admin routes do."""
-    result: str | int = "broken off"
+async def _admit(asking: Origin, scope: Scope | None, tool: str, audit: AuditWriter | None) -> None:
+    try:
+        if scope:
+            need_scope(asking.caller, scope)
+    except RequestError as error:
+        if audit is not None:
+            await audit.refused(_act(tool, asking), error.status)
+        raise
+
+
+@asynccontextmanager
+async def audited(audit: AuditWriter, tool: str, asking: Origin, *, changes: bool) -> AsyncIterator[None]:
+    """Record who calls `tool` and how that ends, as the admin routes do. Raises 507 before the block."""
+    act = _act(tool, asking)
+    if changes:
+        await audit.begin(act)
+    record = audit.end if changes else audit.was_read
     try:
         yield
-        result = 200
-    except ToolError as error:
-        cause = error.__cause__
-        result = cause.status if isinstance(cause, RequestError) else 500
+    except RequestError as error:
+        await record(act, error.status)
         raise
-    finally:
-        caller = asking.caller
-        audit.record(
-            caller.name,
-            f"tool {tool}",
-            result,
-            key_id=caller.key_id,
-            source=asking.address,
-            request_id=asking.request_id,
-        )
+    except BaseException:
+        if changes:
+            audit.end_later(act, "broken off")
+        raise
+    await record(act, 200)
+
+
+def _act(tool: str, asking: Origin) -> Act:
+    caller = asking.caller
+    return Act(caller.name, f"tool {tool}", asking.address, asking.request_id, caller.key_id)
 
 
 def failure_text(error: RequestError) -> str:

@@ -354,8 +354,16 @@ PROMISES: dict[str, Promise] = {
         ("conductor_admin/test_odd_names.py::*",),
     ),
     "audit": Promise(
-        "What operators do, and what they are refused, is in a log that holds no key.",
-        ("conductor_admin/test_keys_rules.py::*audit*", "conductor/test_cli_keys.py::*audit*"),
+        "What operators do is recorded before it is done and after; no refusal washes a line of it away.",
+        ("conductor_admin/test_audit_log.py::*", "conductor/test_cli_keys.py::*audit*"),
+    ),
+    "full-disk": Promise(
+        "On a full disk nothing is done unrecorded, a key can be revoked, each fault is a 507 or one line.",
+        ("conductor_admin/test_full_disk.py::*", "conductor/test_cli_disk.py::*"),
+    ),
+    "odd-files": Promise(
+        "What lies in the place of a file and is none, or far too large, is refused and never waited for.",
+        ("conductor_core/test_files.py::*", "conductor_admin/test_settings_reload.py::*no_file*"),
     ),
     "nothing-written-down": Promise(
         "No text of a prompt or an answer stands in a file of the state folder but the sessions database.",

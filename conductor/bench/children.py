@@ -16,6 +16,7 @@ import orjson
 import psutil
 
 from conductor.errors import CommandError
+from conductor_core.files import last_text
 
 END_WAIT_S = 10.0
 
@@ -74,7 +75,7 @@ class Child:
 
     def _died(self) -> CommandError:
         code = self._process.wait()
-        lines = Path(self._log.name).read_text(errors="replace").strip().splitlines()
+        lines = last_text(Path(self._log.name)).strip().splitlines()
         return CommandError(
             f"the {self._name} process ended with {code}: {lines[-1] if lines else 'no message'}"
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from conductor.client import Gateway
 from conductor.errors import CommandError
+from conductor_core.files import last_text
 from conductor_core.operator import PREFIX, OperatorSettings
 from conductor_core.paths import StateDir
 
@@ -65,7 +66,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], gateway: Gateway, log: Path
         if gateway.is_up():
             return
         time.sleep(POLL_S)
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = last_text(log).strip().splitlines()
     raise CommandError(f"the bench's own gateway did not start: {lines[-1] if lines else 'it said nothing'}")
 
 

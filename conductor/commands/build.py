@@ -17,6 +17,7 @@ from conductor.errors import CommandError, WrongInput
 from conductor.options import operator_options, resolve
 from conductor.project import catalogue, placed
 from conductor_core.catalogue import Catalogue, Row
+from conductor_core.files import fault
 from conductor_core.issues import close_name
 from conductor_core.paths import ProjectPaths
 
@@ -73,8 +74,7 @@ def workshop(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[Workshop
     except BuildError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        where = error.filename or paths.root
-        raise CommandError(f"{where}: {error.strerror}; make room or mend its permissions") from error
+        raise CommandError(fault(error)) from error
 
 
 def chosen_rows(table: Catalogue, categories: Sequence[str]) -> tuple[Row, ...]:

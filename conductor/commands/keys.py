@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,9 +18,10 @@ from conductor.errors import CommandError, WrongInput
 from conductor.options import operator_options, resolve
 from conductor.tables import show as show_table
 from conductor.tables import show_json
-from conductor_admin.audit import Audit
+from conductor_admin.audit import Act, Audit
 from conductor_admin.keys import Key, KeyBody, KeyRules, named
 from conductor_admin.keys_file import KeysFile, KeysFileError
+from conductor_core.files import fault
 from conductor_core.issues import CellError
 from conductor_core.paths import StateDir
 from conductor_core.quantities import parse_duration
@@ -121,7 +124,7 @@ def change(key: str, state_dir: str | None, **rules: Any) -> None:
 def revoke(key: str, state_dir: str | None) -> None:
     """Revoke KEY at once, with whatever runs by it."""
     state = _state(state_dir)
-    revoked = _audited(state, f"keys revoke {key}", lambda: KeysFile(state).revoke(key))
+    revoked = _audited(state, f"keys revoke {key}", lambda: KeysFile(state).revoke(key), revokes=True)
     click.echo(f"{revoked.name} ({revoked.id}) is revoked")
     if not _read(state):
         click.echo(
@@ -137,16 +140,41 @@ def _read(state: StateDir) -> tuple[Key, ...]:
     return _plainly(lambda: KeysFile(state).read() or ())
 
 
-def _audited(state: StateDir, action: str, act: Callable[[], T], **details: Any) -> T:
+def _audited(
+    state: StateDir, action: str, act: Callable[[], T], *, revokes: bool = False, **details: Any
+) -> T:
+    """Do what is recorded before and after; what cannot be recorded is not done, but for a revocation."""
     state.create()
-    audit, who = Audit(state.audit_file), getpass.getuser()
+    audit, who = Audit(state), Act(_user(), action, "command line")
+    with _recording(done=revokes):
+        (audit.begin_revocation if revokes else audit.begin)(who)
     try:
         done = _plainly(act)
     except CommandError as error:
-        audit.record(who, action, error.format_message(), source="command line")
+        with _recording(done=True):
+            audit.end(who, error.format_message())
         raise
-    audit.record(who, action, "done", source="command line", **details)
+    with _recording(done=True):
+        audit.end(who, "done", **details)
     return done
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"  # a container need not know its user by name
+
+
+@contextmanager
+def _recording(*, done: bool) -> Iterator[None]:
+    """A fault of the audit log ends the command, unless what it tells of is `done` in any case."""
+    try:
+        yield
+    except OSError as error:
+        if not done:
+            raise CommandError(f"nothing was done, since it cannot be recorded: {fault(error)}") from error
+        click.echo(f"not recorded in the audit log: {fault(error)}", err=True)
 
 
 def _plainly(act: Callable[[], T]) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -72,7 +72,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.post("/reload")
     async def reload() -> Response:
         """Apply SETTINGS.md as it is now, and say what that changes; a broken one changes nothing."""
-        return JsonResponse(await _described(gateway, _readable(gateway.settings.reload)))
+        return JsonResponse(await _described(gateway, await _readable(gateway.settings.reload())))
 
     return routes
 
@@ -81,12 +81,12 @@ async def describe_change(
     gateway: Gateway, text: str | None = None, name: str | None = None
 ) -> dict[str, Any]:
     """What applying `text`, or SETTINGS.md as it is, would change; RequestError names every mistake in it."""
-    return await _described(gateway, _readable(lambda: gateway.settings.plan(text, name)))
+    return await _described(gateway, await _readable(gateway.settings.plan(text, name)))
 
 
-def _readable(read: Callable[[], Plan]) -> Plan:
+async def _readable(reading: Awaitable[Plan]) -> Plan:
     try:
-        return read()
+        return await reading
     except SettingsError as error:
         raise RequestError(str(error), code="invalid_settings") from error
 

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.body import read_json
-from conductor_admin.failures import JsonResponse
+from conductor_admin.failures import JsonResponse, keys_file_failed
 from conductor_admin.gateway import Gateway
 from conductor_admin.keys import Key, KeyBody, KeyRules, named
+from conductor_admin.keys_file import KeysFileError
 from conductor_admin.openapi import reads
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/keys")
     async def keys() -> Response:
         """Every key with its rules; `last_used` in Unix seconds since the gateway started, else null."""
-        return JsonResponse({"keys": [_shown(gateway, key) for key in ring.file.read() or ()]})
+        return JsonResponse({"keys": [_shown(gateway, key) for key in ring.all]})
 
     @routes.post("/keys", openapi_extra=reads(KeyBody))
     async def create(request: Request) -> Response:
@@ -40,7 +41,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/keys/{key}")
     async def one(key: str) -> Response:
         """One key by its id or name."""
-        return JsonResponse(_shown(gateway, named(ring.file.read() or (), key)))
+        return JsonResponse(_shown(gateway, named(ring.all, key)))
 
     @routes.patch("/keys/{key}", openapi_extra=reads(KeyRules))
     async def change(key: str, request: Request) -> Response:
@@ -53,8 +54,9 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.delete("/keys/{key}")
     async def revoke(key: str, request: Request) -> Response:
         """Revoke a key at once; what runs with it ends."""
-        revoked = await _change(gateway, lambda: ring.file.revoke(key))
-        request.state.audited = {"key": revoked.id, "name": revoked.name}
+        found = named(ring.all, key)
+        request.state.audited = {"key": found.id, "name": found.name}
+        revoked = await ring.revoke(found.id)
         return JsonResponse(_shown(gateway, revoked))
 
     return routes
@@ -62,7 +64,10 @@ def router(gateway: Gateway) -> APIRouter:
 
 async def _change(gateway: Gateway, change: Callable[[], T]) -> T:
     # The command line may hold the file's lock for a moment.
-    done = await asyncio.to_thread(change)
+    try:
+        done = await asyncio.to_thread(change)
+    except KeysFileError as error:
+        raise keys_file_failed(f"nothing was changed: {error}", error.cause) from error
     gateway.keys.look()
     return done
 

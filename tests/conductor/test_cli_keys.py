@@ -99,8 +99,11 @@ def test_what_was_done_to_keys_is_in_the_audit_log(conductor: Invoke, state: Sta
     conductor("keys", "revoke", "alice")
     lines = [orjson.loads(line) for line in state.audit_file.read_bytes().splitlines()]
     assert [(line["action"], line["result"]) for line in lines] == [
+        ("keys create alice", "begun"),
         ("keys create alice", "done"),
+        ("keys revoke alice", "begun"),
         ("keys revoke alice", "done"),
+        ("keys revoke alice", "begun"),
         ("keys revoke alice", "no key 'alice'"),
     ]
     assert text.encode() not in state.audit_file.read_bytes()

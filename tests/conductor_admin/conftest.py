@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from conductor_admin.app import create_app
 from conductor_admin.audit import Audit
+from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.gateway import Gateway, Heart
 from conductor_admin.generation import Generations
 from conductor_admin.key_ring import KeyRing
@@ -87,8 +89,8 @@ def make_rig(state: StateDir) -> MakeRig:
             return load_settings(path) if text is None else parse_settings(text, name or path.name)
 
         watch = SettingsWatch(path, page, read, lifecycle.apply)
-        keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), Audit(state.audit_file)
-        heart = Heart(lifecycle, keys.look)
+        keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), AuditWriter(Audit(state))
+        heart = Heart(lifecycle, keys.tend, audit.tend)
         gateway = Gateway(watch, lifecycle, generations, stats, heart, keys, audit)
         server = SocketServer(create_app(gateway))
         await store.open()
@@ -104,6 +106,7 @@ def make_rig(state: StateDir) -> MakeRig:
             await lifecycle.close()
             await torchserve.stop()
             await store.close()
+            await asyncio.to_thread(audit.close)
 
     return make
 

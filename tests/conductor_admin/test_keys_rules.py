@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import orjson
 import pytest
 
 from conductor_admin.callers import Allowance, Caller
@@ -301,38 +300,3 @@ async def test_a_load_that_may_not_evict_does_once_another_asks(make_rig: MakeRi
         rig.memory.left = {}
         await rig.lifecycle.reconcile()
         assert {(await meek).status_code, (await other).status_code} == {200}
-
-
-async def test_what_operators_do_and_are_refused_is_in_the_audit_log(keys: Keys) -> None:
-    await keys.ask("POST", "/admin/models/translation/load", keys.admin)
-    await keys.ask("POST", "/admin/models/translation/unload", keys.infer)
-    await keys.ask("POST", "/admin/reload", None)
-    await keys.ask("POST", "/admin/keys", keys.both, json={"name": "new"})
-    await keys.ask("GET", "/admin/models/x%0a%7b%22who%22:%22me%22%7d/load", keys.revoked)
-    path = keys.rig.state.audit_file
-    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-    assert [(line["who"], line["action"], line["result"]) for line in lines] == [
-        ("admin", "POST /admin/models/translation/load", 200),
-        ("infer", "POST /admin/models/translation/unload", 403),
-        ("unknown", "POST /admin/reload", 401),
-        ("both", "POST /admin/keys", 201),
-        ("unknown", 'GET /admin/models/x\n{"who":"me"}/load', 401),
-    ]
-    assert lines[0]["source"] == "127.0.0.1"
-    assert lines[0]["key_id"].startswith("key_")
-    assert lines[3]["name"] == "new"
-    assert all(line["request_id"] and line["time"] for line in lines)
-    assert b"cdk_" not in path.read_bytes()
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_large_audit_log_is_set_aside(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    from conductor_admin import audit
-
-    monkeypatch.setattr(audit, "LARGEST_BYTES", 1)
-    log = audit.Audit(state.audit_file)
-    for number in range(audit.KEPT + 3):
-        log.record("me", f"action {number}", "done")
-    files = sorted(state.logs.glob("audit.jsonl*"))
-    assert len(files) == audit.KEPT + 1
-    assert orjson.loads(state.audit_file.read_bytes())["action"] == f"action {audit.KEPT + 2}"

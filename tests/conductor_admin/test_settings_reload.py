@@ -10,6 +10,7 @@ import pytest
 from conductor_admin.states import State
 from tests.conductor_admin.gateway_rig import GB, SETTINGS, MakeRig, Rig
 from tests.conductor_admin.test_memory_loads import Held
+from tests.odd_files import ODD
 
 CHAT, TRANSLATION = "conversational_chat", "translation"
 
@@ -34,7 +35,7 @@ async def reload(rig: Rig) -> dict[str, Any]:
 
 async def beats(rig: Rig, count: int = 3) -> None:
     for _ in range(count):
-        rig.gateway.settings.look()
+        await rig.gateway.settings.look()
         await rig.lifecycle.reconcile()
 
 
@@ -82,6 +83,29 @@ async def test_a_settings_file_that_disappears_is_a_broken_edit(rig: Rig) -> Non
     await beats(rig)
     assert "cannot be read" in (await rig.client.get("/health")).json()["settings"]["errors"][0]
     assert (await ask(rig)).status_code == 200
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ODD)
+async def test_what_is_no_file_in_its_place_is_a_broken_edit(rig: Rig, kind: str) -> None:
+    (rig.state.root / "SETTINGS.md").unlink()
+    ODD[kind](rig.state.root / "SETTINGS.md")
+    await beats(rig)
+    told = (await rig.client.get("/health")).json()["settings"]["errors"]
+    assert len(told) == 1
+    assert (await rig.client.post("/admin/reload")).json()["error"]["message"] == told[0]
+    assert (await rig.client.get("/admin/plan")).status_code == 400
+    assert (await ask(rig)).status_code == 200
+
+
+async def test_a_reload_that_is_broken_off_is_done_by_the_next_look(rig: Rig) -> None:
+    edit(rig, ("You are kind.", "You are brief."))
+    reloading = asyncio.create_task(rig.gateway.settings.reload())
+    await asyncio.sleep(0)
+    reloading.cancel()
+    await asyncio.wait({reloading})
+    await beats(rig)
+    assert rig.gateway.catalogue.persona == "You are brief."
 
 
 async def test_the_plan_is_shown_and_nothing_is_done(rig: Rig) -> None:
@@ -216,7 +240,7 @@ async def test_a_set_goes_on_when_the_row_that_named_it_goes(rig: Rig) -> None:
 async def test_edits_in_quick_succession_load_nothing_twice(rig: Rig, times: int) -> None:
     for number in range(times):
         edit(rig, ("`models/other.gguf` | false", "`models/other.gguf` | true"), ("kind", f"kind {number}"))
-        rig.gateway.settings.look()
+        await rig.gateway.settings.look()
     await beats(rig)
     await rig.until(lambda: rig.lifecycle.view(TRANSLATION).state is State.READY)
     assert len(rig.torchserve.registered) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -122,8 +123,24 @@ async def test_models_are_loaded_and_let_go(mcp_rig: McpRig) -> None:
     assert ended.structured_content["state"] == "UNAVAILABLE"
     assert figures.structured_content is not None
     assert figures.structured_content["memory"]["used"] == 0
-    lines = mcp_rig.rig.state.audit_file.read_text().splitlines()
-    assert ["tool load_model" in lines[0], "tool unload_model" in lines[1]] == [True, True]
+    lines = [json.loads(line) for line in mcp_rig.rig.state.audit_file.read_text().splitlines()]
+    assert [(line["action"], line["result"]) for line in lines] == [
+        ("tool load_model", "begun"),
+        ("tool load_model", 200),
+        ("tool unload_model", "begun"),
+        ("tool unload_model", 200),
+    ]
+
+
+async def test_a_tool_that_cannot_be_recorded_does_nothing(mcp_rig: McpRig) -> None:
+    mcp_rig.rig.state.audit_file.mkdir()
+    async with mcp_rig.client() as client:
+        loaded = await client.call_tool("load_model", {"category": "translation"})
+        planned = await client.call_tool("plan_settings", {})
+    assert loaded.is_error
+    assert "insufficient_storage" in text_of(loaded)
+    assert not mcp_rig.rig.torchserve.registered
+    assert not planned.is_error, "a look changes nothing"
 
 
 async def test_progress_grows_and_spells_the_answer(mcp_rig: McpRig) -> None:

@@ -144,7 +144,7 @@ def test_pages_of_other_sites_reach_nothing_with_any_method(
 def test_the_audit_log_has_the_true_address(server: Serving, client: httpx2.Client) -> None:
     told = {"x-forwarded-for": "6.6.6.6", "forwarded": "for=6.6.6.6", "x-real-ip": "6.6.6.6"}
     assert client.post("/admin/reload", headers=told).status_code == 401
-    last = (server.state / "logs/audit.jsonl").read_text().splitlines()[-1]
+    last = (server.state / "logs/refusals.jsonl").read_text().splitlines()[-1]
     assert "POST /admin/reload" in last
     assert "6.6.6.6" not in last
 
@@ -160,7 +160,7 @@ def test_the_gateways_port_is_the_only_one_that_listens(server: Serving) -> None
 
 
 def test_private_files_are_private(server: Serving) -> None:
-    files = ("keys.json", "keys.lock", "admin.key", "logs/audit.jsonl", "run/owner.token")
+    files = ("keys.json", "keys.lock", "admin.key", "logs/refusals.jsonl", "run/owner.token")
     assert {name: (server.state / name).stat().st_mode & 0o777 for name in files} == dict.fromkeys(
         files, 0o600
     )

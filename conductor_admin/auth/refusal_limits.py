@@ -1,0 +1,104 @@
+"""How many refusals are written: a few for each address, a few in all; the rest is counted. Pure.
+
+A refusal costs whoever asks nothing, so that its lines must not grow with the requests. An address that is
+refused often is told of in one line with the number of those that were not written.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from dataclasses import dataclass
+
+OTHERS = "other addresses"
+
+ADDRESSES = 1024
+"""Sources that are remembered; the longest unseen goes, its count to OTHERS."""
+
+TOLD = 5
+"""Sources that a look at the counts names; the rest is OTHERS."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Tokens that come back with time; `at` is when they were last counted."""
+
+    tokens: float
+    at: float
+    untold: int = 0
+
+    def refill(self, now: float, burst: float, per_s: float) -> None:
+        """Count what has come back until `now`."""
+        self.tokens, self.at = min(burst, self.tokens + (now - self.at) * per_s), now
+
+
+class RefusalLimits:
+    """The limits of one kind of refusals; times are seconds of any clock that never goes back."""
+
+    def __init__(
+        self,
+        *,
+        burst: float = 10,
+        per_s: float = 1 / 60,
+        burst_of_all: float = 100,
+        of_all_per_s: float = 1 / 10,
+    ) -> None:
+        self._burst, self._per_s = burst, per_s
+        self._burst_of_all, self._of_all_per_s = burst_of_all, of_all_per_s
+        self._all: Bucket | None = None
+        self._sources: OrderedDict[str, Bucket] = OrderedDict()
+        self._others = 0
+
+    def admit(self, source: str, now: float) -> int | None:
+        """How many refusals of `source` were left untold before this one; None: this is counted alone."""
+        bucket = self._bucket(network_of(source), now)
+        everything = self._all = self._all or Bucket(self._burst_of_all, now)
+        bucket.refill(now, self._burst, self._per_s)
+        everything.refill(now, self._burst_of_all, self._of_all_per_s)
+        if bucket.tokens < 1 or everything.tokens < 1:
+            bucket.untold += 1
+            return None
+        bucket.tokens -= 1
+        everything.tokens -= 1
+        untold, bucket.untold = bucket.untold, 0
+        return untold
+
+    def unwritten(self, source: str, count: int) -> None:
+        """Count again what was admitted and could not be written."""
+        bucket = self._sources.get(network_of(source))
+        if bucket is None:
+            self._others += count
+        else:
+            bucket.untold += count
+
+    def take_counts(self) -> dict[str, int]:
+        """Refusals that no line has told of, by source, the most first; they count as told from now on."""
+        found = sorted(
+            ((bucket.untold, source) for source, bucket in self._sources.items() if bucket.untold),
+            reverse=True,
+        )
+        counts = {source: count for count, source in found[:TOLD]}
+        others = self._others + sum(count for count, _ in found[TOLD:])
+        self._others = 0
+        for bucket in self._sources.values():
+            bucket.untold = 0
+        return {**counts, OTHERS: others} if others else counts
+
+    def _bucket(self, source: str, now: float) -> Bucket:
+        bucket = self._sources.get(source)
+        if bucket is None:
+            bucket = self._sources[source] = Bucket(self._burst, now)
+            if len(self._sources) > ADDRESSES:
+                self._others += self._sources.popitem(last=False)[1].untold
+        self._sources.move_to_end(source)
+        return bucket
+
+
+def network_of(source: str) -> str:
+    """The source as it is counted: an IPv6 address by its network, of which one host has every address."""
+    if ":" not in source:
+        return source
+    try:
+        return str(ipaddress.ip_network((source.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return source
