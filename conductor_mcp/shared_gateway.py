@@ -18,7 +18,7 @@ import orjson
 
 from conductor_admin.processes import is_alive
 from conductor_admin.run_file import LARGEST_BYTES, ProcessName
-from conductor_core.files import last_text, read_bounded
+from conductor_core.files import last_text, open_private, read_bounded
 from conductor_core.operator import OperatorSettings
 from conductor_core.owner import owner_headers
 from conductor_core.paths import ProjectPaths, StateDir
@@ -94,6 +94,7 @@ class SharedGateway:
         command = [sys.executable, "-m", "conductor.cli", "serve", "--while-used"]
         command += ["--host", "127.0.0.1", "--port", "0"]
         command += ["--state-dir", str(self._state.root), "--settings", str(self._settings)]
+        os.close(open_private(self._log, os.O_WRONLY))  # raises where the child would wait for a reader
         log = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

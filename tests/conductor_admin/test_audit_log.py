@@ -235,6 +235,9 @@ def test_two_processes_set_a_log_aside_without_losing_a_line(state: StateDir) ->
     found = [tuple(map(int, line.split())) for part in kept for line in part]
     assert sorted(found) == [(writer, number) for writer in range(3) for number in range(1500)]
     assert len(kept) > 10
+    older = [path.stat().st_size for path in state.logs.glob("audit.jsonl.*")]
+    assert min(older) >= 2000, "none is set aside twice"
+    assert max(older) < 2000 + 10, "none grows after it was set aside"
 
 
 async def test_an_act_is_not_begun_where_it_cannot_be_recorded(keys: Keys) -> None:
