@@ -183,7 +183,7 @@ def test_another_user_may_do_what_the_readme_says_and_no_more(alone: Alone, tmp_
     found = as_nobody(lambda: of_another_user(alone, tmp_path))
     assert found == {
         **{"ask": 200, "list": 200, "scale": 202, "register": 405, "remove": 405},
-        **{"grpc ask": ["12", "5"], "grpc list": ["0", "12"]},
+        **{"grpc ask": ["12", "13"], "grpc list": ["0", "12"]},
         **{"grpc register": ["12", "7"], "grpc remove": ["12", "7"]},
     }
     assert alone.post(GREEDY).status_code == 200

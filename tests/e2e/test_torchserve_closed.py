@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 CHAT = "conversational_chat"
 SECRET = "the secret that no worker may see 4711"
 SECRETS = dict.fromkeys(("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "NVIDIA_API_KEY", "SOMETHING_ELSE"), SECRET)
-NOT_FOUND, DENIED, UNIMPLEMENTED = "5", "7", "12"
+NOT_FOUND, DENIED, UNIMPLEMENTED, INTERNAL = "5", "7", "12", "13"
 EVIL = """
 class Handler:
     def initialize(self, context):
@@ -117,13 +117,13 @@ def test_the_calls_that_are_refused_are_answered_with_the_right_key(gateway: Ser
     _, below = all_listeners(gateway)
     keys = json.loads(StateDir.at(gateway.state).torchserve_keys.read_text())
     calls = (
-        ("management", MANAGEMENT + "RegisterModel", register_message("nowhere.mar")),
-        ("inference", INFERENCE + "Predictions", predictions_message("nowhere")),
+        ("management", NOT_FOUND, MANAGEMENT + "RegisterModel", register_message("nowhere.mar")),
+        ("inference", INTERNAL, INFERENCE + "Predictions", predictions_message("nowhere")),
     )
-    for api, method, message in calls:
+    for api, answer, method, message in calls:
         key = keys[api]["key"]
         found = {attempt(one, method, message, key) for one in below if not one.path}
-        assert found == {NOT_FOUND, UNIMPLEMENTED}
+        assert found == {answer, UNIMPLEMENTED}
         wrong = {attempt(one, method, message, key[::-1]) for one in below if not one.path}
         assert wrong == {DENIED, UNIMPLEMENTED}
 
