@@ -1,1 +1,0 @@
-"""The worker processes and the TorchServe that starts them: its token, its guard, its watch, the logs."""
