@@ -67,6 +67,8 @@ def serve(channel: socket.socket, cpu_s: float) -> None:
 def _reply(line: bytes) -> bytes:
     try:
         asked = orjson.loads(line)
+        if "cpu_s" in asked:
+            signal.setitimer(signal.ITIMER_PROF, asked["cpu_s"])
         return orjson.dumps(_answer(asked), option=orjson.OPT_SERIALIZE_NUMPY)
     except RequestError as refusal:
         return orjson.dumps({"refused": refusal.body()["error"]})

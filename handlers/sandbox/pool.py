@@ -31,21 +31,24 @@ class Pool:
         self._template = Template(limits, package)
         self._idle: list[Child] = []
 
-    async def ask(self, client: str, engine: str, line: bytes) -> bytes:
+    async def ask(self, client: str, engine: str, line: bytes, cpu_s: float | None = None) -> bytes:
         """The answer of a child to `line`; Busy where there is no place, Stopped where it needed too much.
+
+        `cpu_s` is what the line itself gives the child, where that is not the limit of every check.
 
         Cancelling it takes it out of the queue, or ends the child that is at it.
         """
+        seconds = self._limits.cpu_s if cpu_s is None else cpu_s
         async with self._queue.place(client):
             try:
-                return await self._asked(self._known(engine), engine, line)
+                return await self._asked(self._known(engine), engine, line, seconds)
             except ChildEnded as ended:
                 if ended.at_limit:
-                    raise self._stopped() from ended
+                    raise self._stopped(seconds) from ended
             try:  # it was ended before its time, or while it had nothing to do: maybe no fault of this text
-                return await self._asked(None, engine, line)
+                return await self._asked(None, engine, line, seconds)
             except ChildEnded as ended:
-                raise self._stopped() from ended
+                raise self._stopped(seconds) from ended
 
     def close(self) -> None:
         """Ends all processes; the next question starts them again."""
@@ -53,9 +56,9 @@ class Pool:
             self._idle.pop().end()
         self._template.end()
 
-    async def _asked(self, idle: Child | None, engine: str, line: bytes) -> bytes:
+    async def _asked(self, idle: Child | None, engine: str, line: bytes, cpu_s: float) -> bytes:
         child = idle or await self._template.child(engine)
-        answer = await child.ask(line, self._limits.cpu_s, self._limits.cpu_s * WALL_FACTOR)
+        answer = await child.ask(line, cpu_s, cpu_s * WALL_FACTOR)
         child.checks += 1
         if child.is_slow or child.checks >= MOST_CHECKS or len(self._idle) >= KEPT_IDLE:
             child.end()
@@ -72,8 +75,6 @@ class Pool:
             self._idle.pop(0).end()
         return None
 
-    def _stopped(self) -> Stopped:
-        limits = self._limits
-        return Stopped(
-            f"the check was stopped: it needs more than {limits.cpu_s:g} s or {limits.memory >> 20} MB"
-        )
+    def _stopped(self, cpu_s: float) -> Stopped:
+        most = f"{cpu_s:g} s or {self._limits.memory >> 20} MB"
+        return Stopped(f"the check was stopped: it needs more than {most}")

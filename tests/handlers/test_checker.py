@@ -123,7 +123,8 @@ async def test_every_engine_that_reads_text_does_so_in_the_process(
     assert await checker.findings(request, "Final answer: 42")
 
 
-async def test_a_request_that_cannot_be_read_within_the_limits_is_a_400(checker: Checker) -> None:
+async def test_a_request_that_cannot_be_read_within_the_limits_is_a_400() -> None:
+    checker = Checker(cpu_s=0.1)
     await checker.prepared(asked())
     for process in forked():
         process.suspend()
@@ -131,6 +132,7 @@ async def test_a_request_that_cannot_be_read_within_the_limits_is_a_400(checker:
         await checker.prepared(asked())
     assert (refused.value.status, refused.value.code) == (400, "unreadable_request")
     assert "0.5 s" in refused.value.message
+    checker.close()
 
 
 async def test_a_slow_check_keeps_no_other_waiting(checker: Checker) -> None:
