@@ -8,6 +8,7 @@ calls are its caller's. How the text is cut into pieces changes nothing in what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,6 +19,8 @@ from handlers.tool_call_reader import CallArguments, CallReader, CallStart
 HERMES, HERMES_END, LLAMA, MISTRAL = "<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]"
 MARKS = (HERMES, HERMES_END, LLAMA, MISTRAL)
 MISTRAL_ARGUMENTS = "[ARGS]"
+_WORDS = re.compile(r"[^\s<\[]++(?:[ \t\r\n]++[^\s<\[]++)*+")
+"""What cannot begin a call: most of an answer, and a reader of characters takes 3 us for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class ToolCallParser:
     def __init__(self, names: Collection[str]) -> None:
         self._events: list[Event] = []
         self._ends_with_call = False
+        self._is_between_words = False
         self._read = CharacterReader()
         self._calls = CallReader(self._read, names, self._events.append)
         self._answer = self._read_answer()
@@ -69,8 +73,14 @@ class ToolCallParser:
 
     def feed(self, piece: str) -> list[Event]:
         """The events of the next piece."""
-        for character in piece:
-            self._answer.send(character)
+        at = 0
+        while at < len(piece):
+            if self._is_between_words and not self._read.taken and (words := _WORDS.match(piece, at)):
+                self._say(words[0])
+                at = words.end()
+            else:
+                self._answer.send(piece[at])
+                at += 1
         return self._new_events()
 
     def close(self) -> list[Event]:
@@ -89,9 +99,11 @@ class ToolCallParser:
     def _read_answer(self) -> Reading[None]:
         at_start = True
         while True:
+            self._is_between_words = not at_start
             yield from self._read.blanks()
             if not (yield from self._read.peek()):
                 break
+            self._is_between_words = False
             if (yield from self._read_calls(at_start)):
                 self._read.taken.clear()
                 self._ends_with_call = True
@@ -161,9 +173,12 @@ class ToolCallParser:
 
     def _say_taken(self) -> None:
         if self._read.taken:
-            self._events.append(Text("".join(self._read.taken)))
+            self._say("".join(self._read.taken))
             self._read.taken.clear()
-            self._ends_with_call = False
+
+    def _say(self, text: str) -> None:
+        self._events.append(Text(text))
+        self._ends_with_call = False
 
 
 def _joined(events: Sequence[Event]) -> list[Event]:
