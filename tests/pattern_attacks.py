@@ -110,8 +110,8 @@ class _Maker:
             if follows:
                 yield from (Text(before, unit + follows, "\0"), Text("", before + unit + follows, "\0"))
         for path in self.paths(list(tree)):
-            for end in range(1, len(path) + 1):
-                lead = self.shortest(path[:end])
+            for stop in range(1, len(path) + 1):
+                lead = self.shortest(path[:stop])
                 yield from (Text("", lead, "\0"), Text(lead, lead[-1:], "\0"), Text("", lead + "\n", "\0"))
 
     def paths(self, tree: Sequence[Any]) -> Iterator[list[Any]]:
@@ -185,7 +185,8 @@ class _Maker:
             return next((char for char in pool if self.matches((op, value), char)), "")
         if op in REPEATS:
             inner = self.shortest(value[2]) if least else self.once(value[2])
-            return inner * min(value[0] if least else max(value[0], min(value[1], 1)), 64)
+            times = int(value[0] if least else max(value[0], min(value[1], 1)))
+            return inner * min(times, 64)
         if op is sre.GROUPREF:
             return self.groups.get(value, "")
         if op in (sre.ASSERT, sre.ASSERT_NOT, sre.AT):

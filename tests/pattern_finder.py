@@ -210,11 +210,11 @@ def _at_import(name: str) -> dict[int, list[tuple[str, int]]]:
             found.setdefault(caller.f_lineno, []).append((_text(pattern), int(flags)))
         return compiles(pattern, flags)
 
-    re.compile = recorded  # type: ignore[assignment]
+    re.compile = recorded
     try:
         spec.loader.exec_module(module)
     finally:
-        re.compile = compiles  # type: ignore[assignment]
+        re.compile = compiles
     return found
 
 
