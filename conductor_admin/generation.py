@@ -119,7 +119,7 @@ def _wish(trace: Trace, place: Place) -> Wish:
         job.keep_alive_s,
         *may,
         prefers=place.pid,
-        client=caller.key_id or "",
+        client=caller.client,
         is_admin="admin" in caller.scopes,
         may_shorten=caller.may_evict and not caller.is_restricted,
         wait=trace.wait,

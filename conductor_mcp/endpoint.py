@@ -7,23 +7,32 @@ the SDK's own checks, fixed at construction, are off. A session belongs to the k
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER as MCP_SESSION_ID
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from conductor_admin.callers import caller_of
+from conductor_admin.callers import Caller, caller_of
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body_limits import UNESCAPED_BYTES
 from conductor_mcp.frames import BadFrame
 from conductor_mcp.posted_frame import posted_frame
 from conductor_mcp.server import build_server
+from conductor_mcp.session_shares import SessionShares, opens_session
 
 PATH = "/mcp"
+MOST_SESSIONS = 128
+"""Open sessions of one client; the SDK's own bound is one for all clients together."""
+IDLE_S = 600.0
+"""A session that nobody uses for so long ends; its client opens another when it is told so."""
 
 
 class McpEndpoint:
@@ -33,9 +42,13 @@ class McpEndpoint:
         server = build_server(gateway)
         open_to_the_guard = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server.streamable_http_app(
-            transport_security=open_to_the_guard, max_request_body_size=UNESCAPED_BYTES
+            transport_security=open_to_the_guard,
+            max_request_body_size=UNESCAPED_BYTES,
+            session_idle_timeout=IDLE_S,
         )
         self._sessions = server.session_manager
+        self._shares = SessionShares(MOST_SESSIONS)
+        self._quotas = gateway.generations.quotas
 
     @property
     def routes(self) -> list[Route]:
@@ -66,9 +79,56 @@ class McpEndpoint:
         try:
             receive_frame = await self._checked(scope, watched, send)
             if receive_frame is not None:
-                await self._sessions.handle_request(scope, receive_frame, send)
+                async with self._session(scope, caller, send) as told:
+                    await self._sessions.handle_request(scope, receive_frame, told)
         finally:
             left.set()  # also where the connection was cut from here: its key was revoked
+
+    @asynccontextmanager
+    async def _session(self, scope: Scope, caller: Caller, send: Send) -> AsyncIterator[Send]:
+        """Keep the account of the caller's sessions around one request; it sends by what this gives.
+
+        Raises RequestError 429 for a session too many, which counts as a request of the key's minute.
+        """
+        headers = Headers(scope=scope)
+        session_id = headers.get(MCP_SESSION_ID)
+        if session_id is not None:
+            with self._shares.in_use(caller.client, session_id):
+                yield send
+            if scope["method"] == "DELETE":
+                self._shares.ended(caller.client, session_id)
+        elif not opens_session(scope["method"], headers):
+            yield send
+        else:
+            with self._quotas.admitted(caller):
+                for idle in self._shares.to_end(caller.client):
+                    await self._end(scope, idle)
+                    self._shares.ended(caller.client, idle)
+                yield self._noted(caller.client, send)
+
+    def _noted(self, client: str, send: Send) -> Send:
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                opened = Headers(raw=message["headers"]).get(MCP_SESSION_ID)
+                if opened is not None:
+                    self._shares.opened(client, opened)
+            await send(message)
+
+        return noted
+
+    async def _end(self, scope: Scope, session_id: str) -> None:
+        """End a session as its own client would; one that has ended already is as good."""
+        told = [(MCP_SESSION_ID.encode(), session_id.encode()), (b"accept", b"application/json")]
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def unheard(_: Message) -> None:
+            """Nobody waits for the answer."""
+
+        await self._sessions.handle_request(
+            {**scope, "method": "DELETE", "headers": told, "state": dict(scope["state"])}, nothing, unheard
+        )
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
         """What gives the SDK a body that it can parse cheaply; None where it was refused."""

@@ -375,7 +375,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "shares": Promise(
         "One key's flood leaves places for other keys and for administrators.",
-        ("conductor_admin/test_shares.py::*",),
+        ("conductor_admin/test_shares.py::*", "conductor_mcp/test_mcp_sessions.py::*"),
     ),
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",

@@ -32,6 +32,7 @@ def router(gateway: Gateway) -> APIRouter:
             prompt=body.prompt,
             options={**row_options(row), **body.options},
         )
-        return JsonResponse({"findings": await gateway.checker.findings(asked, body.text)})
+        with gateway.generations.quotas.admitted(caller):
+            return JsonResponse({"findings": await gateway.checker.findings(asked, body.text)})
 
     return routes
