@@ -339,6 +339,7 @@ PROMISES: dict[str, Promise] = {
             "conductor_admin/test_body_gate.py::*",
             "handlers/test_strict_json.py::*",
             "conductor_mcp/test_mcp_posted_frame.py::*",
+            "conductor_admin/test_floods.py::*",
         ),
     ),
     "request-sources": Promise(
