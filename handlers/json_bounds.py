@@ -62,8 +62,8 @@ def shape_of(raw: bytes | bytearray, bounds: Bounds = CLIENT) -> Shape:
             # Behind these two, each quotation mark begins or ends a string.
             piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
         quotes = piece.count(b'"')
-        strings += quotes / 2
-        if strings > bounds.values:
+        strings += quotes
+        if strings > 2 * bounds.values:
             raise TooComplex(f"the body has more than {bounds.values} values")
         outside = b"".join(piece.split(b'"')[inside::2]) if quotes or inside else piece
         inside = (inside + quotes) % 2

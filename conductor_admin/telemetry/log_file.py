@@ -16,6 +16,8 @@ class LogFile:
         self._most_bytes = most_bytes
         self._kept = kept
         self._is_torn = False
+        self._descriptor: int | None = None
+        self._size = 0
         self._open()
 
     def write(self, line: bytes) -> None:
@@ -42,10 +44,9 @@ class LogFile:
         return self._descriptor
 
     def _open(self) -> None:
-        self._descriptor: int | None = None
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o666)
-        self._size = os.fstat(self._descriptor).st_size
+        descriptor = os.open(self._path, flags, 0o666)
+        self._descriptor, self._size = descriptor, os.fstat(descriptor).st_size
 
     def _rotate(self) -> None:
         self.close()

@@ -64,7 +64,7 @@ def large_then_silent(port: int) -> None:
 
 def containers(port: int) -> None:
     for inner in (b"[],", b"{},", b"1,", b'"",'):
-        body = b'{"text":"a","options":{"x":[' + inner * (24 * MB // len(inner)) + b"1]}}"
+        body = b'{"text":"a","options":{"x":[' + inner * (23 * MB // len(inner)) + b"1]}}"
         head = b"POST /check HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % len(body)
         with _connected(port) as client:
             client.sendall(head + body)
