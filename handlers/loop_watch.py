@@ -27,7 +27,7 @@ STUCK_S = 1.0
 BUSY_S, IDLE_S = 0.01, 0.025
 """Seconds between two looks. One costs 50 microseconds, nearly all the kernel's: 0.2 % of a core at rest."""
 SILENCE_S = 60.0
-"""Seconds between two lines about the same step."""
+"""Seconds between two lines about the same place and route."""
 
 _OWN = ("handlers", "conductor", "conductor_admin", "conductor_core", "conductor_mcp", "archives")
 _WAITED = "/proc/thread-self/schedstat"
@@ -194,7 +194,7 @@ class Holds:
 
     count: int = 0
     longest_s: float = 0.0
-    _next: dict[str, float] = field(default_factory=dict)
+    _next: dict[tuple[str | None, str], float] = field(default_factory=dict)
 
     def add(self, held: Held) -> bool:
         """Counts `held`; whether a line about it is due."""
@@ -202,9 +202,10 @@ class Holds:
             self.count += 1
             self.longest_s = max(self.longest_s, held.seconds)
         now = time.monotonic()
-        if now < self._next.get(held.step, now):
+        what = (held.route, held.place)
+        if now < self._next.get(what, now):
             return False
-        self._next[held.step] = now + SILENCE_S
+        self._next[what] = now + SILENCE_S
         return True
 
 

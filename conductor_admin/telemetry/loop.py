@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def watch_loop(metrics: Metrics) -> LoopWatch:
-    """A watch that `start` begins; what it sees is counted, and logged once a minute for each step."""
+    """A watch that `start` begins; what it sees is counted, and logged once a minute for each place."""
     holds = Holds()
 
     def told(held: Held) -> None:

@@ -166,6 +166,14 @@ async def test_hostile_texts_leave_the_loop_free(tokenizer: TextTokenizer, text:
         assert (error.status, error.code) == (400, "context_length_exceeded")
 
 
+async def test_a_thread_that_tokenises_does_not_keep_the_interpreters_lock(
+    tokenizer: TextTokenizer, neighbour: Neighbour
+) -> None:
+    ids = await asyncio.to_thread(tokenizer.encode, "many words " * 100_000)
+    assert len(ids) >= 200_000
+    assert neighbour.turns >= 10  # with the lock kept there are two or three
+
+
 def test_sentences_are_found_one_after_the_other_and_lose_nothing() -> None:
     text = PROSE * 2_000
     found = sentences(text)

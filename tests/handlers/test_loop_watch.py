@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -152,8 +153,9 @@ def test_a_step_that_does_not_end_is_told_while_it_lasts(run: Callable[..., Any]
     assert STUCK_S <= first.seconds <= last.seconds
 
 
-def test_one_line_a_minute_is_due_for_each_step() -> None:
+def test_one_line_a_minute_is_due_for_each_place_and_route() -> None:
     holds = Holds()
-    one, other = (Held(name, "here:1", None, None, 0.06, 0.06) for name in ("one", "other"))
-    assert [holds.add(held) for held in (one, one, other, one)] == [True, False, True, False]
-    assert (holds.count, holds.longest_s) == (4, 0.06)
+    one, other = (Held("step", place, None, "/a", 0.06, 0.06) for place in ("here:1", "here:2"))
+    route = replace(one, route="/b")
+    assert [holds.add(held) for held in (one, one, other, route, one)] == [True, False, True, True, False]
+    assert (holds.count, holds.longest_s) == (5, 0.06)
