@@ -103,10 +103,14 @@ def _named(callback: Any) -> str:
 class MeasuredLoop(uvloop.Loop):
     """uvloop, whose callbacks nobody else can measure; those of its transports alone are not seen."""
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
         return super().call_soon(_called, callback, *args, context=context)
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
         return super().call_soon_threadsafe(_called, callback, *args, context=context)
 
 
@@ -124,7 +128,7 @@ def measure_everything() -> None:
         _measured(lambda: _named(callback), lambda: run(self))
 
     handle._run = measured
-    uvloop.new_event_loop = MeasuredLoop  # type: ignore[assignment]
+    uvloop.new_event_loop = MeasuredLoop
     gc.callbacks.append(_collected)
     plain = builtins.__import__
 
