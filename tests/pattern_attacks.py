@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _constants as sre
+from re import _parser as parser
 from typing import Any
 
 POOL = " \na1\t.A,-_\"'`(){}[]|#=:;/*\\$@\u00e9\u4e2d\u00a0!%&<>^~+?x0\r"

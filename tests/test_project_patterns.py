@@ -166,7 +166,7 @@ def slow_in_node(found: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
         ]}
         for where, source, flags in found
     ]  # fmt: skip
-    command = ["node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", ROOT / "tests/page_patterns.js"]
+    command = ["node", "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", str(ROOT / "tests/page_patterns.js")]
     answer = subprocess.run(
         command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=True
     )
