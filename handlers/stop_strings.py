@@ -23,6 +23,7 @@ class StopStrings:
         if found:
             self.hit = True
             self._held = ""
+            self._begun = [0 for _ in self._stops]
             return text[: min(found)]
         self._begun = list(map(_begun, self._stops, self._borders, self._begun, repeat(piece)))
         keep = max(self._begun, default=0)
