@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.loop_steps import is_excepted, measure_everything, take_held
+from tests.plain_logs import log_plainly
 
 FOREIGN_PREFIXES = ("TS_", "CONDUCTOR_", "LOG_LOCATION", "METRICS_LOCATION")
 
@@ -19,6 +20,7 @@ def pytest_configure() -> None:
     """An activated environment, or a gateway in use, must not reach into the tests."""
     for name in [name for name in os.environ if name.startswith(FOREIGN_PREFIXES)]:
         del os.environ[name]
+    log_plainly()
     measure_everything()
 
 
@@ -30,5 +32,5 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """
     take_held()
     yield
-    held = take_held()
+    held = take_held(besides=getattr(getattr(item, "function", None), "__qualname__", ""))
     assert not held or is_excepted(item.nodeid), f"held the event loop: {held}"

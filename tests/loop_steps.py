@@ -2,7 +2,7 @@
 
 A busy machine changes nothing of that time. Taken off are imports, which happen once in a process; the
 garbage collector, which here walks through everything that pytest has imported; and what a test does itself,
-inside `own_work`.
+in the task that runs it (it builds applications and large texts there, and floods), or inside `own_work`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from handlers.loop_watch import LIMIT_S
 EXCEPTED = {
     "test_engines.py::test_data_analysis": "calls the check itself, which the gateway leaves to a process",
     "engines/test_engines_property.py::": "calls checks themselves, which the gateway leaves to a process",
-    "test_gateway_bodies.py::test_a_defect_is_a_500_in_the_one_shape": "structlog draws a traceback",
+    "test_slow_readers.py::test_a_closed_connection_with_unread_bytes_is_cut": "its fake says 20 MB at once",
 }
 """Tests whose own steps are long, by the part of their name that tells them, and the reason."""
 
@@ -38,10 +38,14 @@ def is_excepted(test: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A step that was too long: the name of its task or callback, and its seconds of processor time."""
+    """A step that was too long: the name of its task or callback, and its seconds of processor time.
+
+    `coroutine` is the qualified name of what the task runs.
+    """
 
     step: str
     cpu_s: float
+    coroutine: str = ""
 
 
 class _Taken(threading.local):
@@ -56,9 +60,9 @@ _held: list[Held] = []
 _collecting = threading.local()
 
 
-def take_held() -> list[Held]:
-    """The steps since the last call that were too long."""
-    held = _held[:]
+def take_held(besides: str = "") -> list[Held]:
+    """The steps since the last call that were too long, but those of tasks that run `besides`."""
+    held = [one for one in _held if not besides or one.coroutine != besides]
     _held.clear()
     return held
 
@@ -83,21 +87,23 @@ def _taking() -> Iterator[None]:
             _taken.seconds += time.thread_time() - begun
 
 
-def _measured(name: Callable[[], str], run: Callable[[], None]) -> None:
+def _measured(name: Callable[[], tuple[str, str]], run: Callable[[], None]) -> None:
     begun, taken = time.thread_time(), _taken.seconds
     try:
         run()
     finally:
         spent = time.thread_time() - begun - (_taken.seconds - taken)
         if spent >= LIMIT_S and _taken.depth == 0:
-            _held.append(Held(name(), round(spent, 3)))
+            step, coroutine = name()
+            _held.append(Held(step, round(spent, 3), coroutine))
 
 
-def _named(callback: Any) -> str:
+def _named(callback: Any) -> tuple[str, str]:
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):
-        return f"task {owner.get_name()} {getattr(owner.get_coro(), '__qualname__', '')}"
-    return str(getattr(callback, "__qualname__", type(callback).__name__))
+        coroutine = str(getattr(owner.get_coro(), "__qualname__", ""))
+        return f"task {owner.get_name()} {coroutine}", coroutine
+    return str(getattr(callback, "__qualname__", type(callback).__name__)), ""
 
 
 class MeasuredLoop(uvloop.Loop):

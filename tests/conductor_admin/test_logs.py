@@ -17,6 +17,7 @@ from conductor_admin.logs import configure_logs
 from conductor_admin.telemetry import drain as drains
 from conductor_admin.telemetry.drain import Drain, to_descriptor
 from conductor_admin.telemetry.log_file import LogFile
+from tests.plain_logs import log_plainly
 
 
 def told(lines: int) -> bytes:
@@ -138,11 +139,11 @@ def test_the_file_is_written_while_standard_error_is_full(
     close = configure_logs(tmp_path, "INFO")
     try:
         for number in range(1000):
-            structlog.get_logger().info("said", number=number)
+            structlog.get_logger("conductor_admin.test").info("said", number=number)
     finally:
         close()
         root.handlers[:], root.level = before
-        structlog.reset_defaults()
+        log_plainly()
     lines = [orjson.loads(line) for line in (tmp_path / "gateway.log").read_text().splitlines()]
     assert [line["number"] for line in lines] == list(range(1000))
     os.read(reads, 2**16)

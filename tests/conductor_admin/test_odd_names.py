@@ -6,10 +6,10 @@ import logging
 from urllib.parse import quote
 
 import pytest
-import structlog
 
 from conductor_admin.logs import configure_logs
 from tests.conductor_admin.gateway_rig import Rig
+from tests.plain_logs import log_plainly
 
 NAMES = {
     "a path": "../../etc/passwd",
@@ -41,7 +41,7 @@ async def test_an_odd_category_is_unknown_everywhere_and_begins_no_log_line(rig:
     finally:
         close()
         root.handlers[:], root.level = before
-        structlog.reset_defaults()
+        log_plainly()
     assert asked.status_code in (400, 404)
     assert {shown.status_code, loaded.status_code} <= {400, 404, 414, 431}
     assert "canary-5a1e" not in asked.text
