@@ -155,7 +155,8 @@ class KeyRing:
 
     def _end(self, key_id: str) -> None:
         for running in self._running.get(key_id, ()):
-            running.reschedule(asyncio.get_running_loop().time())
+            if not running.expired():  # one that is ending already may take its time
+                running.reschedule(asyncio.get_running_loop().time())
 
 
 def credential(headers: Headers) -> str:

@@ -72,7 +72,7 @@ class Lessor:
                     raise worker_unresponsive(_HUNG) from error
                 raise
             except RequestError as error:
-                raise self._explained(entry, worker, error) from error
+                raise self._explained(entry, worker, wish.slug, error) from error
             finally:
                 self._release(entry, worker, wish)
 
@@ -110,16 +110,16 @@ class Lessor:
             worker = states.best_worker(entry.ready_workers, wish.prefers)
             if worker:
                 return worker
-            self._refuse_while_cooling(entry)
+            self._refuse_while_cooling(entry, wish.slug)
             job = load_for(self._jobs, self._rooms, entry, wish)
             was_loading = entry.state is State.LOADING
             if was_loading:
                 wish.wait.joins(entry.story)
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
-                raise states.still_loading(entry.name, wait_s, entry.eta_s(time.monotonic()))
+                raise states.still_loading(wish.slug, wait_s, entry.eta_s(time.monotonic()))
             if was_loading and not entry.wanted and not entry.retired:
-                raise states.unloaded(entry.name)
+                raise states.unloaded(wish.slug)
 
     def _release(self, entry: SetEntry, worker: Worker, wish: Wish) -> None:
         worker.in_flight -= 1
@@ -140,12 +140,12 @@ class Lessor:
             raise states.shutting_down()
 
     @staticmethod
-    def _refuse_while_cooling(entry: SetEntry) -> None:
+    def _refuse_while_cooling(entry: SetEntry, slug: str) -> None:
         now = time.monotonic()
         if entry.state is State.FAILED and entry.failure and now < entry.failure.until:
-            raise states.load_failed(entry.name, entry.failure, now)
+            raise states.load_failed(slug, entry.failure, now)
 
-    def _explained(self, entry: SetEntry, worker: Worker, error: RequestError) -> RequestError:
+    def _explained(self, entry: SetEntry, worker: Worker, slug: str, error: RequestError) -> RequestError:
         if error.code in _TIMEOUTS:
             self._upkeep.timed_out(entry, worker)
         if error.code != "worker_died":
@@ -153,5 +153,5 @@ class Lessor:
         if not is_alive(worker.pid):
             self._jobs.lost(entry, worker)
         if entry.ended_by:
-            return entry.ended_by()
+            return entry.ended_by(slug)
         return worker_unresponsive(_HUNG) if worker.condition is Condition.HUNG else error

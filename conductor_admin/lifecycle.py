@@ -154,7 +154,7 @@ class Lifecycle:
         """Refuse new leases from now on; streams that end early are told why."""
         self._jobs.closing = True
         for entry in self._table.entries.values():
-            entry.ended_by = states.shutting_down
+            entry.ended_by = lambda _: states.shutting_down()
 
     async def close(self) -> None:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""

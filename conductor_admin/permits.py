@@ -28,9 +28,9 @@ def load_for(jobs: SetJobs, rooms: Rooms, entry: SetEntry, wish: Wish) -> asynci
 
 def _refuse(rooms: Rooms, entry: SetEntry, wish: Wish) -> None:
     if not wish.may_load:
-        raise _not_allowed(f"{entry.name} is not loaded, and this key may not load it", "load_not_allowed")
+        raise _not_allowed(f"{wish.slug} is not loaded, and this key may not load it", "load_not_allowed")
     if not wish.may_evict and not rooms.has_room_for(entry):
-        message = f"{entry.name} fits only in the place of another model, and this key may not unload one"
+        message = f"{wish.slug} fits only in the place of another model, and this key may not unload one"
         raise _not_allowed(message, "eviction_not_allowed")
 
 

@@ -78,7 +78,7 @@ class Rooms:
         if entry.held is None:
             refusal = policy.refuse(self._demand(entry), self._holdings(), self._room(), self.budget)
             if refusal:
-                raise _no_room(entry.name, refusal)
+                raise _no_room(refusal)
 
     async def admit(self, entry: SetEntry) -> None:
         """Wait until the set may take its memory, and charge it. Raises NoRoom where it never may."""
@@ -137,7 +137,7 @@ class Rooms:
                 answer.set_result(None)
                 acted = True
             elif isinstance(decision, Refuse):
-                answer.set_exception(_no_room(entry.name, decision))
+                answer.set_exception(_no_room(decision))
                 acted = True
             elif isinstance(decision, Evict):
                 self._evict_for(name, decision.names)
@@ -208,11 +208,11 @@ def _hold(entry: SetEntry) -> Hold:
     return Hold.LEAVING if entry.state is State.UNLOADING else Hold.LOADING
 
 
-def _no_room(name: str, refusal: Refuse) -> NoRoom:
+def _no_room(refusal: Refuse) -> NoRoom:
     figures = {
         "needed": refusal.needed,
         "free": refusal.free,
         "evictable": refusal.evictable,
     }
     told = ", ".join(f"{word} {format_bytes(size)}" for word, size in figures.items())
-    return NoRoom(f"{name} does not fit into the memory budget of {refusal.device}: {told}")
+    return NoRoom(f"does not fit into the memory budget of {refusal.device}: {told}")

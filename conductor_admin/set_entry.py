@@ -112,7 +112,7 @@ class SetEntry:
     unload under way; `registered` whether TorchServe has the archive; `dead` are pids never to be adopted
     again; `starting` are workers that do not answer yet, with the time when each was first seen; `replacing`
     says that a worker was lost and has no successor yet; `claims` are the rows that asked for the set;
-    `ended_by` is why its streams were ended, where that was on purpose; `wanted` is False after an unload
+    `ended_by` is what its streams get, by their row, when ended on purpose; `wanted` is False after an unload
     until the next load. `waiting` counts requests that have no worker yet, `may_evict` is whether others may
     be unloaded for this load. Memory is by device: `held` what the set was admitted with, None while it holds
     nothing; `measured` now and `peak` in this life. Times are monotonic: `demanded_at` when it asked for
@@ -151,7 +151,7 @@ class SetEntry:
     sampled_at: float = -math.inf
     expires: float = math.inf
     use: Use = field(default_factory=Use)
-    ended_by: Callable[[], RequestError] | None = None
+    ended_by: Callable[[str], RequestError] | None = None
     last_used: float | None = None
     drained: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -258,7 +258,7 @@ class SetJobs:
             await entry.drained.wait()
         if drain:
             await self._rooms.gauges.sample(entry)  # the last chance to learn what it took
-        entry.ended_by = partial(states.unloaded, entry.name)
+        entry.ended_by = states.unloaded
         await self._forget(entry)
         entry.state = State.UNAVAILABLE
         log.info("set_unloaded", set=entry.name)

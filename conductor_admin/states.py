@@ -126,7 +126,7 @@ def health_fault(health: Health, version: str) -> str | None:
 def load_failed(name: str, failure: Failure, now: float) -> RequestError:
     """What every waiter of a failed load gets, and who comes during its cool-down."""
     return RequestError(
-        failure.message if failure.refused else f"{name} could not be loaded: {failure.message}",
+        f"{name} {failure.message}" if failure.refused else f"{name} could not be loaded: {failure.message}",
         status=503,
         type="server_error",
         code=failure.code,

@@ -26,7 +26,7 @@ from conductor_admin.http.body_limits import UNESCAPED_BYTES
 from conductor_mcp.frames import BadFrame
 from conductor_mcp.posted_frame import posted_frame
 from conductor_mcp.server import build_server
-from conductor_mcp.session_shares import SessionShares, opens_session
+from conductor_mcp.session_shares import Opening, SessionShares, opens_session
 
 PATH = "/mcp"
 MOST_SESSIONS = 128
@@ -100,18 +100,18 @@ class McpEndpoint:
         elif not opens_session(scope["method"], headers):
             yield send
         else:
-            with self._quotas.admitted(caller):
-                for idle in self._shares.to_end(caller.client):
+            with self._quotas.admitted(caller), self._shares.opening(caller.client) as opening:
+                for idle in opening.to_end:
                     await self._end(scope, idle)
                     self._shares.ended(caller.client, idle)
-                yield self._noted(caller.client, send)
+                yield self._noted(opening, send)
 
-    def _noted(self, client: str, send: Send) -> Send:
+    def _noted(self, opening: Opening, send: Send) -> Send:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 opened = Headers(raw=message["headers"]).get(MCP_SESSION_ID)
                 if opened is not None:
-                    self._shares.opened(client, opened)
+                    self._shares.opened(opening.client, opened, opening)
             await send(message)
 
         return noted

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +19,7 @@ from conductor_admin.gateway import Gateway
 from conductor_admin.ledger import corrected_cell
 from conductor_admin.router import find_row
 from conductor_admin.set_entry import SetView
+from conductor_admin.telemetry.trace import Trace
 from conductor_core.catalogue import Row
 from handlers.engines.registry import engine_class
 
@@ -49,9 +53,9 @@ def options_of(engine: str) -> dict[str, Any]:
 def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
     """The object of one row; memory in bytes, times in Unix seconds, null where it is not known.
 
-    The names of rows that are not for the caller are left out.
+    Of rows that are not for the caller neither a name nor a figure is told.
     """
-    view = gateway.lifecycle.view(row.slug)
+    view = seen_by(caller, gateway.lifecycle.view(row.slug), gateway.telemetry.traces.running())
     served = view.row(row.slug)
     return {
         "category": row.slug,
@@ -73,6 +77,17 @@ def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
         "memory": _memory(view, served),
         **_use(view, row, caller),
     }
+
+
+def seen_by(caller: Caller, view: SetView, running: Iterable[Trace]) -> SetView:
+    """The view with the use that the caller's own categories make of the set, where it serves others too."""
+    if all(caller.may_use(row.slug) for row in view.worker_set.rows):
+        return view
+    own = Counter(t.workers[-1] for t in running if t.workers and caller.may_use(t.job.row.slug))
+    workers = (
+        replace(one, in_flight=own[one.pid], waiting=min(one.waiting, own[one.pid])) for one in view.workers
+    )
+    return replace(view, workers=tuple(workers), last_used=None, expires_at=None)
 
 
 def _memory(view: SetView, row: Row) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 
 from conductor_admin.callers import Allowance, Caller
 from conductor_admin.key_ring import KeyRing
@@ -103,6 +105,28 @@ async def test_a_revoked_key_ends_what_runs_with_it_and_nothing_else(rig: Rig, w
         await rig.until(lambda: rig.lifecycle.view("conversational_chat").in_flight == 1)
         held.may_end.set()
         assert b"[DONE]" in b"".join([piece async for piece in others])
+
+
+async def test_a_key_is_revoked_while_what_runs_with_it_takes_its_time_to_end(rig: Rig) -> None:
+    ring, who = rig.gateway.keys, key(rig)
+    caller = ring.caller(Headers(who))
+    may_end, ended = asyncio.Event(), []
+
+    async def running() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with ring.while_valid(caller):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await may_end.wait()
+                    ended.append(True)
+
+    slow = asyncio.create_task(running())
+    await asyncio.sleep(0)
+    revoked = await rig.client.delete("/admin/keys/k", headers=bearer(OWNER_TOKEN))
+    assert (revoked.status_code, ended) == (200, [])
+    may_end.set()
+    await asyncio.wait_for(slow, 5)
 
 
 async def test_keys_are_made_listed_changed_and_revoked_over_http(keys: Keys) -> None:
@@ -242,6 +266,50 @@ async def test_a_key_for_one_category_learns_nothing_of_the_others(rig: Rig) -> 
     assert list(stats["categories"]) == ["translation"]
     assert (stats["memory"], stats["swaps"]) == (None, None)
     assert (await rig.client.get("/stats", headers=owner)).json()["memory"]["budget"] > 0
+
+
+async def test_a_key_for_a_row_of_a_shared_set_learns_nothing_of_the_rows_beside(rig: Rig) -> None:
+    """The set bears the name of its first row, which is another one's."""
+    who, owner = key(rig, categories=["legal_analysis"]), bearer(OWNER_TOKEN)
+    held = Held(rig)
+    held.may_end.set()
+    assert (await ask(rig, who, "legal_analysis")).status_code == 200
+    held.may_end.clear()
+    beside = asyncio.create_task(ask(rig, owner))
+    await rig.until(lambda: rig.lifecycle.view("legal_analysis").in_flight == 1)
+    (seen,) = (await rig.client.get("/models", headers=who)).json()["models"]
+    assert (seen["in_flight"], seen["workers"][0]["in_flight"], seen["last_used"]) == (0, 0, None)
+    mine = asyncio.create_task(ask(rig, who, "legal_analysis"))
+    await rig.until(lambda: rig.lifecycle.view("legal_analysis").in_flight == 2)
+    assert (await rig.client.get("/models/legal_analysis", headers=who)).json()["in_flight"] == 1
+    assert (await rig.client.get("/models/legal_analysis", headers=owner)).json()["in_flight"] == 2
+    held.may_end.set()
+    own = (await mine).json()
+    await beside
+    trace = await rig.client.get(f"/requests/{own['id']}", headers=who)
+    assert trace.json()["set"] == "legal_analysis"
+    assert "conversational_chat" not in trace.text
+
+
+async def test_what_was_unloaded_for_a_request_is_named_to_who_may_know_it(make_rig: MakeRig) -> None:
+    async with make_rig(settings=TABLE, budget=5 * GB) as rig:
+        rig.torchserve.memory = 4 * GB
+        who, owner = key(rig, categories=["b"]), bearer(OWNER_TOKEN)
+        assert (await ask(rig, owner, "a")).status_code == 200
+        own = (await ask(rig, who, "b")).json()
+        told = [(await rig.client.get(f"/requests/{own['id']}", headers=h)).json() for h in (who, owner)]
+        assert [trace["loads"][0]["evicted"][0]["set"] for trace in told] == [None, "a"]
+
+
+@pytest.mark.parametrize("rules", [{"may_load": False}, {}])
+async def test_a_refusal_names_the_callers_own_row_of_a_shared_set(rig: Rig, rules: dict[str, Any]) -> None:
+    who = key(rig, categories=["legal_analysis"], **rules)
+    rig.builder.may_build.clear()
+    refused = await ask(rig, who, "legal_analysis", max_wait_s=0.1)
+    assert refused.status_code == 503
+    assert "legal_analysis" in refused.text
+    assert "conversational_chat" not in refused.text
+    rig.builder.may_build.set()
 
 
 async def test_a_restricted_key_keeps_to_its_categorys_engine(rig: Rig) -> None:

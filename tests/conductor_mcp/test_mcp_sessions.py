@@ -74,6 +74,30 @@ def test_sessions_in_use_make_no_room() -> None:
     assert shares.to_end("key") == ["a"]
 
 
+def test_requests_for_no_session_lose_no_count() -> None:
+    shares = SessionShares(1)
+    with shares.in_use("key", "unknown"):
+        with shares.in_use("key", "unknown too"):
+            pass
+        shares.opened("key", "a")
+    assert shares.to_end("key") == ["a"]
+
+
+def test_sessions_that_are_being_opened_count() -> None:
+    shares = SessionShares(2)
+    shares.opened("key", "a")
+    with shares.opening("key") as first, shares.opening("key") as second:
+        assert (first.to_end, second.to_end) == ([], ["a"])
+        shares.ended("key", "a")
+        with pytest.raises(RequestError, match="all of them are in use"), shares.opening("key"):
+            pass
+        with shares.opening("another") as theirs:
+            assert theirs.to_end == []
+        shares.opened("key", "b", first)
+        assert shares.to_end("key") == ["b"]
+    assert shares.to_end("key") == []
+
+
 def test_the_session_used_last_makes_room_last() -> None:
     shares = SessionShares(2)
     for name in ("a", "b"):
