@@ -99,7 +99,8 @@ class TorchServeProcess:
         return answered
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        torchserve_config.write(self._state)
+        # A slow disk takes a second to remove what was unpacked, in which no stream would go on.
+        await asyncio.to_thread(torchserve_config.write, self._state)
         guard_end, self._lifeline = os.pipe()
         try:
             with torchserve_config.output_file(self._state).open("ab") as output:
@@ -174,7 +175,7 @@ class TorchServeProcess:
                 log.error("torchserve_not_gone", pids=members)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), _GONE_TIMEOUT_S)
-            torchserve_config.sweep(self._state)
+            await asyncio.to_thread(torchserve_config.sweep, self._state)
             self._process = None
         if self._lifeline is not None:
             os.close(self._lifeline)

@@ -18,7 +18,7 @@ RESERVE_BYTES = 32 * 2**20
 """What only small bodies may take, so that they get through while large ones fill the rest."""
 
 LARGE_OF_A_KEY = 16
-"""Requests with a large body that one key may have at a time."""
+"""Requests with a large body that one key may have at a time, within its share of the bytes."""
 
 _RETRY_S = 1.0
 
@@ -31,20 +31,26 @@ class BodyShare:
         self._key_id = key_id
         self.taken = 0
         self.is_large = False
+        self.of_large = 0
+        """What it took after it was found to be large."""
 
     def take(self, size: int) -> None:
         """Take `size` bytes more. Raises 503 where they are not there, 429 for too many large bodies."""
         if not self.is_large and self.taken + size > SMALL_BYTES:
             self._budget.begin_large(self._key_id)
             self.is_large = True
-        self._budget.take(size, RESERVE_BYTES if self.is_large else 0)
+        if self.is_large:
+            self._budget.take_large(self._key_id, size)
+            self.of_large += size
+        else:
+            self._budget.take(size, 0)
         self.taken += size
 
     def give_back(self) -> None:
         """Give all of it back."""
         self._budget.give_back(self.taken)
         if self.is_large:
-            self._budget.end_large(self._key_id)
+            self._budget.end_large(self._key_id, self.of_large)
 
 
 class BodyBudget:
@@ -53,6 +59,7 @@ class BodyBudget:
     def __init__(self) -> None:
         self.used = 0
         self._large: Counter[str] = Counter()
+        self._large_bytes: Counter[str] = Counter()
 
     @contextmanager
     def share(self, key_id: str | None) -> Iterator[BodyShare]:
@@ -75,6 +82,23 @@ class BodyBudget:
             )
         self.used += size
 
+    def take_large(self, key_id: str | None, size: int) -> None:
+        """Take bytes of a large body: where n keys have some, each may have an (n + 1)th part."""
+        most = BUDGET_BYTES - RESERVE_BYTES
+        if key_id is not None:
+            keys = len(self._large_bytes.keys() | {key_id})
+            if self._large_bytes[key_id] + size > most // (keys + 1):
+                raise RequestError(
+                    "the bodies of this key take its share of the memory for bodies",
+                    status=429,
+                    type="rate_limit_error",
+                    code="share_exceeded",
+                    retry_after_s=_RETRY_S,
+                )
+        self.take(size, RESERVE_BYTES)
+        if key_id is not None:
+            self._large_bytes[key_id] += size
+
     def give_back(self, size: int) -> None:
         """Take back bytes."""
         self.used -= size
@@ -93,7 +117,8 @@ class BodyBudget:
             )
         self._large[key_id] += 1
 
-    def end_large(self, key_id: str | None) -> None:
-        """Count it no longer."""
+    def end_large(self, key_id: str | None, size: int) -> None:
+        """Count it, and the bytes it took as a large one, no longer."""
         if key_id is not None:
             self._large -= Counter({key_id: 1})
+            self._large_bytes -= Counter({key_id: size})

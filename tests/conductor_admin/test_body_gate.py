@@ -131,6 +131,23 @@ def test_one_key_has_a_number_of_large_bodies_and_another_key_its_own() -> None:
             share.take(MB)
 
 
+def test_one_keys_large_bodies_leave_memory_to_those_of_another() -> None:
+    budget, size = BodyBudget(), 16 * MB
+    with contextlib.ExitStack() as stack:
+        for _ in range(7):  # half of 224 MB
+            held(budget, stack, "a", size)
+        error = refusal(budget, "a", size)
+        assert (error.status, error.code, error.retry_after_s) == (429, "share_exceeded", 1.0)
+        held(budget, stack, "a", SMALL_BYTES)
+        for _ in range(4):  # a third of them, since two keys have some
+            held(budget, stack, "b", size)
+        assert refusal(budget, "b", size).code == "share_exceeded"
+        held(budget, stack, "c", size)
+    assert budget.used == 0
+    with budget.share("b") as share:
+        share.take(100 * MB)
+
+
 async def test_bodies_in_progress_are_refused_together_and_a_small_one_gets_through(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,23 @@ async def test_a_torchserve_that_ends_is_started_anew(supervised: Supervised) ->
     assert not any(told.startswith("silent") for told in supervised.told)
 
 
+async def test_what_it_leaves_is_removed_beside_the_event_loop(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a folder of unpacked archives: on a slow disk its removal takes a second."""
+    sweep, threads = torchserve_config.sweep, set[threading.Thread]()
+
+    def noted(state: StateDir) -> None:
+        threads.add(threading.current_thread())
+        sweep(state)
+
+    monkeypatch.setattr(torchserve_config, "sweep", noted)
+    supervised.fake.may_answer.clear()
+    await replaced(supervised)
+    assert threads
+    assert threading.current_thread() not in threads
+
+
 async def test_keys_are_renewed_while_it_runs(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
