@@ -121,9 +121,9 @@ class Ping(Shape):
 
 class Stats(Shape):
     uptime_s: float
-    memory: dict[str, Any]
-    swaps: int
-    swaps_avoided: int
+    memory: dict[str, Any] | None
+    swaps: int | None
+    swaps_avoided: int | None
     categories: dict[str, dict[str, Any]]
 
 

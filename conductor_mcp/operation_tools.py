@@ -100,14 +100,17 @@ class SettingsPlan(Shape):
 
 
 class Figures(Shape):
-    """Figures since the gateway started: memory in bytes, times in milliseconds."""
+    """Figures since the gateway started: memory in bytes, times in milliseconds.
+
+    What is of the whole server is null for a key that is for some categories only.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     uptime_s: float
-    memory: dict[str, Any]
-    swaps: int
-    swaps_avoided: int
+    memory: dict[str, Any] | None
+    swaps: int | None
+    swaps_avoided: int | None
     categories: dict[str, Any]
 
 

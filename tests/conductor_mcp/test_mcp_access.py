@@ -52,6 +52,7 @@ async def test_a_key_sees_its_own_categories(mcp_rig: McpRig) -> None:
     key = make_key(mcp_rig, "one", categories=["legal_analysis"])
     async with mcp_rig.client(**bearer(key)) as client:
         listed = await client.call_tool("list_models", {})
+        stats = await client.call_tool("server_stats", {})
         refused = await client.call_tool("generate_text", {"prompt": "x", "category": "translation"})
         assert "translate" not in {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match="model_not_found"):
@@ -60,6 +61,8 @@ async def test_a_key_sees_its_own_categories(mcp_rig: McpRig) -> None:
             await client.read_resource("conductor://settings")
     assert listed.structured_content is not None
     assert [row["category"] for row in listed.structured_content["models"]] == ["legal_analysis"]
+    assert stats.structured_content is not None
+    assert stats.structured_content["memory"] is None
     assert refused.is_error
 
 
