@@ -29,7 +29,7 @@ MARK = "kanarf00dbeef"
 
 LIMIT = 4_000_000
 PLAIN: dict[str, Any] = {"content-type": "text/plain"}
-PATIENCE_S = 8
+PATIENCE_S = 3
 """Seconds after which a client leaves: a long document is read in thousands of parts."""
 
 CHAT = "conversational_chat"
