@@ -71,6 +71,7 @@ def serve(settings: OperatorSettings, manner: Manner) -> int:
             Reserve(state.reserve_file).fill()
             with _logs(state, settings):
                 kill_leftovers(state.run_file)
+                gc.freeze()  # what was imported stays, and looking through it would hold the loop
                 uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
     except _START_FAULTS as error:
         return _refused(str(error))

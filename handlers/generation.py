@@ -14,11 +14,10 @@ from handlers.bare import bare_events
 from handlers.checker import Checker
 from handlers.engines.base import Attempt, BaseLLMEngine
 from handlers.engines.registry import engine_class
-from handlers.logprobs import Echo
+from handlers.logprobs import Echo, Row
 from handlers.model import LoadedModel, RequestModel
 from handlers.runtimes.base import Runtime, RuntimeConfig
 from handlers.sandbox.fair_queue import Bounds
-from handlers.token_rows import Row
 from handlers.tokenizer import TextTokenizer
 from handlers.wire import Done, GenerateRequest, RequestError, Sampling, Timings
 from handlers.worker_config import WorkerConfig
@@ -76,7 +75,7 @@ class _Answer:
             self._rows.clear()
             return {"attempt": event.number}
         if isinstance(event, Echo):
-            return {"prompt": event.model_dump(mode="json")}
+            return {"prompt": {"text": event.text, "tokens": event.tokens}}
         self._pieces.append(event)
         if not self._with_logprobs:
             return {"delta": str(event)}
@@ -118,6 +117,7 @@ async def _conversation(
 
 def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Generator:
     """Loads the weights that `config` names into its runtime; blocks until they are loaded."""
+    engine_class(config.engine)  # imported here, where no loop waits
     runtime = _load_runtime(config.runtime, config.runtime_config, on_fatal)
     return Generator(LoadedModel(runtime, TextTokenizer(config.model_path)))
 

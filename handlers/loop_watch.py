@@ -84,6 +84,28 @@ class _Look:
     waited: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Clocks at the end of a call that kept the interpreter's lock, and the id of its task."""
+
+    at: float = 0.0
+    cpu: float = 0.0
+    task: int = 0
+
+
+_NO_MARK = _Mark()
+_marks: dict[int, _Mark] = {}
+
+
+def lock_is_free() -> None:
+    """Says that a call of the calling task has just ended that keeps the interpreter's lock, by its nature.
+
+    Without it another task's step could seem to have held the loop, where it is the first that a look sees.
+    """
+    task = id(asyncio.current_task())
+    _marks[threading.get_ident()] = _Mark(time.perf_counter(), time.thread_time(), task)
+
+
 class LoopWatch:
     """Watches the loop that `start` is called on; `told` hears of each step above `LIMIT_S`, on a thread.
 
@@ -175,7 +197,11 @@ class LoopWatch:
         cpu = min(late, max(0.0, now.cpu - before.cpu - pause))
         name = None if task is None else task.get_name()
         route = None if task is None or self._route_of is None else self._route_of(task)
-        return _Step(key, self._ran, _name(outer.f_code), name, route, now.at - late, now.cpu - cpu)
+        mark = _marks.get(self._ident, _NO_MARK)
+        began, cpu_began = now.at - late, now.cpu - cpu
+        if mark.task != id(task):
+            began, cpu_began = max(mark.at, began), max(mark.cpu, cpu_began)
+        return _Step(key, self._ran, _name(outer.f_code), name, route, began, cpu_began)
 
     def _beat(self) -> None:
         self._ran += 1

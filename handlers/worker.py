@@ -6,6 +6,7 @@ Knows requests and records; knows nothing of TorchServe.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -81,6 +82,7 @@ class Worker:
             self._server = SocketServer(app, self._run_dir / f"{os.getpid()}.sock", self._ready)
         else:
             self._ready.set_result(None)
+        gc.freeze()  # else each look of the collector at what was imported takes a tenth of a second
         self._thread.start()
         self._ready.result(START_S)
 

@@ -138,11 +138,12 @@ class Serving:
 def serving(
     state: Path, *arguments: str, settings: Path = ROOT / "SETTINGS.md", **environment: str
 ) -> Iterator[Serving]:
-    """A gateway that is gone at the end of the block, however it ends."""
+    """A gateway that is gone at the end of the block, however it ends; no step may have held its loops."""
     server = Serving(state, *arguments, settings=settings, environment=environment)
     try:
         yield server
         if server.process.poll() is None:
             server.stop()
+        assert server.held_loops() == []
     finally:
         server.kill()

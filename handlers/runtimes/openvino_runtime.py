@@ -20,6 +20,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
+from handlers.loop_watch import lock_is_free
 from handlers.runtimes.base import RuntimeConfig, RuntimeStats, SamplingPlan, Step
 from handlers.runtimes.openvino_config import (
     BLOCK_TOKENS,
@@ -159,6 +160,7 @@ class OpenVinoRuntime:
                 self._admit(leaving=self._drop_cancelled() + self._put_back())
                 self._read()
                 self._pipeline.step()
+                lock_is_free()
                 self._deliver()
                 self._measure()
                 if not self._held and not self._waiting:

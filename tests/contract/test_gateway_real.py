@@ -133,8 +133,7 @@ def test_what_a_killed_gateway_left_ends_with_the_next_start() -> None:
         with serving(folder / "state") as first:
             first.wait_until_ready()
             left = first.torchserve()
-            first.stop(signal.SIGKILL)
-        assert [process for process in left if is_alive(process.pid)]
+            first.stop(signal.SIGKILL)  # what it started may end by itself, but need not
         with serving(folder / "state") as second:
             second.wait_until_ready()
             assert not [process for process in left if is_alive(process.pid)]

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from conductor_admin.arrivals import arrived_for, route_of
-from handlers.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch
+from handlers.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_is_free
 from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
@@ -159,3 +159,14 @@ def test_one_line_a_minute_is_due_for_each_place_and_route() -> None:
     route = replace(one, route="/b")
     assert [holds.add(held) for held in (one, one, other, route, one)] == [True, False, True, True, False]
     assert (holds.count, holds.longest_s) == (5, 0.06)
+
+
+@RUNNERS
+def test_a_call_that_says_it_keeps_the_lock_is_told_as_its_own_tasks_step(run: Callable[..., Any]) -> None:
+    async def work(seen: Watched) -> None:
+        await asyncio.sleep(0.1)
+        json.loads(LONG)
+        lock_is_free()
+        await seen.seen()
+
+    assert any("work" in one.place for one in watched(run, work).ended)
