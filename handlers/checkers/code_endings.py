@@ -16,6 +16,9 @@ _OPENS = re.compile(
 _CLOSES = re.compile(r"\s*(?:[})\]]|end\b|fi\b|done\b|esac\b)")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _ENDS = frozenset(")]}\"';, \n")
+_LINE_END = re.compile(r"[\r\n]")
+_LONGEST_LINE = 2_000
+"""Characters of a line that are looked at: a line opens a block by its first or its last words."""
 _LONGEST_OVERLAP = 10_000
 """Characters of the suffix that an answer is held against; they take about 10 ms."""
 _LEAST_MATCH = 3
@@ -28,10 +31,10 @@ class BlockReader:
     def __init__(self, prefix: str, suffix: str = "") -> None:
         self.done = False
         self._suffix = suffix
-        self._next_line = next((line.strip() for line in suffix.splitlines() if line.strip()), "")
-        lines = [line for line in prefix.splitlines() if line.strip()]
-        self._last = lines[-1] if lines else ""
-        self._continues = bool(prefix) and not prefix.endswith("\n") and bool(prefix.splitlines()[-1].strip())
+        self._next_line = suffix.lstrip().partition("\n")[0].strip()
+        written = prefix.rstrip()
+        self._last = _shortened(written[max(written.rfind(end) for end in "\r\n") + 1 :])
+        self._continues = bool(written) and not _LINE_END.search(prefix, len(written))
         self._base = _indent(self._last)
         self._opened = not self._continues and _OPENS.search(self._last) is not None
         self._held: list[str] = []
@@ -120,6 +123,11 @@ def _shared(text: str, suffix: str) -> Iterator[int]:
         if length <= min(len(suffix), len(text)):
             yield length
         length = borders[length - 1]
+
+
+def _shortened(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else line[:half] + line[-half:]
 
 
 def _indent(line: str) -> int:

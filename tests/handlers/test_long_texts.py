@@ -166,6 +166,16 @@ async def test_hostile_texts_leave_the_loop_free(tokenizer: TextTokenizer, text:
         assert (error.status, error.code) == (400, "context_length_exceeded")
 
 
+@pytest.mark.parametrize("line", ["\n", "x", "x = (\n", " ", "("], ids=repr)
+async def test_code_of_four_million_characters_leaves_the_loop_free(
+    tokenizer: TextTokenizer, line: str
+) -> None:
+    code = line * (4_000_000 // len(line))
+    asked = request(engine="code_completion", prompt="x", options={"prefix": code, "suffix": code})
+    error = await refusal(generator(tokenizer), asked)
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+
+
 async def test_a_thread_that_tokenises_does_not_keep_the_interpreters_lock(
     tokenizer: TextTokenizer, neighbour: Neighbour
 ) -> None:
