@@ -13,11 +13,15 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
+from starlette.responses import Response
 
+from conductor_admin.failures import json_answer
 from conductor_admin.generation import Generations
 from conductor_admin.router import Job
 from conductor_admin.set_entry import SetView
 from conductor_admin.states import State
+from handlers.long_records import RawRows
+from handlers.off_loop import off_loop
 from handlers.wire import Done, RequestError
 
 KEEP_ALIVE_S = 15.0
@@ -29,8 +33,31 @@ def generation_answer(job: Job, done: Done) -> dict[str, Any]:
     """The body of `/generate`."""
     record = last_record(job, done)
     named = {name: record.pop(name) for name in ("id", "category", "model")}
-    asked = {} if done.logprobs is None else {"logprobs": done.logprobs}
-    return {**named, "text": done.text, **asked, **record}
+    return {**named, "text": done.text, **_asked_logprobs(done), **record}
+
+
+async def whole_answer(job: Job, done: Done) -> Response:
+    """The answer of `/generate`."""
+    return await json_answer(answer_size(done), lambda: generation_answer(job, done), session_header(job))
+
+
+def answer_size(*ended: Done) -> int:
+    """What the answer has, in characters or what costs as much to write."""
+    return sum(len(done.text) + _rows_size(done) + _vectors_size(done) for done in ended)
+
+
+def _rows_size(done: Done) -> int:
+    return done.logprobs.size if isinstance(done.logprobs, RawRows) else 0
+
+
+def _vectors_size(done: Done) -> int:
+    return sum(map(len, done.findings.get("embeddings") or ()))
+
+
+def _asked_logprobs(done: Done) -> dict[str, Any]:
+    if done.logprobs is None:
+        return {}
+    return {"logprobs": done.logprobs.json() if isinstance(done.logprobs, RawRows) else done.logprobs}
 
 
 def last_record(job: Job, done: Done) -> dict[str, Any]:
@@ -60,10 +87,11 @@ def sse_lines(lines: bytes) -> bytes:
 async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
     """The generation as server-sent events, with comments while nothing else is to be said."""
 
-    def render(record: bytes | Done) -> bytes:
+    async def render(record: bytes | Done) -> bytes:
         if isinstance(record, bytes):
             return sse_lines(record)
-        return b"data: " + orjson.dumps(last_record(job, record)) + b"\n\n" + DONE_EVENT
+        size, last = answer_size(record), last_record(job, record)
+        return b"data: " + await off_loop(size, orjson.dumps, last) + b"\n\n" + DONE_EVENT
 
     def comment() -> bytes:
         return loading_comment(job.row.slug, generations.lifecycle.view(job.row.slug))
@@ -77,7 +105,7 @@ async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, No
         aclosing(_with_comments(records, comment, quiet_s)) as pieces,
     ):
         async for piece in pieces:
-            yield piece if isinstance(piece, bytes) and piece.startswith(b":") else render(piece)
+            yield piece if isinstance(piece, bytes) and piece.startswith(b":") else await render(piece)
 
 
 async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
@@ -88,7 +116,11 @@ async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, Non
                 yield record
             else:
                 named = {"session_id": job.session.id} if job.session else {}
-                yield orjson.dumps({"done": {**record.as_record(), **named}}) + b"\n"
+                yield await off_loop(answer_size(record), _last_line, record, named)
+
+
+def _last_line(done: Done, named: dict[str, Any]) -> bytes:
+    return orjson.dumps({"done": {**done.as_record(), **_asked_logprobs(done), **named}}) + b"\n"
 
 
 def loading_comment(slug: str, view: SetView) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from http import HTTPStatus
 
 import orjson
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_core.files import fault, is_fault_of_files
+from handlers.off_loop import off_loop
 from handlers.strict_json import refusal
 from handlers.wire import RequestError
 
@@ -21,7 +23,7 @@ _RETRIED = frozenset({408, 409, 429})
 
 
 class JsonResponse(Response):
-    """A JSON answer by orjson, never cached."""
+    """A JSON answer by orjson, never cached; a large one is made by `json_answer`."""
 
     media_type = "application/json"
 
@@ -29,6 +31,13 @@ class JsonResponse(Response):
         self, content: object, status_code: int = 200, headers: dict[str, str] | None = None
     ) -> None:
         super().__init__(orjson.dumps(content), status_code, {"cache-control": "no-store", **(headers or {})})
+
+
+async def json_answer(
+    size: int, make: Callable[[], object], headers: dict[str, str] | None = None
+) -> JsonResponse:
+    """What `make` makes, written in a thread where its `size` is much."""
+    return await off_loop(size, lambda: JsonResponse(make(), headers=headers))
 
 
 def error_response(error: RequestError) -> Response:

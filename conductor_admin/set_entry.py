@@ -51,12 +51,14 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker at one moment; `waiting` is the worker's own queue."""
+    """A worker at one moment; `waiting` is the worker's own queue, `loop_held` as `Health` has it."""
 
     pid: int
     condition: Condition
     in_flight: int
     waiting: int
+    loop_held: int = 0
+    loop_longest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,8 @@ class SetEntry:
                     condition=worker.condition,
                     in_flight=worker.in_flight,
                     waiting=worker.health.waiting,
+                    loop_held=worker.health.loop_held,
+                    loop_longest_s=worker.health.loop_longest_s,
                 )
                 for worker in self.workers.values()
             ),

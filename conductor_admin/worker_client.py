@@ -8,6 +8,7 @@ that the runtime needs.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ import aiohttp
 import orjson
 from pydantic import ValidationError
 
+from handlers.long_records import BEFORE_LAST, LongLists
+from handlers.off_loop import off_loop
 from handlers.wire import Done, GenerateRequest, RequestError
 
 _HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=3)  # below the time after which the gateway counts as stalled
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _LAST = (b'{"done"', b'{"error"')
+_GENERATE = "http://worker/generate"
 _JSON = {"content-type": "application/json"}
 _BUFFER = 2**18  # bytes that a client who reads slowly may leave unread
 _LIMIT = 64 * 2**20  # bytes of one record; the last one repeats the whole text
@@ -34,7 +38,10 @@ class WorkerUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a worker says of itself; `kv_usage` is a fraction, `memory` bytes."""
+    """What a worker says of itself; `kv_usage` is a fraction, `memory` bytes.
+
+    `loop_held` counts the steps that held its event loop, the longest of them `loop_longest_s` seconds.
+    """
 
     wire: int
     version: str
@@ -45,9 +52,12 @@ class Health:
     context: int | None = None
     memory: int | None = None
     last_error: str | None = None
+    loop_held: int = 0
+    loop_longest_s: float = 0.0
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Self:
+        loop = value.get("loop") or {}
         return cls(
             wire=int(value["wire"]),
             version=str(value["version"]),
@@ -58,6 +68,8 @@ class Health:
             context=value.get("context"),
             memory=value.get("memory"),
             last_error=value.get("last_error"),
+            loop_held=int(loop.get("held") or 0),
+            loop_longest_s=float(loop.get("longest_s") or 0.0),
         )
 
 
@@ -116,12 +128,13 @@ class WorkerClient:
         Raises RequestError for an error record, for a worker that died and for a timeout; WorkerUnreachable
         where it ended before its head. Closing the iterator cancels the generation.
         """
-        body = request.model_dump_json(exclude_none=True).encode()
+        body = await off_loop(request.size, _written, request)
         deadline = asyncio.get_running_loop().time() + patience.first_token_s
         async with self._session(_NO_TIMEOUT) as session:
             try:
                 async with asyncio.timeout_at(deadline):
-                    response = await session.post("http://worker/generate", data=body, headers=_JSON)
+                    # Bytes would be written in one step; a file's are in parts, between which others go on.
+                    response = await session.post(_GENERATE, data=io.BytesIO(body), headers=_JSON)
             # A process that is being killed still takes connections, and nothing came of the request.
             except aiohttp.ClientError as error:
                 raise WorkerUnreachable("the worker takes no request") from error
@@ -146,10 +159,15 @@ class WorkerClient:
         )
 
 
+def _written(request: GenerateRequest) -> bytes:
+    # Not `model_dump_json`, which takes three times as long for a long text.
+    return orjson.dumps(request.model_dump(mode="json", exclude_none=True))
+
+
 async def _records(
     content: aiohttp.StreamReader, patience: Patience, deadline: float
 ) -> AsyncGenerator[bytes | Done]:
-    rest, first = b"", True
+    rest, first, lists = b"", True, LongLists()
     while chunk := await _read(content, patience, deadline if first else None):
         first = False
         lines, newline, rest = (rest + chunk).rpartition(b"\n")
@@ -157,13 +175,15 @@ async def _records(
             raise worker_died()
         if not newline:
             continue
-        before, _, last = lines.rpartition(b"\n")
-        if last.startswith(_LAST):
-            if before:
-                yield before + b"\n"
-            yield _last_record(last)
-            return
-        yield lines + b"\n"
+        before, ending = _parted(lines)
+        if before:
+            yield before
+        for line in ending:
+            if line.startswith(_LAST):
+                yield _last_record(line, lists)
+                return
+            lists.take(line)
+            await asyncio.sleep(0)  # others have their turn: a block may have many lines
     raise worker_died()
 
 
@@ -188,11 +208,25 @@ async def _read(content: aiohttp.StreamReader, patience: Patience, first_by: flo
         raise worker_died() from error
 
 
-def _last_record(line: bytes) -> Done:
+def _parted(lines: bytes) -> tuple[bytes, list[bytes]]:
+    """What is passed on unread, and the lines of the last record, where they have begun."""
+    if lines.startswith((*_LAST, *BEFORE_LAST)):
+        return b"", lines.split(b"\n")
+    begins = [at for at in (lines.find(b"\n" + mark) for mark in BEFORE_LAST) if at >= 0]
+    last = lines.rfind(b"\n")
+    if not begins and last >= 0 and lines.startswith(_LAST, last + 1):
+        begins = [last]
+    if not begins:
+        return lines + b"\n", []
+    at = min(begins) + 1
+    return lines[:at], lines[at:].split(b"\n")
+
+
+def _last_record(line: bytes, lists: LongLists) -> Done:
     try:
         record = orjson.loads(line)
         if "done" in record:
-            return Done.model_validate(record["done"])
+            return Done.model_validate(lists.back_in(record["done"]))
         fault = record["error"]
         error = RequestError(
             fault["message"],

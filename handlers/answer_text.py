@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from handlers.logprobs import Row
 from handlers.runtimes.base import Step
 from handlers.stop_strings import StopStrings
-from handlers.token_rows import Row, TokenRows
+from handlers.token_rows import TokenRows
 from handlers.tokenizer import Decoder
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from handlers.engines.base import Prepared
 from handlers.engines.registry import engine_class
+from handlers.off_loop import off_loop
 from handlers.sandbox.fair_queue import Bounds, Busy
 from handlers.sandbox.pool import Pool, Stopped
 from handlers.sandbox.template import Limits, TemplateFailed
@@ -75,7 +76,7 @@ class Checker:
         if "failed" in told:
             raise _unreadable(told["failed"])
         try:
-            return Prepared.from_json(told["prepared"])
+            return await off_loop(request.size, Prepared.from_json, told["prepared"])
         except ValidationError as error:
             raise _unreadable("it is too long") from error
 
@@ -93,10 +94,12 @@ class Checker:
 
     async def _ask(self, request: GenerateRequest, question: dict[str, Any]) -> dict[str, Any]:
         cpu_s = self._cpu_s if "text" in question else self._cpu_s * PREPARE_FACTOR
-        asked = {**question, "cpu_s": cpu_s, "request": request.model_dump(mode="json")}
-        line = orjson.dumps(asked) + b"\n"
+        line = await off_loop(
+            request.size + len(question.get("text", "")), _line, request, {**question, "cpu_s": cpu_s}
+        )
         try:
-            answer = orjson.loads(await self._pool.ask(request.client or "", request.engine, line, cpu_s))
+            said = await self._pool.ask(request.client or "", request.engine, line, cpu_s)
+            answer = await off_loop(len(said), orjson.loads, said)
         except (Stopped, TemplateFailed) as failure:
             return {"failed": str(failure)}
         if "refused" in answer:
@@ -105,6 +108,10 @@ class Checker:
                 refused["message"], type=refused["type"], code=refused["code"], param=refused["param"]
             )
         return dict(answer)
+
+
+def _line(request: GenerateRequest, question: dict[str, Any]) -> bytes:
+    return orjson.dumps({**question, "request": request.model_dump(mode="json")}) + b"\n"
 
 
 def _unreadable(reason: str) -> RequestError:

@@ -10,6 +10,9 @@ MUCH = 10_000
 """Characters from which work goes to a thread. The slowest of all, tokenising Chinese, takes 13 ms for so
 many; a thread costs a tenth of a millisecond."""
 
+TURN = 100
+"""Characters that cost as much as a turn of a conversation, to be read or written."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from handlers.logprobs import Echo
+from handlers.logprobs import Echo, Row
 from handlers.runtimes.base import Step
 from handlers.tokenizer import TextTokenizer
-
-Row = dict[str, Any]
-"""A `TokenLogprob` of the wire, as JSON has it: one for each token is too often for a checked model."""
 
 
 class TokenRows:
@@ -31,7 +27,7 @@ class TokenRows:
         text, offsets = self._placed(ids)
         rows = [self._row(ids[0], None, {}, 0)]
         rows += [self.of_step(read, at, offset) for at, offset in enumerate(offsets[1:])]
-        return Echo.model_validate({"text": text, "tokens": rows})
+        return Echo(text, rows)
 
     def prompt_text(self, ids: Sequence[int]) -> str:
         """The prompt without what the model begins every text with."""

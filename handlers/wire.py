@@ -6,10 +6,10 @@ Knows shapes only: no model, no HTTP framework. The gateway's `/generate` body a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SkipValidation, model_validator
 
 from handlers.strict_shapes import WHOLE, Strict, no_number
 
@@ -17,6 +17,13 @@ WIRE_VERSION = 3
 
 MAX_PROMPT_CHARS = 4_000_000
 MAX_TOKENS_CEILING = 1_000_000
+MOST_BIASES = 1_000
+"""Of one request; each is looked at for each token of the answer."""
+
+_VALUE_CHARS = 10
+"""Characters that cost as much as a value beside them."""
+_MOST_COUNTED = 100_000
+"""Much in any case: counting further would take milliseconds."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -86,8 +93,8 @@ class MessageBody(Message):
 class Sampling(Strict):
     """What a request may say about decoding; None leaves the value to the engine's default.
 
-    `logprobs` asks for a `TokenLogprob` with each token of the answer, `top_logprobs` for so many likelier
-    alternatives too.
+    `logprobs` asks for a row of `handlers.logprobs` with each token of the answer, `top_logprobs` for so many
+    likelier alternatives too.
     """
 
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_CEILING), WHOLE] | None = None
@@ -102,7 +109,9 @@ class Sampling(Strict):
     ) = None
     seed: Annotated[int, Field(ge=0, lt=2**32), WHOLE] | None = None
     json_schema: dict[str, Any] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MOST_BIASES)] | None
+    ) = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
 
@@ -204,6 +213,18 @@ class GenerateRequest(Strict):
         return self
 
     @property
+    def size(self) -> int:
+        """Characters of what it says, at least; each value counts for some."""
+        turns = (
+            len(turn.content)
+            + _VALUE_CHARS
+            + sum(_VALUE_CHARS + len(c.arguments) for c in turn.tool_calls or ())
+            for turn in self.turns
+        )
+        ids = _VALUE_CHARS * len(self.prompt_ids or ())
+        return sum(turns) + ids + _chars([self.options, self.tools])
+
+    @property
     def is_bare(self) -> bool:
         return self.bare or self.prompt_ids is not None
 
@@ -213,6 +234,19 @@ class GenerateRequest(Strict):
         if self.messages is not None:
             return self.messages
         return [Message(role="user", content=self.prompt or "")]
+
+
+def _chars(value: Any) -> int:
+    """Characters of the texts in a JSON value, and some for each value, counted to `_MOST_COUNTED`."""
+    found, level = 0, [value]
+    while level and found < _MOST_COUNTED:
+        one = level.pop()
+        found += _VALUE_CHARS + (len(one) if isinstance(one, str) else 0)
+        if isinstance(one, dict):
+            level += one.values()
+        elif isinstance(one, list):
+            level += one
+    return found
 
 
 class Usage(Strict):
@@ -240,7 +274,8 @@ class Timings(Strict):
 
 
 class Done(Strict):
-    """The last record of a stream that succeeded; `logprobs` are those of `text`, each a `TokenLogprob`.
+    """The last record of a stream that succeeded; `logprobs` are those of `text`, each a row of
+    `handlers.logprobs`.
 
     `model` is the gateway's to say: which model its worker serves, also while another one replaces it.
     """
@@ -250,13 +285,13 @@ class Done(Strict):
     timings: Timings
     findings: dict[str, Any] = Field(default_factory=dict)
     text: str
-    logprobs: list[dict[str, Any]] | None = None
+    # JSON as it stands: reading through the rows of 8,192 tokens would take half a second.
+    logprobs: SkipValidation[Iterable[dict[str, Any]] | None] = None
     model: str | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The record's content as JSON has it; without `logprobs` where nobody asked for them."""
-        record = self.model_dump(
-            mode="json", exclude={"logprobs"} | ({"model"} if self.model is None else set())
-        )
-        # They are JSON as they stand, and reading through those of 8,000 tokens would take half a second.
+        left_out = {"logprobs", "findings"} | ({"model"} if self.model is None else set())
+        # Findings are JSON as they stand, too: up to 786,000 numbers of vectors.
+        record = {**self.model_dump(mode="json", exclude=left_out), "findings": self.findings}
         return record if self.logprobs is None else {**record, "logprobs": self.logprobs}

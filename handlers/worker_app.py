@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
 from pathlib import Path
@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from handlers.json_bounds import WORKER
+from handlers.long_records import lines_of
 from handlers.loop_watch import Holds
 from handlers.off_loop import off_loop
 from handlers.process_memory import proportional_set_size
@@ -32,6 +33,8 @@ from handlers.wire import WIRE_VERSION, GenerateRequest, RequestError
 from handlers.worker_config import WorkerConfig
 
 CONTENT_TYPE = "application/x-ndjson"
+_MUCH_BYTES = 2**17
+"""Bytes that are written without a turn for others in between."""
 
 
 def create_app(
@@ -46,7 +49,7 @@ def create_app(
         except ClientDisconnect:
             return Response()
         except RequestError as error:
-            return Response(_lines([error_record(error)]), media_type=CONTENT_TYPE)
+            return Response(b"".join(lines_of(error_record(error))), media_type=CONTENT_TYPE)
         return RecordStream(joined(running.records(body), lambda: len(running)))
 
     async def health(request: Request) -> Response:
@@ -81,10 +84,6 @@ def _health(config: WorkerConfig, running: Running, memory: int, last_error: str
     }
 
 
-def _lines(records: list[Record]) -> bytes:
-    return b"".join(orjson.dumps(record) + b"\n" for record in records)
-
-
 class RecordStream(Response):
     """Records as lines of JSON; the client's leaving ends them even while there is nothing to send."""
 
@@ -111,8 +110,24 @@ class RecordStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self.batches) as batches:
             async for batch in batches:
-                await send({"type": "http.response.body", "body": _lines(batch), "more_body": True})
+                for body in _bodies(batch):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                    if len(body) >= _MUCH_BYTES:
+                        await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})
+
+
+def _bodies(batch: list[Record]) -> Iterator[bytes]:
+    """The lines of the records, joined up to the size after which others have their turn."""
+    body = b""
+    for record in batch:
+        for line in lines_of(record):
+            body += line
+            if len(body) >= _MUCH_BYTES:
+                yield body
+                body = b""
+    if body:
+        yield body
 
 
 async def _left(receive: Receive) -> None:

@@ -22,6 +22,8 @@ PROMISES: dict[str, Promise] = {
         (
             "handlers/test_loop_watch.py::*",
             "handlers/test_long_texts.py::*",
+            "handlers/test_long_records.py::*",
+            "conductor_admin/test_loop_limits.py::*",
             "e2e/test_long_texts_beside.py::*",
         ),
     ),

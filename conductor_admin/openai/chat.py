@@ -9,8 +9,8 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.answers import DONE_EVENT, error_event
-from conductor_admin.failures import JsonResponse
+from conductor_admin.answers import DONE_EVENT, answer_size, error_event
+from conductor_admin.failures import json_answer
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Choosing, ResponseFormat, StreamOptions, read_body
 from conductor_admin.openai.chunks import ChoiceChunks, reason_of
@@ -25,6 +25,7 @@ from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
+from handlers.off_loop import TURN, off_loop
 from handlers.strict_shapes import WHOLE
 from handlers.tool_calls import find_calls
 from handlers.wire import MAX_TOKENS_CEILING, RequestError, Sampling
@@ -79,8 +80,8 @@ class ChatBody(Choosing):
     @property
     def asked(self) -> str:
         """The last thing that the user says."""
-        said = [text_of(m.content or ()) for m in self.messages if m.role == "user"]
-        return said[-1] if said else ""
+        said = (text_of(m.content or ()) for m in reversed(self.messages) if m.role == "user")
+        return next(said, "")
 
 
 class Chat:
@@ -169,13 +170,15 @@ def router(gateway: Gateway) -> APIRouter:
             ended = await until_left(request.receive, outcomes(gateway.generations, jobs))
         if ended is None:
             return Response(status_code=499)
-        return JsonResponse(chat.answer(ended), headers=headers)
+        size = answer_size(*(outcome.done for outcome in ended))
+        return await json_answer(size, lambda: chat.answer(ended), headers)
 
     return routes
 
 
 async def _jobs(exchange: Exchange, body: ChatBody) -> list[Job]:
-    ask = Ask({"tools": body.offer.told, "attempts": 1 if body.stream else 2}, messages=turns(body.messages))
+    messages = await off_loop(TURN * len(body.messages), turns, body.messages)
+    ask = Ask({"tools": body.offer.told, "attempts": 1 if body.stream else 2}, messages=messages)
     return await plan_jobs(
         exchange.gateway, exchange.target, body, _sampling(body, body.offer), exchange.asker, [ask]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
@@ -10,8 +10,8 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.answers import DONE_EVENT, error_event
-from conductor_admin.failures import JsonResponse
+from conductor_admin.answers import DONE_EVENT, answer_size, error_event
+from conductor_admin.failures import json_answer
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Choosing, StreamOptions, read_body
 from conductor_admin.openai.exchange import Exchange, conductor, open_exchange, usage
@@ -24,7 +24,7 @@ from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
-from handlers.logprobs import Echo
+from handlers.logprobs import Echo, Row
 from handlers.strict_shapes import WHOLE
 from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, RequestError, Sampling
 
@@ -70,7 +70,7 @@ class Completion:
         self._body = body
         self._head = exchange.head("cmpl", "text_completion")
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
-        self._echoes: dict[int, Echo] = {}
+        self._echoed: dict[int, int] = {}
         self._ended: dict[int, Outcome] = {}
 
     def answer(self, ended: list[Outcome]) -> dict[str, Any]:
@@ -110,16 +110,16 @@ class Completion:
 
     def _chunks(self, index: int, record: dict[str, Any]) -> list[bytes]:
         if "prompt" in record:
-            echo = self._echoes[index] = Echo.model_validate(record["prompt"])
+            echo = Echo("").with_more(record["prompt"])
+            self._echoed[index] = self._echoed.get(index, 0) + len(echo.text)
             return [self._chunk([self._choice(index, echo.text, self._logprobs((), echo), None)])]
         if "delta" not in record:
             return []
-        echoed = self._echoes.get(index)
-        told = self._logprobs(record.get("logprobs", ()), None, len(echoed.text) if echoed else 0)
+        told = self._logprobs(record.get("logprobs", ()), None, self._echoed.get(index, 0))
         return [self._chunk([self._choice(index, record["delta"], told, None)])]
 
     def _logprobs(
-        self, tokens: Sequence[dict[str, Any]], echo: Echo | None, start: int | None = None
+        self, tokens: Iterable[Row], echo: Echo | None, start: int | None = None
     ) -> dict[str, Any] | None:
         if self._body.logprobs is None:
             return None
@@ -155,7 +155,9 @@ def router(gateway: Gateway) -> APIRouter:
             ended = await until_left(request.receive, outcomes(gateway.generations, jobs))
         if ended is None:
             return Response(status_code=499)
-        return JsonResponse(completion.answer(ended), headers=headers)
+        echoed = sum(outcome.echo.size for outcome in ended if outcome.echo)
+        size = echoed + answer_size(*(outcome.done for outcome in ended))
+        return await json_answer(size, lambda: completion.answer(ended), headers)
 
     return routes
 

@@ -10,12 +10,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
+import orjson
 from fastapi import APIRouter
 from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.failures import JsonResponse
+from conductor_admin.answers import answer_size
+from conductor_admin.failures import json_answer
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import Body, read_body
 from conductor_admin.openai.exchange import Exchange, open_exchange
@@ -74,7 +76,9 @@ def router(gateway: Gateway) -> APIRouter:
             done = await until_left(request.receive, gateway.generations.result(job))
         if done is None:
             return Response(status_code=499)
-        return JsonResponse(_answer(exchange, body, done), headers=exchange.headers(job))
+        return await json_answer(
+            answer_size(done), lambda: _answer(exchange, body, done), exchange.headers(job)
+        )
 
     return routes
 
@@ -98,7 +102,7 @@ async def _job(exchange: Exchange, body: EmbeddingsBody) -> Job:
 def _answer(exchange: Exchange, body: EmbeddingsBody, done: Done) -> dict[str, Any]:
     findings = dict(done.findings)
     vectors = [cut(vector, body.dimensions) for vector in findings.pop("embeddings")]
-    told = packed if body.encoding_format == "base64" else list
+    told = packed if body.encoding_format == "base64" else written
     return {
         "object": "list",
         "data": [
@@ -122,6 +126,11 @@ def cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
     kept = vector[:dimensions]
     length = math.hypot(*kept) or 1.0
     return [value / length for value in kept]
+
+
+def written(vector: Sequence[float]) -> orjson.Fragment:
+    """The vector as a list of JSON: each by itself, since the interpreter's lock is kept so long."""
+    return orjson.Fragment(orjson.dumps(vector))
 
 
 def packed(vector: Sequence[float]) -> str:

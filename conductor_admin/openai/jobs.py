@@ -5,6 +5,7 @@ Knows the router and the wire; nothing is run here.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,7 @@ async def plan_jobs(
         for number in range(body.choices):
             ids = replace(asker, request_id=_numbered(asker.request_id, len(jobs)))
             jobs.append(await plan_job(gateway, target, body, _reseeded(sampling, number), ids, ask))
+            await asyncio.sleep(0)  # others have their turn: there may be a thousand jobs
     return jobs
 
 
@@ -57,8 +59,9 @@ async def plan_job(
         messages=ask.messages,
         # The router plans text; token ids take its place below.
         prompt="ids" if ask.prompt_ids is not None else ask.prompt,
-        **body.model_dump(include=set(Wishes.model_fields)),
-        **sampling.model_dump(),
+        # Not `model_dump`, which would copy options and schema for each of a thousand jobs.
+        **{name: getattr(body, name) for name in Wishes.model_fields},
+        **dict(sampling),
     )
     job = await gateway.plan(asked, asker.request_id, asker.caller)
     wire = dict(ask.wire)

@@ -2,64 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
-from handlers.logprobs import Alternative, Echo, TokenLogprob
+import orjson
+
+from handlers.logprobs import Echo, Row
+from handlers.long_records import ROWS, batches, one_list
 
 LEAST = -9999.0
 """What an impossible token has: JSON knows no infinity."""
 
-Tokens = Sequence[dict[str, Any]]
+Tokens = Iterable[Row]
 
 
 def chat_logprobs(tokens: Tokens) -> dict[str, Any]:
-    """`choices[].logprobs` of a chat, or of a chunk of one."""
-    return {"content": [_chat_token(TokenLogprob.model_validate(token)) for token in tokens], "refusal": None}
+    """`choices[].logprobs` of a chat, or of a chunk of one; written so far as JSON, for `orjson.dumps`."""
+    lists = [orjson.dumps([_chat_token(token) for token in some]) for some in batches(tokens, ROWS)]
+    return {"content": one_list(lists), "refusal": None}
 
 
-def _chat_token(token: TokenLogprob) -> dict[str, Any]:
-    return {**_entry(token), "top_logprobs": [_entry(other) for other in token.top]}
+def _chat_token(token: Row) -> dict[str, Any]:
+    return {**_entry(token), "top_logprobs": [_entry(other) for other in token.get("top", ())]}
 
 
-def _entry(token: Alternative) -> dict[str, Any]:
-    return {"token": token.token, "logprob": _finite(token.logprob), "bytes": token.bytes}
+def _entry(token: Row) -> dict[str, Any]:
+    return {"token": token["token"], "logprob": _finite(token["logprob"]), "bytes": token["bytes"]}
 
 
 def completion_logprobs(tokens: Tokens, top: int, start: int, echo: Echo | None = None) -> dict[str, Any]:
-    """`choices[].logprobs` of a completion, or of a chunk of one.
+    """`choices[].logprobs` of a completion, or of a chunk of one; written so far as JSON.
 
     `start` is where the tokens' text begins in the choice's text; the prompt of `echo` stands before it.
     """
-    shown = [TokenLogprob.model_validate(token) for token in tokens]
-    prompt = list(echo.tokens or ()) if echo else []
-    offsets = [token.offset for token in prompt] + [start + token.offset for token in shown]
-    every = [*prompt, *shown]
+    prompt = echo.tokens if echo and echo.tokens is not None else ()
+    placed = chain(((token, 0) for token in prompt), ((token, start) for token in tokens))
+    parts = [_columns(some) for some in batches(placed, ROWS)]
+    names, values, tops, offsets = (one_list(part[number] for part in parts) for number in range(4))
     return {
-        "tokens": [_name(token) for token in every],
-        "token_logprobs": [None if t.logprob is None else _finite(t.logprob) for t in every],
-        "top_logprobs": [_top(token) for token in every] if top else None,
+        "tokens": names,
+        "token_logprobs": values,
+        "top_logprobs": tops if top else None,
         "text_offset": offsets,
     }
 
 
-def _top(token: TokenLogprob) -> dict[str, float] | None:
-    if token.logprob is None:
+def _columns(placed: list[tuple[Row, int]]) -> tuple[bytes, bytes, bytes, bytes]:
+    values = [token["logprob"] for token, _ in placed]
+    return (
+        orjson.dumps([_name(token) for token, _ in placed]),
+        orjson.dumps([None if value is None else _finite(value) for value in values]),
+        orjson.dumps([_top(token) for token, _ in placed]),
+        orjson.dumps([start + token["offset"] for token, start in placed]),
+    )
+
+
+def _top(token: Row) -> dict[str, float] | None:
+    if token["logprob"] is None:
         return None
     found: dict[str, float] = {}
-    for one in (*token.top, token):
-        value, name = _finite(one.logprob), _name(one)
+    for one in (*token.get("top", ()), token):
+        value, name = _finite(one["logprob"]), _name(one)
         found[name] = max(value, found.get(name, value))
     return found
 
 
-def _name(token: Alternative) -> str:
+def _name(token: Row) -> str:
     """The token's text, or its bytes where they are no whole characters and their text is one of many."""
+    spelt = bytes(token["bytes"])
     try:
-        bytes(token.bytes).decode()
+        spelt.decode()
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
-    return token.token
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelt)
+    return str(token["token"])
 
 
 def _finite(value: float | None) -> float:

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.failures import JsonResponse
+from conductor_admin.answers import answer_size
+from conductor_admin.failures import json_answer
 from conductor_admin.gateway import Gateway
 from conductor_admin.openai.bodies import read_body
 from conductor_admin.openai.exchange import Exchange, conductor, open_exchange
@@ -22,6 +23,7 @@ from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
+from handlers.off_loop import TURN, off_loop
 from handlers.wire import Done, RequestError
 
 NAMES = {
@@ -74,7 +76,7 @@ def router(gateway: Gateway) -> APIRouter:
             done = await until_left(request.receive, gateway.generations.result(job))
         if done is None:
             return Response(status_code=499)
-        return JsonResponse(answering.answer(done), headers=headers)
+        return await json_answer(answer_size(done), lambda: answering.answer(done), headers)
 
     return routes
 
@@ -91,7 +93,8 @@ async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
         max_tokens=body.max_output_tokens or body.max_tokens,
         json_schema=tools.schema(body.schema_of_answer),
     )
-    ask = Ask({"tools": tools.told, "attempts": 1 if body.stream else 2}, messages=turns(body))
+    messages = await off_loop(TURN * len(body.input), turns, body)
+    ask = Ask({"tools": tools.told, "attempts": 1 if body.stream else 2}, messages=messages)
     return await plan_job(exchange.gateway, exchange.target, body, sampling, exchange.asker, ask)
 
 

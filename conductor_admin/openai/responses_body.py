@@ -144,8 +144,8 @@ class ResponsesBody(Decoding):
     @property
     def asked(self) -> str:
         """The last thing that the user says."""
-        said = [text_of(item.content or ()) for item in self.input if item.role == "user"]
-        return said[-1] if said else ""
+        said = (text_of(item.content or ()) for item in reversed(self.input) if item.role == "user")
+        return next(said, "")
 
 
 def turns(body: ResponsesBody) -> list[Message]:
@@ -174,7 +174,11 @@ def _add_call(found: list[Message], number: int, item: Item) -> None:
     call = ToolCall(id=str(item.call_id), name=str(item.name), arguments=str(item.arguments))
     last = found[-1] if found else None
     if last is not None and last.role == "assistant":
-        found[-1] = last.model_copy(update={"tool_calls": [*(last.tool_calls or ()), call]})
+        if last.tool_calls is None:
+            found[-1] = last.model_copy(update={"tool_calls": [call]})
+        else:
+            # In place, since the turn was made here: copies of ten thousand calls would take seconds.
+            last.tool_calls.append(call)
     else:
         found.append(Message(role="assistant", content="", tool_calls=[call]))
 

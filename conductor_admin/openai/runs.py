@@ -85,7 +85,7 @@ async def outcomes(generations: Generations, jobs: Sequence[Job]) -> list[Outcom
                 continue
             for record in item.records:
                 if "prompt" in record:
-                    echoes[item.index] = Echo.model_validate(record["prompt"])
+                    echoes[item.index] = echoes.get(item.index, Echo("")).with_more(record["prompt"])
             if item.done is not None:
                 ended[item.index] = item.done
     return [Outcome(job, ended[number], echoes.get(number)) for number, job in enumerate(jobs)]

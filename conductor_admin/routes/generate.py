@@ -6,15 +6,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.answers import error_event, events, generation_answer, session_header
+from conductor_admin.answers import error_event, events, session_header, whole_answer
 from conductor_admin.body import read_json
 from conductor_admin.callers import caller_of
-from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
-from handlers.wire import Done, GenerateBody
+from handlers.wire import GenerateBody
 
 EVENT_STREAM = "text/event-stream"
 
@@ -31,7 +30,7 @@ def router(gateway: Gateway) -> APIRouter:
         if body.stream:
             return _stream(gateway, job)
         done = await until_left(request.receive, gateway.generations.result(job))
-        return Response(status_code=499) if done is None else _answer(job, done)
+        return Response(status_code=499) if done is None else await whole_answer(job, done)
 
     @routes.post("/generate/stream", openapi_extra=reads(GenerateBody))
     async def generate_stream(request: Request) -> Response:
@@ -41,10 +40,6 @@ def router(gateway: Gateway) -> APIRouter:
         return _stream(gateway, job)
 
     return routes
-
-
-def _answer(job: Job, done: Done) -> Response:
-    return JsonResponse(generation_answer(job, done), headers=session_header(job))
 
 
 def _stream(gateway: Gateway, job: Job) -> Response:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.answers import error_line, generation_answer, lines, session_header
+from conductor_admin.answers import error_line, lines, session_header, whole_answer
 from conductor_admin.body import read_json
 from conductor_admin.callers import caller_of
 from conductor_admin.failures import JsonResponse, retry_header
@@ -63,7 +63,7 @@ async def _predict(gateway: Gateway, request: Request, body: GenerateBody, versi
     done = await until_left(request.receive, gateway.generations.result(job))
     if done is None:
         return Response(status_code=499)
-    return JsonResponse(generation_answer(job, done), headers=session)
+    return await whole_answer(job, done)
 
 
 def torchserve_error(error: RequestError) -> Response:

@@ -66,11 +66,11 @@ class Traces:
                 return _known_to(caller, found)
         raise RequestError("no such request", status=404, code="request_not_found", param="id")
 
-    def latest(self, limit: int) -> list[dict[str, Any]]:
-        """Those of all keys, the newest first: what runs, then what ended last."""
-        running = [trace.as_json() for trace in reversed(self._running.values())]
-        ended = [orjson.loads(kept.body) for kept in islice(reversed(self._ended), limit)]
-        return [*running, *ended][:limit]
+    def latest(self, limit: int) -> list[dict[str, Any] | orjson.Fragment]:
+        """Those of all keys, the newest first: what runs, then what ended last, as it was written then."""
+        running = [trace.as_json() for trace in islice(reversed(self._running.values()), limit)]
+        ended = [orjson.Fragment(kept.body) for kept in islice(reversed(self._ended), limit - len(running))]
+        return [*running, *ended]
 
     def _find(self, wanted: str, caller: Caller) -> dict[str, Any] | None:
         is_admin = "admin" in caller.scopes

@@ -37,6 +37,7 @@ from conductor_core.settings import load_settings, parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
 from tests.conductor_admin.gateway_rig import GB, OWNER_TOKEN, SETTINGS, FakeMemory, MakeRig, Rig
 from tests.conductor_admin.key_rig import Keys
+from tests.loop_steps import own_work
 
 PATIENCE = Patience(5, 5)
 
@@ -71,7 +72,8 @@ def make_rig(state: StateDir) -> MakeRig:
     ) -> AsyncIterator[Rig]:
         path = state.root / "SETTINGS.md"
         path.write_text(settings)
-        page = load_settings(path)
+        with own_work("reads settings"):
+            page = load_settings(path)
         torchserve, builder = FakeTorchServe(state), FakeBuilder(state)
         client = TorchServe(state.management_socket, state.inference_socket, state.torchserve_keys)
         limits = Limits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
@@ -92,14 +94,17 @@ def make_rig(state: StateDir) -> MakeRig:
         keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), AuditWriter(Audit(state))
         heart = Heart(lifecycle, keys.tend, audit.tend)
         gateway = Gateway(watch, lifecycle, generations, stats, heart, keys, audit)
-        server = SocketServer(create_app(gateway))
+        with own_work("builds an application"):
+            server = SocketServer(create_app(gateway))
         await store.open()
         await torchserve.start()
         await server.start()
         await lifecycle.torchserve_started()
         url = f"http://127.0.0.1:{server.port}"
         try:
-            async with httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as http:
+            with own_work("opens a client, which reads certificates"):
+                http_client = httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False)
+            async with http_client as http:
                 yield Rig(state, gateway, torchserve, builder, memory, http, url)
         finally:
             await server.stop()

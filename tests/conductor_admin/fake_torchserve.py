@@ -35,7 +35,9 @@ from conductor_admin.loading import LoadError, Report
 from conductor_admin.set_entry import Archive
 from conductor_core.catalogue import WorkerSet
 from conductor_core.paths import StateDir
+from handlers.long_records import lines_of
 from handlers.wire import WIRE_VERSION
+from tests.loop_steps import own_work
 
 VERSION = "0123456789ab"
 
@@ -129,6 +131,7 @@ class FakeWorker:
     answering: bool = False
     may_answer: asyncio.Event = field(default_factory=_is_set)
     running: int = 0
+    loop_held: int = 0
     process: asyncio.subprocess.Process | None = None
     server: SocketServer | None = None
     spawning: asyncio.Future[asyncio.subprocess.Process] | None = None
@@ -177,12 +180,15 @@ class FakeWorker:
             "version": self.version,
             "set": "s",
             "memory": self.memory,
+            "loop": {"held": self.loop_held, "longest_s": 0.25},
             "context": 2048,
         }
         return JSONResponse({**body, "device": "cpu", "running": self.running, "waiting": 0})
 
     async def _generate(self, request: Request) -> Response:
-        body = orjson.loads(await request.body())
+        raw = await request.body()
+        with own_work("a real worker parses in a thread"):
+            body = orjson.loads(raw)
         await self.may_answer.wait()
         self.requests.append(body)
         return StreamingResponse(self._lines(body), media_type="application/x-ndjson")
@@ -191,7 +197,10 @@ class FakeWorker:
         try:
             async for record in self.script(body):
                 await self.may_answer.wait()
-                yield orjson.dumps(record) + b"\n"
+                with own_work("a real worker has a loop of its own"):
+                    lines = list(lines_of(record))
+                for line in lines:
+                    yield line
         except asyncio.CancelledError:
             self.left.set()
             raise

@@ -21,6 +21,7 @@ from conductor_admin.keys import KeyBody
 from conductor_core.paths import StateDir
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys, bearer
+from tests.loop_steps import own_work
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -79,7 +80,9 @@ async def test_the_outcome_is_recorded_before_the_answer_tells_of_it(rig: Rig) -
         if message["type"] == "http.response.start":
             seen.extend(told(rig.state.audit_file))
 
-    await create_app(rig.gateway)(scope("POST", "/admin/reload", "127.0.0.1"), receive, send)
+    with own_work("builds an application"):
+        app = create_app(rig.gateway)
+    await app(scope("POST", "/admin/reload", "127.0.0.1"), receive, send)
     assert [result for _, _, result in seen] == ["begun", 200]
 
 
@@ -104,7 +107,8 @@ class Flood:
     """Requests to the application of a rig as if from any address."""
 
     def __init__(self, rig: Rig) -> None:
-        self._app = create_app(rig.gateway)
+        with own_work("builds an application"):
+            self._app = create_app(rig.gateway)
         self.statuses: set[int] = set()
 
     async def ask(self, *asked: Any) -> None:

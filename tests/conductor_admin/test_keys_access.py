@@ -123,7 +123,8 @@ async def test_a_websocket_is_refused(keys: Keys) -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    app = create_app(keys.rig.gateway)
+    with own_work("builds an application"):
+        app = create_app(keys.rig.gateway)
     for path in ("/generate", "/admin/keys", "/health/live"):
         await app({"type": "websocket", "path": path, "headers": [], "query_string": b""}, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"] * 3

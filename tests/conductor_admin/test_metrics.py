@@ -19,6 +19,7 @@ from tests.conductor_admin.key_rig import Keys
 from tests.conductor_admin.scraped import Scraped, scraped
 from tests.conductor_admin.test_keys_rules import key
 from tests.conductor_admin.test_memory_loads import ONE, TABLE
+from tests.loop_steps import own_work
 
 CHAT = "conversational_chat"
 STEMS = (
@@ -194,7 +195,9 @@ async def test_metrics_need_any_key_once_there_are_keys(keys: Keys) -> None:
 
 async def test_metrics_are_served_beside_mcp_alone_and_without_models(make_rig: MakeRig) -> None:
     async with make_rig(serves=False) as rig:
-        server = SocketServer(create_app(rig.gateway, McpEndpoint(rig.gateway).routes, mcp_only=True))
+        with own_work("builds an application"):
+            app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes, mcp_only=True)
+        server = SocketServer(app)
         await server.start()
         try:
             async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
@@ -212,3 +215,12 @@ async def test_sessions_are_counted_and_a_broken_database_hides_only_itself(rig:
     now = await scraped(rig)
     assert "conductor_sessions" not in now.labels
     assert now.value("models_loaded") == 1
+
+
+async def test_what_held_the_loops_of_workers_is_told_by_set(rig: Rig) -> None:
+    assert (await ask(rig)).status_code == 200
+    rig.torchserve.workers(CHAT)[0].loop_held = 3
+    await rig.lifecycle.refresh()
+    now = await scraped(rig)
+    assert now.value("worker_loop_held_steps", category=CHAT) == 3
+    assert now.value("worker_loop_longest_seconds", category=CHAT) == 0.25

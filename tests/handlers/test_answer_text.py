@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from handlers.answer_text import AnswerText, Piece
+from handlers.logprobs import Row
 from handlers.runtimes.base import Step
 from handlers.spelling import Spelling
-from handlers.token_rows import Row, TokenRows
+from handlers.token_rows import TokenRows
 from handlers.tokenizer import TextTokenizer
 from tests.handlers.tiny_models import byte_tokenizer
 
