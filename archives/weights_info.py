@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from conductor_core.files import LARGEST_JSON, read_bounded
+from handlers.runtimes.cache_places import reserve_tokens
 
 STAMP = "conductor.json"
 
@@ -20,8 +21,8 @@ _PROCESS_BYTES = {"openvino": 420_000_000, "transformers": 900_000_000, "vllm": 
 _DEFAULT_CONTEXT = 4096
 _TRANSFORMERS_TOKENS = 32_768
 """Most tokens of its cache on a CPU: `handlers.runtimes.transformers_memory`."""
-_MOST_RESERVED = 4096
-"""Tokens of a KV cache beside its longest request, for short ones: `handlers.runtimes.openvino_config`."""
+_WITH_A_RESERVE = {"openvino", "transformers"}
+"""Runtimes whose cache keeps room for short requests beside the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +114,4 @@ def _token_bytes(info: WeightsInfo, runtime: str) -> float:
 
 def _least_tokens(info: WeightsInfo, runtime: str, context: int | None) -> int:
     tokens = context or info.context or _DEFAULT_CONTEXT
-    return tokens + (min(tokens // 2, _MOST_RESERVED) if runtime == "openvino" else 0)
+    return tokens + (reserve_tokens(tokens) if runtime in _WITH_A_RESERVE else 0)

@@ -193,6 +193,7 @@ PROMISES: dict[str, Promise] = {
             "contract/test_runtimes_neighbours.py::*",
             "handlers/test_openvino_job.py::*",
             "handlers/test_openvino_places.py::*",
+            "handlers/test_transformers_memory.py::test_who_was_put_back*",
             "archives/test_archives_headers.py::test_contexts*",
             "archives/test_archives_known.py::test_the_memory*",
         ),

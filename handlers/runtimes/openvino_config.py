@@ -14,6 +14,7 @@ from typing import Any
 import openvino_genai as genai
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
+from handlers.runtimes.cache_places import reserve_tokens
 
 BLOCK_TOKENS = 32
 """Tokens of one KV block of the CPU plugin."""
@@ -25,8 +26,6 @@ DEFAULT_KV_BYTES = 2**30
 
 STEP_TOKENS = 256
 """Tokens of one step, of prompts and of answers together."""
-
-MOST_RESERVED_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,8 @@ def blocks_of(tokens: int) -> int:
 
 
 def reserve_blocks(context: int) -> int:
-    """Blocks beside the longest request for short ones: half a context, 4,096 tokens at most."""
-    return blocks_of(min(context // 2, MOST_RESERVED_TOKENS))
+    """Blocks beside the longest request for short ones."""
+    return blocks_of(reserve_tokens(context))
 
 
 def cache_blocks(config: RuntimeConfig, shape: ModelShape, context: int) -> int:

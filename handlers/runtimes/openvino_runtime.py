@@ -22,6 +22,7 @@ import openvino_genai as genai
 
 from handlers.loop_watch import lock_is_free
 from handlers.runtimes.base import RuntimeConfig, RuntimeStats, SamplingPlan, Step
+from handlers.runtimes.cache_places import Places
 from handlers.runtimes.openvino_config import (
     BLOCK_TOKENS,
     ModelShape,
@@ -33,7 +34,6 @@ from handlers.runtimes.openvino_config import (
 )
 from handlers.runtimes.openvino_echo import ECHO, Echo, LogProbabilities
 from handlers.runtimes.openvino_job import Failed, Job
-from handlers.runtimes.openvino_places import Places
 from handlers.runtimes.openvino_reading import KnownPrefixes, pieces
 from handlers.runtimes.openvino_schema import SchemaProbe
 from handlers.runtimes.openvino_turns import quiet

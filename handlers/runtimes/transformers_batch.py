@@ -1,4 +1,4 @@
-"""The one hook into transformers' continuous batching: per-request decoding inside its shared batch.
+"""The hook into transformers' continuous batching: per-request decoding inside its shared batch.
 
 Out of the box the library takes only temperature, top_k and top_p per request
 (`generation/continuous_batching/cb_logits_processors.py:325` in 5.23.0). It does call its list of logits
@@ -24,6 +24,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from handlers.runtimes.transformers_decoding import RequestDecoding
 from handlers.runtimes.transformers_load import Loaded, LoadError
 from handlers.runtimes.transformers_memory import PAGE_TOKENS, CachePlan
+from handlers.runtimes.transformers_scheduler import SCHEDULER, register
 
 POLL_S = 0.01
 
@@ -83,6 +84,7 @@ def produced(state: Any) -> Sequence[int]:
 
 def start_batching(loaded: Loaded, plan: CachePlan, logits: PerRequestLogits) -> Any:
     """A running `ContinuousBatchingManager` over the model, its KV cache allocated."""
+    register()
     manager = loaded.model.init_continuous_batching(
         GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, eos_token_id=list(loaded.eos_ids) or None
@@ -93,6 +95,7 @@ def start_batching(loaded: Loaded, plan: CachePlan, logits: PerRequestLogits) ->
             max_batch_tokens=plan.batch_tokens,
             max_requests_per_batch=plan.requests,
             max_memory_percent=plan.fraction,
+            scheduler_type=SCHEDULER,
             use_cuda_graph=False,
             use_async_batching=False,
             auto_switch_to_flash=False,

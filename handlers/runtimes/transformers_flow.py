@@ -38,6 +38,11 @@ class Flow:
         """Whether the library is through with the request, so that there is nothing to cancel."""
         return self._latest is not None and self._latest.finished
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens the library has made."""
+        return len(self._latest.token_ids) if self._latest is not None else 0
+
     def receive(self, progress: Progress) -> None:
         """Take the library's news; on the event loop. News after the end are ignored."""
         if not self.is_finished:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handlers.runtimes.base import RuntimeConfig
+from handlers.runtimes.cache_places import Places, reserve_tokens
 from handlers.runtimes.transformers_load import Loaded
 
 PAGE_TOKENS = 256
@@ -48,8 +49,19 @@ def plan_cache(config: RuntimeConfig, loaded: Loaded, free_gpu_bytes: int | None
     if config.context is None:
         context = min(context, tokens)
     # One page more than the longest request: the scheduler allocates the page of the next token early.
-    blocks = -(-max(tokens, context) // PAGE_TOKENS) + 1
+    blocks = pages(max(tokens, context)) + 1
     return CachePlan(context, blocks, CPU_BATCH_TOKENS, CPU_REQUESTS, 0.9)
+
+
+def pages(tokens: int) -> int:
+    """Pages that hold so many tokens."""
+    return -(-tokens // PAGE_TOKENS)
+
+
+def places(tokens: int, context: int) -> Places:
+    """Places in a cache of so many tokens; short requests have a reserve as far as there is room for one."""
+    blocks = pages(tokens)
+    return Places(blocks, max(0, min(pages(reserve_tokens(context)), blocks - pages(context))))
 
 
 def bytes_per_token(model: Any) -> int:
@@ -61,7 +73,7 @@ def bytes_per_token(model: Any) -> int:
 
 
 def _cpu_tokens(config: RuntimeConfig, loaded: Loaded, context: int) -> int:
-    wanted = max(context, CPU_CACHE_TOKENS)
+    wanted = max(context + reserve_tokens(context), CPU_CACHE_TOKENS)
     if config.memory is None:
         return wanted
     spare = config.memory - loaded.weight_bytes - WORKING_BYTES

@@ -1,8 +1,9 @@
 """Runtime for causal Hugging Face models: transformers' continuous batching behind the runtime seam.
 
 The library schedules, batches and pages the KV cache in a thread of its own; this adapter checks what goes
-in, attaches each request's decoding (`transformers_batch`), carries its outputs to the event loop and notices
-when the thread dies. Nothing of a request but ids reaches the library unchecked.
+in, keeps it waiting until there is a place in the cache (`cache_places`), attaches each request's decoding
+(`transformers_batch`), carries its outputs to the event loop and notices when the thread dies. Nothing of a
+request but ids reaches the library unchecked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from handlers.runtimes.base import Runtime, RuntimeConfig, RuntimeStats, SamplingPlan, Step
+from handlers.runtimes.transformers_asked import Asked
 from handlers.runtimes.transformers_batch import PerRequestLogits, cache_usage, held_tokens, start_batching
 from handlers.runtimes.transformers_checks import (
     check_continuations,
@@ -30,7 +32,7 @@ from handlers.runtimes.transformers_decoding import RequestDecoding
 from handlers.runtimes.transformers_embedding import EmbeddingRuntime
 from handlers.runtimes.transformers_flow import Flow, Progress
 from handlers.runtimes.transformers_load import is_sequence_to_sequence, load
-from handlers.runtimes.transformers_memory import plan_cache
+from handlers.runtimes.transformers_memory import places, plan_cache
 from handlers.runtimes.transformers_schema import SchemaCompiler
 from handlers.runtimes.transformers_score import read_causal, score_causal
 from handlers.runtimes.transformers_seq2seq import Seq2SeqRuntime
@@ -64,7 +66,8 @@ class TransformersRuntime:
         self._loaded = load(config)
         self._device = self._loaded.model.device
         self._on_fatal = on_fatal
-        self._flows: dict[str, Flow] = {}
+        self._waiting: list[Asked] = []
+        self._held: list[Asked] = []
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fatal: str | None = None
@@ -73,6 +76,7 @@ class TransformersRuntime:
         self._manager = start_batching(self._loaded, plan, self._logits)
         self._batch = self._manager.batch_processor
         self.context = min(plan.context, held_tokens(self._manager))
+        self._places = places(held_tokens(self._manager), self.context)
         self.vocabulary = self._loaded.vocabulary
         self._schemas = SchemaCompiler(self._loaded.tokenizer_file, self.vocabulary, self._loaded.eos_ids)
         thread = self._manager._generation_thread
@@ -87,13 +91,14 @@ class TransformersRuntime:
         mask = await self._schemas.compile(plan.json_schema) if plan.json_schema is not None else None
         decoding = RequestDecoding(prompt_ids, plan, self.vocabulary, self._device, mask)
         flow = Flow(decoding, self._loaded.eos_ids)
-        key = f"{next(self._numbers)}:{request_id}"
+        number = next(self._numbers)
+        asked = Asked(number, f"{number}:{request_id}", prompt_ids, decoding, flow)
         try:
-            self._enter(key, flow, decoding, prompt_ids)
+            self._enter(asked)
             async for step in flow.steps():
                 yield step
         finally:
-            self._leave(key, flow)
+            self._leave(asked)
 
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
@@ -109,12 +114,12 @@ class TransformersRuntime:
         return await self._apart(read_causal, prompt_ids, top_logprobs)
 
     def stats(self) -> RuntimeStats:
-        """Counts of the library's scheduler; requests it has not read yet are waiting."""
+        """Counts of the library's scheduler; requests it has not read yet, or not heard of, are waiting."""
         scheduler = self._batch.scheduler
-        waiting = len(scheduler.waiting_requests) + self._manager.input_queue.qsize()
+        unread = self._manager.input_queue.qsize() + len(self._waiting)
         return RuntimeStats(
             running=len(scheduler.active_requests),
-            waiting=waiting,
+            waiting=len(scheduler.waiting_requests) + unread,
             kv_usage=cache_usage(self._batch.cache),
         )
 
@@ -123,30 +128,54 @@ class TransformersRuntime:
         if self._manager.is_running():
             self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
 
-    def _enter(self, key: str, flow: Flow, decoding: RequestDecoding, prompt_ids: Sequence[int]) -> None:
+    def _enter(self, asked: Asked) -> None:
         if self._fatal is not None:
             raise runtime_failed(self._fatal)
         self._loop = asyncio.get_running_loop()
-        self._flows[key] = flow
-        self._logits.attach(key, decoding)
-        self._manager.register_result_handler(key, lambda output: flow.receive(_progress(output)))
+        self._waiting.append(asked)
+        self._admit()
+
+    def _admit(self) -> None:
+        for asked in self._places.admit(self._waiting, self._held, leaving=0):
+            self._waiting.remove(asked)
+            self._held.append(asked)
+            self._hand_over(asked)
+
+    def _hand_over(self, asked: Asked) -> None:
+        self._logits.attach(asked.key, asked.decoding)
+        self._manager.register_result_handler(
+            asked.key, lambda output: self._receive(asked, _progress(output))
+        )
         accepted = self._manager.add_request(
-            list(prompt_ids),
-            request_id=key,
-            max_new_tokens=min(decoding.plan.max_tokens, self.context - len(prompt_ids)),
+            list(asked.prompt_ids),
+            request_id=asked.key,
+            max_new_tokens=min(asked.decoding.plan.max_tokens, self.context - len(asked.prompt_ids)),
             streaming=True,
         )
         if accepted is None:
-            raise runtime_failed("its generation thread has ended")
+            asked.flow.receive(Progress((), finished=True, error="its generation thread has ended"))
 
-    def _leave(self, key: str, flow: Flow) -> None:
-        self._flows.pop(key, None)
-        self._logits.detach(key)
-        if not flow.is_finished:
-            self._cancel(key)
+    def _receive(self, asked: Asked, progress: Progress) -> None:
+        asked.flow.receive(progress)
+        if progress.finished:
+            self._give_place(asked)
+
+    def _give_place(self, asked: Asked) -> None:
+        if asked in self._held:
+            self._held.remove(asked)
+            self._admit()
+
+    def _leave(self, asked: Asked) -> None:
+        if asked in self._waiting:
+            self._waiting.remove(asked)
+            return
+        self._logits.detach(asked.key)
+        if not asked.flow.is_finished:
+            self._cancel(asked.key)
         with self._manager.output_router._lock:
-            self._manager.output_router.result_handlers.pop(key, None)
+            self._manager.output_router.result_handlers.pop(asked.key, None)
         self._discard_strays()
+        self._give_place(asked)
 
     def _cancel(self, key: str) -> None:
         self._manager.cancel_request(key)
@@ -179,19 +208,21 @@ class TransformersRuntime:
     def _watch(self, thread: threading.Thread) -> None:
         thread.join()
         error = self._manager.background_thread_status.fatal_error
-        if error is None:
-            return
-        line = traceback.format_exception_only(error)[-1].strip()
+        line = None if error is None else traceback.format_exception_only(error)[-1].strip()
         if self._loop is None or self._loop.is_closed():
             self._end(line)
         else:
             self._loop.call_soon_threadsafe(self._end, line)
 
-    def _end(self, line: str) -> None:
-        self._fatal = line
-        for flow in list(self._flows.values()):
-            flow.receive(Progress((), finished=True, error=line))
-        self._on_fatal(line)
+    def _end(self, line: str | None) -> None:
+        """Nothing runs any more; `line` says why, None after `close`."""
+        self._fatal = line or "it was closed"
+        asked = [*self._held, *self._waiting]
+        self._held, self._waiting = [], []
+        for one in asked:
+            one.flow.receive(Progress((), finished=True, error=self._fatal))
+        if line is not None:
+            self._on_fatal(line)
 
 
 def _progress(output: Any) -> Progress:

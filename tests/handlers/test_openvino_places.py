@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
+from handlers.runtimes.cache_places import MOST_OVERTAKEN, Places
 from handlers.runtimes.openvino_config import (
     BLOCK_TOKENS,
     OVERHEAD_BYTES,
@@ -18,7 +19,6 @@ from handlers.runtimes.openvino_config import (
     reserve_blocks,
 )
 from handlers.runtimes.openvino_job import Job
-from handlers.runtimes.openvino_places import MOST_OVERTAKEN, Places
 from handlers.runtimes.openvino_reading import OLDEST_SHARE, KnownPrefixes, pieces
 
 PLACES = Places(blocks=30, reserve=8)

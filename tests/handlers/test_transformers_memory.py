@@ -1,4 +1,4 @@
-"""Sizes of the KV cache."""
+"""Sizes of the KV cache, and its places."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from handlers.runtimes.base import RuntimeConfig
+from handlers.runtimes.base import RuntimeConfig, SamplingPlan
+from handlers.runtimes.cache_places import Places, reserve_tokens
+from handlers.runtimes.transformers_asked import Asked
+from handlers.runtimes.transformers_decoding import RequestDecoding
+from handlers.runtimes.transformers_flow import Flow, Progress
 from handlers.runtimes.transformers_load import Loaded
-from handlers.runtimes.transformers_memory import MIN_TOKENS, PAGE_TOKENS, bytes_per_token, plan_cache
+from handlers.runtimes.transformers_memory import (
+    MIN_TOKENS,
+    PAGE_TOKENS,
+    bytes_per_token,
+    pages,
+    places,
+    plan_cache,
+)
+from handlers.runtimes.transformers_scheduler import CancelledMakesRoom
 
 GIB = 1024**3
 
@@ -61,3 +73,34 @@ def test_on_a_gpu_the_library_sizes_the_cache_within_a_fraction() -> None:
     assert plan.blocks is None
     assert plan.fraction == pytest.approx(0.2)
     assert plan_cache(config(device="cuda"), loaded(), 10 * GIB).fraction == pytest.approx(0.8)
+
+
+def test_the_cache_has_a_reserve_beside_the_longest_request_where_there_is_room() -> None:
+    wide = plan_cache(config(), loaded(positions=131_072), None)
+    assert wide.blocks is not None
+    assert wide.blocks * PAGE_TOKENS >= wide.context + reserve_tokens(wide.context)
+    assert places(wide.blocks * PAGE_TOKENS, wide.context).reserve == pages(4096)
+    scarce = plan_cache(config(memory=1, context=1024), loaded(), None)
+    assert scarce.blocks is not None
+    assert places(scarce.blocks * PAGE_TOKENS, 1024) == Places(blocks=5, reserve=1)
+
+
+def test_a_request_needs_the_pages_of_its_prompt_and_of_what_it_said() -> None:
+    decoding = RequestDecoding([1], SamplingPlan(max_tokens=9), 300, torch.device("cpu"))
+    asked = Asked(1, "1", [5] * 254, decoding, Flow(decoding, ()))
+    assert asked.blocks == 1
+    asked.flow.receive(Progress([7, 7], finished=False))
+    assert asked.blocks == 2
+
+
+def test_who_was_put_back_is_let_in_when_the_holder_of_the_cache_is_cancelled() -> None:
+    cache: Any = SimpleNamespace(free_blocks=lambda request_id: None)
+    scheduler = CancelledMakesRoom(cache, safety_margin=0.0, max_requests_per_batch=8)
+    holder: Any = SimpleNamespace(request_id="holder")
+    scheduler.active_requests["holder"] = holder
+    scheduler.block_new_requests = True
+    scheduler.clear_cancelled_requests()
+    assert scheduler.block_new_requests
+    scheduler.set_request_cancellation("holder")
+    assert scheduler.clear_cancelled_requests() == [holder]
+    assert not scheduler.block_new_requests

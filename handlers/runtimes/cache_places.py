@@ -1,7 +1,7 @@
 """Who gets a place in the KV cache, and who gives one up. Pure.
 
-A request gets its place when its whole prompt fits beside what is held, so that the library never has to drop
-one. Long ones together leave a reserve to the short, unless one alone is too long for that. A short one may
+A request gets its place when its whole prompt fits beside what is held, so that the library drops none for
+it. Long ones together leave a reserve to the short, unless one alone is too long for that. A short one may
 overtake one that does not fit yet, a bounded number of times. Where answers outgrow the cache, the youngest
 goes back to wait; the oldest never does, so that it ends and no two can push each other out for ever.
 """
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 MOST_OVERTAKEN = 32
+LEAST_RESERVED_TOKENS = 1024
+MOST_RESERVED_TOKENS = 4096
 LONG_SHARE = 4
 """A request is long from this part of the reserve on: that many short ones find a place beside long ones."""
 
@@ -28,6 +30,11 @@ class Held(Protocol):
 
 
 Some = TypeVar("Some", bound=Held)
+
+
+def reserve_tokens(context: int) -> int:
+    """Tokens beside the longest request for short ones: half a context, within bounds."""
+    return min(max(context // 2, LEAST_RESERVED_TOKENS), MOST_RESERVED_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
