@@ -15,7 +15,7 @@ from archives.locks import weights_lock
 from archives.prepare import Prepared, check, prepare, prepared
 from archives.torchserve_file import write_load_models
 from archives.verify import Verified, verify
-from archives.worker_archive import WorkerPlan, archive_spec, worker_config
+from archives.worker_archive import WorkerPlan, archive_spec, contexts_of, worker_config
 from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
 
@@ -28,8 +28,8 @@ class Built:
     """One archive that exists now.
 
     `name` is the model's name in TorchServe, `memory` the bytes that all its workers take at most, `context`
-    in tokens; `identity` tells one content of the weights from another. `changed` tells whether this build
-    had to write the archive or make the weights.
+    in tokens; `identity` tells one content of the weights from another, `contexts` is as in `KnownWeights`.
+    `changed` tells whether this build had to write the archive or make the weights.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Built:
     context: int | None
     changed: bool
     identity: str = ""
+    contexts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> B
         context=config.context,
         changed=written or prepared.made,
         identity=prepared.identity,
+        contexts=contexts_of(config, prepared),
     )
 
 

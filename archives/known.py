@@ -15,8 +15,8 @@ from archives.fetch import fetched
 from archives.headers import read_folder, read_gguf
 from archives.identity import identify
 from archives.prepare import Prepared, prepared
-from archives.weights_info import KnownWeights, WeightsInfo, contexts_held
-from archives.worker_archive import WorkerPlan, worker_config
+from archives.weights_info import KnownWeights, WeightsInfo
+from archives.worker_archive import WorkerPlan, contexts_of, worker_config
 from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, WorkerSet
 
@@ -31,9 +31,7 @@ def known_weights(worker_set: WorkerSet, workshop: Workshop) -> KnownWeights:
     if found is None:
         return KnownWeights()
     config = worker_config(WorkerPlan.of(worker_set), found)
-    memory = (config.memory or 0) // config.workers
-    contexts = contexts_held(found.info, config.runtime, config.precision, config.context, memory)
-    return KnownWeights(found.identity, config.memory, contexts)
+    return KnownWeights(found.identity, config.memory, contexts_of(config, found))
 
 
 def _found(worker_set: WorkerSet, workshop: Workshop) -> Prepared | None:

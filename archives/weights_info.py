@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,6 +101,11 @@ def contexts_held(
     if runtime == "transformers":
         room = min(room, _TRANSFORMERS_TOKENS)
     return max(room, _least_tokens(info, runtime, context)) / longest
+
+
+def in_tenths(contexts: float | None) -> float | None:
+    """A number of contexts as it is shown: rounded down."""
+    return None if contexts is None else math.floor(contexts * 10) / 10
 
 
 def _fixed_bytes(info: WeightsInfo, runtime: str, precision: str) -> int:

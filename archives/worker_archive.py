@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from archives.archive import BUNDLED, ArchiveSpec, handler_files
 from archives.prepare import Prepared
-from archives.weights_info import estimate_memory
+from archives.weights_info import contexts_held, estimate_memory
 from conductor_core.catalogue import Precision, Row, RuntimeName, WorkerSet
 from conductor_core.weights import weights_id
 from handlers.wire import WIRE_VERSION
@@ -92,6 +92,12 @@ def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
         system=plan.system,
         parameters=dict(plan.row.parameters),
     )
+
+
+def contexts_of(config: WorkerConfig, prepared: Prepared) -> float | None:
+    """The number of longest requests that the KV cache of one worker holds."""
+    memory = (config.memory or 0) // config.workers
+    return contexts_held(prepared.info, config.runtime, config.precision, config.context, memory)
 
 
 def precision_word(row: Row, prepared: Prepared) -> str:

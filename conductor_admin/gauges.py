@@ -63,11 +63,11 @@ class Gauges:
         """The entry with what is known of its memory, loaded or not."""
         known, device = self._known(entry), entry.worker_set.device
         peak = ledger.higher(entry.peak, self._peaks.of(entry.worker_set, known.identity))
-        return entry.view(known.memory, peak.get(device))
+        return entry.view(known, peak.get(device))
 
     def _known(self, entry: SetEntry) -> KnownWeights:
         if archive := entry.archive:
-            return KnownWeights(archive.identity, archive.estimated)
+            return KnownWeights(archive.identity, archive.estimated, archive.contexts)
         return self._looked_up(entry.worker_set)
 
     def _looked_up(self, worker_set: WorkerSet) -> KnownWeights:

@@ -85,6 +85,7 @@ class Model(Shape):
     precision: str
     runtime: str
     device: str
+    contexts_in_cache: float | None
     engine: str
     stay_loaded: str
     memory: Memory

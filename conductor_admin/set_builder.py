@@ -48,6 +48,7 @@ class SetBuilder:
             version=built.version,
             estimated=built.memory or None,
             identity=built.identity,
+            contexts=built.contexts,
         )
 
     async def check(self, worker_set: WorkerSet) -> None:

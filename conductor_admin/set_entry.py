@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from archives.weights_info import KnownWeights
 from conductor_admin.idle import Idleness, Use
 from conductor_admin.load_story import LoadStory
 from conductor_admin.states import Failure, Phase, State
@@ -24,7 +25,7 @@ from handlers.wire import RequestError
 class Archive:
     """A built archive: `file` in the store, `name` in TorchServe, `version` of 12 hex digits, its memory.
 
-    `identity` tells one content of the weights from another.
+    `identity` tells one content of the weights from another, `contexts` is as in `KnownWeights`.
     """
 
     file: str
@@ -32,6 +33,7 @@ class Archive:
     version: str
     estimated: int | None = None
     identity: str = ""
+    contexts: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +80,7 @@ class SetView:
     device: str
     context: int | None
     estimated: int | None
+    contexts: float | None
     measured: int | None
     peak: int | None
     workers: tuple[WorkerView, ...]
@@ -208,7 +211,7 @@ class SetEntry:
         left = self.started_at + self.load_s - now
         return left if left > 0 else None
 
-    def view(self, estimated: int | None, peak: int | None) -> SetView:
+    def view(self, known: KnownWeights, peak: int | None) -> SetView:
         first = next(iter(self.workers.values()), None)
         return SetView(
             worker_set=self.worker_set,
@@ -219,7 +222,8 @@ class SetEntry:
             version=self.archive.version if self.archive else None,
             device=(first.health.device if first else None) or self.worker_set.device,
             context=(first.health.context if first else None) or self.worker_set.context,
-            estimated=estimated,
+            estimated=known.memory,
+            contexts=known.contexts,
             measured=self.measured.get(self.worker_set.device),
             peak=peak,
             workers=tuple(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from archives.known import known_weights
+from archives.weights_info import in_tenths
 from archives.workshop import Workshop
 from conductor.client import Gateway, NotRunning
 from conductor.commands.build import chosen_rows
@@ -121,8 +121,7 @@ def _facts(table: Catalogue, row: Row, settings: OperatorSettings) -> dict[str, 
 
 def _contexts(worker_set: WorkerSet, settings: OperatorSettings) -> float | None:
     """The number of longest conversations in the KV cache of one worker, told from the weights here."""
-    contexts = known_weights(worker_set, Workshop(ProjectPaths.at(settings.settings))).contexts
-    return None if contexts is None else math.floor(contexts * 10) / 10
+    return in_tenths(known_weights(worker_set, Workshop(ProjectPaths.at(settings.settings))).contexts)
 
 
 def _live(gateway: Gateway, category: str) -> str:

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from archives.weights_info import in_tenths
 from conductor_admin.callers import Caller, caller_of, visible
 from conductor_admin.failures import JsonResponse
 from conductor_admin.gateway import Gateway
@@ -69,6 +70,7 @@ def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
         "runtime": view.worker_set.runtime,
         "device": view.device,
         "context": view.context,
+        "contexts_in_cache": in_tenths(view.contexts),
         "engine": row.engine,
         "converses": engine_class(row.engine).converses,
         "version": view.version,

@@ -115,13 +115,14 @@ async def test_memory_is_measured_once_more_before_a_set_is_unloaded(rig: Rig) -
 
 
 async def test_models_show_at_once_what_files_and_earlier_gateways_say_of_memory(rig: Rig) -> None:
-    rig.builder.known = KnownWeights("weights", 700)
+    rig.builder.known = KnownWeights("weights", 700, 4.58)
     (chat, _) = rig.gateway.catalogue.sets
     rig.lifecycle.rooms.gauges._peaks.learn(chat, "weights", {"cpu": 2 * GB})
     await rig.lifecycle.reconcile()
     await rig.until(lambda: rig.lifecycle.view(CHAT).estimated == 700)
-    memory = (await rig.client.get(f"/models/{CHAT}")).json()["memory"]
-    assert memory == {
+    shown = (await rig.client.get(f"/models/{CHAT}")).json()
+    assert shown["contexts_in_cache"] == 4.5
+    assert shown["memory"] == {
         "declared": GB,
         "estimated": 700,
         "measured": None,
