@@ -24,8 +24,14 @@ OVERHEAD_BYTES = 400 * 2**20
 
 DEFAULT_KV_BYTES = 2**30
 
-STEP_TOKENS = 256
-"""Tokens of one step, of prompts and of answers together."""
+STEP_TOKENS = 128
+"""Tokens that a step reads and generates where prompts are read, which sets how long it holds the loop.
+
+256 hold it twice as long; 64 leave short prompts half of each step beside a long one.
+"""
+
+MOST_STEP_TOKENS = 256
+"""The library's own bound: above `STEP_TOKENS`, since each of many streams needs its token in every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ def scheduler(blocks: int, *, prefixes: bool = True) -> Any:
     made = genai.SchedulerConfig()
     # Without a bound the cache grows with every burst and never shrinks; pages are taken on first use.
     made.num_kv_blocks = blocks
-    made.max_num_batched_tokens = STEP_TOKENS
+    made.max_num_batched_tokens = MOST_STEP_TOKENS
     made.enable_prefix_caching = prefixes
     return made
 

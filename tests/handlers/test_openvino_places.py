@@ -98,9 +98,9 @@ def reading(number: int, tokens: int, *, echo: bool = False) -> Job:
 
 
 def test_short_prompts_are_read_before_the_rest_of_a_long_one() -> None:
-    long, short, shorter = reading(1, 7000), reading(2, 100), reading(3, 60)
+    long, short, shorter = reading(1, 7000), reading(2, 40), reading(3, 20)
     given = dict(pieces([long, short, shorter], generating=10))
-    assert given == {shorter: 60, short: 100, long: 64}
+    assert given == {shorter: 20, short: 40, long: 32}
     assert sum(given.values()) <= STEP_TOKENS - 10
 
 
@@ -114,7 +114,7 @@ def test_a_flood_of_short_prompts_leaves_the_oldest_its_share() -> None:
 def test_a_long_prompt_alone_is_read_a_step_at_a_time_and_in_whole_blocks() -> None:
     long = reading(1, 7000)
     assert pieces([long], generating=0) == [(long, STEP_TOKENS)]
-    assert pieces([long], generating=7) == [(long, 224)]
+    assert pieces([long], generating=7) == [(long, 96)]
     assert pieces([long], generating=STEP_TOKENS) == [(long, BLOCK_TOKENS)]
     long.read = 6900
     assert pieces([long], generating=0) == [(long, 100)]
