@@ -7,6 +7,9 @@ transformers a tiny one under the same library: 960 tokens of the demo model tak
 from __future__ import annotations
 
 import asyncio
+import itertools
+import statistics
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,6 +31,7 @@ PATIENCE_S = 120
 LEAVES = [*(("short", tokens) for tokens in (0, 1, 2, 3, 4, 8)), *(("long", n) for n in range(1, 7))]
 """When the long one leaves: after so many tokens of all short ones, or of its own."""
 ENDED = {"stop", "length"}
+_unread = itertools.count(7000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["openvino", "transformers"])
@@ -137,17 +141,60 @@ async def test_answers_that_outgrow_the_cache_come_whole(scarce: Runtime) -> Non
     await settled(scarce)
 
 
-async def test_those_put_back_go_on_when_the_others_leave(scarce: Runtime) -> None:
+async def test_one_that_was_put_back_goes_on_when_the_holder_of_the_cache_leaves(scarce: Runtime) -> None:
     crowd = Crowd(scarce)
     async with asyncio.timeout(PATIENCE_S):
-        asked = [
-            asyncio.create_task(crowd.ask(str(n), 5000 + n, 200, 120, logit_bias={EOS: -100.0}))
-            for n in range(8)
-        ]
-        # Past the 256 tokens of a page of transformers, so that not all can be held.
-        await asyncio.gather(crowd.reached("0", 80), crowd.reached("1", 80))
-        for oldest in asked[:2]:
-            oldest.cancel()
-        answers = await asyncio.gather(*asked[2:])
-    assert all(reason in ENDED for _, reason in answers)
+        holder, put_back = (
+            asyncio.create_task(crowd.ask(name, 5000 + n, 500, 120, logit_bias={EOS: -100.0}))
+            for n, name in enumerate(("holder", "put back"))
+        )
+        # Past 512 tokens each needs a third of the five pages of transformers.
+        await crowd.reached("holder", 60)
+        holder.cancel()
+        _, reason = await put_back
+    assert reason in ENDED
     await settled(scarce)
+
+
+@pytest.mark.proof
+async def test_first_tokens_beside_a_long_stream_come_within_twice_of_alone() -> None:
+    """Medians of eight prompts of 304 tokens at once, alone and while a prompt near the context is read."""
+    from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+
+    runtime = OpenVinoRuntime(RuntimeConfig(demo_folder("openvino"), "Q4_1", threads=2), _fails)
+    crowd = Crowd(runtime)
+    try:
+        async with asyncio.timeout(4 * PATIENCE_S):
+            before = await _first_token_s(crowd, "before")
+            long = asyncio.create_task(crowd.ask("long", 6000, 7500, 600))
+            await crowd.begun()
+            beside = await _first_token_s(crowd, "beside")
+            said = crowd.said["long"]
+            long.cancel()
+            await settled(runtime)
+            after = await _first_token_s(crowd, "after")
+    finally:
+        runtime.close()
+    print(
+        f"first token: alone {before:.2f} and {after:.2f} s, beside {beside:.2f} s; the long one said {said}"
+    )
+    assert beside <= 2 * max(before, after)
+
+
+async def _first_token_s(crowd: Crowd, kind: str) -> float:
+    begun = time.perf_counter()
+    names = [f"{kind} {n}" for n in range(8)]
+    asked = [asyncio.create_task(crowd.ask(name, next(_unread), 304, 2)) for name in names]
+    waits = [asyncio.create_task(_seconds_until(crowd, name, begun)) for name in names]
+    seconds = await asyncio.gather(*waits)
+    await asyncio.gather(*asked)
+    return statistics.median(seconds)
+
+
+async def _seconds_until(crowd: Crowd, name: str, begun: float) -> float:
+    await crowd.reached(name, 1)
+    return time.perf_counter() - begun
+
+
+def _fails(line: str) -> None:
+    raise AssertionError(line)
