@@ -5,6 +5,7 @@ SQLite, in a file, by SQLAlchemy. A file that is damaged, foreign or of another 
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -30,10 +31,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from conductor_core.files import DISK_FULL, fault
+
 SCHEMA = 1
 """`user_version` of the files that this code reads and writes."""
 
 _BUSY_MS = 5000
+_LEAST_BYTES = 128 * 2**10
 _DISK_CODES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 )
@@ -93,7 +97,8 @@ async def open_database(url: str) -> AsyncEngine:
         is_file = stat.S_ISREG(os.fstat(file).st_mode)
         os.close(file)
     except OSError as error:
-        raise _refused(name, error.strerror or str(error)) from error
+        is_full = error.errno in DISK_FULL
+        raise (_full(name) if is_full else _refused(name, error.strerror or str(error))) from error
     if not is_file:
         raise _refused(name, "not a regular file")
     engine = create_async_engine(place, pool_size=1, max_overflow=0)
@@ -106,7 +111,8 @@ async def open_database(url: str) -> AsyncEngine:
             await connection.run_sync(_write_ahead)
     except SQLAlchemyError as error:
         await engine.dispose()
-        raise _refused(name, reason_of(error)) from error
+        is_full = is_fault_of_disk(error) and _has_no_room(name)
+        raise (_full(name) if is_full else _refused(name, reason_of(error))) from error
     except SessionDatabaseError:
         await engine.dispose()
         raise
@@ -123,6 +129,12 @@ def is_fault_of_disk(error: SQLAlchemyError) -> bool:
     """Whether the disk is full, read-only or broken, rather than the database."""
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF in _DISK_CODES
+
+
+def _has_no_room(name: str) -> bool:
+    """Whether the disk lacks room for SQLite's own two files; it calls that a disk I/O error, too."""
+    disk = os.statvfs(Path(name).parent)
+    return disk.f_bavail * disk.f_frsize < _LEAST_BYTES
 
 
 def _place(url: str) -> URL:
@@ -171,6 +183,11 @@ def _write_ahead(connection: Connection) -> None:
     driver = connection.connection.cursor()
     driver.execute("PRAGMA journal_mode=WAL")
     driver.close()
+
+
+def _full(name: str) -> SessionDatabaseError:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    return SessionDatabaseError(f"the session database cannot be opened: {fault(full)}")
 
 
 def _refused(name: str, reason: str) -> SessionDatabaseError:

@@ -16,6 +16,7 @@ from conductor_admin.session_database import SCHEMA, SessionDatabaseError, defau
 from conductor_admin.session_records import Session, Turn, title_of
 from conductor_admin.session_store import SessionStore
 from handlers.wire import RequestError, Usage
+from tests.odd_files import real_disk
 
 ODD = "é😀\n\x00'; drop table turns; --\u2028"
 
@@ -167,6 +168,19 @@ async def test_a_file_that_cannot_be_used_is_one_line_and_stays_as_it_is(
     assert str(file) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_full_disk_is_told_with_the_cure_that_mends_it(is_there: bool) -> None:
+    with real_disk() as disk:
+        if is_there:
+            store = SessionStore(default_url(disk.root))
+            await store.open()
+            await store.close()
+        disk.fill()
+        with pytest.raises(SessionDatabaseError, match=f"free space in {disk.root}$") as raised:
+            await SessionStore(default_url(disk.root)).open()
+        assert "ove it away" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
