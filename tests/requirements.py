@@ -373,6 +373,7 @@ PROMISES: dict[str, Promise] = {
         "No text of a prompt or an answer stands in a file of the state folder but the sessions database.",
         (
             "e2e/test_nothing_is_written_down.py::*",
+            "handlers/test_openvino_schema.py::*",
             "handlers/test_tracebacks.py::*",
             "test_project_hygiene.py::test_no_model_shows*",
         ),

@@ -43,6 +43,9 @@ class SchemaProbe:
 
     async def check(self, schema: dict[str, Any]) -> None:
         """Raises RequestError 400 with the compiler's reason if it refuses `schema` or takes over 1 s."""
+        if _refers_elsewhere(schema):
+            # The compiler would take it for any value, and print the reference into the worker's log.
+            raise _refused("a $ref is '#', or begins with '#/'")
         text = json.dumps(schema, sort_keys=True)
         refusal = await asyncio.get_running_loop().run_in_executor(self._owner, self._verdict, text)
         if refusal:
@@ -73,6 +76,7 @@ class SchemaProbe:
                 [sys.executable, "-m", __name__, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # the compiler repeats the schema in what it says there
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
@@ -84,6 +88,21 @@ class SchemaProbe:
             self._child.kill()
             self._child.communicate()
         self._child = None
+
+
+def _refers_elsewhere(schema: dict[str, Any]) -> bool:
+    """Whether any `$ref` of `schema` names something outside of it."""
+    left: list[Any] = [schema]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            reference = one.get("$ref")
+            if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
+                return True
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return False
 
 
 def _refused(reason: str) -> RequestError:
