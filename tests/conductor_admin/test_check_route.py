@@ -12,6 +12,7 @@ from conductor_admin.openapi import MAX_TEXT_CHARS, MOST_OPTIONS
 from handlers.sandbox.fair_queue import Bounds, FairQueue
 from handlers.wire import MAX_PROMPT_CHARS
 from tests.conductor_admin.gateway_rig import MakeRig, Rig
+from tests.conductor_admin.test_keys_rules import code, key
 
 CATEGORY = "translation"
 STANDS_STILL_S = 0.05
@@ -46,6 +47,24 @@ async def test_a_full_queue_is_said_with_a_time_to_retry(make_rig: MakeRig) -> N
             assert reply.status_code == status
             assert int(reply.headers["retry-after"]) >= 1
         assert (await rig.client.post("/check", json=body, timeout=60)).status_code == 200
+
+
+async def test_checks_count_in_the_minute_of_their_key(rig: Rig) -> None:
+    body, who = {"category": "conversational_chat", "text": "x"}, key(rig, requests_per_minute=2)
+    replies = [await rig.client.post("/check", json=body, headers=who) for _ in range(3)]
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert code(replies[-1]) == "rate_limit_exceeded"
+
+
+async def test_a_check_takes_one_of_the_streams_of_its_key(rig: Rig) -> None:
+    body, who = {"category": CATEGORY, "text": "x"}, key(rig, streams=1)
+    queue = rig.gateway.checker._pool._queue = FairQueue(Bounds(running=1))
+    async with queue.place("somebody"):
+        first = asyncio.create_task(rig.client.post("/check", json=body, headers=who, timeout=60))
+        await rig.until(lambda: bool(queue._waiting))
+        second = await rig.client.post("/check", json=body, headers=who)
+    assert (second.status_code, code(second)) == (429, "rate_limit_exceeded")
+    assert (await first).status_code == 200
 
 
 @pytest.mark.parametrize("text", ["```" + "\n" * 20_000, "translate to" + " " * 60_000, '"' * 500_000])
