@@ -88,6 +88,13 @@ def check_source(
     for name in _SINGLE:
         if len(headers.getlist(name)) > 1:
             raise RequestError(f"there is more than one header {name}", code="repeated_header")
+    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        # What else a body was coded with would be taken for the body itself.
+        raise RequestError(
+            "the only transfer-encoding is chunked",
+            param="transfer-encoding",
+            code="invalid_transfer_encoding",
+        )
     if not _is_own_page(headers, hosts[0], method):
         raise RequestError("requests from other origins are refused", status=403, code="origin_not_allowed")
 

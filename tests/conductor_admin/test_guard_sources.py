@@ -61,6 +61,17 @@ async def test_a_header_that_comes_twice_is_refused(rig: Rig, lines: str) -> Non
     assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [("chunked", 200), ("Chunked", 200), ("gzip, chunked", 400), ("identity, chunked", 400)],
+)
+async def test_a_body_is_coded_in_chunks_and_in_nothing_else(rig: Rig, coding: str, status: int) -> None:
+    body = '{"category": "conversational_chat", "text": "x"}'
+    head = f"POST /check HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: {coding}\r\n{LAST}"
+    answer = await talk(rig.url, f"{head}{len(body):x}\r\n{body}\r\n0\r\n\r\n")
+    assert statuses(answer) == [status]
+
+
 async def test_two_credentials_are_refused(keys: Keys) -> None:
     lines = f"Authorization: Bearer {keys.infer}\r\nAuthorization: Bearer {keys.admin}"
     answer = await talk(keys.rig.url, f"GET /models HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n{LAST}")
