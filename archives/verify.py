@@ -20,7 +20,7 @@ from conductor_core.catalogue import Row, RuntimeName
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Where a row's model lies, and the files that were damaged and are whole again."""
+    """The folder of a row's model, and the files that were damaged and are whole again."""
 
     path: Path
     mended: tuple[str, ...]
@@ -53,7 +53,7 @@ def _forms(folder: Path) -> list[Path]:
 
 
 def _is_current(made: Path, identity: str, source: Path, form: str) -> bool:
-    """Whether the stamp is whole and names this source; in a copied project it names the old folder's."""
+    """Tell whether the stamp is whole and names this source, not that of a folder it was copied from."""
     stamp = Stamp.read(made)
     if stamp is None or stamp.source != identity:
         return False

@@ -192,7 +192,7 @@ def _folder(error: OSError) -> str:
 
 
 def is_fault_of_files(error: OSError) -> bool:
-    """Whether it is about a file and a disk, and not about a connection or a process."""
+    """Tell whether it is about a file and a disk, and not about a connection or a process."""
     if isinstance(error, ConnectionError | TimeoutError | ChildProcessError | ProcessLookupError):
         return False
     return error.filename is not None or error.errno in DISK_FULL | {errno.EROFS, errno.EIO}

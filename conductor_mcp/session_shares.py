@@ -18,7 +18,7 @@ from handlers.wire import RequestError
 
 
 def opens_session(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request without a session's id opens a session: one of the handshake's era does."""
+    """Tell whether a request without a session's id opens a session: one of the handshake's era does."""
     version = headers.get(MCP_PROTOCOL_VERSION_HEADER)
     return method == "POST" and (version is None or version in HANDSHAKE_PROTOCOL_VERSIONS)
 

@@ -30,7 +30,7 @@ class WithoutWords(logging.Filter):
         self._told: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write `record`, whose message and exception are replaced unless it is one of ours."""
+        """Tell whether to write `record`; message and exception of a library's are replaced."""
         if record.name.partition(".")[0] in OURS:
             return True
         if record.levelno < logging.WARNING:  # of no use without its words

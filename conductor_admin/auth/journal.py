@@ -46,7 +46,7 @@ class Journal:
             os.close(file)
 
     def _has_name(self, file: int) -> bool:
-        """Whether nobody has set the open file aside while its lock was waited for."""
+        """Tell whether nobody has set the open file aside while its lock was waited for."""
         try:
             named = self.path.stat()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How many refusals are written: a few for each address, a few in all; the rest is counted. Pure.
+"""Limits of the refusals that are written: a few for each address, a few in all; the rest is counted. Pure.
 
 A refusal costs whoever asks nothing, so that its lines must not grow with the requests. An address that is
 refused often is told of in one line with the number of those that were not written.
@@ -50,7 +50,7 @@ class RefusalLimits:
         self._others = 0
 
     def admit(self, source: str, now: float) -> int | None:
-        """How many refusals of `source` were left untold before this one; None: this is counted alone."""
+        """Untold refusals of `source` before this one; None where this one is only counted."""
         bucket = self._bucket(network_of(source), now)
         everything = self._all = self._all or Bucket(self._burst_of_all, now)
         bucket.refill(now, self._burst, self._per_s)

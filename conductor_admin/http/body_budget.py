@@ -24,7 +24,7 @@ _RETRY_S = 1.0
 
 
 class BodyShare:
-    """What one request has taken of the budget."""
+    """One request's part of the budget."""
 
     def __init__(self, budget: BodyBudget, key_id: str | None) -> None:
         self._budget = budget

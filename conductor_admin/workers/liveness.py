@@ -35,7 +35,7 @@ IDLE_SHARE = 0.05
 
 
 class Condition(StrEnum):
-    """How a worker is shown in `/models`; one that is HUNG is ended at once."""
+    """A worker's condition as shown in `/models`; one that is HUNG is ended at once."""
 
     READY = "READY"
     UNRESPONSIVE = "UNRESPONSIVE"
@@ -55,7 +55,7 @@ class Activity:
         return self.states == {"T"}
 
     def is_idle_since(self, earlier: Activity | None) -> bool:
-        """Whether the process did nothing from `earlier` until now; False where that is not known."""
+        """Tell whether the process did nothing from `earlier` until now; False where that is not known."""
         if earlier is None or self.at <= earlier.at or self.states & {"R", "D"}:
             return False
         return self.cpu_s - earlier.cpu_s < IDLE_SHARE * (self.at - earlier.at)
@@ -63,7 +63,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """What the looks at one worker have shown; each count is of looks in a row, up to the latest.
+    """The result of the looks at one worker; each count is of looks in a row, up to the latest.
 
     `timed_out` says that a request's promised time has run out since its runtime last had nothing to do.
     """

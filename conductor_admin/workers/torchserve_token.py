@@ -36,7 +36,7 @@ class Keys:
         return f"Keys(expires={self.expires:g})"
 
     def is_due(self, now: float, lifetime_min: float) -> bool:
-        """Whether half of the lifetime has gone, which leaves the other half for attempts that fail."""
+        """Tell whether half of the lifetime has gone, which leaves the other half for attempts that fail."""
         return now >= self.expires - lifetime_min * 60 / 2
 
 

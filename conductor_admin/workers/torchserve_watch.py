@@ -29,5 +29,5 @@ class Pulse:
         return self.misses > 0
 
     def is_lost(self, now: float) -> bool:
-        """Whether to give it up."""
+        """Tell whether to give it up."""
         return self.misses >= LEAST_MISSES and now - self.heard >= SILENT_S

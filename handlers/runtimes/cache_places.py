@@ -1,4 +1,4 @@
-"""Who gets a place in the KV cache, and who gives one up. Pure.
+"""Places in the KV cache: who gets one, and who gives one up. Pure.
 
 A request gets its place when its whole prompt fits beside what is held, so that the library drops none for
 it. Long ones together leave a reserve to the short, unless one alone is too long for that. A short one may
@@ -20,7 +20,7 @@ LONG_SHARE = 4
 
 
 class Held(Protocol):
-    """What is known of a request here."""
+    """The facts of a request that count here."""
 
     number: int
     overtaken: int

@@ -91,7 +91,7 @@ class Job:
         self._repeats = bool(self.said) and self._has_state and not differently
 
     def take(self, ids: Sequence[int], log_probs: Sequence[float], reason: Any) -> Step | Failed | None:
-        """What is new to the reader in the library's output; None where nothing is, or it begins again."""
+        """The part of the library's output that the reader has not had; None where there is none."""
         if reason == "stop" and ids and ids[-1] in self.eos:
             ids, log_probs = ids[:-1], log_probs[:-1]
         if self._repeats:

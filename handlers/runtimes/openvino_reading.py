@@ -18,7 +18,7 @@ OLDEST_SHARE = BLOCK_TOKENS
 
 
 def pieces(reading: Sequence[Job], generating: int) -> list[tuple[Job, int]]:
-    """How many tokens of which prompts the next step reads: the shortest rest first.
+    """The tokens of each prompt that the next step reads: the shortest rest first.
 
     `generating` requests take a token of the step each. An echo cannot be read in pieces.
     """

@@ -90,7 +90,7 @@ class Child:
 
 
 async def read_line(channel: socket.socket, most: int) -> bytes:
-    """What comes up to a line's end; OSError where the other side ends first, or writes more than `most`."""
+    """The bytes up to a line's end; OSError where the other side ends first, or writes more than `most`."""
     loop = asyncio.get_running_loop()
     line = bytearray()
     while not line.endswith(b"\n"):

@@ -20,7 +20,7 @@ PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME", "TZ"
 
 
 def lacking() -> tuple[str, ...]:
-    """What this kernel does not give to a confined process, as reasons; empty where it gives everything."""
+    """Reasons why a confined process is not protected by this kernel; empty where all is there."""
     reasons = (syscall_filter.lacking(), file_rules.lacking())
     return tuple(reason for reason in reasons if reason is not None)
 
@@ -41,7 +41,7 @@ def harden() -> None:
 
 
 class Confinement:
-    """What a child enters; made once by the process that forks them, so that each enters it fast."""
+    """The confinement of a child; made once by the process that forks them, so that each is fast."""
 
     def __init__(self, package: Path, memory: int) -> None:
         self._memory = memory

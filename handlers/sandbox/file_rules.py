@@ -39,7 +39,7 @@ def lacking() -> str | None:
 
 
 def readable(package: Path) -> list[Path]:
-    """What a Python needs that runs `package`: its installation, its path, and the package itself.
+    """The files that a Python needs which runs `package`: its installation, its path, and the package itself.
 
     The folder around the package is on the path too, and may hold anything: the project, its keys.
     """

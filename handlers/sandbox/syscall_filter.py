@@ -123,5 +123,5 @@ def _instructions(machine: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _low(argument: int) -> int:
-    """Where the lower half of an argument is; both machines are little-endian."""
+    """The place of the lower half of an argument; both machines are little-endian."""
     return ARGUMENTS_AT + 8 * argument
