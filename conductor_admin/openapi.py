@@ -21,7 +21,7 @@ from conductor_admin.keys import KeyBody, KeyRules
 from conductor_admin.session_records import SessionChange
 from handlers.engines.registry import engine_names
 from handlers.strict_shapes import Shape
-from handlers.wire import INPUT_OPTIONS, MAX_PROMPT_CHARS, GenerateBody
+from handlers.wire import INPUT_OPTIONS, MAX_PROMPT_CHARS, MOST_OPTIONS, GenerateBody
 
 _PLACE = "#/components/schemas/{model}"
 _ID = {"$ref": "#/components/headers/RequestId"}
@@ -51,8 +51,6 @@ _ONE_INPUT: list[dict[str, Any]] = [
 
 MAX_TEXT_CHARS = 1_000_000
 """Of an answer to check: more than any model here writes."""
-MOST_OPTIONS = 64
-"""More than any engine has."""
 
 
 class CheckBody(Shape):

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SkipValidation, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SkipValidation, model_validator
+from pydantic_core import PydanticCustomError
 
 from handlers.strict_shapes import WHOLE, Strict, no_number
 
 WIRE_VERSION = 3
+
+MOST_OPTIONS = 64
+"""Options of one request, far more than any engine knows."""
 
 MAX_PROMPT_CHARS = 4_000_000
 MAX_TOKENS_CEILING = 1_000_000
@@ -121,13 +125,20 @@ class Sampling(Strict):
         return defaults.model_copy(update=given)
 
 
+def few_options(options: dict[str, Any]) -> dict[str, Any]:
+    """`options` where they are few: each request to a worker is made anew with all of them."""
+    if len(options) > MOST_OPTIONS:
+        raise PydanticCustomError("too_long", "there are more than {most} options", {"most": MOST_OPTIONS})
+    return options
+
+
 class Wishes(Strict):
     """What a request may ask of the gateway and of a category's engine, in every protocol.
 
     `keep_alive` and `max_wait_s` are seconds.
     """
 
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], AfterValidator(few_options)] = Field(default_factory=dict)
     session: Annotated[Literal["new", True, False], BeforeValidator(no_number)] | None = None
     session_id: Annotated[str, Field(max_length=200)] | None = None
     persona: Annotated[str, Field(max_length=200)] | None = None

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.openapi import MAX_TEXT_CHARS, MOST_OPTIONS
+from conductor_admin.openapi import MAX_TEXT_CHARS
 from handlers.sandbox.fair_queue import Bounds, FairQueue
-from handlers.wire import MAX_PROMPT_CHARS
+from handlers.wire import MAX_PROMPT_CHARS, MOST_OPTIONS
 from tests.conductor_admin.gateway_rig import MakeRig, Rig
 from tests.conductor_admin.test_keys_rules import code, key
 
@@ -34,6 +34,21 @@ async def test_what_is_too_long_is_a_400_that_names_the_field(
     reply = await rig.client.post("/check", json={"category": CATEGORY, **body})
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"prompt": "x"}),
+        ("/predictions/translation", {"prompt": "x"}),
+        ("/v1/chat/completions", {"model": CATEGORY, "messages": [{"role": "user", "content": "x"}]}),
+    ],
+)
+async def test_no_route_takes_more_options_than_a_check(rig: Rig, path: str, body: dict[str, Any]) -> None:
+    """A half million of them is one body within its bounds, and each is copied into a worker's request."""
+    options = {str(number): 1 for number in range(MOST_OPTIONS + 1)}
+    reply = await rig.client.post(path, json={**body, "options": options})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "options")
 
 
 async def test_a_full_queue_is_said_with_a_time_to_retry(make_rig: MakeRig) -> None:
