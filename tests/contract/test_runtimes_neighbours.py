@@ -22,6 +22,7 @@ from handlers.runtimes.base import Runtime, RuntimeConfig, SamplingPlan
 from tests.demo import demo_folder
 from tests.handlers.runtime_calls import settled
 from tests.handlers.tiny_models import EOS, VOCABULARY, tiny_llama
+from tests.loop_steps import own_work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -161,7 +162,8 @@ async def test_first_tokens_beside_a_long_stream_come_within_twice_of_alone() ->
     """Medians of eight prompts of 304 tokens at once, alone and while a prompt near the context is read."""
     from handlers.runtimes.openvino_runtime import OpenVinoRuntime
 
-    runtime = OpenVinoRuntime(RuntimeConfig(demo_folder("openvino"), "Q4_1", threads=2), _fails)
+    with own_work("the model is loaded"):
+        runtime = OpenVinoRuntime(RuntimeConfig(demo_folder("openvino"), "Q4_1", threads=2), _fails)
     crowd = Crowd(runtime)
     try:
         async with asyncio.timeout(4 * PATIENCE_S):
