@@ -84,7 +84,8 @@ class LogProbabilities:
             if first >= 0:
                 return list(told[first : first + count])
         async with self._uncached:
-            told = await self._read(ids)
+            # A task of its own, so that what watches the loop knows the library's steps by their name.
+            told = await asyncio.create_task(self._read(ids), name="openvino-step")
             return told[len(told) - count :]
 
     async def _read(self, ids: Sequence[int]) -> list[float]:
