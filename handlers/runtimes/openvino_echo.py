@@ -85,8 +85,8 @@ class LogProbabilities:
                 return list(told[first : first + count])
         async with self._uncached:
             # A task of its own, so that what watches the loop knows the library's steps by their name.
-            told = await asyncio.create_task(self._read(ids), name="openvino-step")
-            return told[len(told) - count :]
+            apart = await asyncio.create_task(self._read(ids), name="openvino-step")
+            return apart[len(apart) - count :]
 
     async def _read(self, ids: Sequence[int]) -> list[float]:
         pipeline = await asyncio.to_thread(getattr, self, "_pipeline")
