@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SkipValidation, model_validator
-from pydantic_core import PydanticCustomError
 
 from handlers.strict_shapes import WHOLE, Strict, no_number
 
@@ -128,7 +127,7 @@ class Sampling(Strict):
 def few_options(options: dict[str, Any]) -> dict[str, Any]:
     """`options` where they are few: each request to a worker is made anew with all of them."""
     if len(options) > MOST_OPTIONS:
-        raise PydanticCustomError("too_long", "there are more than {most} options", {"most": MOST_OPTIONS})
+        raise ValueError(f"there are more than {MOST_OPTIONS} options")
     return options
 
 
