@@ -89,9 +89,9 @@ def _models(views: list[SetView]) -> Iterator[Metric]:
     held = _gauge("worker_loop_held_steps", "Steps of 50 ms and more of the workers that run.", "category")
     longest = _gauge("worker_loop_longest_seconds", "The longest of those steps.", "category")
     for view in views:
-        if view.workers:
-            held.add_metric([view.worker_set.name], sum(worker.loop_held for worker in view.workers))
-            longest.add_metric([view.worker_set.name], max(worker.loop_longest_s for worker in view.workers))
+        held.add_metric([view.worker_set.name], sum(worker.loop_held for worker in view.workers))
+        longest_s = max((worker.loop_longest_s for worker in view.workers), default=0.0)
+        longest.add_metric([view.worker_set.name], longest_s)
     yield from (loaded, memory, held, longest)
 
 
