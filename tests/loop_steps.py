@@ -24,6 +24,7 @@ import uvloop
 from handlers.loop_watch import LIMIT_S
 
 EXCEPTED = {
+    "conductor_mcp/test_mcp_shared_gateway.py::": "runs clients on loops of their own",
     "test_engines.py::test_data_analysis": "calls the check itself, which the gateway leaves to a process",
     "engines/test_engines_property.py::": "calls checks themselves, which the gateway leaves to a process",
     "test_slow_readers.py::test_a_closed_connection_with_unread_bytes_is_cut": "its fake says 20 MB at once",
