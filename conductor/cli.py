@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from typing import Any
@@ -23,6 +24,18 @@ from conductor.commands.sessions import sessions
 from conductor.errors import plain_faults
 
 
+def _flush() -> None:
+    """Write what the command has said, here, where it can be told that nothing takes it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try to write what is left once more at its end, and fail with a traceback.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise
+
+
 class _Commands(click.Group):
     """The commands; whatever files and disks do to one of them is a line, as every other failure."""
 
@@ -32,7 +45,7 @@ class _Commands(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                sys.stdout.flush()  # here, where it can be told that nothing takes the output
+                _flush()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -184,7 +184,11 @@ def test_keys_on_a_broken_state_folder_are_one_line(
     assert "move" in result.stderr
 
 
-def test_output_that_nothing_takes_is_one_line(project: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nothing_takes_is_one_line(
+    project: Path, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
         line = one_line(run("list", folder=project, stdout=full.fileno()))
     assert "no space left on device" in line
