@@ -22,7 +22,7 @@ import pytest
 from tests.e2e.test_every_row import OPTIONS, ROWS
 from tests.serving import Serving, serving
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.proof, pytest.mark.timeout(900)]
 
 MARK = "kanarf00dbeef"
 """Ends in every text that is sent, again and again, so that any fragment of it holds the mark."""
