@@ -148,9 +148,6 @@ async def _serve_http(
     watch = watch_loop(server.gateway.telemetry.metrics)
     watch.start()
     try:
-        # What is there now stays. A full collection that walks through it holds the loop for 100 ms.
-        gc.collect()
-        gc.freeze()
         with _signals(http, models):
             await http.serve(sockets=[listener])
     finally:
