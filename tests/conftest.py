@@ -12,6 +12,7 @@ import pytest
 
 from tests.loop_steps import is_excepted, measure_everything, take_held
 from tests.plain_logs import log_plainly
+from tests.signal_stack import signal_stack, use_signal_stack
 
 FOREIGN_PREFIXES = ("TS_", "CONDUCTOR_", "LOG_LOCATION", "METRICS_LOCATION")
 
@@ -22,6 +23,14 @@ def pytest_configure() -> None:
         del os.environ[name]
     log_plainly()
     measure_everything()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Put back the signal stack that a test, or what it lets go of, has replaced."""
+    stack = signal_stack()
+    yield
+    use_signal_stack(stack)
 
 
 @pytest.hookimpl(wrapper=True)
