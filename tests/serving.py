@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 
+from conductor_admin.processes import is_alive
 from handlers.loop_watch import LIMIT_S
 from tests.torchserve_process import ROOT
 
@@ -91,6 +92,17 @@ class Serving:
         """The gateway and everything below it, workers that TorchServe restarted included."""
         me = psutil.Process(self.process.pid)
         return [me, *me.children(recursive=True)]
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes that are alive, adopted by the gateway or not."""
+        found = {}
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                if "model_service_worker.py" in " ".join(process.cmdline()) and is_alive(process.pid):
+                    found[process] = process.ppid()
+        pids = {process.pid for process in found}
+        # A child that a worker starts is called as the worker is until it has begun its own program.
+        return [process for process, parent in found.items() if parent not in pids]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signals the gateway and waits for its end; the exit status."""

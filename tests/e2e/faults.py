@@ -72,15 +72,8 @@ def torchserve_of(server: Serving) -> psutil.Process:
 
 
 def workers_of(server: Serving) -> list[int]:
-    """Pids of the worker processes that are alive, adopted by the gateway or not."""
-    found = []
-    for process in server.processes():
-        try:
-            if "model_service_worker.py" in " ".join(process.cmdline()) and is_alive(process.pid):
-                found.append(process.pid)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    """Pids of the gateway's worker processes that are alive."""
+    return [process.pid for process in server.workers()]
 
 
 def new_worker(server: Serving, known: Collection[int], *, maps: str = "") -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 import pytest
 
 from tests.serving import Serving, serving
@@ -42,22 +41,10 @@ def gateway(tmp_path: Path) -> Iterator[Serving]:
         yield server
 
 
-def workers(server: Serving) -> list[psutil.Process]:
-    """Worker processes of this gateway that are alive now."""
-    found = []
-    for process in server.processes():
-        try:
-            if "model_service_worker.py" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def held_by_workers(server: Serving) -> list[int]:
     """PSS of each worker process in bytes, of those too that are being ended."""
     held = []
-    for process in workers(server):
+    for process in server.workers():
         try:
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
         except (OSError, ProcessLookupError):
@@ -145,9 +132,9 @@ def held(server: Serving, outcomes: Counter[str], watch: Watch, swaps: int) -> N
         loaded = {worker["pid"] for model in models for worker in model["workers"]}
     assert all(model["in_flight"] == 0 for model in models)
     deadline = time.monotonic() + 20
-    while {process.pid for process in workers(server)} - loaded and time.monotonic() < deadline:
+    while {process.pid for process in server.workers()} - loaded and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert {process.pid for process in workers(server)} <= loaded
+    assert {process.pid for process in server.workers()} <= loaded
 
 
 @pytest.mark.timeout(600)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from conductor_core.settings import parse_settings
@@ -53,13 +52,8 @@ def test_all_rows_in_use_hold_one_copy_of_each_model(tmp_path: Path) -> None:
         measured = {model["set"]: model["memory"]["measured"] for model in models}
         assert sum(measured.values()) < 2 * GB
         assert {slug: counted[slug]["generations"] for slug in ROWS} == dict.fromkeys(ROWS, 1)
-        workers = [process for process in server.torchserve() if _is_worker(process)]
-        assert {process.pid for process in workers} == set().union(*held.values())
+        assert {process.pid for process in server.workers()} == set().union(*held.values())
 
 
 def _check(body: dict[str, Any], text: str) -> dict[str, Any]:
     return {name: body[name] for name in ("category", "prompt", "options")} | {"text": text}
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    return any(part.endswith("model_service_worker.py") for part in process.cmdline())
