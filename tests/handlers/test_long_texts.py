@@ -94,8 +94,9 @@ async def test_a_tool_description_of_a_megabyte_is_refused(
     tool = {"type": "function", "function": {"name": "look", "description": PROSE * (10**6 // len(PROSE))}}
     error = await refusal(generator(tokenizer, context), request(prompt="Hi", tools=[tool]))
     assert (error.status, error.code) == (400, "context_length_exceeded")
-    assert ("at least" in error.message) == (context == 2048)
-    assert neighbour.turns > 0
+    is_counted = context == CONTEXT
+    assert ("at least" in error.message) == (not is_counted)
+    assert neighbour.turns > 0 or not is_counted  # what is refused by its bytes is refused at once
 
 
 @pytest.mark.parametrize(

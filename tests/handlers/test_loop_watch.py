@@ -18,8 +18,8 @@ from handlers.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_i
 from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
-LONG = b"[" + b"[]," * 300_000 + b"[]]"
-"""A call of C that keeps the interpreter's lock for a tenth of a second."""
+LONG = b"[" + b"[]," * 1_500_000 + b"[]]"
+"""A call of C that keeps the interpreter's lock for half a second: on a busy machine less of it is told."""
 
 
 class Watched:
