@@ -160,9 +160,9 @@ class OpenVinoRuntime:
                 self._admit(leaving=self._drop_cancelled() + self._put_back())
                 self._read()
                 self._pipeline.step()
-                lock_is_free()
                 self._deliver()
                 self._measure()
+                lock_is_free()
                 if not self._held and not self._waiting:
                     self._work.clear()
         except Exception as error:  # the outermost loop: whatever a step raises ends the runtime
