@@ -26,7 +26,7 @@ serve: install ## build what is missing, then serve on http://127.0.0.1:8000 (AR
 	$(RUN) conductor serve $(ARGS)
 
 test: check archives ## the whole suite, on the real TorchServe and the demo model
-	$(RUN) python -m pytest $(ARGS)
+	$(RUN) python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: install ## lint, format, strict types
 	$(RUN) ruff check .
