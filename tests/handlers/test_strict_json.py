@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 import time
 from typing import Any
 
@@ -139,3 +141,27 @@ def test_depth_is_counted_in_levels() -> None:
     assert keys_of(deep, Bounds(depth=5)) == 0
     with pytest.raises(TooComplex):
         keys_of(deep, Bounds(depth=4))
+
+
+def test_others_run_while_a_large_body_is_checked() -> None:
+    call = {"id": "1", "name": "look", "arguments": "{}"}
+    turns = [{"role": "assistant", "content": "", "tool_calls": [call] * 128} for _ in range(240)]
+    others, is_over = 0, threading.Event()
+
+    def run() -> None:
+        nonlocal others
+        while not is_over.wait(0.001):
+            others += 1
+
+    other = threading.Thread(target=run)
+    other.start()
+    gc.disable()  # the tests look at collections, by a call of Python
+    try:
+        before = others
+        GenerateBody.model_validate({"messages": turns})
+        after = others
+    finally:
+        gc.enable()
+        is_over.set()
+        other.join()
+    assert after - before >= 3
