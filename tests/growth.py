@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,11 +29,14 @@ def _limited() -> Iterator[None]:
         raise TooSlow
 
     before = signal.signal(signal.SIGVTALRM, end)
+    # The collector walks through all that pytest has imported, the oftener the more a call makes.
+    gc.disable()
     signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        gc.enable()
         signal.signal(signal.SIGVTALRM, before)
 
 
