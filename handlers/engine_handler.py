@@ -80,7 +80,7 @@ class EngineHandler:
         watch_parent(self.worker.end)
         self.worker.start()
         hide_library_text()  # once the libraries are there, with handlers of their own
-        atexit.register(self.worker.remove_socket)
+        atexit.register(self.worker.leave)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answers a batch; each call as soon as it is ready, with its own status."""

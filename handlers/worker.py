@@ -112,8 +112,19 @@ class Worker:
         self.remove_socket()
         self._end(1)
 
+    def leave(self) -> None:
+        """Ends the loop's thread, for a process that exits: Python taken down under it would end by SIGSEGV.
+
+        Requests in progress have `LAST_WORDS_S`; then the process ends at once.
+        """
+        self.remove_socket()
+        self._loop.call_soon_threadsafe(self._stop)
+        self._thread.join(LAST_WORDS_S)
+        if self._thread.is_alive():
+            self._end(0)
+
     def remove_socket(self) -> None:
-        """What a process that ends in order leaves behind: nothing."""
+        """Removes the socket's name, so that nothing of a process that ends is left behind."""
         if self._server is not None:
             self._server.path.unlink(missing_ok=True)
 
