@@ -18,7 +18,7 @@ import orjson
 from conductor.errors import CommandError, WrongInput
 from conductor.sse import BrokenEvent, Event, events
 from conductor_core.files import read_bounded
-from conductor_core.settings import LARGEST_BYTES
+from conductor_core.settings.parser import LARGEST_BYTES
 
 CONNECT_TIMEOUT_S = 5.0
 DEFAULT_PORT = 8000

@@ -19,7 +19,6 @@ from conductor_admin.listening import host_policy, is_private
 from conductor_admin.loading import Loader
 from conductor_admin.machine_memory import MachineMemory
 from conductor_admin.peaks import Peaks
-from conductor_admin.run_file import RunFile
 from conductor_admin.session_database import default_url
 from conductor_admin.session_store import SessionStore
 from conductor_admin.sessions import Sessions
@@ -37,7 +36,8 @@ from conductor_core.operator import OperatorSettings
 from conductor_core.owner import write_owner_token
 from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.placement import device_budgets
-from conductor_core.served import served_catalogue
+from conductor_core.run_file import RunFile
+from conductor_core.settings.parser import served_catalogue
 from conductor_mcp.endpoint import McpEndpoint
 
 

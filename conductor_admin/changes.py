@@ -17,9 +17,9 @@ from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry
 from conductor_admin.set_jobs import SetJobs
 from conductor_admin.set_table import SetTable
-from conductor_admin.settings_plan import worker_key
 from conductor_admin.states import Failure, State
 from conductor_core.catalogue import Catalogue, StayLoaded, WorkerSet
+from conductor_core.weights import worker_key
 
 log = structlog.get_logger()
 

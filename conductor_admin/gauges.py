@@ -14,9 +14,9 @@ from conductor_admin.ledger import Figures
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.peaks import Peaks
 from conductor_admin.set_entry import SetEntry, SetView, Worker
-from conductor_admin.settings_plan import worker_key
 from conductor_admin.worker_client import WorkerUnreachable
 from conductor_core.catalogue import WorkerSet
+from conductor_core.weights import worker_key
 
 Survey = Callable[[WorkerSet], Awaitable[KnownWeights]]
 """What is known of a set's weights before it is built; it downloads nothing."""

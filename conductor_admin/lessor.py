@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from conductor_admin import states
 from conductor_admin.leases import Lease, Limits, Wish
 from conductor_admin.permits import load_for
-from conductor_admin.processes import is_alive
 from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry, Worker
 from conductor_admin.set_jobs import SetJobs
@@ -24,6 +23,7 @@ from conductor_admin.states import State
 from conductor_admin.upkeep import Upkeep
 from conductor_admin.worker_client import WorkerUnreachable, worker_unresponsive
 from conductor_admin.workers.liveness import Condition
+from conductor_core.processes import is_alive
 from handlers.wire import RequestError
 
 _TIMEOUTS = frozenset({"worker_unresponsive", "first_token_timeout", "token_timeout"})

@@ -9,8 +9,8 @@ import socket
 import psutil
 
 from conductor_admin.guard import HostPolicy
-from conductor_admin.torchserve_config import StartError
 from conductor_core.operator import LOOPBACK
+from conductor_core.run_file import StartError
 
 _OTHER_FILES = 256
 """What a gateway has open beside its connections: logs, sockets of TorchServe and of workers, pipes."""

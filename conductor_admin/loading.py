@@ -17,7 +17,6 @@ import structlog
 
 from archives.weights_info import KnownWeights
 from conductor_admin.machine_memory import kernel_oom_kills
-from conductor_admin.processes import end_all, families, is_alive
 from conductor_admin.set_entry import Archive, Worker
 from conductor_admin.states import Phase, health_fault
 from conductor_admin.torchserve import TorchServeError, WorkerProcess
@@ -25,6 +24,7 @@ from conductor_admin.worker_client import WorkerClient, WorkerUnreachable
 from conductor_core.catalogue import WorkerSet
 from conductor_core.files import read_bounded
 from conductor_core.paths import StateDir
+from conductor_core.processes import end_all, families, is_alive
 
 log = structlog.get_logger()
 

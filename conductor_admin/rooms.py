@@ -20,11 +20,11 @@ from conductor_admin.loading import LoadError
 from conductor_admin.machine_memory import MemoryOf
 from conductor_admin.policy import Admit, Bytes, Demand, Evict, Hold, Holding, Refuse
 from conductor_admin.set_entry import SetEntry
-from conductor_admin.settings_plan import worker_key
 from conductor_admin.states import State
 from conductor_admin.swaps import Swaps
 from conductor_core.catalogue import StayLoaded, WorkerSet
 from conductor_core.quantities import format_bytes
+from conductor_core.weights import worker_key
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from conductor_admin.set_entry import Archive, SetEntry, Worker
 from conductor_admin.states import Phase, State
 from conductor_admin.torchserve import TorchServeError
 from conductor_admin.workers.liveness import Condition
-from conductor_core.requirements import cure_for_failure
+from conductor_core.runtimes import cure_for_failure
 
 log = structlog.get_logger()
 

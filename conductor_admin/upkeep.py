@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 
 from conductor_admin.machine_memory import MemoryOf
-from conductor_admin.processes import activity, is_alive
 from conductor_admin.rooms import Rooms
 from conductor_admin.set_entry import SetEntry, Worker
 from conductor_admin.set_jobs import SetJobs
@@ -22,6 +21,7 @@ from conductor_admin.states import State, has_cooled
 from conductor_admin.workers import liveness
 from conductor_admin.workers.liveness import Condition
 from conductor_core.catalogue import StayLoaded
+from conductor_core.processes import activity, is_alive
 
 log = structlog.get_logger()
 

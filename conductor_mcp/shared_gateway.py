@@ -16,12 +16,12 @@ from pathlib import Path
 import httpx2
 import orjson
 
-from conductor_admin.processes import is_alive
-from conductor_admin.run_file import LARGEST_BYTES, ProcessName
 from conductor_core.files import last_text, open_private, read_bounded
 from conductor_core.operator import OperatorSettings
 from conductor_core.owner import owner_headers
 from conductor_core.paths import ProjectPaths, StateDir
+from conductor_core.processes import is_alive
+from conductor_core.run_file import LARGEST_BYTES, ProcessName
 from conductor_mcp.holds import Hold, hold_gateway, only_starter
 
 START_S = 120.0

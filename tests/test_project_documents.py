@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from conductor_core.columns import Columns
 from conductor_core.operator import PREFIX, OperatorSettings
-from conductor_core.page import ROW_COLUMNS
-from conductor_core.settings import load_settings
+from conductor_core.settings.page import ROW_COLUMNS
+from conductor_core.settings.parser import load_settings
+from conductor_core.settings.tables import Columns
 from handlers.wire import GenerateBody
 from tests.source_tree import ROOT, modules, project_files
 

@@ -78,9 +78,10 @@ def test_no_handlers_file_has_a_standard_library_name() -> None:
     assert not stems & sys.stdlib_module_names
 
 
-def test_every_package_file_is_empty_but_the_front_door() -> None:
+def test_every_package_file_is_one_line_about_its_folder_but_the_front_door() -> None:
     packages = [path for path in modules() if path.name == "__init__.py" and path.parent != Path("conductor")]
-    assert not [path for path in packages if (ROOT / path).read_text(encoding="utf-8").strip()]
+    lines = {path: (ROOT / path).read_text(encoding="utf-8").splitlines() for path in packages}
+    assert not {path for path, text in lines.items() if len(text) != 1 or not text[0].startswith('"""')}
 
 
 def test_no_module_has_a_vague_name() -> None:

@@ -17,7 +17,7 @@ import pytest
 from conductor_admin.auto_rules import by_rule
 from conductor_admin.openai.chunks import ChoiceChunks
 from conductor_admin.openai.tools import Choice, Function, Offer
-from conductor_core.markdown_tables import cell_spans
+from conductor_core.settings.tables import cell_spans
 from handlers.checkers import code_blocks, code_languages, maths_answer, maths_tokens, maths_values
 from handlers.checkers.code_endings import BlockReader, overlap
 from handlers.checkers.maths_problem import _question

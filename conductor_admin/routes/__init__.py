@@ -1,0 +1,1 @@
+"""The routes of the gateway's own API, its health and its page."""

@@ -1,0 +1,1 @@
+"""Worker processes: TorchServe, its start, and the liveness of what it started."""

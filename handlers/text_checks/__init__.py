@@ -1,0 +1,1 @@
+"""Checks of answers as texts: quotes, citations, languages, JSON and their like."""

@@ -18,7 +18,7 @@ from archives.progress import Lines
 from archives.torchserve_file import BEGIN, END
 from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, ModelRef, Row, StayLoaded
-from conductor_core.sharing import unplaced_sets
+from conductor_core.placement import unplaced_sets
 from tests.archives.samples import FakeJob, make_row
 
 

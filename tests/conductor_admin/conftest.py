@@ -33,7 +33,7 @@ from conductor_admin.torchserve import TorchServe
 from conductor_admin.worker_client import Patience
 from conductor_core.catalogue import Catalogue
 from conductor_core.paths import StateDir
-from conductor_core.settings import load_settings, parse_settings
+from conductor_core.settings.parser import load_settings, parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
 from tests.conductor_admin.gateway_rig import GB, OWNER_TOKEN, SETTINGS, FakeMemory, MakeRig, Rig
 from tests.conductor_admin.key_rig import Keys

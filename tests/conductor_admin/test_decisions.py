@@ -13,9 +13,9 @@ from conductor_admin.guard import HostPolicy
 from conductor_admin.listening import check_open, host_policy, url_of
 from conductor_admin.router import find_row, plan
 from conductor_admin.stats import percentiles_ms
-from conductor_admin.torchserve_config import StartError
 from conductor_admin.worker_client import Health
 from conductor_core.catalogue import Catalogue
+from conductor_core.run_file import StartError
 from handlers.wire import WIRE_VERSION, GenerateBody, RequestError
 
 

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from conductor_admin import worker_client
-from conductor_admin.processes import is_alive
 from conductor_admin.states import State
 from conductor_admin.worker_client import Patience
 from conductor_admin.workers import liveness
 from conductor_admin.workers.liveness import IDLE_LOOKS, STOPPED_LOOKS
+from conductor_core.processes import is_alive
 from tests.conductor_admin.fake_torchserve import FakeWorker, done
 from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
 from tests.conductor_admin.test_settings_reload import CHAT, ask, beats

@@ -19,7 +19,7 @@ from conductor_admin.leases import Wish
 from conductor_admin.router import plan
 from conductor_admin.session_records import Session
 from conductor_admin.sessions import Sessions
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 from handlers.wire import GenerateBody
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, SETTINGS, MakeRig, Rig

@@ -17,12 +17,13 @@ import pytest
 import structlog
 
 from conductor import server as conductor_server
-from conductor_admin import processes, torchserve, torchserve_config, torchserve_process
+from conductor_admin import torchserve, torchserve_config, torchserve_process
 from conductor_admin.torchserve import TorchServe
 from conductor_admin.torchserve_process import TorchServeProcess
 from conductor_admin.workers import session_guard, torchserve_watch
 from conductor_admin.workers.cleanup import finish
 from conductor_admin.workers.torchserve_watch import LEAST_MISSES, SILENT_S, Pulse
+from conductor_core import processes
 from conductor_core.paths import StateDir
 from handlers import library_log
 from tests.conductor_admin.fake_torchserve import FakeTorchServe

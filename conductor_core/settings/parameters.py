@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 
 from conductor_core.catalogue import Row
-from conductor_core.columns import Columns, named_rows, read_header
 from conductor_core.issues import CellError, Issue, close_name, expected
-from conductor_core.markdown_tables import Cell, Table
+from conductor_core.settings.tables import Cell, Columns, Table, named_rows, read_header
 from conductor_core.slugs import slug_of
 from handlers.engines.registry import engine_class
 from handlers.wire import Sampling

@@ -1,7 +1,8 @@
 """SETTINGS.md to a Catalogue: the one entry of the parser.
 
-Any text gives a catalogue or a SettingsError with every mistake in it. Devices are not known here: the sets
-are as on a CPU until `conductor_core.placement.place` puts them on a machine.
+Any text gives a catalogue or a SettingsError with every mistake in it. `served_catalogue` is the one rule of
+how this machine and this operator serve a table; `conductor serve`, `conductor plan` and both builders ask it
+and put a row on the same device. Before that the sets are as on a CPU.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from conductor_core.catalogue import Catalogue, Row
-from conductor_core.columns import is_filler, named_rows, read_header
 from conductor_core.files import FileTooLarge, read_bounded
-from conductor_core.issues import CellError, Issue, SettingsError
-from conductor_core.markdown_tables import Cell, Table
-from conductor_core.page import ROW_COLUMNS, Page, read_page
-from conductor_core.parameters import ParameterReader
-from conductor_core.row_reader import FALLBACK_ENGINE, RowReader
-from conductor_core.sharing import unplaced_sets
+from conductor_core.issues import Issue, SettingsError
+from conductor_core.machine import Machine
+from conductor_core.operator import OperatorSettings
+from conductor_core.paths import ProjectPaths
+from conductor_core.placement import place, unplaced_sets
+from conductor_core.settings.page import ROW_COLUMNS, Page, read_page
+from conductor_core.settings.parameters import ParameterReader
+from conductor_core.settings.rows import FALLBACK_ENGINE, RowReader
+from conductor_core.settings.tables import Cell, Table, is_filler, named_rows, read_header
 from handlers.engines.registry import engine_names
 
 LARGEST_FILE = 250_000
@@ -26,8 +29,6 @@ LARGEST_FILE = 250_000
 
 LARGEST_BYTES = 4 * LARGEST_FILE
 """Bytes of as many characters."""
-
-__all__ = ["CellError", "Issue", "SettingsError", "load_settings", "parse_settings"]
 
 
 def load_settings(path: Path, engines: Iterable[str] | None = None) -> Catalogue:
@@ -138,3 +139,15 @@ class _CatalogueReader:
 
 def _names_engine(cells: Mapping[str, Cell]) -> bool:
     return "Engine" in cells and bool(cells["Engine"].text)
+
+
+def served_catalogue(
+    settings: OperatorSettings, machine: Machine, text: str | None = None, name: str | None = None
+) -> Catalogue:
+    """The table of the operator's file, or `text` called `name` in its place, placed on `machine`.
+
+    Raises SettingsError with every mistake, or with every row that fits nowhere inside the memory budget.
+    """
+    file = ProjectPaths.at(settings.settings).settings
+    page = load_settings(file) if text is None else parse_settings(text, name or file.name)
+    return place(page, machine, settings.memory_budget)

@@ -17,16 +17,19 @@ from typing import Any
 import orjson
 import structlog
 
-from conductor_admin.processes import kill_session, start_ticks, wait_until_gone
-from conductor_admin.torchserve_config import StartError
 from conductor_core.files import append_line, fault, open_private, read_bounded, write_whole
 from conductor_core.paths import StateDir
+from conductor_core.processes import kill_session, start_ticks, wait_until_gone
 
 log = structlog.get_logger()
 
 LARGEST_BYTES = 64 * 2**10
 
 _GONE_TIMEOUT_S = 10.0
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message is one line that names the cure."""
 
 
 @dataclass(frozen=True, slots=True)

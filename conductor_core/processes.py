@@ -7,13 +7,33 @@ import os
 import signal
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from conductor_admin.workers.liveness import Activity
-
 _POLL_S = 0.01
+IDLE_SHARE = 0.05
+"""Share of one processor below which a process is idle; a look itself costs a worker far less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A process at one moment: the states of its threads as in /proc, and its processor seconds so far."""
+
+    at: float
+    states: frozenset[str]
+    cpu_s: float
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.states == {"T"}
+
+    def is_idle_since(self, earlier: Activity | None) -> bool:
+        """Tell whether the process did nothing from `earlier` until now; False where that is not known."""
+        if earlier is None or self.at <= earlier.at or self.states & {"R", "D"}:
+            return False
+        return self.cpu_s - earlier.cpu_s < IDLE_SHARE * (self.at - earlier.at)
 
 
 def is_alive(pid: int) -> bool:
