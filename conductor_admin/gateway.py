@@ -22,7 +22,7 @@ from conductor_admin.settings_watch import SettingsWatch
 from conductor_admin.stats import Stats
 from conductor_admin.telemetry.recorder import Telemetry
 from conductor_core.catalogue import Catalogue
-from handlers.checker import Checker
+from handlers.sandbox.checker import Checker
 from handlers.wire import GenerateInput
 
 log = structlog.get_logger()

@@ -18,8 +18,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from conductor_admin.callers import Allowance, Caller, Scope
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
-from handlers.strict_shapes import WHOLE, Shape
-from handlers.wire import RequestError
+from handlers.wire import WHOLE, RequestError, Shape
 
 PREFIX = "cdk_"
 LONGEST_TEXT = 200

@@ -17,7 +17,7 @@ from conductor_admin.auth.reserve import Reserve
 from conductor_admin.keys import Key, KeyBody, make_key, named
 from conductor_core.files import DISK_FULL, fault, locked, read_bounded, write_whole
 from conductor_core.paths import StateDir
-from handlers.strict_shapes import Shape
+from handlers.wire import Shape
 
 Stamp = tuple[int, int, int] | None
 

@@ -17,8 +17,8 @@ import structlog
 
 from conductor_admin.telemetry.drain import Drain, to_descriptor
 from conductor_admin.telemetry.log_file import LogFile
-from handlers.library_text import hide_library_text
-from handlers.tracebacks import traceback_of
+from handlers.diagnostics.library_text import hide_library_text
+from handlers.diagnostics.tracebacks import traceback_of
 
 _FILE_BYTES = 20 * 2**20
 _FILES = 5

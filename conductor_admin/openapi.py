@@ -20,8 +20,7 @@ from conductor_admin.engine_schemas import describe_options
 from conductor_admin.keys import KeyBody, KeyRules
 from conductor_admin.session_records import SessionChange
 from handlers.engines.registry import engine_names
-from handlers.strict_shapes import Shape
-from handlers.wire import INPUT_OPTIONS, MAX_PROMPT_CHARS, MOST_OPTIONS, GenerateBody
+from handlers.wire import INPUT_OPTIONS, MAX_PROMPT_CHARS, MOST_OPTIONS, GenerateBody, Shape
 
 _PLACE = "#/components/schemas/{model}"
 _ID = {"$ref": "#/components/headers/RequestId"}

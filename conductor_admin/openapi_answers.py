@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from handlers.strict_shapes import Shape
-from handlers.wire import FinishReason
+from handlers.wire import FinishReason, Shape
 
 
 class Fault(Shape):

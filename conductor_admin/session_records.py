@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from handlers.strict_shapes import Shape
-from handlers.wire import Message, Usage
+from handlers.wire import Message, Shape, Usage
 
 MAX_TURNS = 4000
 MAX_CHARS = 16_000_000

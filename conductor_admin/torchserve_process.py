@@ -22,7 +22,7 @@ from conductor_admin.workers.torchserve_watch import PING_EVERY_S, Pulse
 from conductor_core.files import fault
 from conductor_core.paths import StateDir
 from conductor_core.processes import kill_session, wait_until_gone
-from handlers.library_log import rotate
+from handlers.diagnostics.library_log import rotate
 
 log = structlog.get_logger()
 

@@ -11,8 +11,7 @@ from conductor_admin.gateway import Gateway
 from conductor_mcp.generating import GENERATES, Usage, category_of, generate
 from conductor_mcp.tool import Call, ToolInput, make_tool
 from handlers.engines.embedding import MOST_INPUTS
-from handlers.strict_shapes import Shape
-from handlers.wire import GenerateInput
+from handlers.wire import GenerateInput, Shape
 
 EMBED_TEXTS = "embed_texts"
 EMBEDDING = "embedding"

@@ -17,8 +17,7 @@ from conductor_admin.worker_client import worker_died
 from conductor_core.catalogue import Catalogue, Row
 from conductor_mcp.progress import Progress
 from conductor_mcp.tool import Call, Input
-from handlers.strict_shapes import Shape
-from handlers.wire import Done, GenerateInput, RequestError
+from handlers.wire import Done, GenerateInput, RequestError, Shape
 
 
 class Usage(Shape):

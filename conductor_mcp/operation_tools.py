@@ -18,7 +18,7 @@ from conductor_core.catalogue import Row
 from conductor_mcp.generating import status
 from conductor_mcp.progress import Progress
 from conductor_mcp.tool import Call, ToolInput, make_tool
-from handlers.strict_shapes import Shape
+from handlers.wire import Shape
 
 READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False

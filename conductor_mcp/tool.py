@@ -24,8 +24,7 @@ from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.callers import Scope, need_scope
 from conductor_mcp.origin import Origin, origin
 from handlers.strict_json import parse
-from handlers.strict_shapes import Shape
-from handlers.wire import RequestError
+from handlers.wire import RequestError, Shape
 
 Input = TypeVar("Input", bound=BaseModel)
 

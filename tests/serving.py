@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import psutil
 
-from handlers.loop_watch import LIMIT_S
+from handlers.diagnostics.loop_watch import LIMIT_S
 from tests.torchserve_process import ROOT
 
 START_S = 120.0

@@ -12,8 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 
 from conductor_admin.body import read_json
-from handlers.strict_shapes import WHOLE, Shape
-from handlers.wire import RequestError, Sampling, Wishes
+from handlers.wire import WHOLE, RequestError, Sampling, Shape, Wishes
 
 MAX_CHOICES = 8
 MAX_STOPS = 16

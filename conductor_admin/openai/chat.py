@@ -26,9 +26,8 @@ from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
 from handlers.off_loop import TURN, off_loop
-from handlers.strict_shapes import WHOLE
-from handlers.tool_calls import find_calls
-from handlers.wire import MAX_TOKENS_CEILING, RequestError, Sampling
+from handlers.tool_calls.parser import find_calls
+from handlers.wire import MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
 
 _MAX_TOKENS = Field(ge=1, le=MAX_TOKENS_CEILING)
 

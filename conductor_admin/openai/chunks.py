@@ -10,8 +10,8 @@ from typing import Any
 
 from conductor_admin.openai.logprobs import chat_logprobs
 from conductor_admin.openai.tools import Offer, call_id
-from handlers.tool_call_reader import CallArguments, CallStart
-from handlers.tool_calls import Event, Text, ToolCallParser
+from handlers.tool_calls.parser import Event, Text, ToolCallParser
+from handlers.tool_calls.reader import CallArguments, CallStart
 from handlers.wire import Done
 
 Delta = dict[str, Any]

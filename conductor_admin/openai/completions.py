@@ -25,8 +25,7 @@ from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import StreamResponse, until_left
 from handlers.logprobs import Echo, Row
-from handlers.strict_shapes import WHOLE
-from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, RequestError, Sampling
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
 
 FIM_ENGINE = "code_completion"
 DEFAULT_TOKENS = 16

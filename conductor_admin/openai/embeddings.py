@@ -27,8 +27,7 @@ from conductor_admin.openai.wording import in_words_of
 from conductor_admin.openapi import reads
 from conductor_admin.router import Job
 from conductor_admin.streaming import until_left
-from handlers.strict_shapes import WHOLE
-from handlers.wire import Done, RequestError, Sampling
+from handlers.wire import WHOLE, Done, RequestError, Sampling
 
 ENGINE = "embedding"
 MOST_INPUTS = 2048

@@ -13,8 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from conductor_admin.openai.bodies import Decoding, JsonSchemaFormat, Part, ResponseFormat
 from conductor_admin.openai.messages import ROLES, Content, text_of
 from conductor_admin.openai.tools import MAX_TOOLS, Function, Name, Offer, ToolChoice, offer
-from handlers.strict_shapes import WHOLE
-from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, Message, RequestError, ToolCall
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, Message, RequestError, ToolCall
 
 Text = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")

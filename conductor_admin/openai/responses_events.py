@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from conductor_admin.openai.tools import Offer, call_id
-from handlers.tool_call_reader import CallArguments, CallStart
-from handlers.tool_calls import Event, Text, ToolCallParser
+from handlers.tool_calls.parser import Event, Text, ToolCallParser
+from handlers.tool_calls.reader import CallArguments, CallStart
 from handlers.wire import Done, RequestError
 
 Item = dict[str, Any]

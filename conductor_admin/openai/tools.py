@@ -1,6 +1,6 @@
 """Tools: what a client offers, which of them the answer must call, and the schema that makes it so.
 
-Knows OpenAI's shapes and JSON schemas. How calls are found in the text is `handlers.tool_calls`.
+Knows OpenAI's shapes and JSON schemas. How calls are found in the text is `handlers.tool_calls.parser`.
 """
 
 from __future__ import annotations

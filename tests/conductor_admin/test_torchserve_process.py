@@ -25,7 +25,7 @@ from conductor_admin.workers.cleanup import finish
 from conductor_admin.workers.torchserve_watch import LEAST_MISSES, SILENT_S, Pulse
 from conductor_core import processes
 from conductor_core.paths import StateDir
-from handlers import library_log
+from handlers.diagnostics import library_log
 from tests.conductor_admin.fake_torchserve import FakeTorchServe
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.test_settings_reload import CHAT, TRANSLATION, ask

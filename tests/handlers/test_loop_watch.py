@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from conductor_admin.arrivals import arrived_for, route_of
-from handlers.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_is_free
+from handlers.diagnostics.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_is_free
 from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])

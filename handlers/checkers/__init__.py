@@ -1,1 +1,0 @@
-"""Checks of answers by libraries: code, mathematics and tables, run in the sandbox."""

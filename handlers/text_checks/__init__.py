@@ -1,1 +1,0 @@
-"""Checks of answers as texts: quotes, citations, languages, JSON and their like."""
