@@ -37,7 +37,7 @@ from conductor_core.issues import SettingsError
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir, StateDirError
 from conductor_core.run_file import ProcessName, StartError, kill_leftovers, only_gateway
-from conductor_mcp.holds import until_nobody_holds
+from conductor_mcp.client_lock import until_nobody_holds
 from handlers.diagnostics.tracebacks import log_failure_of_loop, log_failures_of_threads
 
 log = structlog.get_logger()

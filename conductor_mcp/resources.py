@@ -16,7 +16,7 @@ from conductor_admin.failures import storage_failed
 from conductor_admin.gateway import Gateway
 from conductor_admin.router import find_row
 from conductor_admin.routes.models import describe
-from conductor_mcp.tool import failure_text
+from conductor_mcp.tools.base import failure_text
 from handlers.wire import RequestError
 
 SCHEME = "conductor://"

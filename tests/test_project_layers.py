@@ -29,6 +29,8 @@ HANDLERS_BELOW = {
     "worker": {"diagnostics", "runtimes"},
 }
 """Folders of `handlers` by what they import of one another; modules beside them are free to all."""
+MCP_BELOW: dict[str, set[str]] = {"client": set(), "tools": set()}
+"""Folders of `conductor_mcp`: clients know the server by its protocol alone."""
 HEAVY = {
     "torch",
     "transformers",
@@ -72,6 +74,11 @@ def test_imports_point_one_way(package: str) -> None:
 @pytest.mark.parametrize("folder", HANDLERS_BELOW)
 def test_imports_inside_handlers_point_one_way(folder: str) -> None:
     assert not upward("handlers", folder, HANDLERS_BELOW)
+
+
+@pytest.mark.parametrize("folder", MCP_BELOW)
+def test_tools_and_clients_of_mcp_do_not_know_each_other(folder: str) -> None:
+    assert not upward("conductor_mcp", folder, MCP_BELOW)
 
 
 def test_no_module_is_outside_the_layers() -> None:

@@ -18,7 +18,8 @@ from mcp.client.streamable_http import MCP_SESSION_ID
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import INTERNAL_ERROR
 
-from conductor_mcp.exchange import frames_of, new_client
+from conductor_mcp.client.exchange import frames_of, new_client
+from conductor_mcp.client.shared_gateway import Address, GatewayError
 from conductor_mcp.frames import (
     ACCEPT,
     BadFrame,
@@ -32,7 +33,6 @@ from conductor_mcp.frames import (
     read_json,
     version_of,
 )
-from conductor_mcp.shared_gateway import Address, GatewayError
 
 log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ from conductor_admin.routes.admin import describe_change
 from conductor_admin.routes.models import describe
 from conductor_admin.routes.stats import figures
 from conductor_core.catalogue import Row
-from conductor_mcp.generating import status
-from conductor_mcp.progress import Progress
-from conductor_mcp.tool import Call, ToolInput, make_tool
+from conductor_mcp.tools.base import Call, ToolInput, make_tool
+from conductor_mcp.tools.generating import status
+from conductor_mcp.tools.progress import Progress
 from handlers.wire import Shape
 
 READS = ToolAnnotations(

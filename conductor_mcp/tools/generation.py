@@ -1,21 +1,27 @@
-"""The tools that generate: `generate_text` for any category, and one for each engine that a row uses."""
+"""The tools that generate: `generate_text` for any category, one for each engine in use, and `embed_texts`.
+
+The vectors of `embed_texts` are no answer to read but one to compute with.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult
 from pydantic import Field, create_model
 
 from conductor_admin.gateway import Gateway
-from conductor_mcp.embedding_tool import EMBED_TEXTS, EMBEDDING, embed_texts
-from conductor_mcp.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
-from conductor_mcp.generating import GENERATES, Answer, category_of, generate, with_picture
-from conductor_mcp.tool import Call, ToolInput, make_tool
+from conductor_mcp.tools.base import Call, ToolInput, make_tool
+from conductor_mcp.tools.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
+from conductor_mcp.tools.generating import GENERATES, Answer, Usage, category_of, generate, with_picture
+from handlers.engines.embedding import MOST_INPUTS
 from handlers.engines.registry import engine_class, engine_names
 from handlers.strict_json import parse
-from handlers.wire import GenerateBody, RequestError
+from handlers.wire import GenerateBody, GenerateInput, RequestError, Shape
+
+EMBED_TEXTS = "embed_texts"
+EMBEDDING = "embedding"
 
 _FIELDS = {
     "prompt": "What to say to the model; exactly one of prompt and messages.",
@@ -30,6 +36,52 @@ _FIELDS = {
     "json_schema": "The answer is JSON of this schema.",
     "keep_alive": "Seconds that the model is kept after this request; -1 for ever.",
 }
+
+
+class EmbedInput(ToolInput):
+    """The texts to embed."""
+
+    texts: Annotated[
+        list[Annotated[str, Field(max_length=1_000_000)]],
+        Field(min_length=1, max_length=MOST_INPUTS, description="The texts, each of which gets a vector."),
+    ]
+    category: Annotated[
+        str | None, Field(max_length=200, description="A row of SETTINGS.md whose engine is embedding.")
+    ] = None
+
+
+class Embeddings(Shape):
+    """Vectors in the order of the texts; `truncated` are the indices of texts that were cut."""
+
+    category: str
+    model: str
+    embeddings: list[list[float]]
+    dimensions: int
+    truncated: list[int]
+    warnings: list[str]
+    usage: Usage
+
+
+def embed_texts(gateway: Gateway) -> Tool:
+    """The tool over `gateway`."""
+
+    async def act(call: Call[EmbedInput]) -> Embeddings:
+        asked = call.arguments
+        category = asked.category or category_of(gateway.catalogue, EMBEDDING, call.origin.caller)
+        body = GenerateInput(prompt=EMBED_TEXTS, category=category, options={"inputs": asked.texts})
+        answer = await generate(gateway, body, call)
+        found = {"category": answer.category, "model": answer.model, "usage": answer.usage}
+        return Embeddings.model_validate({**answer.findings, **found})
+
+    return make_tool(
+        EMBED_TEXTS,
+        act,
+        title="Embed texts",
+        description="Turn texts into vectors whose nearness is nearness of meaning.",
+        takes=EmbedInput,
+        gives=Embeddings,
+        annotations=GENERATES,
+    )
 
 
 def _any_input() -> type[ToolInput]:

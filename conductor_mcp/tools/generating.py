@@ -15,8 +15,8 @@ from conductor_admin.router import Job
 from conductor_admin.states import State
 from conductor_admin.worker_client import worker_died
 from conductor_core.catalogue import Catalogue, Row
-from conductor_mcp.progress import Progress
-from conductor_mcp.tool import Call, Input
+from conductor_mcp.tools.base import Call, Input
+from conductor_mcp.tools.progress import Progress
 from handlers.wire import Done, GenerateInput, RequestError, Shape
 
 

@@ -12,8 +12,8 @@ import threading
 from concurrent.futures import CancelledError as Cancelled
 
 from conductor_core.operator import OperatorSettings
-from conductor_mcp.relay import Relay
-from conductor_mcp.shared_gateway import SharedGateway
+from conductor_mcp.client.relay import Relay
+from conductor_mcp.client.shared_gateway import SharedGateway
 
 _LINES = 64  # read ahead of what is handled
 

@@ -1,7 +1,8 @@
 """The gateway of a state directory for its clients on this machine: found by its run file, else started.
 
 A started gateway listens on a free port of loopback, belongs to no terminal, and ends with the last of its
-clients (`conductor_mcp.holds`). One that somebody started by hand is used as it is and outlives all of them.
+clients (`conductor_mcp.client_lock`). One that somebody started by hand is used as it is and outlives all of
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from conductor_core.owner import owner_headers
 from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.processes import is_alive
 from conductor_core.run_file import LARGEST_BYTES, ProcessName
-from conductor_mcp.holds import Hold, hold_gateway, only_starter
+from conductor_mcp.client_lock import Hold, hold_gateway, only_starter
 
 START_S = 120.0
 _LOOK_S = 0.1

@@ -14,7 +14,7 @@ from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from conductor_mcp.tool import ToolInput
+from conductor_mcp.tools.base import ToolInput
 from handlers.engines.base import EngineOptions
 from handlers.strict_json import parse
 from handlers.wire import MAX_PROMPT_CHARS, GenerateBody

@@ -22,7 +22,8 @@ from mcp_types import (
 from mcp_types.version import LATEST_MODERN_VERSION
 
 from conductor_core.operator import operator_settings
-from conductor_mcp.exchange import frames_of, new_client
+from conductor_mcp.client.exchange import frames_of, new_client
+from conductor_mcp.client.shared_gateway import Address, SharedGateway
 from conductor_mcp.frames import (
     ACCEPT,
     BadFrame,
@@ -36,7 +37,6 @@ from conductor_mcp.frames import (
     read_json,
     version_of,
 )
-from conductor_mcp.shared_gateway import Address, SharedGateway
 
 _TRIES = 2
 
