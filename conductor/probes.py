@@ -18,7 +18,7 @@ import psutil
 from conductor.client import Gateway
 from conductor.doctor import TORCHSERVE_PORTS, Facts, Java
 from conductor.project import Project
-from conductor_admin.torchserve_config import find_java
+from conductor_admin.workers.torchserve_config import find_java
 from conductor_core.catalogue import Catalogue, StayLoaded
 from conductor_core.machine import Gpu, nvidia_gpus, usable_memory
 from conductor_core.operator import OperatorSettings

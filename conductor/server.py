@@ -20,18 +20,17 @@ from archives.errors import BuildError
 from conductor.announce import announce
 from conductor.composition import Server, compose
 from conductor_admin.app import create_app
+from conductor_admin.auth.keys_file import KeysFileError, create_first_key, has_key
 from conductor_admin.auth.reserve import Reserve
-from conductor_admin.connections import bounded
-from conductor_admin.first_key import create_first_key, has_key
-from conductor_admin.keys_file import KeysFileError
-from conductor_admin.lifecycle import Lifecycle
-from conductor_admin.listening import check_open, listen, most_connections, url_of
-from conductor_admin.logs import configure_logs
-from conductor_admin.session_database import SessionDatabaseError
+from conductor_admin.http.listener import check_open, listen, most_connections, url_of
+from conductor_admin.http.protocol import bounded
+from conductor_admin.lifecycle.lifecycle import Lifecycle
+from conductor_admin.sessions.database import SessionDatabaseError
 from conductor_admin.telemetry.drain import Drain, to_descriptor
+from conductor_admin.telemetry.logs import configure_logs
 from conductor_admin.telemetry.loop import watch_loop
-from conductor_admin.torchserve_config import find_java
 from conductor_admin.workers.cleanup import finish
+from conductor_admin.workers.torchserve_config import find_java
 from conductor_core.files import fault, is_fault_of_files
 from conductor_core.issues import SettingsError
 from conductor_core.operator import OperatorSettings

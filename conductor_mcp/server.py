@@ -29,7 +29,7 @@ from mcp_types import (
 )
 from pydantic import AnyUrl
 
-from conductor_admin.callers import Caller, visible
+from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_mcp.origin import origin, remember_origin
 from conductor_mcp.prompts import choices, prompts

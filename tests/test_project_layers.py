@@ -31,6 +31,45 @@ HANDLERS_BELOW = {
 """Folders of `handlers` by what they import of one another; modules beside them are free to all."""
 MCP_BELOW: dict[str, set[str]] = {"client": set(), "tools": set()}
 """Folders of `conductor_mcp`: clients know the server by its protocol alone."""
+ADMIN_BELOW: dict[str, set[str]] = {
+    "app": {"api", "auth", "gateway", "http"},
+    "api": {
+        "auth",
+        "auto",
+        "dispatcher",
+        "gateway",
+        "http",
+        "lifecycle",
+        "memory",
+        "planner",
+        "sessions",
+        "settings",
+        "telemetry",
+    },
+    "gateway": {
+        "auth",
+        "auto",
+        "dispatcher",
+        "http",
+        "lifecycle",
+        "planner",
+        "sessions",
+        "settings",
+        "telemetry",
+    },
+    "dispatcher": {"auth", "lifecycle", "planner", "sessions", "telemetry", "workers"},
+    "sessions": {"auth", "lifecycle", "planner"},
+    "telemetry": {"auth", "http", "lifecycle", "planner"},
+    "planner": {"auth"},
+    "lifecycle": {"memory", "settings", "workers"},
+    "settings": {"memory"},
+    "workers": {"memory"},
+    "auth": {"http"},
+    "auto": set(),
+    "http": set(),
+    "memory": set(),
+}
+"""Folders and modules of `conductor_admin` by what they import of one another."""
 HEAVY = {
     "torch",
     "transformers",
@@ -81,6 +120,18 @@ def test_tools_and_clients_of_mcp_do_not_know_each_other(folder: str) -> None:
     assert not upward("conductor_mcp", folder, MCP_BELOW)
 
 
+@pytest.mark.parametrize("layer", ADMIN_BELOW)
+def test_imports_inside_the_gateway_point_one_way(layer: str) -> None:
+    assert not upward("conductor_admin", layer, ADMIN_BELOW)
+
+
+def test_what_all_interfaces_share_knows_none_of_them() -> None:
+    shared = [path for path in modules("conductor_admin") if path.parent == Path("conductor_admin/api")]
+    assert shared
+    of_one = ("conductor_admin.api.native", "conductor_admin.api.openai")
+    assert not {f"{path}: {name}" for path in shared for name in imports(path) if name.startswith(of_one)}
+
+
 def test_no_module_is_outside_the_layers() -> None:
     """Beside the folders lie shapes and readings that all need, and the handler that TorchServe loads."""
     beside = [path for path in modules("handlers") if path.parent == Path("handlers")]
@@ -88,6 +139,8 @@ def test_no_module_is_outside_the_layers() -> None:
     assert free.pop(Path("handlers/engine_handler.py")) == {"diagnostics", "inference", "worker"}
     assert free.pop(Path("handlers/worker_config.py")) == {"runtimes"}
     assert not [path for path, folders in free.items() if folders]
+    parts = {Path(path.parts[1]).stem for path in modules("conductor_admin")} - {"__init__"}
+    assert parts == ADMIN_BELOW.keys()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.auto_rules import by_rule
-from conductor_admin.openai.chunks import ChoiceChunks
-from conductor_admin.openai.tools import Choice, Function, Offer
+from conductor_admin.api.openai.chat import ChoiceChunks
+from conductor_admin.api.openai.tools import Choice, Function, Offer
+from conductor_admin.auto.rules import by_rule
 from conductor_core.settings.tables import cell_spans
 from handlers.checks.code import blocks
 from handlers.checks.code import languages as code_languages

@@ -1,1 +1,1 @@
-"""Keys, callers and scopes, limits of rate, and the audit log."""
+"""Access: keys, callers and scopes, limits of rate, and the audit log."""

@@ -1,1 +1,1 @@
-"""Worker processes: TorchServe, its start, and the liveness of what it started."""
+"""Worker processes: TorchServe, which starts them, the client of each, and their liveness."""

@@ -19,9 +19,9 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict
 
-from conductor_admin.audit import Act
+from conductor_admin.auth.audit import Act
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.callers import Scope, need_scope
+from conductor_admin.auth.caller import Scope, need_scope
 from conductor_mcp.origin import Origin, origin
 from handlers.strict_json import parse
 from handlers.wire import RequestError, Shape

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
 
-from conductor_admin.answers import generation_answer, waiting_for
-from conductor_admin.callers import Caller, visible
+from conductor_admin.api.rendering import generation_answer, waiting_for
+from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
-from conductor_admin.router import Job
-from conductor_admin.states import State
-from conductor_admin.worker_client import worker_died
+from conductor_admin.lifecycle.states import State
+from conductor_admin.planner import Job
+from conductor_admin.workers.client import worker_died
 from conductor_core.catalogue import Catalogue, Row
 from conductor_mcp.tools.base import Call, Input
 from conductor_mcp.tools.progress import Progress

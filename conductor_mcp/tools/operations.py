@@ -8,12 +8,12 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
 from pydantic import ConfigDict, Field
 
-from conductor_admin.callers import Caller, visible
+from conductor_admin.api.native.admin import describe_change
+from conductor_admin.api.native.models import describe
+from conductor_admin.api.native.stats import figures
+from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
-from conductor_admin.router import find_row
-from conductor_admin.routes.admin import describe_change
-from conductor_admin.routes.models import describe
-from conductor_admin.routes.stats import figures
+from conductor_admin.planner import find_row
 from conductor_core.catalogue import Row
 from conductor_mcp.tools.base import Call, ToolInput, make_tool
 from conductor_mcp.tools.generating import status

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from conductor_admin.auth.keys_file import KeysFile, KeysFileError, create_first_key
 from conductor_admin.auth.reserve import LEAST_BYTES, Reserve
-from conductor_admin.first_key import create_first_key
-from conductor_admin.keys_file import KeysFile, KeysFileError
-from conductor_admin.peaks import Peaks
+from conductor_admin.memory.history import Peaks
 from conductor_core.catalogue import Catalogue
 from conductor_core.owner import write_owner_token
 from conductor_core.paths import StateDir

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from conductor_admin.routes.page import FOLDER, MEDIA_TYPES, read_assets
+from conductor_admin.api.native.page import FOLDER, MEDIA_TYPES, read_assets
 from handlers.engines.registry import engine_names
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys
