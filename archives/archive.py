@@ -36,14 +36,13 @@ CONFIG = "model-config.yaml"
 CREATED = "01/01/1980 00:00:00"
 """The first date that a zip member can have."""
 
-LARGEST_FILE = 16 * 1024 * 1024
+LARGEST_MEMBER = 16 * 1024 * 1024
 """Bytes of one member outside `weights/`."""
-MOST_FILES = 4096
+MOST_MEMBERS = 4096
 _LARGEST_RATIO = 1000
 _PIECE = 1024 * 1024
-_KEYS = {"createdOn", "runtime", "archiverVersion", "model"}
+_MANIFEST_KEYS = {"createdOn", "runtime", "archiverVersion", "model"}
 _MODEL_KEYS = {"modelName", "modelVersion", "handler", "configFile"}
-
 
 HANDLERS = Path(handlers.__file__ or "").parent
 BUNDLED = "weights"
@@ -97,7 +96,7 @@ def validate_archive(path: Path) -> None:
     """Check every member of the archive at `path`; InvalidArchiveError names the first fault."""
     try:
         with zipfile.ZipFile(path) as archive:
-            _check(archive)
+            _check_archive(archive)
     except BuildError as error:
         raise InvalidArchiveError(path, error.fault) from error
     except FileNotFoundError as error:
@@ -108,19 +107,19 @@ def validate_archive(path: Path) -> None:
         raise InvalidArchiveError(path, str(error)) from error
 
 
-def _check(archive: zipfile.ZipFile) -> None:
+def _check_archive(archive: zipfile.ZipFile) -> None:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    if len(names) > MOST_FILES or len(set(names)) != len(names):
+    if len(names) > MOST_MEMBERS or len(set(names)) != len(names):
         raise ValueError("too many members, or two of one name")
     for entry in entries:
         _check_entry(entry)
     for entry in entries:
         _check_content(archive, entry)
-    manifest = _manifest(_read(archive, MANIFEST))
-    _check_config(_read(archive, CONFIG), manifest)
-    _check_stub(_read(archive, manifest["handler"]).decode(), manifest["handler"])
-    _read(archive, "handlers/engine_handler.py")
+    manifest = _read_manifest(_read_member(archive, MANIFEST))
+    _check_config(_read_member(archive, CONFIG), manifest)
+    _check_stub(_read_member(archive, manifest["handler"]).decode(), manifest["handler"])
+    _read_member(archive, "handlers/engine_handler.py")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
@@ -140,8 +139,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if entry.flag_bits & 1:
         raise ValueError(f"member {name} is encrypted")
     small = not name.startswith("weights/")
-    if small and entry.file_size > LARGEST_FILE:
-        raise ValueError(f"member {name} has {entry.file_size} bytes, more than {LARGEST_FILE}")
+    if small and entry.file_size > LARGEST_MEMBER:
+        raise ValueError(f"member {name} has {entry.file_size} bytes, more than {LARGEST_MEMBER}")
     if entry.file_size > _LARGEST_RATIO * max(entry.compress_size, 1):
         raise ValueError(f"member {name} unpacks to more than {_LARGEST_RATIO} times its size")
 
@@ -153,18 +152,20 @@ def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
             pass
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except KeyError as error:
         raise ValueError(f"{name} is missing") from error
 
 
-def _manifest(text: bytes) -> dict[str, str]:
+def _read_manifest(text: bytes) -> dict[str, str]:
     values = json.loads(text)
     model = values.get("model") if isinstance(values, dict) else None
-    if not isinstance(model, dict) or set(values) != _KEYS or set(model) != _MODEL_KEYS:
-        raise ValueError(f"{MANIFEST} does not have the keys {', '.join(sorted(_KEYS | _MODEL_KEYS))}")
+    if not isinstance(model, dict) or set(values) != _MANIFEST_KEYS or set(model) != _MODEL_KEYS:
+        raise ValueError(
+            f"{MANIFEST} does not have the keys {', '.join(sorted(_MANIFEST_KEYS | _MODEL_KEYS))}"
+        )
     if not all(isinstance(value, str) for value in model.values()):
         raise ValueError(f"{MANIFEST} has a value that is no text")
     check_model_name(model["modelName"])

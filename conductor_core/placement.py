@@ -17,6 +17,14 @@ from conductor_core.runtimes import resolve_runtime
 from conductor_core.sizes import needed_memory, parameters_of
 from conductor_core.weights import weights_id
 
+LARGEST_ON_CPU = 3_000_000_000
+"""Parameters above which `auto` does not choose the CPU: answers would be too slow to be of use."""
+
+USABLE_SHARE = 0.9
+"""Of a device that the operator set no budget for."""
+
+NO_BUDGET = MemoryBudget()
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -95,15 +103,6 @@ def _worker_set(group: Group) -> WorkerSet:
 def _stay_loaded(rows: Sequence[Row]) -> StayLoaded:
     wishes = {row.stay_loaded for row in rows}
     return next(wish for wish in (StayLoaded.TRUE, StayLoaded.YIELD, StayLoaded.FALSE) if wish in wishes)
-
-
-LARGEST_ON_CPU = 3_000_000_000
-"""Parameters above which `auto` does not choose the CPU: answers would be too slow to be of use."""
-
-USABLE_SHARE = 0.9
-"""Of a device that the operator set no budget for."""
-
-NO_BUDGET = MemoryBudget()
 
 
 def place(catalogue: Catalogue, machine: Machine, budget: MemoryBudget = NO_BUDGET) -> Catalogue:

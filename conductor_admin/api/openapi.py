@@ -47,7 +47,6 @@ _ONE_INPUT: list[dict[str, Any]] = [
 ]
 """What pydantic checks of GenerateBody as a whole, and says in no schema."""
 
-
 MAX_TEXT_CHARS = 1_000_000
 """Of an answer to check: more than any model here writes."""
 

@@ -20,8 +20,8 @@ from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
 from handlers.wire import GenerateInput, RequestError
 
-ENGINE = "embedding"
-_WAIT_S = 30.0
+EMBEDDING_ENGINE = "embedding"
+_EMBEDDING_WAIT_S = 30.0
 
 AUTO = "auto"
 _SHOWN = 80
@@ -37,10 +37,12 @@ class Chosen:
 
 async def choose(gateway: Gateway, prompt: str, caller: Caller) -> Chosen:
     """The row for `prompt` among those that the caller may use; 403 where there is none."""
-    rows = [row for row in visible(gateway.catalogue, caller) if row.engine != ENGINE]
+    rows = [row for row in visible(gateway.catalogue, caller) if row.engine != EMBEDDING_ENGINE]
     if not rows:
         return Chosen(find_row(gateway.catalogue, None, caller), "default: there is no other row")
-    vectors = next((row for row in visible(gateway.catalogue, caller) if row.engine == ENGINE), None)
+    vectors = next(
+        (row for row in visible(gateway.catalogue, caller) if row.engine == EMBEDDING_ENGINE), None
+    )
     if vectors is None:
         return Chosen(*await gateway.chooser.choose(prompt, rows, None, ""))
     version = f"{vectors.technical_model_name} {vectors.precision.value}"
@@ -53,7 +55,7 @@ def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
     asker = replace(caller, may_evict=False)
 
     async def embed(texts: list[str]) -> list[list[float]]:
-        body = GenerateInput(category=row.slug, options={"inputs": texts}, max_wait_s=_WAIT_S)
+        body = GenerateInput(category=row.slug, options={"inputs": texts}, max_wait_s=_EMBEDDING_WAIT_S)
         job = await gateway.plan(body, uuid.uuid4().hex, asker)
         done = await gateway.generations.result(job)
         return list(done.findings["embeddings"])

@@ -24,11 +24,10 @@ from handlers.wire import Shape
 
 Stamp = tuple[int, int, int] | None
 
-
 LARGEST_BYTES = 4 * 2**20
 """Of the file: some eight thousand keys."""
 
-NAME = "first"
+FIRST_KEY_NAME = "first"
 
 
 class KeysFileError(Exception):
@@ -154,11 +153,12 @@ def create_first_key(state: StateDir) -> Path | None:
     if KeysFile(state).read() is not None:
         return None
     KeysFile(state).create(
-        KeyBody(name=NAME, scopes=["infer", "admin"]), keep=lambda text: _keep(state, text)
+        KeyBody(name=FIRST_KEY_NAME, scopes=["infer", "admin"]),
+        keep=lambda text: _keep_first_key(state, text),
     )
     return state.first_key
 
 
-def _keep(state: StateDir, text: str) -> None:
+def _keep_first_key(state: StateDir, text: str) -> None:
     # Before the key counts: one whose text was lost would close the gateway to everybody.
     write_whole(state.first_key, f"{text}\n".encode())

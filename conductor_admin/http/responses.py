@@ -173,7 +173,7 @@ T = TypeVar("T")
 async def until_left(receive: Receive, work: Awaitable[T]) -> T | None:
     """The result of `work`, or None when the client has left first; `work` is cancelled then."""
     working = asyncio.ensure_future(work)
-    leaving = asyncio.create_task(_left(receive))
+    leaving = asyncio.create_task(_client_left(receive))
     tasks: set[asyncio.Future[object]] = {working, leaving}  # type: ignore[arg-type]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -184,6 +184,6 @@ async def until_left(receive: Receive, work: Awaitable[T]) -> T | None:
     return None if working.cancelled() else working.result()
 
 
-async def _left(receive: Receive) -> None:
+async def _client_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

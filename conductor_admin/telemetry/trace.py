@@ -27,28 +27,28 @@ from handlers.wire import Done, RequestError
 _CONCLUSIONS = frozenset({"verified", "mode", "language", "attempts", "words", "dimensions"})
 """Findings whose value is a word of ours or a count; any other text or number may be the answer itself."""
 
-_MOST = 32
-_SHOWN = 40
+_MOST_FINDINGS = 32
+_CONCLUSION_CHARS = 40
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["queue", "prefill", "decode"]
 """Where a request was when it ended: waiting for a worker, before its first token, or after that."""
 
-MOST = 1000
-MOST_BYTES = 8 * 2**20
+MOST_TRACES = 1000
+MOST_TRACE_BYTES = 8 * 2**20
 _PREFIX = re.compile(r"^(chatcmpl-|cmpl-|resp_)")
 
 
 def conclusions(findings: dict[str, Any]) -> dict[str, Any]:
     """`findings` with sizes in the place of texts, lists and numbers that may be part of an answer."""
-    return {name: _conclusion(name, value) for name, value in list(findings.items())[:_MOST]}
+    return {name: _conclusion(name, value) for name, value in list(findings.items())[:_MOST_FINDINGS]}
 
 
 def _conclusion(name: str, value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
     if name in _CONCLUSIONS and isinstance(value, str | int | float):
-        return value[:_SHOWN] if isinstance(value, str) else value
+        return value[:_CONCLUSION_CHARS] if isinstance(value, str) else value
     if isinstance(value, str):
         return {"characters": len(value)}
     if isinstance(value, list | dict):
@@ -203,7 +203,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class _EndedTrace:
     id: str
     key_id: str | None
     body: bytes
@@ -212,9 +212,9 @@ class _Ended:
 class Traces:
     """`most` ended traces of at most `most_bytes` together, and all that run."""
 
-    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = MOST_TRACES, most_bytes: int = MOST_TRACE_BYTES) -> None:
         self._running: dict[int, Trace] = {}
-        self._ended: deque[_Ended] = deque()
+        self._ended: deque[_EndedTrace] = deque()
         self._most = most
         self._most_bytes = most_bytes
         self._bytes = 0
@@ -228,7 +228,7 @@ class Traces:
     def end(self, trace: Trace) -> None:
         """Keep what the trace says now; the oldest ones make room for it."""
         del self._running[id(trace)]
-        kept = _Ended(trace.job.request.id, trace.job.caller.key_id, orjson.dumps(trace.as_json()))
+        kept = _EndedTrace(trace.job.request.id, trace.job.caller.key_id, orjson.dumps(trace.as_json()))
         self._ended.append(kept)
         self._bytes += len(kept.body)
         while len(self._ended) > self._most or self._bytes > self._most_bytes:

@@ -13,7 +13,6 @@ from handlers.wire import WIRE_VERSION
 WORTH_MOVING = 4
 """Requests more than elsewhere that are worse than reading a conversation anew."""
 
-
 Phase = Literal["download", "convert", "wait", "start", "warm", "restart"]
 """What a set that is LOADING does; `wait` is for memory that others hold."""
 

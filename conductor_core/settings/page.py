@@ -13,6 +13,23 @@ from conductor_core.settings.tables import Block, Columns, Heading, Prose, Table
 
 LONGEST_NAME = 200
 
+ROW_COLUMNS = Columns(
+    required=(
+        "Category/Area",
+        "Best Open Source Model",
+        "VRAM/RAM Requirements",
+        "Technical Model Name",
+        "Stay Loaded",
+        "Precision",
+    ),
+    optional=("Workers", "Runtime", "Device", "GPUs", "Context", "Engine", "Idle Timeout"),
+)
+
+_PERSONA = "conversational persona"
+_PARAMETERS = "engine parameters"
+# Two of the names make it the table of rows, so that one misspelt column does not make it disappear.
+_ENOUGH_COLUMNS = 2
+
 
 @dataclass(slots=True)
 class PersonaReader:
@@ -54,24 +71,6 @@ class PersonaReader:
 
     def _report(self, heading: Heading, message: str) -> None:
         self.issues.append(Issue(self.source, heading.line, 1, "Conversational Persona", message))
-
-
-ROW_COLUMNS = Columns(
-    required=(
-        "Category/Area",
-        "Best Open Source Model",
-        "VRAM/RAM Requirements",
-        "Technical Model Name",
-        "Stay Loaded",
-        "Precision",
-    ),
-    optional=("Workers", "Runtime", "Device", "GPUs", "Context", "Engine", "Idle Timeout"),
-)
-
-_PERSONA = "conversational persona"
-_PARAMETERS = "engine parameters"
-# Two of the names make it the table of rows, so that one misspelt column does not make it disappear.
-_ENOUGH_COLUMNS = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,13 @@ _RUNTIMES: dict[str, RuntimeName | Literal["auto"]] = {
 _PRECISIONS = {word.value.casefold(): word for word in Precision if word is not Precision.FILE}
 _COUNT = re.compile(r"([0-9]{1,9}|[0-9]{1,3}(?:[,_][0-9]{3}){1,2})(k?)", re.IGNORECASE)
 
+T = TypeVar("T")
+
+DEFAULT_IDLE_TIMEOUT_S = 300.0
+
+FALLBACK_ENGINE = "general_reasoning"
+"""Serves the categories that have no engine of their own."""
+
 
 def parse_text(text: str) -> str:
     """Any text at all, but some."""
@@ -123,14 +130,6 @@ def parse_context(text: str) -> int | None:
     if not 1 <= tokens <= LARGEST_CONTEXT:
         raise expected("a number of tokens such as 8192 or 8k", text)
     return tokens
-
-
-T = TypeVar("T")
-
-DEFAULT_IDLE_TIMEOUT_S = 300.0
-
-FALLBACK_ENGINE = "general_reasoning"
-"""Serves the categories that have no engine of their own."""
 
 
 class RowReader:

@@ -19,6 +19,8 @@ from conductor_core.issues import Issue, close_name
 # Without `lheading` a line of dashes under a paragraph is a rule, not a heading that swallows the paragraph.
 _MARKDOWN = MarkdownIt("commonmark").enable("table").disable("lheading")
 
+_DOTS = frozenset(".…⋮⋯·: ")
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -152,9 +154,6 @@ def _piece(token: Token) -> str:
     if token.type in {"text", "code_inline", "image"}:
         return token.content
     return " " if token.type in {"softbreak", "hardbreak", "html_inline"} else ""
-
-
-_DOTS = frozenset(".…⋮⋯·: ")
 
 
 @dataclass(frozen=True, slots=True)

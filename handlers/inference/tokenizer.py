@@ -23,13 +23,16 @@ from tokenizers.decoders import DecodeStream
 from handlers.inference.chat_template import ChatTemplate, Tools
 from handlers.wire import Message
 
+# What tokenizers does for several texts at once it would do on all cores, which the runtime needs.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 SPACE = "\u2581"
 """How SentencePiece writes a space inside a token."""
 
 BYTE = re.compile("<0x([0-9A-F]{2})>")
 
-MARK = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})|__([a-z]{2,3})__|([a-z]{2}_[A-Z]{2})")
-MODELS = frozenset({"m2m_100", "nllb-moe", "mbart", "marian"})
+LANGUAGE_MARK = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})|__([a-z]{2,3})__|([a-z]{2}_[A-Z]{2})")
+TRANSLATION_MODELS = frozenset({"m2m_100", "nllb-moe", "mbart", "marian"})
 
 # Private-use characters around a control token that came from outside; stripped from all text first.
 OPEN, CLOSE = "\ue000", "\ue001"
@@ -74,28 +77,20 @@ def _byte_letters() -> dict[str, int]:
 
 def language_tokens(tokenizer: tokenizers.Tokenizer, folder: Path) -> dict[str, int] | None:
     """Language codes to token ids, empty for a model of one pair, None for any other model."""
-    if _read(folder / "config.json").get("model_type") not in MODELS:
+    if _read_json(folder / "config.json").get("model_type") not in TRANSLATION_MODELS:
         return None
     found = {}
     for number, token in tokenizer.get_added_tokens_decoder().items():
-        if marked := MARK.fullmatch(token.content):
+        if marked := LANGUAGE_MARK.fullmatch(token.content):
             found[next(code for code in marked.groups() if code)] = number
     return found
 
 
 def language_pair(folder: Path) -> tuple[str, str] | None:
     """Source and target as a model of one pair names them: `en`, `deu`, or a family, `ROMANCE`."""
-    config = _read(folder / "tokenizer_config.json")
+    config = _read_json(folder / "tokenizer_config.json")
     source, target = config.get("source_lang"), config.get("target_lang")
     return (source, target) if isinstance(source, str) and isinstance(target, str) else None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
-
-
-# What tokenizers does for several texts at once it would do on all cores, which the runtime needs.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @dataclass(frozen=True, slots=True)

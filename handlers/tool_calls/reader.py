@@ -18,7 +18,6 @@ ENDS_PLAIN = BLANKS | frozenset(",]}")
 Found = TypeVar("Found")
 Reading = Generator[None, str, Found]
 
-
 ARGUMENTS = frozenset({"arguments", "parameters"})
 ASIDE = frozenset({"id", "type"})
 """Members of a call that matter to nobody; any other one makes the object no call."""

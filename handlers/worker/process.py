@@ -35,7 +35,7 @@ Load = Callable[[WorkerConfig, Callable[[str], None]], RecordSource]
 
 logger = logging.getLogger(__name__)
 
-INTERVAL_S = 0.5
+PARENT_LOOK_S = 0.5
 
 
 def leave_notice(run_dir: Path, config: WorkerConfig | None, error: str, traceback: str) -> None:
@@ -170,7 +170,7 @@ def watch_parent(orphaned: Callable[[], None]) -> None:
 
     def wait() -> None:
         while os.getppid() == parent:
-            time.sleep(INTERVAL_S)
+            time.sleep(PARENT_LOOK_S)
         orphaned()
 
     threading.Thread(target=wait, name="parent-watch", daemon=True).start()

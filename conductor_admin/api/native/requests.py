@@ -12,7 +12,7 @@ from starlette.responses import Response
 from conductor_admin.auth.caller import caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import JsonResponse
-from conductor_admin.telemetry.trace import MOST
+from conductor_admin.telemetry.trace import MOST_TRACES
 from handlers.wire import RequestError
 
 _SHOWN = 50
@@ -21,7 +21,7 @@ _LISTED: dict[str, Any] = {
         {
             "name": "limit",
             "in": "query",
-            "schema": {"type": "integer", "minimum": 1, "maximum": MOST, "default": _SHOWN},
+            "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TRACES, "default": _SHOWN},
         }
     ]
 }
@@ -46,6 +46,6 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def _limit(given: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", given) or int(given) > MOST:
-        raise RequestError(f"limit is from 1 to {MOST}", param="limit", code="invalid_value")
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", given) or int(given) > MOST_TRACES:
+        raise RequestError(f"limit is from 1 to {MOST_TRACES}", param="limit", code="invalid_value")
     return int(given)

@@ -26,7 +26,6 @@ from handlers.wire import RequestError
 DEFAULT_LIMIT = 50
 MOST = 200
 
-
 _LISTED: dict[str, Any] = {
     "parameters": [
         {

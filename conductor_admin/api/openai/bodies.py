@@ -172,17 +172,17 @@ PROMPT_SCHEMA = {
 def read_prompts(value: Any, most: int = MAX_PROMPTS) -> list[Prompt]:
     """The prompts, in order; ValueError says what is wrong with them."""
     if isinstance(value, str):
-        return [_text(value)]
+        return [_read_text(value)]
     if not isinstance(value, list) or not value:
         raise ValueError("must be a text, token ids, or a list of either")
     if _is_id(value[0]):
-        return [_ids(value)]
+        return [_read_ids(value)]
     if len(value) > most:
         raise ValueError(f"at most {most} prompts are taken at a time")
-    return [_text(one) if isinstance(one, str) else _ids(one) for one in value]
+    return [_read_text(one) if isinstance(one, str) else _read_ids(one) for one in value]
 
 
-def _text(value: str) -> str:
+def _read_text(value: str) -> str:
     if not value:
         raise ValueError("a text is empty")
     if len(value) > MAX_PROMPT_CHARS:
@@ -190,7 +190,7 @@ def _text(value: str) -> str:
     return value
 
 
-def _ids(value: Any) -> tuple[int, ...]:
+def _read_ids(value: Any) -> tuple[int, ...]:
     if isinstance(value, list) and len(value) > MAX_IDS:
         raise ValueError(f"a prompt has more than {MAX_IDS} token ids")
     if not isinstance(value, list) or not value:

@@ -34,7 +34,7 @@ from handlers.long_records import ROWS, batches, one_list
 
 _MOST_IGNORED = 32
 
-LEAST = -9999.0
+LEAST_LOGPROB = -9999.0
 """What an impossible token has: JSON knows no infinity."""
 
 Tokens = Iterable[Row]
@@ -129,10 +129,13 @@ def chat_logprobs(tokens: Tokens) -> dict[str, Any]:
 
 
 def _chat_token(token: Row) -> dict[str, Any]:
-    return {**_entry(token), "top_logprobs": [_entry(other) for other in token.get("top", ())]}
+    return {
+        **_logprob_entry(token),
+        "top_logprobs": [_logprob_entry(other) for other in token.get("top", ())],
+    }
 
 
-def _entry(token: Row) -> dict[str, Any]:
+def _logprob_entry(token: Row) -> dict[str, Any]:
     return {"token": token["token"], "logprob": _finite(token["logprob"]), "bytes": token["bytes"]}
 
 
@@ -156,24 +159,24 @@ def completion_logprobs(tokens: Tokens, top: int, start: int, echo: Echo | None 
 def _columns(placed: list[tuple[Row, int]]) -> tuple[bytes, bytes, bytes, bytes]:
     values = [token["logprob"] for token, _ in placed]
     return (
-        orjson.dumps([_name(token) for token, _ in placed]),
+        orjson.dumps([_token_name(token) for token, _ in placed]),
         orjson.dumps([None if value is None else _finite(value) for value in values]),
-        orjson.dumps([_top(token) for token, _ in placed]),
+        orjson.dumps([_top_logprobs(token) for token, _ in placed]),
         orjson.dumps([start + token["offset"] for token, start in placed]),
     )
 
 
-def _top(token: Row) -> dict[str, float] | None:
+def _top_logprobs(token: Row) -> dict[str, float] | None:
     if token["logprob"] is None:
         return None
     found: dict[str, float] = {}
     for one in (*token.get("top", ()), token):
-        value, name = _finite(one["logprob"]), _name(one)
+        value, name = _finite(one["logprob"]), _token_name(one)
         found[name] = max(value, found.get(name, value))
     return found
 
 
-def _name(token: Row) -> str:
+def _token_name(token: Row) -> str:
     """The token's text, or its bytes where they are no whole characters and their text is one of many."""
     spelt = bytes(token["bytes"])
     try:
@@ -184,7 +187,7 @@ def _name(token: Row) -> str:
 
 
 def _finite(value: float | None) -> float:
-    return LEAST if value is None or value < LEAST else value
+    return LEAST_LOGPROB if value is None or value < LEAST_LOGPROB else value
 
 
 def frame(value: Mapping[str, Any]) -> bytes:

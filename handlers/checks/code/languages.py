@@ -155,7 +155,6 @@ SIGNS: dict[str, tuple[tuple[str, int], ...]] = {
     ),
 }
 
-
 Name = Literal[
     "bash", "c", "cpp", "csharp", "css", "go", "html", "java", "javascript", "json", "kotlin", "lua", "php",
     "python", "r", "ruby", "rust", "scala", "sql", "swift", "typescript", "yaml",

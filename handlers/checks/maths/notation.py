@@ -15,7 +15,6 @@ import sympy
 
 MAX_CHARS = 2_000
 
-
 MAX_BITS = 200_000
 TWO = {"gcd", "lcm", "binomial", "root", "C", "nCr"}
 

@@ -31,7 +31,6 @@ FIELDS = {
 }  # fmt: skip
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
-
 YEAR = r"(?:1[5-9]|20)\d\d"
 # All parts have a bounded length: what is read was written by a model, and may be anything.
 WORD = r"[A-Z\u00c0-\u00de][\w'’-]{1,40}+"

@@ -34,7 +34,6 @@ from handlers.runtimes.transformers.memory import PAGE_TOKENS, CachePlan
 
 SCHEDULER = "conductor"
 
-
 POLL_S = 0.01
 
 
