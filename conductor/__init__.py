@@ -1,4 +1,7 @@
-"""The front door: `from conductor import ConductorServer`. What it needs is imported at the first use."""
+"""The command line, the composition of a gateway, and the front door `from conductor import ConductorServer`.
+
+What the front door needs is imported at the first use.
+"""
 
 from __future__ import annotations
 

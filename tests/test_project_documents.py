@@ -29,7 +29,7 @@ def test_the_file_tree_of_the_readme_is_the_disk() -> None:
     assert named == {path.parts[0] for path in project_files()}
 
 
-def test_the_modules_of_the_architecture_page_are_those_on_disk() -> None:
+def test_the_folders_of_the_architecture_page_are_those_on_disk() -> None:
     command = [sys.executable, str(ROOT / ".ci/documents.py"), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -178,6 +179,11 @@ def test_every_package_file_is_one_line_about_its_folder_but_the_front_door() ->
     packages = [path for path in modules() if path.name == "__init__.py" and path.parent != Path("conductor")]
     lines = {path: (ROOT / path).read_text(encoding="utf-8").splitlines() for path in packages}
     assert not {path for path, text in lines.items() if len(text) != 1 or not text[0].startswith('"""')}
+
+
+def test_no_folder_is_a_corridor() -> None:
+    doors = Counter(path.parent for path in modules() if path.name != "__init__.py")
+    assert not {folder: count for folder, count in doors.items() if count > 24}
 
 
 def test_no_module_has_a_vague_name() -> None:
