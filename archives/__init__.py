@@ -1,0 +1,1 @@
+"""The build tool: fetches and converts weights, and packs the archives that TorchServe serves."""

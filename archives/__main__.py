@@ -13,11 +13,11 @@ from archives.errors import BuildError
 from archives.progress import Bars, progress_for
 from archives.workshop import Workshop
 from conductor_core.files import fault
+from conductor_core.issues import SettingsError
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorError, operator_settings
 from conductor_core.paths import ProjectPaths
-from conductor_core.served import served_catalogue
-from conductor_core.settings import SettingsError
+from conductor_core.settings.parser import served_catalogue
 
 
 @click.command()

@@ -1,22 +1,48 @@
-"""Writes .mar files: what is in one, in a fixed order with fixed dates. Equal inputs give equal bytes."""
+"""Writes and validates .mar files; equal inputs give equal bytes.
+
+Members have a fixed order and fixed dates, and the manifest is of model_archiver's own classes. Archives are
+checked before TorchServe unpacks any of them: it accepts names that leave its folder by a prefix (after
+CVE-2023-48299), unpacks without a limit, and says nothing of the cause.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from model_archiver.model_archiver_config import ModelArchiverConfig
+from model_archiver.model_archiver_error import ModelArchiverError
+from model_archiver.model_packaging_utils import ModelExportUtils
 
 import handlers
-from archives.manifest import CONFIG, MANIFEST, handler_name, manifest_json
+from archives.errors import BuildError
 from archives.safety import names_in, wanted_files
-from archives.validate import InvalidArchiveError, validate_archive
+from handlers.worker_config import WorkerConfig, WorkerConfigError
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+CONFIG = "model-config.yaml"
+CREATED = "01/01/1980 00:00:00"
+"""The first date that a zip member can have."""
+
+LARGEST_MEMBER = 16 * 1024 * 1024
+"""Bytes of one member outside `weights/`."""
+MOST_MEMBERS = 4096
+_LARGEST_RATIO = 1000
+_PIECE = 1024 * 1024
+_MANIFEST_KEYS = {"createdOn", "runtime", "archiverVersion", "model"}
+_MODEL_KEYS = {"modelName", "modelVersion", "handler", "configFile"}
 
 HANDLERS = Path(handlers.__file__ or "").parent
 BUNDLED = "weights"
@@ -36,6 +62,132 @@ class Handler(EngineHandler):
 '''
 
 Members = dict[str, "bytes | Path"]
+
+
+def handler_name(model: str) -> str:
+    """The stub's file name: TorchServe imports it by basename, so it is an identifier of its own kind."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", model) + "_handler.py"
+
+
+def manifest_json(name: str, version: str, handler: str) -> bytes:
+    """The manifest of the model `name`; BuildError for a name that TorchServe refuses."""
+    check_model_name(name)
+    config = ModelArchiverConfig(model_name=name, handler=handler, version=version, config_file=CONFIG)
+    values = json.loads(ModelExportUtils.generate_manifest_json(config))
+    return json.dumps({**values, "createdOn": CREATED}, indent=2).encode()
+
+
+def check_model_name(name: str) -> None:
+    """BuildError where the archiver's own rule refuses `name`."""
+    try:
+        ModelExportUtils.check_model_name_regex_or_exit(name)
+    except ModelArchiverError as error:
+        raise BuildError(f"{name!r} is no model name of TorchServe", "use letters, digits, _ - .") from error
+
+
+class InvalidArchiveError(BuildError):
+    """An archive that must not reach TorchServe."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"{path.name}: {fault}", "build it again")
+
+
+def validate_archive(path: Path) -> None:
+    """Check every member of the archive at `path`; InvalidArchiveError names the first fault."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_archive(archive)
+    except BuildError as error:
+        raise InvalidArchiveError(path, error.fault) from error
+    except FileNotFoundError as error:
+        raise InvalidArchiveError(path, "there is no such archive") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise InvalidArchiveError(path, f"not a whole zip file ({error})") from error
+    except (ValueError, SyntaxError) as error:
+        raise InvalidArchiveError(path, str(error)) from error
+
+
+def _check_archive(archive: zipfile.ZipFile) -> None:
+    entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if len(names) > MOST_MEMBERS or len(set(names)) != len(names):
+        raise ValueError("too many members, or two of one name")
+    for entry in entries:
+        _check_entry(entry)
+    for entry in entries:
+        _check_content(archive, entry)
+    manifest = _read_manifest(_read_member(archive, MANIFEST))
+    _check_config(_read_member(archive, CONFIG), manifest)
+    _check_stub(_read_member(archive, manifest["handler"]).decode(), manifest["handler"])
+    _read_member(archive, "handlers/engine_handler.py")
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    name = entry.filename
+    parts = PurePosixPath(name).parts
+    if (
+        name.startswith("/")
+        or "\\" in name
+        or ".." in parts
+        or not name.isprintable()
+        or name != "/".join(parts)
+    ):
+        raise ValueError(f"member {name[:80]!r} is not a plain relative path")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in {0, stat.S_IFREG}:
+        raise ValueError(f"member {name} is no regular file")
+    if entry.flag_bits & 1:
+        raise ValueError(f"member {name} is encrypted")
+    small = not name.startswith("weights/")
+    if small and entry.file_size > LARGEST_MEMBER:
+        raise ValueError(f"member {name} has {entry.file_size} bytes, more than {LARGEST_MEMBER}")
+    if entry.file_size > _LARGEST_RATIO * max(entry.compress_size, 1):
+        raise ValueError(f"member {name} unpacks to more than {_LARGEST_RATIO} times its size")
+
+
+def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Read to the end, which compares length and checksum, without keeping it."""
+    with archive.open(entry) as file:
+        while file.read(_PIECE):
+            pass
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except KeyError as error:
+        raise ValueError(f"{name} is missing") from error
+
+
+def _read_manifest(text: bytes) -> dict[str, str]:
+    values = json.loads(text)
+    model = values.get("model") if isinstance(values, dict) else None
+    if not isinstance(model, dict) or set(values) != _MANIFEST_KEYS or set(model) != _MODEL_KEYS:
+        raise ValueError(
+            f"{MANIFEST} does not have the keys {', '.join(sorted(_MANIFEST_KEYS | _MODEL_KEYS))}"
+        )
+    if not all(isinstance(value, str) for value in model.values()):
+        raise ValueError(f"{MANIFEST} has a value that is no text")
+    check_model_name(model["modelName"])
+    if model["handler"] != handler_name(model["modelName"]) or model["configFile"] != CONFIG:
+        raise ValueError(f"{MANIFEST} names another handler or configuration")
+    return model
+
+
+def _check_config(text: bytes, manifest: dict[str, str]) -> None:
+    try:
+        values: Any = yaml.safe_load(text)
+        config = WorkerConfig.from_yaml(values["conductor"])
+    except (yaml.YAMLError, KeyError, TypeError, WorkerConfigError) as error:
+        raise ValueError(f"{CONFIG} is not a worker's configuration ({error})") from error
+    if config.version != manifest["modelVersion"]:
+        raise ValueError(f"{CONFIG} and {MANIFEST} have different versions")
+
+
+def _check_stub(source: str, name: str) -> None:
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    if len(classes) != 1:
+        raise ValueError(f"{name} has {len(classes)} classes, TorchServe wants exactly one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The build: `<category>.mar` of each row for TorchServe alone, `<set>-<version>.mar` for the gateway."""
+"""The build: `<category>.mar` of each row for TorchServe alone, `<set>-<version>.mar` for the gateway.
+
+TorchServe alone loads the resident rows, named in one line of config.properties between two marks.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,39 @@ from archives.archive import write_archive
 from archives.errors import BuildError
 from archives.fetch import fetch
 from archives.identity import identify
-from archives.locks import weights_lock
-from archives.prepare import Prepared, check, prepare, prepared
-from archives.torchserve_file import write_load_models
+from archives.prepare import Prepared, check, prepare, prepared, weights_lock
 from archives.verify import Verified, verify
 from archives.worker_archive import WorkerPlan, archive_spec, contexts_of, worker_config
 from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
 
+BEGIN = "# >>> written by `make archives`: the resident rows of SETTINGS.md"
+END = "# <<< end of what `make archives` writes"
+_NOTHING = "# no row is resident (Stay Loaded true)"
+
 CONVERSATION = "conversational_chat"
 """The engine that speaks with the default persona; the others have a system prompt of their own."""
+
+
+def write_load_models(config: Path, archives: Sequence[str]) -> bool:
+    """Let `config` load `archives` (file names in the model store); False where it says so already.
+
+    Everything outside the marks is the operator's. BuildError where the marks are not there once each.
+    """
+    text = config.read_text()
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end or BEGIN in tail or END in tail:
+        raise BuildError(f"{config.name} has lost its marks", f"write a line {BEGIN!r} and a line {END!r}")
+    line = f"load_models={','.join(archives)}" if archives else _NOTHING
+    new = f"{head}{BEGIN}\n{line}\n{END}{tail}"
+    if new == text:
+        return False
+    temporary = config.with_name(f".{config.name}.new")
+    temporary.write_text(new)
+    temporary.chmod(config.stat().st_mode & 0o777)
+    temporary.replace(config)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

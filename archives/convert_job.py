@@ -24,7 +24,7 @@ from archives.supported import (
     check_transformers_gguf,
 )
 from archives.weights_info import WeightsInfo
-from handlers.sentence_modules import makes_embeddings
+from handlers.runtimes.sentence_modules import makes_embeddings
 
 _LIBRARIES = {
     "openvino": ("openvino", "openvino-genai", "openvino-tokenizers", "transformers", "gguf"),

@@ -1,25 +1,31 @@
 """Makes the folder that a worker loads, once for all rows and processes that need it.
 
-Every folder is filled beside its final place and renamed, so that a folder that exists is whole.
+Every folder is filled beside its final place and renamed, so that a folder that exists is whole. One builder
+works at a time on one set of weights, across processes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from archives.digests import Recorded, damaged, sha256_of
-from archives.errors import FETCH_AGAIN, BuildError
+from archives.errors import FETCH_AGAIN, BuildCancelled, BuildError
 from archives.fetch import YOUR_OWN, SourceRecord, damaged_source, fetch, fetched, listed
 from archives.identity import identify
-from archives.locks import weights_lock
+from archives.progress import BuildProgress
 from archives.weights_info import Stamp, WeightsInfo, estimate_memory
 from archives.workshop import Workshop
 from conductor_core.catalogue import Precision, Row, RuntimeName
+
+_RETRY_S = 0.2
 
 _DTYPES = {
     Precision.FP32: ("fp32", "float32"),
@@ -29,6 +35,30 @@ _DTYPES = {
     Precision.INT8: ("bf16", "bfloat16"),
     Precision.INT4: ("bf16", "bfloat16"),
 }
+
+
+@contextmanager
+def weights_lock(path: Path, progress: BuildProgress, stop: threading.Event) -> Iterator[None]:
+    """Hold the lock file `path`; a wait for another builder is announced once. BuildCancelled if stopped.
+
+    The kernel drops the lock when its holder dies, so a lock file that remains means nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        if not _taken(file.fileno()):
+            progress.update("wait", 0, None, f"another build is making {path.stem}")
+            while not _taken(file.fileno()):
+                if stop.wait(_RETRY_S):
+                    raise BuildCancelled
+        yield
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

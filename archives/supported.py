@@ -6,7 +6,7 @@ from pathlib import Path
 
 from archives.errors import BuildError
 from archives.weights_info import WeightsInfo
-from handlers.sentence_modules import SentenceModules, SentenceModulesError, read_modules
+from handlers.runtimes.sentence_modules import SentenceModules, SentenceModulesError, read_modules
 
 OPENVINO_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
 """Of openvino-genai's stable GGUF reader (2026.4)."""

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from archives.fetch import bring
 from archives.identity import identify
-from archives.locks import weights_lock
-from archives.prepare import damaged_form, form_of, make
+from archives.prepare import damaged_form, form_of, make, weights_lock
 from archives.weights_info import Stamp
 from archives.workshop import Workshop
 from conductor_core.catalogue import Row, RuntimeName

@@ -21,7 +21,7 @@ _PROCESS_BYTES = {"openvino": 420_000_000, "transformers": 900_000_000, "vllm": 
 """Interpreter, libraries and compiled graph of one worker of a model of no size."""
 _DEFAULT_CONTEXT = 4096
 _TRANSFORMERS_TOKENS = 32_768
-"""Most tokens of its cache on a CPU: `handlers.runtimes.transformers_memory`."""
+"""Most tokens of its cache on a CPU: `handlers.runtimes.transformers.memory`."""
 _WITH_A_RESERVE = {"openvino", "transformers"}
 """Runtimes whose cache keeps room for short requests beside the longest."""
 

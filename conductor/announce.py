@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 
 from conductor_admin.gateway import Gateway
-from conductor_admin.routes.health import is_ready
-from conductor_admin.set_entry import SetView
-from conductor_admin.states import State
+from conductor_admin.lifecycle.states import State
+from conductor_admin.lifecycle.worker_sets import SetView, is_ready
 
 _LOOK_S = 0.1
 _STEP = 0.1

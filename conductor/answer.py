@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from conductor.client import Gateway
+from conductor.client import Comment, End, Event, Gateway
 from conductor.errors import CommandError
-from conductor.sse import Comment, End, Event
 
 # A model may write escape sequences; a terminal would obey them.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

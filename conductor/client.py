@@ -1,12 +1,14 @@
 """The gateway as the command line sees it: JSON over HTTP, and a stream of events.
 
-Knows routes and the one error shape. It prints nothing; every failure is a CommandError of one line.
+Knows routes, the one error shape, and the three forms of `/generate/stream` (comment, data record, `[DONE]`).
+It prints nothing; every failure is a CommandError of one line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,12 +18,55 @@ import httpx2
 import orjson
 
 from conductor.errors import CommandError, WrongInput
-from conductor.sse import BrokenEvent, Event, events
 from conductor_core.files import read_bounded
-from conductor_core.settings import LARGEST_BYTES
+from conductor_core.settings.parser import LARGEST_BYTES
 
 CONNECT_TIMEOUT_S = 5.0
 DEFAULT_PORT = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """Progress while a set loads; not part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One JSON object of the stream: `{"delta"}`, `{"attempt"}`, `{"error"}` or the last record."""
+
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The `[DONE]` line: the stream succeeded."""
+
+
+class BrokenEvent(ValueError):
+    """An event that is not JSON: the stream was cut inside it."""
+
+
+Event = Comment | Record | End
+
+
+def events(lines: Iterable[str]) -> Iterator[Event]:
+    """The events of a stream of lines (without line ends); other fields and blank lines are skipped."""
+    for line in lines:
+        if line.startswith(":"):
+            yield Comment(line[1:].strip())
+        elif line.startswith("data:"):
+            yield _data(line[5:].strip())
+
+
+def _data(text: str) -> Event:
+    if text == "[DONE]":
+        return End()
+    try:
+        return Record(orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        raise BrokenEvent(text[:80]) from error
 
 
 class NotRunning(CommandError):

@@ -7,37 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archives.workshop import Workshop
-from conductor_admin.audit import Audit
+from conductor_admin.auth.audit import Audit
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.gateway import Gateway, Heart
-from conductor_admin.generation import Generations
-from conductor_admin.key_ring import KeyRing
-from conductor_admin.keys_file import KeysFile
-from conductor_admin.leases import Limits
-from conductor_admin.lifecycle import Lifecycle
-from conductor_admin.listening import host_policy, is_private
-from conductor_admin.loading import Loader
-from conductor_admin.machine_memory import MachineMemory
-from conductor_admin.peaks import Peaks
-from conductor_admin.run_file import RunFile
-from conductor_admin.session_database import default_url
-from conductor_admin.session_store import SessionStore
-from conductor_admin.sessions import Sessions
-from conductor_admin.set_builder import SetBuilder
-from conductor_admin.settings_watch import SettingsWatch
-from conductor_admin.stats import Stats
+from conductor_admin.auth.authenticator import KeyRing
+from conductor_admin.auth.keys_file import KeysFile
+from conductor_admin.dispatcher import Generations
+from conductor_admin.gateway import Gateway
+from conductor_admin.http.listener import host_policy, is_private
+from conductor_admin.lifecycle.heartbeat import Heart
+from conductor_admin.lifecycle.leases import Limits
+from conductor_admin.lifecycle.lifecycle import Lifecycle
+from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.machine import MachineMemory
+from conductor_admin.sessions.database import default_url
+from conductor_admin.sessions.service import Sessions
+from conductor_admin.sessions.store import SessionStore
+from conductor_admin.settings.watcher import SettingsWatch
 from conductor_admin.telemetry.recorder import Telemetry
 from conductor_admin.telemetry.spans import open_spans
-from conductor_admin.torchserve import TorchServe
-from conductor_admin.torchserve_process import TorchServeProcess
-from conductor_admin.worker_client import Patience
+from conductor_admin.telemetry.stats import Stats
+from conductor_admin.workers.builder import SetBuilder
+from conductor_admin.workers.client import Patience
+from conductor_admin.workers.loader import Loader
+from conductor_admin.workers.torchserve_client import TorchServe
+from conductor_admin.workers.torchserve_process import TorchServeProcess
 from conductor_core.catalogue import Catalogue
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.owner import write_owner_token
 from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.placement import device_budgets
-from conductor_core.served import served_catalogue
+from conductor_core.run_file import RunFile
+from conductor_core.settings.parser import served_catalogue
 from conductor_mcp.endpoint import McpEndpoint
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from conductor_core.machine import Gpu
 from conductor_core.quantities import format_bytes
-from conductor_core.requirements import INSTALL_ALL, PINS, Need, cure_for_missing, requirement
+from conductor_core.runtimes import INSTALL_ALL, PINS, Need, cure_for_missing, requirement
 
 Grade = Literal["ok", "warning", "broken"]
 

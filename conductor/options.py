@@ -10,11 +10,11 @@ import orjson
 
 from conductor.client import Gateway
 from conductor.errors import WrongInput
-from conductor_admin.run_file import LARGEST_BYTES
 from conductor_core.files import read_bounded
 from conductor_core.operator import LOOPBACK, OperatorError, OperatorSettings, operator_settings
 from conductor_core.owner import owner_headers
 from conductor_core.paths import StateDir
+from conductor_core.run_file import LARGEST_BYTES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

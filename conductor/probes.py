@@ -18,11 +18,12 @@ import psutil
 from conductor.client import Gateway
 from conductor.doctor import TORCHSERVE_PORTS, Facts, Java
 from conductor.project import Project
-from conductor_admin.torchserve_config import StartError, find_java
+from conductor_admin.workers.torchserve_config import find_java
 from conductor_core.catalogue import Catalogue, StayLoaded
 from conductor_core.machine import Gpu, nvidia_gpus, usable_memory
 from conductor_core.operator import OperatorSettings
-from conductor_core.requirements import PINS, Need, needs
+from conductor_core.run_file import StartError
+from conductor_core.runtimes import PINS, Need, needs
 from handlers.sandbox.confinement import lacking
 
 _JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)')

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from conductor.errors import WrongInput
 from conductor_core.catalogue import Catalogue
+from conductor_core.issues import SettingsError
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths
-from conductor_core.served import served_catalogue
-from conductor_core.settings import SettingsError, load_settings
+from conductor_core.settings.parser import load_settings, served_catalogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,25 +20,24 @@ from archives.errors import BuildError
 from conductor.announce import announce
 from conductor.composition import Server, compose
 from conductor_admin.app import create_app
+from conductor_admin.auth.keys_file import KeysFileError, create_first_key, has_key
 from conductor_admin.auth.reserve import Reserve
-from conductor_admin.connections import bounded
-from conductor_admin.first_key import create_first_key, has_key
-from conductor_admin.keys_file import KeysFileError
-from conductor_admin.lifecycle import Lifecycle
-from conductor_admin.listening import check_open, listen, most_connections, url_of
-from conductor_admin.logs import configure_logs
-from conductor_admin.run_file import ProcessName, kill_leftovers, only_gateway
-from conductor_admin.session_database import SessionDatabaseError
+from conductor_admin.http.listener import check_open, listen, most_connections, url_of
+from conductor_admin.http.protocol import bounded
+from conductor_admin.lifecycle.lifecycle import Lifecycle
+from conductor_admin.sessions.database import SessionDatabaseError
 from conductor_admin.telemetry.drain import Drain, to_descriptor
+from conductor_admin.telemetry.logs import configure_logs
 from conductor_admin.telemetry.loop import watch_loop
-from conductor_admin.torchserve_config import StartError, find_java
 from conductor_admin.workers.cleanup import finish
+from conductor_admin.workers.torchserve_config import find_java
 from conductor_core.files import fault, is_fault_of_files
+from conductor_core.issues import SettingsError
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import StateDir, StateDirError
-from conductor_core.settings import SettingsError
-from conductor_mcp.holds import until_nobody_holds
-from handlers.tracebacks import log_failure_of_loop, log_failures_of_threads
+from conductor_core.run_file import ProcessName, StartError, kill_leftovers, only_gateway
+from conductor_mcp.client_lock import until_nobody_holds
+from handlers.diagnostics.tracebacks import log_failure_of_loop, log_failures_of_threads
 
 log = structlog.get_logger()
 

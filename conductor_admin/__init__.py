@@ -1,0 +1,1 @@
+"""The gateway: routes of HTTP above, worker sets and their memory below."""

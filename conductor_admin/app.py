@@ -12,32 +12,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from conductor_admin import failures
-from conductor_admin.access import Access
-from conductor_admin.failures import JsonResponse
-from conductor_admin.gateway import Gateway
-from conductor_admin.guard import Guard
-from conductor_admin.http.body_budget import BodyBudget
-from conductor_admin.http.body_gate import BodyGate
-from conductor_admin.openai import routes as openai
-from conductor_admin.openapi import describe
-from conductor_admin.routes import (
+from conductor_admin.api import torchserve
+from conductor_admin.api.native import (
     admin,
-    check,
     generate,
     health,
     keys,
     metrics,
     models,
     page,
-    predictions,
     requests,
     sessions,
     stats,
 )
+from conductor_admin.api.openai import routes as openai
+from conductor_admin.api.openapi import describe
+from conductor_admin.auth.access import Access
+from conductor_admin.gateway import Gateway
+from conductor_admin.http import responses
+from conductor_admin.http.body_budget import BodyBudget
+from conductor_admin.http.body_gate import BodyGate
+from conductor_admin.http.middleware import Guard
+from conductor_admin.http.responses import JsonResponse
 
 _ALWAYS = (health, metrics)
-_ELSE = (generate, check, models, stats, requests, admin, keys, predictions, sessions, page)
+_ELSE = (generate, models, stats, requests, admin, keys, torchserve, sessions, page)
 
 # Each look at /health would be a span; those of generations are `conductor_admin.telemetry.spans`'s.
 _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {
@@ -68,7 +67,7 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
         app.router.routes.extend(module.router(gateway).routes)
     if not mcp_only:
         app.router.routes.extend(openai.all_routes(gateway))
-    failures.install(app)
+    responses.install(app)
     describe(app, openai.BODIES)
     app.add_middleware(BodyGate, budget=BodyBudget())
     if not mcp_only:

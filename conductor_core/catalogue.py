@@ -1,6 +1,6 @@
 """What SETTINGS.md means: rows, personas and the worker sets that rows share.
 
-Plain frozen values, no parsing and no I/O; `conductor_core.settings` makes them.
+Plain frozen values, no parsing and no I/O; `conductor_core.settings.parser` makes them.
 """
 
 from __future__ import annotations

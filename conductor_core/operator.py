@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from conductor_core.budget import MemoryBudget
-from conductor_core.quantities import parse_duration
+from conductor_core.quantities import MemoryBudget, parse_duration
 
 PREFIX = "CONDUCTOR_"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -1,4 +1,4 @@
-"""Amounts as people write them: memory in bytes, durations in seconds.
+"""Amounts as people write them: memory in bytes, durations in seconds, memory budgets by device.
 
 Decimal units are powers of 1000 and binary ones (GiB) powers of 1024, as printed on the box.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from conductor_core.issues import expected
 
@@ -69,3 +71,26 @@ def parse_duration(text: str) -> float:
     if position == 0 or position != len(text) or total > MAX_SECONDS:
         raise expected(DURATION_EXPECTED, text)
     return total
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """Bytes that models may take: `default` for devices that `devices` (`cpu`, `cuda:0`) lacks."""
+
+    default: int | None = None
+    devices: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> MemoryBudget:
+        """Read "6GB", or "cpu=6GB,cuda:0=20GB"; CellError for anything else."""
+        if "=" not in text:
+            return cls(parse_bytes(text))
+        pairs = [part.partition("=") for part in text.lower().split(",")]
+        devices = {device.strip(): parse_bytes(size) for device, _, size in pairs}
+        if not all(re.fullmatch(r"cpu|cuda:[0-9]{1,2}", device) for device in devices):
+            raise expected("a size for each of cpu and cuda:N", text)
+        return cls(devices=devices)
+
+    def of(self, device: str) -> int | None:
+        """The budget of `device`, None where the operator set none."""
+        return self.devices.get(device, self.default)

@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from conductor_admin.callers import Caller, caller_of
-from conductor_admin.failures import JsonResponse
+from conductor_admin.auth.caller import Caller, caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body_limits import UNESCAPED_BYTES
+from conductor_admin.http.responses import JsonResponse
 from conductor_mcp.frames import BadFrame
 from conductor_mcp.posted_frame import posted_frame
 from conductor_mcp.server import build_server

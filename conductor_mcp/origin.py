@@ -16,8 +16,8 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.requests import Request
 from starlette.types import Message
 
-from conductor_admin.callers import OWNER, Caller, caller_of
-from conductor_admin.streaming import until_left
+from conductor_admin.auth.caller import OWNER, Caller, caller_of
+from conductor_admin.http.responses import until_left
 from handlers.wire import RequestError
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mcp_types import INVALID_REQUEST, PARSE_ERROR
 from starlette.requests import Request
 
-from conductor_admin.body import parsed, read_body
+from conductor_admin.http.body import parsed, read_body
 from conductor_mcp.frames import BadFrame
 from handlers.json_bounds import Bounds
 from handlers.strict_json import read_value

@@ -10,9 +10,8 @@ from typing import Any, get_args
 
 from mcp.server.mcpserver.prompts.base import Prompt, PromptArgument, UserMessage
 
-from conductor_mcp.embedding_tool import EMBED_TEXTS
-from conductor_mcp.engine_tools import DECODING, ROUTING, EngineTool, input_type
-from conductor_mcp.generation_tools import existing
+from conductor_mcp.tools.engine_tools import DECODING, ROUTING, EngineTool, input_type
+from conductor_mcp.tools.generation import EMBED_TEXTS, existing
 from handlers.engines.registry import engine_class
 
 _CATEGORY = PromptArgument(name="category", description="The category that answers.", required=True)

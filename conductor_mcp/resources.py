@@ -11,12 +11,12 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceTemplate
 
-from conductor_admin.callers import Caller, need_scope, visible
-from conductor_admin.failures import storage_failed
+from conductor_admin.api.native.models import describe
+from conductor_admin.auth.caller import Caller, need_scope, visible
 from conductor_admin.gateway import Gateway
-from conductor_admin.router import find_row
-from conductor_admin.routes.models import describe
-from conductor_mcp.tool import failure_text
+from conductor_admin.http.responses import storage_failed
+from conductor_admin.planner import find_row
+from conductor_mcp.tools.base import failure_text
 from handlers.wire import RequestError
 
 SCHEME = "conductor://"

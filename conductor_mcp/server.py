@@ -29,13 +29,13 @@ from mcp_types import (
 )
 from pydantic import AnyUrl
 
-from conductor_admin.callers import Caller, visible
+from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
-from conductor_mcp.generation_tools import generation_tools, needed_engine
-from conductor_mcp.operation_tools import ADMIN_TOOLS, OPEN_TOOLS, operation_tools
 from conductor_mcp.origin import origin, remember_origin
 from conductor_mcp.prompts import choices, prompts
 from conductor_mcp.resources import Resources
+from conductor_mcp.tools.generation import generation_tools, needed_engine
+from conductor_mcp.tools.operations import ADMIN_TOOLS, OPEN_TOOLS, operation_tools
 
 NAME = "conductor"
 INSTRUCTIONS = (

@@ -23,14 +23,13 @@ from typing import Any
 from ts.context import Context, RequestProcessor
 from ts.protocol.otf_message_handler import create_predict_response
 
-from handlers.library_log import keep_small, log_folder, redirect_output
-from handlers.library_text import hide_library_text
-from handlers.parent_watch import watch_parent
-from handlers.predictions import Call, Piece
-from handlers.records import Record, RecordSource, error_record
-from handlers.tracebacks import TextFreeFormatter, log_failures_of_threads
+from handlers.diagnostics.library_log import keep_small, log_folder, redirect_output
+from handlers.diagnostics.library_text import hide_library_text
+from handlers.diagnostics.tracebacks import TextFreeFormatter, log_failures_of_threads
 from handlers.wire import RequestError
-from handlers.worker import Worker, leave_notice
+from handlers.worker.process import Worker, leave_notice, watch_parent
+from handlers.worker.requests import Record, RecordSource, error_record
+from handlers.worker.torchserve_calls import Call, Piece
 from handlers.worker_config import WorkerConfig
 
 # What a stopping criterion answers: TorchServe then marks the entry as a part with more to come, as the last
@@ -46,7 +45,7 @@ class EngineHandler:
 
     def load(self, config: WorkerConfig, on_fatal: Callable[[str], None]) -> RecordSource:
         """The generator behind this worker."""
-        from handlers.generation import load_generator
+        from handlers.inference.generator import load_generator
 
         return load_generator(config, on_fatal)
 

@@ -10,7 +10,7 @@ from archives.prepare import prepare
 from archives.workshop import Workshop
 from conductor_core.catalogue import Precision, RuntimeName
 from conductor_core.paths import ProjectPaths
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 
 SETTINGS = Path(__file__).parent.parent / "SETTINGS.md"
 

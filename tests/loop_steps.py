@@ -21,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from handlers.loop_watch import LIMIT_S
+from handlers.diagnostics.loop_watch import LIMIT_S
 
 EXCEPTED = {
     "conductor_mcp/test_mcp_shared_gateway.py::": "runs clients on loops of their own",

@@ -17,8 +17,8 @@ from typing import Any
 import httpx2
 import psutil
 
-from conductor_admin.processes import is_alive
-from handlers.loop_watch import LIMIT_S
+from conductor_core.processes import is_alive
+from handlers.diagnostics.loop_watch import LIMIT_S
 from tests.torchserve_process import ROOT
 
 START_S = 120.0

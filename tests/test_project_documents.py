@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from conductor_core.columns import Columns
 from conductor_core.operator import PREFIX, OperatorSettings
-from conductor_core.page import ROW_COLUMNS
-from conductor_core.settings import load_settings
+from conductor_core.settings.page import ROW_COLUMNS
+from conductor_core.settings.parser import load_settings
+from conductor_core.settings.tables import Columns
 from handlers.wire import GenerateBody
 from tests.source_tree import ROOT, modules, project_files
 
@@ -29,7 +29,7 @@ def test_the_file_tree_of_the_readme_is_the_disk() -> None:
     assert named == {path.parts[0] for path in project_files()}
 
 
-def test_the_modules_of_the_architecture_page_are_those_on_disk() -> None:
+def test_the_folders_of_the_architecture_page_are_those_on_disk() -> None:
     command = [sys.executable, str(ROOT / ".ci/documents.py"), "--check"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ def test_the_settings_of_the_repository_and_of_the_examples_parse() -> None:
 
 
 def test_every_address_of_the_readme_is_a_route_of_the_gateway() -> None:
-    sources = [ROOT / path for path in modules("conductor_admin") if path.parts[1] in ("routes", "openai")]
+    sources = [ROOT / path for path in modules("conductor_admin") if path.parts[1] == "api"]
     declared = re.findall(
         r'routes\.\w+\("([^"]+)"', "".join(source.read_text(encoding="utf-8") for source in sources)
     )

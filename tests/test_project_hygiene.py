@@ -57,7 +57,7 @@ def test_no_model_shows_a_value_in_an_error() -> None:
         for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef) and roots & {ast.unparse(base) for base in node.bases}
     }
-    assert "handlers/strict_shapes.py: Shape" in found
+    assert "handlers/wire.py: Shape" in found
     assert not [name for name, hides in found.items() if not hides]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,58 @@ BELOW = {
     "conductor_mcp": {"handlers", "conductor_core", "archives", "conductor_admin", "conductor_mcp"},
     "conductor": set(PACKAGES),
 }
+HANDLERS_BELOW = {
+    "checks": set(),
+    "diagnostics": set(),
+    "tool_calls": set(),
+    "runtimes": {"diagnostics"},
+    "engines": {"checks"},
+    "sandbox": {"diagnostics", "engines"},
+    "inference": {"engines", "runtimes", "sandbox", "tool_calls"},
+    "worker": {"diagnostics", "runtimes"},
+}
+"""Folders of `handlers` by what they import of one another; modules beside them are free to all."""
+MCP_BELOW: dict[str, set[str]] = {"client": set(), "tools": set()}
+"""Folders of `conductor_mcp`: clients know the server by its protocol alone."""
+ADMIN_BELOW: dict[str, set[str]] = {
+    "app": {"api", "auth", "gateway", "http"},
+    "api": {
+        "auth",
+        "auto",
+        "dispatcher",
+        "gateway",
+        "http",
+        "lifecycle",
+        "memory",
+        "planner",
+        "sessions",
+        "settings",
+        "telemetry",
+    },
+    "gateway": {
+        "auth",
+        "auto",
+        "dispatcher",
+        "http",
+        "lifecycle",
+        "planner",
+        "sessions",
+        "settings",
+        "telemetry",
+    },
+    "dispatcher": {"auth", "lifecycle", "planner", "sessions", "telemetry", "workers"},
+    "sessions": {"auth", "lifecycle", "planner"},
+    "telemetry": {"auth", "http", "lifecycle", "planner"},
+    "planner": {"auth"},
+    "lifecycle": {"memory", "settings", "workers"},
+    "settings": {"memory"},
+    "workers": {"memory"},
+    "auth": {"http"},
+    "auto": set(),
+    "http": set(),
+    "memory": set(),
+}
+"""Folders and modules of `conductor_admin` by what they import of one another."""
 HEAVY = {
     "torch",
     "transformers",
@@ -33,6 +87,20 @@ def roots(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
 
 
+def folders_of(path: Path, package: str, layers: Mapping[str, set[str]]) -> set[str]:
+    """The layers of its own package that a module imports, at whatever place in it."""
+    names = [name.split(".") for name in imports(path)]
+    return {name[1] for name in names if name[0] == package and len(name) > 1 and name[1] in layers}
+
+
+def upward(package: str, layer: str, below: Mapping[str, set[str]]) -> set[str]:
+    """Imports of a layer, a folder or a module of `package`, that go elsewhere than to those below it."""
+    own = [path for path in modules(package) if Path(*path.parts[:2]).with_suffix("").name == layer]
+    assert own
+    found = {path: folders_of(path, package, below) - below[layer] - {layer} for path in own}
+    return {f"{path}: {name}" for path, names in found.items() for name in names}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_one_way(package: str) -> None:
     upward = {
@@ -41,6 +109,39 @@ def test_imports_point_one_way(package: str) -> None:
         for name in roots(path) & set(PACKAGES) - BELOW[package]
     }
     assert not upward
+
+
+@pytest.mark.parametrize("folder", HANDLERS_BELOW)
+def test_imports_inside_handlers_point_one_way(folder: str) -> None:
+    assert not upward("handlers", folder, HANDLERS_BELOW)
+
+
+@pytest.mark.parametrize("folder", MCP_BELOW)
+def test_tools_and_clients_of_mcp_do_not_know_each_other(folder: str) -> None:
+    assert not upward("conductor_mcp", folder, MCP_BELOW)
+
+
+@pytest.mark.parametrize("layer", ADMIN_BELOW)
+def test_imports_inside_the_gateway_point_one_way(layer: str) -> None:
+    assert not upward("conductor_admin", layer, ADMIN_BELOW)
+
+
+def test_what_all_interfaces_share_knows_none_of_them() -> None:
+    shared = [path for path in modules("conductor_admin") if path.parent == Path("conductor_admin/api")]
+    assert shared
+    of_one = ("conductor_admin.api.native", "conductor_admin.api.openai")
+    assert not {f"{path}: {name}" for path in shared for name in imports(path) if name.startswith(of_one)}
+
+
+def test_no_module_is_outside_the_layers() -> None:
+    """Beside the folders lie shapes and readings that all need, and the handler that TorchServe loads."""
+    beside = [path for path in modules("handlers") if path.parent == Path("handlers")]
+    free = {path: folders_of(path, "handlers", HANDLERS_BELOW) for path in beside}
+    assert free.pop(Path("handlers/engine_handler.py")) == {"diagnostics", "inference", "worker"}
+    assert free.pop(Path("handlers/worker_config.py")) == {"runtimes"}
+    assert not [path for path, folders in free.items() if folders]
+    parts = {Path(path.parts[1]).stem for path in modules("conductor_admin")} - {"__init__"}
+    assert parts == ADMIN_BELOW.keys()
 
 
 @pytest.mark.parametrize(
@@ -58,11 +159,7 @@ def test_handlers_import_absolutely() -> None:
 
 
 def test_wire_needs_only_the_standard_library_and_pydantic() -> None:
-    allowed = sys.stdlib_module_names | {"pydantic"}
-    assert roots(Path("handlers/strict_shapes.py")) <= allowed
-    assert roots(Path("handlers/wire.py")) <= allowed | {"handlers"}
-    own = {name for name in imports(Path("handlers/wire.py")) if name.startswith("handlers")}
-    assert all(name.startswith("handlers.strict_shapes") for name in own)
+    assert roots(Path("handlers/wire.py")) <= sys.stdlib_module_names | {"pydantic"}
 
 
 def test_core_takes_only_wire_and_engines_from_handlers() -> None:
@@ -78,9 +175,15 @@ def test_no_handlers_file_has_a_standard_library_name() -> None:
     assert not stems & sys.stdlib_module_names
 
 
-def test_every_package_file_is_empty_but_the_front_door() -> None:
+def test_every_package_file_is_one_line_about_its_folder_but_the_front_door() -> None:
     packages = [path for path in modules() if path.name == "__init__.py" and path.parent != Path("conductor")]
-    assert not [path for path in packages if (ROOT / path).read_text(encoding="utf-8").strip()]
+    lines = {path: (ROOT / path).read_text(encoding="utf-8").splitlines() for path in packages}
+    assert not {path for path, text in lines.items() if len(text) != 1 or not text[0].startswith('"""')}
+
+
+def test_no_folder_is_a_corridor() -> None:
+    doors = Counter(path.parent for path in modules() if path.name != "__init__.py")
+    assert not {folder: count for folder, count in doors.items() if count > 24}
 
 
 def test_no_module_has_a_vague_name() -> None:

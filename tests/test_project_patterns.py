@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from handlers import tokenizer
+from handlers.inference import tokenizer
 from tests.growth import Run, fault
 from tests.pattern_attacks import attacks
 from tests.pattern_finder import Made, Pattern, page_patterns, patterns
@@ -24,8 +24,12 @@ from tests.source_tree import ROOT, modules
 
 CONTROL = ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|endoftext|>"]
 MADE: dict[str, Callable[[], Iterable[re.Pattern[str] | None]]] = {
-    "handlers/tokenizer.py:_control_pattern": lambda: [re.compile("|".join(map(re.escape, CONTROL)))],
-    "handlers/tokenizer.py:_behind_first_character": lambda: [tokenizer._behind_first_character(CONTROL)],
+    "handlers/inference/tokenizer.py:_control_pattern": lambda: [
+        re.compile("|".join(map(re.escape, CONTROL)))
+    ],
+    "handlers/inference/tokenizer.py:_behind_first_character": lambda: [
+        tokenizer._behind_first_character(CONTROL)
+    ],
 }
 """Examples of patterns that exist only at run time, by the function that makes them."""
 

@@ -14,38 +14,31 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.auto_rules import by_rule
-from conductor_admin.openai.chunks import ChoiceChunks
-from conductor_admin.openai.tools import Choice, Function, Offer
-from conductor_core.markdown_tables import cell_spans
-from handlers.checkers import code_blocks, code_languages, maths_answer, maths_tokens, maths_values
-from handlers.checkers.code_endings import BlockReader, overlap
-from handlers.checkers.maths_problem import _question
+from conductor_admin.api.openai.chat import ChoiceChunks
+from conductor_admin.api.openai.tools import Choice, Function, Offer
+from conductor_admin.auto.rules import by_rule
+from conductor_core.settings.tables import cell_spans
+from handlers.checks.code import blocks
+from handlers.checks.code import languages as code_languages
+from handlers.checks.code.endings import BlockReader, overlap
+from handlers.checks.maths import answers, notation, values
+from handlers.checks.maths.problem import _question
+from handlers.checks.tables import tables
+from handlers.checks.text import bibliography, json_answers, languages, quotes, sentences, translations
+from handlers.checks.text.bibliography import Source as Reference
+from handlers.engines import _documents, _translation
 from handlers.engines.registry import engine_class
-from handlers.relay import _merged
-from handlers.stop_strings import StopStrings
-from handlers.text_checks import (
-    citations,
-    documents,
-    json_answers,
-    languages,
-    number_claims,
-    quotes,
-    sentences,
-    tables,
-    translation_pieces,
-    translation_task,
-    translations,
-)
-from handlers.text_checks.bibliography import Source as Reference
-from handlers.tool_calls import ToolCallParser, find_calls
+from handlers.inference.output import StopStrings
+from handlers.tool_calls.parser import ToolCallParser, find_calls
 from handlers.wire import GenerateRequest, RequestError
+from handlers.worker.coalescing import _merged
 from tests.engines.engine_cases import OPTIONS
 from tests.growth import Run, fault
 from tests.pattern_attacks import Text
 from tests.source_tree import ROOT
 
-FOLDERS = ("text_checks", "checkers")
+BESIDE_CHECKS = ("_documents.py", "_fill_in_middle.py", "_translation.py")
+"""Modules of engines that take texts apart."""
 UNITS = (
     " ", "\n", "a", "1", "a ", "a\n", " \n", "a. B ", '"a b c" ', "(A, 2020) ", "[1-999]", "x = 1, ", "```\n",
     "```json\n", "\\(", "$", "\\frac{", "{", "[", '{"a":', "a,b\n", '"', "1. a\n", "translate to ", "\u4e2d",
@@ -110,7 +103,7 @@ def one_line(text: str) -> None:
             yield text[at : at + 40]
 
     async def read() -> None:
-        async for _ in translation_pieces.one_line(pieces()):
+        async for _ in _translation.one_line(pieces()):
             pass
 
     stepped(read())
@@ -118,87 +111,84 @@ def one_line(text: str) -> None:
 
 REFERENCES = [Reference("doe20", ("doe",), "2020", "", {})]
 DRIVEN: dict[str, Run] = {
-    "citations.find_citations": lambda text: citations.find_citations(text, REFERENCES),
-    "citations.written_dois": citations.written_dois,
-    "citations.is_doi": citations.is_doi,
-    "documents.clauses": documents.clauses,
-    "json_answers.read_json": refused(json_answers.read_json, ValueError),
-    "json_answers.read_items": json_answers.read_items,
-    "languages.language_code": languages.language_code,
-    "languages.individual": languages.individual,
-    "languages.is_same_language": both(languages.is_same_language),
-    "number_claims.unsupported": lambda text: number_claims.unsupported(text, [1.0, 2.0]),
-    "quotes.Source.__init__": quotes.Source,
-    "quotes.Source.locate": looked_up,
-    "quotes.affordable": looked_up,
-    "quotes.quotations": quotes.quotations,
-    "sentences.packed": lambda text: list(sentences.packed(list(text), fits)),
-    "tables.fenced_table": lambda text: tables.fenced_table([text]),
-    "tables.read_csv": refused(tables.read_csv, RequestError),
-    "translation_pieces.one_line": one_line,
-    "translation_task.read_task": lambda text: translation_task._in_words(text),
-    "translations.untranslated_spans": both(translations.untranslated_spans),
-    "code_blocks.blocks": code_blocks.blocks,
-    "code_endings.BlockReader.__init__": completed,
-    "code_endings.BlockReader.feed": completed,
-    "code_endings.overlap": both(overlap),
-    "code_languages.of_name": code_languages.of_name,
-    "code_languages.of_file": code_languages.of_file,
-    "code_languages.of_content": code_languages.of_content,
-    "code_languages.of_mention": code_languages.of_mention,
-    "maths_answer.candidates": maths_answer.candidates,
-    "maths_answer.clean": maths_answer.clean,
-    "maths_problem.recognise": _question,
-    "maths_tokens.plain": refused(maths_tokens.plain, maths_tokens.NotMaths),
-    "maths_tokens.tokens": refused(maths_tokens.tokens, maths_tokens.NotMaths),
-    "maths_values.asks_for_rounding": maths_values.asks_for_rounding,
+    "text.bibliography.find_citations": lambda text: bibliography.find_citations(text, REFERENCES),
+    "text.bibliography.written_dois": bibliography.written_dois,
+    "text.bibliography.is_doi": bibliography.is_doi,
+    "engines._documents.clauses": _documents.clauses,
+    "text.json_answers.read_json": refused(json_answers.read_json, ValueError),
+    "text.json_answers.read_items": json_answers.read_items,
+    "text.languages.language_code": languages.language_code,
+    "text.languages.individual": languages.individual,
+    "text.languages.is_same_language": both(languages.is_same_language),
+    "text.quotes.unsupported": lambda text: quotes.unsupported(text, [1.0, 2.0]),
+    "text.quotes.Source.__init__": quotes.Source,
+    "text.quotes.Source.locate": looked_up,
+    "text.quotes.affordable": looked_up,
+    "text.quotes.quotations": quotes.quotations,
+    "text.sentences.packed": lambda text: list(sentences.packed(list(text), fits)),
+    "tables.tables.fenced_table": lambda text: tables.fenced_table([text]),
+    "tables.tables.read_csv": refused(tables.read_csv, RequestError),
+    "engines._translation.one_line": one_line,
+    "engines._translation.read_task": lambda text: _translation._in_words(text),
+    "text.translations.untranslated_spans": both(translations.untranslated_spans),
+    "code.blocks.blocks": blocks.blocks,
+    "code.endings.BlockReader.__init__": completed,
+    "code.endings.BlockReader.feed": completed,
+    "code.endings.overlap": both(overlap),
+    "code.languages.of_name": code_languages.of_name,
+    "code.languages.of_file": code_languages.of_file,
+    "code.languages.of_content": code_languages.of_content,
+    "code.languages.of_mention": code_languages.of_mention,
+    "maths.answers.candidates": answers.candidates,
+    "maths.answers.clean": answers.clean,
+    "maths.problem.recognise": _question,
+    "maths.notation.plain": refused(notation.plain, notation.NotMaths),
+    "maths.notation.tokens": refused(notation.tokens, notation.NotMaths),
+    "maths.values.asks_for_rounding": values.asks_for_rounding,
 }
 """The functions over texts, each as it is used."""
 
 _SYMPY = "SymPy: at most 2,000 characters of notation reach it, in the checker process, which ends at 2 s"
 _CODE = "a code of a language or a name of ours, never a text"
 EXCEPT: dict[str, str] = {
-    "bibliography.read_bibliography": "bibtexparser and citeproc: the checker process ends them at 2 s",
-    "documents.room_for": "counts tokens: the tokenizer's time",
-    "documents.parts": "counts tokens, and pysbd; `packed` and `clauses` are driven",
-    "documents.item_list": "asks the model; `read_items` is driven",
-    "languages.english_name": _CODE,
-    "languages.short_code": _CODE,
-    "languages.known_as": _CODE,
-    "languages.detect_language": "lingua: it is given 4,000 characters",
-    "languages.is_other_language": "lingua: it is given 4,000 characters",
-    "refusals.bad_option": "words of ours",
-    "sentences.sentences": "pysbd: windows of 4,000 characters, 0.2 ms each character",
-    "sentences.segments": "pysbd, as `sentences`",
-    "table_words.lines_of": "at most 100 columns",
-    "tables.read_table": "values of the request's JSON, at most 200,000 cells",
-    "tables.check_size": "numbers",
-    "translation_pieces.TranslationPieces.pieces": "asks the model",
-    "translation_task.language_marks": _CODE,
-    "translations.translation_warnings": "lingua; `untranslated_spans` is driven",
-    "code_middle.Family.parts": "puts texts side by side",
-    "code_middle.family_of": "tokens of ours",
-    "code_syntax.syntax_error": "tree-sitter: the checker process ends it at 2 s",
-    "maths_build.number": _SYMPY,
-    "maths_build.apply": _SYMPY,
-    "maths_calculus.recognise": _SYMPY,
-    "maths_compare.same_rounded": _SYMPY,
-    "maths_equations.recognise": _SYMPY,
-    "maths_intervals.interval": _SYMPY,
-    "maths_named.recognise": _SYMPY,
-    "maths_syntax.parse": _SYMPY,
-    "maths_verdict.judge": _SYMPY,
+    "text.bibliography.read_bibliography": "bibtexparser and citeproc: the checker process ends them at 2 s",
+    "engines._documents.room_for": "counts tokens: the tokenizer's time",
+    "engines._documents.parts": "counts tokens, and pysbd; `packed` and `clauses` are driven",
+    "engines._documents.item_list": "asks the model; `read_items` is driven",
+    "text.languages.english_name": _CODE,
+    "text.languages.short_code": _CODE,
+    "text.languages.known_as": _CODE,
+    "text.languages.detect_language": "lingua: it is given 4,000 characters",
+    "text.languages.is_other_language": "lingua: it is given 4,000 characters",
+    "text.sentences.sentences": "pysbd: windows of 4,000 characters, 0.2 ms each character",
+    "text.sentences.segments": "pysbd, as `sentences`",
+    "tables.tables.lines_of": "at most 100 columns",
+    "tables.tables.read_table": "values of the request's JSON, at most 200,000 cells",
+    "tables.tables.check_size": "numbers",
+    "engines._translation.TranslationPieces.pieces": "asks the model",
+    "engines._translation.language_marks": _CODE,
+    "text.translations.translation_warnings": "lingua; `untranslated_spans` is driven",
+    "engines._fill_in_middle.Family.parts": "puts texts side by side",
+    "engines._fill_in_middle.family_of": "tokens of ours",
+    "code.syntax.syntax_error": "tree-sitter: the checker process ends it at 2 s",
+    "maths.notation.number": _SYMPY,
+    "maths.notation.apply": _SYMPY,
+    "maths.calculus.recognise": _SYMPY,
+    "maths.compare.same_rounded": _SYMPY,
+    "maths.equations.recognise": _SYMPY,
+    "maths.intervals.interval": _SYMPY,
+    "maths.named.recognise": _SYMPY,
+    "maths.parser.parse": _SYMPY,
+    "maths.verdict.judge": _SYMPY,
 }
 """Why a function is not driven."""
 
 
 def functions_over_text() -> set[str]:
-    """Public functions and methods of the folders one of whose parameters is made of texts."""
-    found = set()
-    for folder in FOLDERS:
-        for path in sorted((ROOT / "handlers" / folder).glob("*.py")):
-            found |= {f"{path.stem}.{name}" for name in _over_text(path)}
-    return found
+    """Public functions and methods of the checks one of whose parameters is made of texts."""
+    paths = [*(ROOT / "handlers/checks").rglob("*.py")]
+    paths += [ROOT / "handlers/engines" / name for name in BESIDE_CHECKS]
+    return {f"{path.parent.name}.{path.stem}.{name}" for path in paths for name in _over_text(path)}
 
 
 def _over_text(path: Path) -> Iterator[str]:

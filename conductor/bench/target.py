@@ -14,8 +14,8 @@ from conductor.errors import CommandError
 from conductor.stored_archives import UnreadableArchive, newest, read_config
 from conductor_core.paths import StateDir
 from handlers.engines.registry import engine_class
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import RuntimeConfig
-from handlers.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, Message, Sampling
 from handlers.worker_config import WorkerConfig
 

@@ -18,9 +18,9 @@ from conductor.errors import CommandError, WrongInput
 from conductor.options import operator_options, resolve
 from conductor.tables import show as show_table
 from conductor.tables import show_json
-from conductor_admin.audit import Act, Audit
-from conductor_admin.keys import Key, KeyBody, KeyRules, named
-from conductor_admin.keys_file import KeysFile, KeysFileError
+from conductor_admin.auth.audit import Act, Audit
+from conductor_admin.auth.keys import Key, KeyBody, KeyRules, named
+from conductor_admin.auth.keys_file import KeysFile, KeysFileError
 from conductor_core.files import fault
 from conductor_core.issues import CellError
 from conductor_core.paths import StateDir

@@ -20,8 +20,8 @@ def mcp(**given: Any) -> None:
     gateway that was started ends with the last of them.
     """
     settings = resolve(**given)
-    from conductor_mcp.shared_gateway import GatewayError
-    from conductor_mcp.stdio import serve_stdio
+    from conductor_mcp.client.shared_gateway import GatewayError
+    from conductor_mcp.client.stdio import serve_stdio
 
     try:
         asyncio.run(serve_stdio(settings))

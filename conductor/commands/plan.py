@@ -15,8 +15,8 @@ from conductor.client import NotRunning
 from conductor.options import ADDRESS, gateway_of, operator_options, resolve
 from conductor.project import catalogue, placed
 from conductor.tables import show_json, size
-from conductor_admin.peaks import Peaks
-from conductor_admin.settings_plan import describe, plan_start
+from conductor_admin.memory.history import Peaks
+from conductor_admin.settings.plan import describe, plan_start
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths, StateDir

@@ -1,0 +1,1 @@
+"""Access: keys, callers and scopes, limits of rate, and the audit log."""

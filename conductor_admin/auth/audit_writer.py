@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from conductor_admin.audit import BEGUN, Act, Audit, line_of
+from conductor_admin.auth.audit import BEGUN, Act, Audit, line_of
 from conductor_admin.auth.refusal_limits import RefusalLimits
-from conductor_admin.failures import insufficient_storage
+from conductor_admin.http.responses import insufficient_storage
 from conductor_core.files import fault
 
 log = structlog.get_logger()

@@ -1,0 +1,1 @@
+"""HTTP without routes: connections, bodies, middleware and responses."""

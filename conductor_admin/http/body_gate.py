@@ -11,10 +11,9 @@ from collections.abc import Awaitable, Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conductor_admin.arrivals import arrival
-from conductor_admin.callers import ANYONE
 from conductor_admin.http.body_budget import BodyBudget, BodyShare
 from conductor_admin.http.body_limits import limit_of
+from conductor_admin.http.request_context import arrival
 from handlers.wire import RequestError
 
 BODY_S = 300.0
@@ -39,8 +38,8 @@ class BodyGate:
             return
         limit = limit_of(arrival.get().route)
         _check_length(Headers(scope=scope), limit)
-        caller = scope.get("state", {}).get("caller", ANYONE)
-        with self._budget.share(caller.key_id) as share:
+        caller = scope.get("state", {}).get("caller")
+        with self._budget.share(caller.key_id if caller else None) as share:
             await self._app(scope, _Body(receive, limit, share).receive, send)
 
 

@@ -1,0 +1,1 @@
+"""Observation: logs, metrics, traces and spans of generations."""

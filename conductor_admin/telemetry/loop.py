@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from conductor_admin.arrivals import route_of
+from conductor_admin.http.request_context import route_of
 from conductor_admin.telemetry.metrics import Metrics
-from handlers.loop_watch import Held, Holds, LoopWatch
+from handlers.diagnostics.loop_watch import Held, Holds, LoopWatch
 
 log = structlog.get_logger()
 

@@ -1,8 +1,8 @@
 """Counters and histograms for `/metrics`, by prometheus-client: what happened since the start.
 
 Names are vLLM's stems under `conductor_`, so that a board of vLLM's fits after one replacement. Knows no
-gateway; what holds at the moment of a scrape is `conductor_admin.telemetry.gauges`'s. Label values come from
-SETTINGS.md, from the table of routes and from this code, never from a client.
+gateway; what holds at the moment of a scrape is for `conductor_admin.api.native.metrics`. Label values come
+from SETTINGS.md, from the table of routes and from this code, never from a client.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from conductor_admin.load_story import LoadStory, Why
+from conductor_admin.lifecycle.load_record import LoadStory, Why
 from conductor_admin.telemetry.trace import Stage, Trace
 from handlers.wire import RequestError
 

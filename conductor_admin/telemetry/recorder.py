@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import structlog
 
-from conductor_admin.router import Job
+from conductor_admin.planner import Job
 from conductor_admin.telemetry.metrics import OTHER, Metrics
 from conductor_admin.telemetry.spans import NoSpans, Spans
-from conductor_admin.telemetry.trace import Trace
-from conductor_admin.telemetry.traces import Traces
+from conductor_admin.telemetry.trace import Trace, Traces
 from handlers.wire import RequestError
 
 log = structlog.get_logger()

@@ -17,7 +17,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from conductor_admin.load_story import LoadStory
+from conductor_admin.lifecycle.load_record import LoadStory
 from conductor_admin.telemetry.trace import Trace
 
 if TYPE_CHECKING:

@@ -1,24 +1,59 @@
-"""The story of one generation, from its arrival to its end: who waited for what, and what came of it.
+"""Traces: the story of one generation from its arrival to its end, and the latest of them in memory.
 
-Holds figures and names, never a prompt or an answer, and never a key. Written by `conductor_admin.generation`
-through `conductor_admin.telemetry.recorder`. Moments are monotonic seconds, `started_at` is Unix time.
+Holds figures and names, never a prompt or an answer, and never a key. Written by `conductor_admin.dispatcher`
+through `conductor_admin.telemetry.recorder`. Moments are monotonic seconds, `started_at` is Unix time. Those
+kept are bounded in number and in bytes; ids are given by clients, so that several traces may have the same:
+the newest that the reader may see is meant.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
-from conductor_admin.arrivals import Arrival, arrival
-from conductor_admin.load_story import Wait
-from conductor_admin.router import Job
-from conductor_admin.telemetry.findings import conclusions
+import orjson
+
+from conductor_admin.auth.caller import Caller
+from conductor_admin.http.request_context import Arrival, arrival
+from conductor_admin.lifecycle.load_record import Wait
+from conductor_admin.planner import Job
 from handlers.wire import Done, RequestError
+
+_CONCLUSIONS = frozenset({"verified", "mode", "language", "attempts", "words", "dimensions"})
+"""Findings whose value is a word of ours or a count; any other text or number may be the answer itself."""
+
+_MOST_FINDINGS = 32
+_CONCLUSION_CHARS = 40
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["queue", "prefill", "decode"]
 """Where a request was when it ended: waiting for a worker, before its first token, or after that."""
+
+MOST_TRACES = 1000
+MOST_TRACE_BYTES = 8 * 2**20
+_PREFIX = re.compile(r"^(chatcmpl-|cmpl-|resp_)")
+
+
+def conclusions(findings: dict[str, Any]) -> dict[str, Any]:
+    """`findings` with sizes in the place of texts, lists and numbers that may be part of an answer."""
+    return {name: _conclusion(name, value) for name, value in list(findings.items())[:_MOST_FINDINGS]}
+
+
+def _conclusion(name: str, value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if name in _CONCLUSIONS and isinstance(value, str | int | float):
+        return value[:_CONCLUSION_CHARS] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"characters": len(value)}
+    if isinstance(value, list | dict):
+        return {"items": len(value)}
+    return {"number": True}
 
 
 @dataclass(slots=True, eq=False)
@@ -165,3 +200,85 @@ def _told(error: RequestError | None) -> dict[str, Any] | None:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _EndedTrace:
+    id: str
+    key_id: str | None
+    body: bytes
+
+
+class Traces:
+    """`most` ended traces of at most `most_bytes` together, and all that run."""
+
+    def __init__(self, most: int = MOST_TRACES, most_bytes: int = MOST_TRACE_BYTES) -> None:
+        self._running: dict[int, Trace] = {}
+        self._ended: deque[_EndedTrace] = deque()
+        self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
+
+    def running(self) -> Iterator[Trace]:
+        return iter(self._running.values())
+
+    def begin(self, trace: Trace) -> None:
+        self._running[id(trace)] = trace
+
+    def end(self, trace: Trace) -> None:
+        """Keep what the trace says now; the oldest ones make room for it."""
+        del self._running[id(trace)]
+        kept = _EndedTrace(trace.job.request.id, trace.job.caller.key_id, orjson.dumps(trace.as_json()))
+        self._ended.append(kept)
+        self._bytes += len(kept.body)
+        while len(self._ended) > self._most or self._bytes > self._most_bytes:
+            self._bytes -= len(self._ended.popleft().body)
+
+    def read(self, given: str, caller: Caller) -> dict[str, Any]:
+        """The newest trace of that id, with or without the prefix of an answer's id under /v1.
+
+        Raises 404 `request_not_found`, of another key's too.
+        """
+        for wanted in dict.fromkeys((given, _PREFIX.sub("", given))):
+            if found := self._find(wanted, caller):
+                return _known_to(caller, found)
+        raise RequestError("no such request", status=404, code="request_not_found", param="id")
+
+    def latest(self, limit: int) -> list[dict[str, Any] | orjson.Fragment]:
+        """Those of all keys, the newest first: what runs, then what ended last, as it was written then."""
+        running = [trace.as_json() for trace in islice(reversed(self._running.values()), limit)]
+        ended = [orjson.Fragment(kept.body) for kept in islice(reversed(self._ended), limit - len(running))]
+        return [*running, *ended]
+
+    def _find(self, wanted: str, caller: Caller) -> dict[str, Any] | None:
+        is_admin = "admin" in caller.scopes
+        for trace in reversed(self._running.values()):
+            if trace.job.request.id == wanted and (is_admin or trace.job.caller.key_id == caller.key_id):
+                return trace.as_json()
+        for kept in reversed(self._ended):
+            if kept.id == wanted and (is_admin or kept.key_id == caller.key_id):
+                body: dict[str, Any] = orjson.loads(kept.body)
+                return body
+        return None
+
+
+def _known_to(caller: Caller, trace: dict[str, Any]) -> dict[str, Any]:
+    """The trace with the caller's own category in the place of each set that is named after another one.
+
+    Nothing is left of what had to go for its sake but the number.
+    """
+    if not caller.is_restricted:
+        return trace
+
+    def named(name: str) -> str | None:
+        return name if caller.may_use(name) else None
+
+    loads = [
+        {
+            **load,
+            "set": named(load["set"]) or trace["category"],
+            "evicted": [{**one, "set": named(one["set"])} for one in load["evicted"]],
+        }
+        for load in trace["loads"]
+    ]
+    return {**trace, "set": named(trace["set"]) or trace["category"], "loads": loads}

@@ -1,0 +1,1 @@
+"""Worker processes: TorchServe, which starts them, the client of each, and their liveness."""

@@ -22,6 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from conductor_core.processes import Activity
+
 STOPPED_LOOKS, STOPPED_LOOKS_AFTER_TIMEOUT = 3, 1
 IDLE_LOOKS, IDLE_LOOKS_AFTER_TIMEOUT = 6, 2
 BUSY_LOOKS, BUSY_LOOKS_AFTER_TIMEOUT = 24, 12
@@ -30,8 +32,6 @@ LATE_LOOKS = 2
 """Looks without an answer from which on a worker is avoided and told of."""
 LEAST_APART_S = 3.0
 """Looks without an answer that follow closer are one: a flood of requests that time out hastens nothing."""
-IDLE_SHARE = 0.05
-"""Share of one processor below which a process is idle; a look itself costs a worker far less."""
 
 
 class Condition(StrEnum):
@@ -40,25 +40,6 @@ class Condition(StrEnum):
     READY = "READY"
     UNRESPONSIVE = "UNRESPONSIVE"
     HUNG = "HUNG"
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """A process at one moment: the states of its threads as in /proc, and its processor seconds so far."""
-
-    at: float
-    states: frozenset[str]
-    cpu_s: float
-
-    @property
-    def is_stopped(self) -> bool:
-        return self.states == {"T"}
-
-    def is_idle_since(self, earlier: Activity | None) -> bool:
-        """Tell whether the process did nothing from `earlier` until now; False where that is not known."""
-        if earlier is None or self.at <= earlier.at or self.states & {"R", "D"}:
-            return False
-        return self.cpu_s - earlier.cpu_s < IDLE_SHARE * (self.at - earlier.at)
 
 
 @dataclass(frozen=True, slots=True)

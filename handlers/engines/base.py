@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 
-from handlers.strict_shapes import Shape
-from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
+from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Shape, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ SomeOptions = TypeVar("SomeOptions", bound=EngineOptions)
 
 
 class Apart(Protocol):
-    """Where an engine's functions of text run: `handlers.checker.Checker`, in a process of its own."""
+    """A process for an engine's functions of text: `handlers.sandbox.checker`, or a stand-in of a test."""
 
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from handlers.checkers.code_endings import BlockReader
-from handlers.checkers.code_languages import Language, of_content, of_file, of_mention
-from handlers.checkers.code_middle import Family, family_of
-from handlers.completion_cache import Completion, CompletionCache
+from handlers.checks.code.endings import BlockReader
+from handlers.checks.code.languages import Language, of_content, of_file, of_mention
+from handlers.engines._completion_cache import Completion, CompletionCache
+from handlers.engines._fill_in_middle import Family, family_of
 from handlers.engines.base import (
     Attempt,
     BaseLLMEngine,

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from handlers.checkers.code_blocks import Block, blocks
-from handlers.checkers.code_languages import Language, Name, of_content, of_mention, of_name
+from handlers.checks.code.blocks import Block, blocks
+from handlers.checks.code.languages import Language, Name, of_content, of_mention, of_name
 from handlers.engines.base import BaseLLMEngine, EngineOptions, asked_last, read_options
 from handlers.wire import GenerateRequest, Sampling
 
@@ -59,7 +59,7 @@ class CodeGeneration(BaseLLMEngine):
     )
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = CodeOptions
-    libraries: ClassVar[tuple[str, ...]] = ("handlers.checkers.code_syntax",)
+    libraries: ClassVar[tuple[str, ...]] = ("handlers.checks.code.syntax",)
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """The language's own rules, then what the template wants."""
@@ -75,7 +75,7 @@ class CodeGeneration(BaseLLMEngine):
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The code of the answer, each block parsed as the language it is in."""
         # The grammars belong in the checker process: a worker imports this module without them.
-        from handlers.checkers.code_syntax import syntax_error
+        from handlers.checks.code.syntax import syntax_error
 
         found = []
         for block, language in self._blocks(request, text):

@@ -11,12 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from handlers.checks.tables.tables import Table, fenced_table, lines_of, read_csv, read_table
+from handlers.checks.text.quotes import numbers_in, unsupported
 from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
-from handlers.text_checks.number_claims import numbers_in, unsupported
-from handlers.text_checks.refusals import bad_option
-from handlers.text_checks.table_words import lines_of
-from handlers.text_checks.tables import Table, fenced_table, read_csv, read_table
-from handlers.wire import GenerateRequest, Message, RequestError, Sampling
+from handlers.wire import GenerateRequest, Message, RequestError, Sampling, bad_option
 
 NO_TABLE = "there is no table: give one as options.csv or options.table, or in a fence marked csv"
 SHARE_OF_CONTEXT = 2
@@ -53,8 +51,8 @@ class DataAnalysis(BaseLLMEngine):
     options_type: ClassVar[type[EngineOptions]] = AnalysisOptions
     run_findings: ClassVar[Mapping[str, Any]] = {"figures_left_out": 0}
     libraries: ClassVar[tuple[str, ...]] = (
-        "handlers.checkers.table_statistics",
-        "handlers.checkers.table_chart",
+        "handlers.checks.tables.table_statistics",
+        "handlers.checks.tables.chart",
     )
 
     @classmethod
@@ -82,9 +80,9 @@ class DataAnalysis(BaseLLMEngine):
         if table is None:
             return self.unknown(NO_TABLE)
         # pandas and matplotlib take 100 MB and belong in the checker process.
-        from handlers.checkers.table_chart import Wish, draw
-        from handlers.checkers.table_columns import columns_of
-        from handlers.checkers.table_statistics import statistics_of
+        from handlers.checks.tables.chart import Wish, draw
+        from handlers.checks.tables.columns import columns_of
+        from handlers.checks.tables.table_statistics import statistics_of
 
         columns = columns_of(table)
         statistics, told = statistics_of(columns, len(table.rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from handlers.conversation import ConversationEngine
+from handlers.engines._conversation import ConversationEngine
 
 
 class GeneralReasoning(ConversationEngine):

@@ -6,10 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from handlers.checks.text.json_answers import read_json
 from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
-from handlers.text_checks.json_answers import read_json
-from handlers.text_checks.refusals import bad_option
-from handlers.wire import GenerateRequest, Sampling
+from handlers.wire import GenerateRequest, Sampling, bad_option
 
 ANYTHING: dict[str, Any] = {"type": "object"}
 

@@ -13,13 +13,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from handlers.checks.text.json_answers import read_items
+from handlers.checks.text.legal_terms import CLAUSES, NOTE, REGULATIONS, Area, Task, item_schema
+from handlers.checks.text.quotes import Source, affordable, quotations
+from handlers.engines._documents import counted, item_list, parts, room_for
 from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
-from handlers.text_checks.documents import counted, item_list, parts, room_for
-from handlers.text_checks.json_answers import read_items
-from handlers.text_checks.legal_terms import CLAUSES, NOTE, REGULATIONS, Area, Task, item_schema
-from handlers.text_checks.quotes import Source, affordable, quotations
-from handlers.text_checks.refusals import bad_option
-from handlers.wire import GenerateRequest, Message, Sampling
+from handlers.wire import GenerateRequest, Message, Sampling, bad_option
 
 INSTRUCTIONS: dict[Task, str] = {
     "review": "List the clauses that a careful lawyer would raise, each with its issue and a recommendation.",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from handlers.checkers.maths_answer import candidates
+from handlers.checks.maths.answers import candidates
 from handlers.engines.base import (
     Attempt,
     BaseLLMEngine,
@@ -67,7 +67,7 @@ class MathematicalReasoning(BaseLLMEngine):
     defaults: ClassVar[Sampling] = Sampling(max_tokens=1024, temperature=0.2, top_p=0.95)
     options_type: ClassVar[type[EngineOptions]] = MathsOptions
     run_findings: ClassVar[Mapping[str, Any]] = {"attempts": 1}
-    libraries: ClassVar[tuple[str, ...]] = ("handlers.checkers.maths_verdict",)
+    libraries: ClassVar[tuple[str, ...]] = ("handlers.checks.maths.verdict",)
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """How to work in this context, and in which form to answer."""
@@ -82,7 +82,7 @@ class MathematicalReasoning(BaseLLMEngine):
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The final answer, and whether it is right, by SymPy."""
         # SymPy takes 40 MB and belongs in the checker process: a worker imports this module without it.
-        from handlers.checkers.maths_verdict import VERDICTS, judge
+        from handlers.checks.maths.verdict import VERDICTS, judge
 
         verdict = judge(asked_last(request), text, read_options(MathsOptions, request).expected)
         return {

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from handlers.checks.text.quotes import Source, affordable, quotations
 from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
-from handlers.text_checks.quotes import Source, affordable, quotations
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Passage = Annotated[str, Field(min_length=1, max_length=1_000_000)]

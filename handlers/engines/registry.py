@@ -11,13 +11,14 @@ from handlers.engines.base import BaseLLMEngine
 from handlers.wire import RequestError
 
 NOT_ENGINES = frozenset({"base", "registry"})
+"""Beside the modules whose names begin with `_`, which several engines share."""
 
 
 @cache
 def engine_names() -> tuple[str, ...]:
     """Names of all engines, sorted, from the files of this package."""
-    found = (module.name for module in pkgutil.iter_modules(handlers.engines.__path__))
-    return tuple(sorted(set(found) - NOT_ENGINES))
+    found = {module.name for module in pkgutil.iter_modules(handlers.engines.__path__)}
+    return tuple(sorted(name for name in found - NOT_ENGINES if not name.startswith("_")))
 
 
 @cache

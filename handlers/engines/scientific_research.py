@@ -9,11 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from handlers.checks.text.bibliography import (
+    BibliographyError,
+    Source,
+    Style,
+    find_citations,
+    formatted,
+    is_doi,
+    read_bibliography,
+    written_dois,
+)
 from handlers.engines.base import BaseLLMEngine, EngineOptions, read_options
-from handlers.text_checks.bibliography import BibliographyError, Source, Style, formatted, read_bibliography
-from handlers.text_checks.citations import find_citations, is_doi, written_dois
-from handlers.text_checks.refusals import bad_option
-from handlers.wire import GenerateRequest, Sampling
+from handlers.wire import GenerateRequest, Sampling, bad_option
 
 Task = Literal["literature_review", "methodology", "peer_review", "research_question", "abstract"]
 INSTRUCTIONS: dict[Task, str] = {

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from handlers.engines._documents import counted, parts, room_for
 from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
-from handlers.text_checks.documents import counted, parts, room_for
 from handlers.wire import GenerateRequest, Message, Sampling
 
 LENGTHS = {"short": "two or three sentences", "medium": "one paragraph", "long": "several paragraphs"}

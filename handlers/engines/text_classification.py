@@ -10,10 +10,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from handlers.checks.text.json_answers import read_json
 from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, read_options
-from handlers.text_checks.json_answers import read_json
-from handlers.text_checks.refusals import bad_option
-from handlers.wire import GenerateRequest, Sampling
+from handlers.wire import GenerateRequest, Sampling, bad_option
 
 NOTHING = "N/A"
 """The text that labels are scored for too: what a label gains over it is the text's own doing."""

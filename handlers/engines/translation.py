@@ -11,12 +11,11 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+from handlers.checks.text.json_answers import read_json
+from handlers.checks.text.languages import english_name, is_other_language, language_code
+from handlers.checks.text.translations import translation_warnings
+from handlers.engines._translation import Task, TranslationOptions, TranslationPieces, read_task
 from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared
-from handlers.text_checks.json_answers import read_json
-from handlers.text_checks.languages import english_name, is_other_language, language_code
-from handlers.text_checks.translation_pieces import TranslationPieces
-from handlers.text_checks.translation_task import Task, TranslationOptions, read_task
-from handlers.text_checks.translations import translation_warnings
 from handlers.wire import GenerateRequest, Message, Sampling
 
 
@@ -27,7 +26,7 @@ class Translation(BaseLLMEngine):
     system_prompt: ClassVar[str] = "You are a professional translator."
     defaults: ClassVar[Sampling] = Sampling(temperature=0.0)
     options_type: ClassVar[type[EngineOptions]] = TranslationOptions
-    libraries: ClassVar[tuple[str, ...]] = ("handlers.text_checks.languages",)
+    libraries: ClassVar[tuple[str, ...]] = ("handlers.checks.text.languages",)
 
     @classmethod
     def load_libraries(cls) -> None:

@@ -1,7 +1,7 @@
 """The seam every inference library is adapted to: token ids in, steps of token ids out.
 
 A runtime knows tokens, never text: templates, detokenising, stop strings and the context check are shared
-code above it (`handlers.model`). It adapts a library that already batches continuously.
+code above it (`handlers.inference.model`). It adapts a library that already batches continuously.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One confined child as its parent sees it: a channel that takes and gives a line, and a way to end it.
 
-Knows bytes, signals and deadlines. The child itself is `handlers.checker_process`.
+Knows bytes, signals and deadlines. The child itself is `handlers.sandbox.template_process`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Template:
                     sys.executable,
                     "-P",
                     "-m",
-                    "handlers.checker_process",
+                    "handlers.sandbox.template_process",
                     str(theirs.fileno()),
                     str(self._limits.cpu_s),
                     str(self._limits.memory),

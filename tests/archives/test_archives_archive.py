@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from archives.archive import HANDLERS, ArchiveSpec, handler_files, write_archive
+from archives.archive import (
+    CONFIG,
+    HANDLERS,
+    MANIFEST,
+    ArchiveSpec,
+    handler_files,
+    validate_archive,
+    write_archive,
+)
 from archives.errors import BuildError
-from archives.manifest import CONFIG, MANIFEST
 from archives.prepare import Prepared
-from archives.validate import validate_archive
 from archives.weights_info import WeightsInfo
 from archives.worker_archive import WorkerPlan, archive_spec, worker_config
 from conductor_core.catalogue import ModelRef

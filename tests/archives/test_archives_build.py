@@ -12,13 +12,12 @@ import yaml
 from click.testing import CliRunner
 
 from archives.__main__ import main
-from archives.build import build_rows, build_set, pull_rows, write_config
+from archives.build import BEGIN, END, build_rows, build_set, pull_rows, write_config
 from archives.errors import BuildError
 from archives.progress import Lines
-from archives.torchserve_file import BEGIN, END
 from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, ModelRef, Row, StayLoaded
-from conductor_core.sharing import unplaced_sets
+from conductor_core.placement import unplaced_sets
 from tests.archives.samples import FakeJob, make_row
 
 

@@ -22,8 +22,8 @@ from archives.prepare import prepare
 from archives.verify import Verified, verify
 from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, Row, RuntimeName
-from conductor_core.settings import parse_settings
-from conductor_core.sharing import unplaced_sets
+from conductor_core.placement import unplaced_sets
+from conductor_core.settings.parser import parse_settings
 from tests.archives.fake_hub import FakeHub, fake_hub
 from tests.archives.samples import FakeJob, make_row, write_model_folder, write_safetensors, write_wheel
 

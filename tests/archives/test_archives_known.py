@@ -10,7 +10,7 @@ from archives.known import known_weights
 from archives.weights_info import KnownWeights
 from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, Precision, Row, WorkerSet
-from conductor_core.sharing import unplaced_sets
+from conductor_core.placement import unplaced_sets
 from tests.archives.samples import FakeJob, make_row, write_model_folder, write_safetensors
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from archives.errors import BuildCancelled, BuildError
 from archives.identity import identify
-from archives.locks import weights_lock
-from archives.prepare import prepare
+from archives.prepare import prepare, weights_lock
 from archives.progress import Silent
 from archives.weights_info import Stamp
 from archives.workshop import Workshop

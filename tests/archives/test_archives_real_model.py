@@ -15,7 +15,7 @@ from archives.prepare import Prepared, prepare
 from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, Precision
 from conductor_core.paths import ProjectPaths
-from conductor_core.sharing import unplaced_sets
+from conductor_core.placement import unplaced_sets
 from handlers.runtimes.base import RuntimeConfig
 from tests.archives.samples import DEMO, Recorder, make_row, write_model_folder
 

@@ -10,11 +10,11 @@ import pytest
 
 from archives.convert_job import work
 from archives.errors import BuildError
-from handlers.generation import Generator
-from handlers.model import LoadedModel
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import RuntimeConfig
-from handlers.runtimes.transformers_runtime import open_runtime
-from handlers.tokenizer import TextTokenizer
+from handlers.runtimes.transformers.causal import open_runtime
 from handlers.wire import GenerateRequest
 from tests.archives.translation_folders import tiny_m2m100, tiny_marian
 

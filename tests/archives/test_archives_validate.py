@@ -13,10 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archives.archive import write_archive
-from archives.manifest import CONFIG, MANIFEST
+from archives.archive import CONFIG, MANIFEST, InvalidArchiveError, validate_archive, write_archive
 from archives.prepare import Prepared
-from archives.validate import InvalidArchiveError, validate_archive
 from archives.weights_info import WeightsInfo
 from archives.worker_archive import WorkerPlan, archive_spec
 from conductor_core.catalogue import ModelRef

@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from conductor.errors import CommandError, plain_faults
+from conductor_admin.auth.keys_file import KeysFile
 from conductor_admin.auth.reserve import Reserve
-from conductor_admin.keys_file import KeysFile
 from conductor_core.paths import StateDir
 from tests.conductor.command_line import Invoke
 from tests.odd_files import Disk, make_fifo, make_folder, make_socket, pretended_disk, real_disk

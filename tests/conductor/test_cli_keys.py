@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from conductor.options import gateway_of
-from conductor_admin.keys_file import KeysFile
+from conductor_admin.auth.keys_file import KeysFile
 from conductor_core.owner import owner_headers, write_owner_token
 from conductor_core.paths import StateDir
 from tests.conductor.command_line import Invoke

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from conductor.parameters import REFUSED
-from handlers.runtimes.openvino_runtime import OpenVinoRuntime
-from handlers.runtimes.transformers_runtime import TransformersRuntime
+from handlers.runtimes.openvino.runtime import OpenVinoRuntime
+from handlers.runtimes.transformers.causal import TransformersRuntime
 from handlers.wire import WIRE_VERSION, Sampling
 from handlers.worker_config import WorkerConfig
 from tests.conductor.command_line import Invoke

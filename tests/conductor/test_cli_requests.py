@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.callers import OWNER
-from conductor_admin.load_story import LoadStory
-from conductor_admin.router import plan
+from conductor_admin.auth.caller import OWNER
+from conductor_admin.lifecycle.load_record import LoadStory
+from conductor_admin.planner import plan
 from conductor_admin.telemetry.trace import Trace
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 from handlers.wire import Done, GenerateBody, Timings, Usage
 from tests.conductor.command_line import Invoke
 from tests.conductor.conftest import TABLE

@@ -18,7 +18,7 @@ from conductor.commands import doctor as command
 from conductor.doctor import Facts, Finding, Java, findings, is_broken, to_install
 from conductor.errors import CommandError
 from conductor_core.machine import Gpu
-from conductor_core.requirements import PINS, Need
+from conductor_core.runtimes import PINS, Need
 from tests.conductor.command_line import Invoke
 from tests.conductor.fake_gateway import FakeGateway
 

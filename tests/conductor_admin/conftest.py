@@ -12,28 +12,29 @@ import httpx2
 import pytest
 
 from conductor_admin.app import create_app
-from conductor_admin.audit import Audit
+from conductor_admin.auth.audit import Audit
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.gateway import Gateway, Heart
-from conductor_admin.generation import Generations
-from conductor_admin.key_ring import KeyRing
-from conductor_admin.keys import KeyBody
-from conductor_admin.keys_file import KeysFile
-from conductor_admin.leases import Limits
-from conductor_admin.lifecycle import Lifecycle
-from conductor_admin.loading import Loader
-from conductor_admin.peaks import Peaks
-from conductor_admin.session_database import default_url
-from conductor_admin.session_store import SessionStore
-from conductor_admin.sessions import Sessions
-from conductor_admin.settings_watch import SettingsWatch
-from conductor_admin.stats import Stats
+from conductor_admin.auth.authenticator import KeyRing
+from conductor_admin.auth.keys import KeyBody
+from conductor_admin.auth.keys_file import KeysFile
+from conductor_admin.dispatcher import Generations
+from conductor_admin.gateway import Gateway
+from conductor_admin.lifecycle.heartbeat import Heart
+from conductor_admin.lifecycle.leases import Limits
+from conductor_admin.lifecycle.lifecycle import Lifecycle
+from conductor_admin.memory.history import Peaks
+from conductor_admin.sessions.database import default_url
+from conductor_admin.sessions.service import Sessions
+from conductor_admin.sessions.store import SessionStore
+from conductor_admin.settings.watcher import SettingsWatch
 from conductor_admin.telemetry.recorder import Telemetry
-from conductor_admin.torchserve import TorchServe
-from conductor_admin.worker_client import Patience
+from conductor_admin.telemetry.stats import Stats
+from conductor_admin.workers.client import Patience
+from conductor_admin.workers.loader import Loader
+from conductor_admin.workers.torchserve_client import TorchServe
 from conductor_core.catalogue import Catalogue
 from conductor_core.paths import StateDir
-from conductor_core.settings import load_settings, parse_settings
+from conductor_core.settings.parser import load_settings, parse_settings
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe, SocketServer
 from tests.conductor_admin.gateway_rig import GB, OWNER_TOKEN, SETTINGS, FakeMemory, MakeRig, Rig
 from tests.conductor_admin.key_rig import Keys

@@ -30,9 +30,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archives.weights_info import KnownWeights
-from conductor_admin.connections import BoundedProtocol
-from conductor_admin.loading import LoadError, Report
-from conductor_admin.set_entry import Archive
+from conductor_admin.http.protocol import BoundedProtocol
+from conductor_admin.workers.loader import LoadError, Report
+from conductor_admin.workers.worker import Archive
 from conductor_core.catalogue import WorkerSet
 from conductor_core.paths import StateDir
 from handlers.long_records import lines_of

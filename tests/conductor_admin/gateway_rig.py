@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx2
 
 from conductor_admin.gateway import Gateway
-from conductor_admin.lifecycle import Lifecycle
+from conductor_admin.lifecycle.lifecycle import Lifecycle
 from conductor_core.paths import StateDir
 from tests.conductor_admin.fake_torchserve import FakeBuilder, FakeTorchServe
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from conductor_admin.auto import LEAD, NEAR, Chooser, nearest, scores
-from conductor_admin.auto_examples import EXAMPLES
-from conductor_admin.auto_rules import RULES, by_rule
+from conductor_admin.auto.chooser import LEAD, NEAR, Chooser, nearest, scores
+from conductor_admin.auto.examples import EXAMPLES
+from conductor_admin.auto.rules import RULES, by_rule
 from conductor_core.catalogue import Row
-from conductor_core.page import ROW_COLUMNS
-from conductor_core.settings import parse_settings
+from conductor_core.settings.page import ROW_COLUMNS
+from conductor_core.settings.parser import parse_settings
 from handlers.engines.registry import engine_names
 from handlers.wire import RequestError
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from conductor_admin.access import NEEDS
+from conductor_admin.auth.access import NEEDS
 from conductor_admin.http import body_budget, body_gate
 from conductor_admin.http.body_budget import LARGE_OF_A_KEY, SMALL_BYTES, BodyBudget
 from conductor_admin.http.body_limits import LIMITS, OTHER_BYTES, TEXT_BYTES, limit_of

@@ -16,8 +16,7 @@ import uvloop
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from conductor_admin.connections import BoundedProtocol
-from conductor_admin.outflow import Outflow
+from conductor_admin.http.protocol import BoundedProtocol, Outflow
 from tests.conductor_admin.fake_torchserve import SocketServer
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys

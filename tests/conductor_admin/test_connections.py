@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from conductor_admin import connections
-from conductor_admin.connections import BoundedProtocol
-from conductor_admin.http import body_gate
+from conductor_admin.http import body_gate, protocol
+from conductor_admin.http.protocol import BoundedProtocol
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.raw_http import connection, statuses, talk
 
@@ -24,7 +23,7 @@ ASKED = orjson.dumps({"text": "x"})
 async def test_a_head_that_does_not_come_is_given_up(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    monkeypatch.setattr(protocol, "HEAD_S", 0.05)
     answer = await talk(rig.url, said)
     assert statuses(answer) == [408]
     assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
@@ -36,13 +35,13 @@ async def test_a_kept_connection_has_as_little_time_for_its_next_head(
     async with connection(rig.url) as (reader, writer):
         writer.write(f"{HEAD}\r\n".encode())
         assert b"200" in await reader.readline()
-        monkeypatch.setattr(connections, "HEAD_S", 0.05)
+        monkeypatch.setattr(protocol, "HEAD_S", 0.05)
         writer.write(b"GET /health/live HTTP/1.1\r\nx")
         assert b"408" in await reader.read()
 
 
 async def test_a_whole_head_is_not_hurried(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    monkeypatch.setattr(protocol, "HEAD_S", 0.05)
     rig.torchserve.may_load.clear()
     asking = asyncio.create_task(rig.client.post("/generate", json={"prompt": "x"}))
     await rig.until(lambda: bool(rig.torchserve.registered))
@@ -115,7 +114,7 @@ async def test_the_old_protocol_is_answered_and_closed(rig: Rig) -> None:
 
 
 async def test_a_refused_body_that_goes_on_for_ever_is_cut(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "UNREAD_BODY_S", 0.2)
+    monkeypatch.setattr(protocol, "UNREAD_BODY_S", 0.2)
     async with connection(rig.url) as (reader, writer):
         writer.write(b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{")
         assert b"404" in await reader.readline()

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
-from conductor_admin import states
-from conductor_admin.answers import sse_lines
-from conductor_admin.callers import ANYONE
-from conductor_admin.guard import HostPolicy
-from conductor_admin.listening import check_open, host_policy, url_of
-from conductor_admin.router import find_row, plan
-from conductor_admin.stats import percentiles_ms
-from conductor_admin.torchserve_config import StartError
-from conductor_admin.worker_client import Health
+from conductor_admin.api.rendering import sse_lines
+from conductor_admin.auth.caller import ANYONE
+from conductor_admin.http.listener import check_open, host_policy, url_of
+from conductor_admin.http.middleware import HostPolicy
+from conductor_admin.lifecycle import states
+from conductor_admin.planner import find_row, plan
+from conductor_admin.telemetry.stats import percentiles_ms
+from conductor_admin.workers.client import Health
+from conductor_admin.workers.worker import health_fault, least_busy
 from conductor_core.catalogue import Catalogue
+from conductor_core.run_file import StartError
 from handlers.wire import WIRE_VERSION, GenerateBody, RequestError
-
-
-@dataclass
-class Busy:
-    name: str
-    in_flight: int
+from tests.conductor_admin.some_workers import some_worker
 
 
 def test_the_least_busy_worker_is_chosen_the_first_of_equals() -> None:
-    chosen = states.least_busy([Busy("a", 2), Busy("b", 1), Busy("c", 1)])
+    chosen = least_busy([some_worker(1, 2), some_worker(2, 1), some_worker(3, 1)])
     assert chosen is not None
-    assert chosen.name == "b"
-    assert states.least_busy([]) is None
+    assert chosen.pid == 2
+    assert least_busy([]) is None
 
 
 def test_cool_downs_double_from_ten_seconds_to_five_minutes() -> None:
@@ -41,9 +35,9 @@ def test_cool_downs_double_from_ten_seconds_to_five_minutes() -> None:
 
 
 def test_a_worker_of_another_version_is_not_used() -> None:
-    assert states.health_fault(Health(wire=WIRE_VERSION, version="a"), "a") is None
-    assert "version a" in (states.health_fault(Health(wire=WIRE_VERSION, version="a"), "b") or "")
-    assert "wire" in (states.health_fault(Health(wire=WIRE_VERSION + 1, version="a"), "a") or "")
+    assert health_fault(Health(wire=WIRE_VERSION, version="a"), "a") is None
+    assert "version a" in (health_fault(Health(wire=WIRE_VERSION, version="a"), "b") or "")
+    assert "wire" in (health_fault(Health(wire=WIRE_VERSION + 1, version="a"), "a") or "")
 
 
 def test_no_category_means_conversation_and_names_work_as_slugs(catalogue: Catalogue) -> None:

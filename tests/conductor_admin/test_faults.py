@@ -11,14 +11,15 @@ import time
 
 import pytest
 
-from conductor_admin import loading, states
-from conductor_admin.peaks import Peaks
-from conductor_admin.processes import start_ticks
-from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers
-from conductor_admin.set_entry import Archive
-from conductor_admin.states import State
-from conductor_admin.torchserve import WorkerProcess
+from conductor_admin.lifecycle import states
+from conductor_admin.lifecycle.states import State
+from conductor_admin.memory.history import Peaks
+from conductor_admin.workers import loader as loading
+from conductor_admin.workers.torchserve_client import WorkerProcess
+from conductor_admin.workers.worker import Archive
 from conductor_core.paths import StateDir
+from conductor_core.processes import start_ticks
+from conductor_core.run_file import ProcessName, RunFile, kill_leftovers
 from tests.conductor_admin.fake_torchserve import FakeBuilder
 from tests.conductor_admin.gateway_rig import MakeRig, Rig
 from tests.conductor_admin.test_settings_reload import CHAT, TRANSLATION, ask, beats, edit

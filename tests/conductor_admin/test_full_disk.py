@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from conductor_admin.auth.keys_file import KeysFile, KeysFileError, create_first_key
 from conductor_admin.auth.reserve import LEAST_BYTES, Reserve
-from conductor_admin.first_key import create_first_key
-from conductor_admin.keys_file import KeysFile, KeysFileError
-from conductor_admin.peaks import Peaks
-from conductor_admin.run_file import RunFile
+from conductor_admin.memory.history import Peaks
 from conductor_core.catalogue import Catalogue
 from conductor_core.owner import write_owner_token
 from conductor_core.paths import StateDir
+from conductor_core.run_file import RunFile
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys
 from tests.odd_files import Disk, pretended_disk, real_disk

@@ -10,7 +10,7 @@ import httpx2
 import orjson
 import pytest
 
-from conductor_admin.worker_client import Patience
+from conductor_admin.workers.client import Patience
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import GB, MakeRig, Rig
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from starlette.datastructures import Headers
 
-from conductor_admin.guard import HostPolicy, check_source
+from conductor_admin.http.middleware import HostPolicy, check_source
 from handlers.wire import RequestError
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys

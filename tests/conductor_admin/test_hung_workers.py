@@ -10,12 +10,11 @@ import aiohttp
 import orjson
 import pytest
 
-from conductor_admin import worker_client
-from conductor_admin.processes import is_alive
-from conductor_admin.states import State
-from conductor_admin.worker_client import Patience
-from conductor_admin.workers import liveness
+from conductor_admin.lifecycle.states import State
+from conductor_admin.workers import client, liveness
+from conductor_admin.workers.client import Patience
 from conductor_admin.workers.liveness import IDLE_LOOKS, STOPPED_LOOKS
+from conductor_core.processes import is_alive
 from tests.conductor_admin.fake_torchserve import FakeWorker, done
 from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
 from tests.conductor_admin.test_settings_reload import CHAT, ask, beats
@@ -27,7 +26,7 @@ SHORT = Patience(0.5, 0.5)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at a worker that does not answer takes a third of a second, and the next one counts at once."""
     monkeypatch.setattr(liveness, "LEAST_APART_S", 0.0)
-    monkeypatch.setattr(worker_client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
 
 
 async def looks(rig: Rig, count: int) -> None:
@@ -253,7 +252,7 @@ async def test_a_second_worker_that_hangs_in_its_load_is_ended(make_rig: MakeRig
 
 
 async def test_no_hang_holds_up_the_beat(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=30))
+    monkeypatch.setattr(client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=30))
     async with make_rig() as rig:
         worker = await the_worker(rig)
         worker.hang(stopped=False)

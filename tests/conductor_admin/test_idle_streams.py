@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from conductor_admin import answers
-from conductor_admin.openai import sse
+from conductor_admin.api import rendering
+from conductor_admin.api.openai import envelope
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.openai_calls import chat
@@ -40,7 +40,7 @@ class Hesitant:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_stream_is_never_silent_for_long(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    for module in (answers, sse):
+    for module in (rendering, envelope):
         monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.05)
         monkeypatch.setattr(module, "LOADING_S", 0.05)
     worker = Hesitant()

@@ -10,8 +10,8 @@ import pytest
 from starlette.routing import BaseRoute
 from starlette.types import Message
 
-from conductor_admin.access import NEEDS
 from conductor_admin.app import create_app
+from conductor_admin.auth.access import NEEDS
 from conductor_mcp.endpoint import McpEndpoint
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, Rig
 from tests.conductor_admin.key_rig import Keys
@@ -31,7 +31,7 @@ def filled(template: str) -> str:
 
 
 async def test_every_route_has_a_line_in_the_table_and_every_line_a_route(rig: Rig) -> None:
-    """A new route has to be decided about: in `conductor_admin.access.NEEDS`."""
+    """A new route has to be decided about: in `conductor_admin.auth.access.NEEDS`."""
     with own_work("builds an application"):
         app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes)
     assert set(templates(app.routes)) == set(NEEDS)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from conductor_admin.callers import Allowance, Caller
-from conductor_admin.key_ring import KeyRing
-from conductor_admin.keys import KeyBody
-from conductor_admin.keys_file import KeysFile, KeysFileError
-from conductor_admin.quotas import Quotas
-from conductor_admin.states import State
+from conductor_admin.auth.authenticator import KeyRing
+from conductor_admin.auth.caller import Allowance, Caller
+from conductor_admin.auth.keys import KeyBody
+from conductor_admin.auth.keys_file import KeysFile, KeysFileError
+from conductor_admin.auth.rate_limits import Quotas
+from conductor_admin.lifecycle.states import State
 from conductor_core.paths import StateDir
 from handlers.wire import RequestError
 from tests.conductor_admin.fake_torchserve import done

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
-from conductor_admin.processes import activity
 from conductor_admin.workers.liveness import (
     ABANDONED_LOOKS,
     BUSY_LOOKS,
@@ -18,7 +17,6 @@ from conductor_admin.workers.liveness import (
     IDLE_LOOKS,
     LEAST_APART_S,
     STOPPED_LOOKS,
-    Activity,
     Condition,
     Liveness,
     answered,
@@ -26,6 +24,7 @@ from conductor_admin.workers.liveness import (
     missed,
     timed_out,
 )
+from conductor_core.processes import Activity, activity
 
 READY, LATE, HUNG = Condition.READY, Condition.UNRESPONSIVE, Condition.HUNG
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from archives.weights_info import KnownWeights
-from conductor_admin import upkeep
-from conductor_admin.answers import ordinal
-from conductor_admin.states import State
+from conductor_admin.api.rendering import ordinal
+from conductor_admin.lifecycle import reconciler
+from conductor_admin.lifecycle.states import State
 from tests.conductor_admin.gateway_rig import GB, MakeRig, Rig
 from tests.conductor_admin.test_memory_loads import ONE, TABLE, Held
 
@@ -100,7 +100,7 @@ async def test_a_load_that_takes_longer_than_any_before_has_no_eta(rig: Rig) -> 
 
 async def test_memory_is_measured_when_an_answer_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await ask(rig)
-    monkeypatch.setattr(upkeep, "SAMPLE_S", 0.0)
+    monkeypatch.setattr(reconciler, "SAMPLE_S", 0.0)
     rig.torchserve.workers(CHAT)[0].memory = GB
     await ask(rig)
     await rig.until(lambda: rig.lifecycle.view(CHAT).measured == GB)

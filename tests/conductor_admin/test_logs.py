@@ -13,10 +13,10 @@ import orjson
 import pytest
 import structlog
 
-from conductor_admin.logs import configure_logs
 from conductor_admin.telemetry import drain as drains
 from conductor_admin.telemetry.drain import Drain, to_descriptor
 from conductor_admin.telemetry.log_file import LogFile
+from conductor_admin.telemetry.logs import configure_logs
 from tests.plain_logs import log_plainly
 
 
@@ -135,7 +135,7 @@ def test_the_file_is_written_while_standard_error_is_full(
     fill(writes)
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    monkeypatch.setattr("conductor_admin.logs.to_descriptor", lambda number: to_descriptor(writes))
+    monkeypatch.setattr("conductor_admin.telemetry.logs.to_descriptor", lambda number: to_descriptor(writes))
     close = configure_logs(tmp_path, "INFO")
     try:
         for number in range(1000):

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from conductor_admin.idle import HALF_LIFE_S, Idleness, Use
-from conductor_admin.swaps import Swaps
+from conductor_admin.memory.usage import HALF_LIFE_S, Idleness, Swaps, Use
 
 LEAVES, STAYS = Idleness(300.0, stays=False), Idleness(300.0, stays=True)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conductor_admin.ledger import Figures, charge, corrected_cell, has_outgrown, pending, room
-from conductor_admin.peaks import SETTLED, Peaks
+from conductor_admin.memory.accounting import Figures, charge, corrected_cell, has_outgrown, pending, room
+from conductor_admin.memory.history import SETTLED, Peaks
 from conductor_core.catalogue import WorkerSet
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 
 GB = 1_000_000_000
 TABLE = """

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from conductor_admin import gateway, policy
-from conductor_admin.states import State
+from conductor_admin.lifecycle import heartbeat
+from conductor_admin.lifecycle.states import State
+from conductor_admin.memory import policy
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import GB, MakeRig, Rig
 
@@ -339,14 +340,14 @@ async def test_race_health_is_not_green_while_the_lifecycle_loop_is_dead(
 ) -> None:
     async with make_rig(settings=TABLE) as rig:
         assert (await rig.client.get("/health/live")).status_code == 200
-        monkeypatch.setattr(gateway, "STALLED_S", 0.0)
+        monkeypatch.setattr(heartbeat, "STALLED_S", 0.0)
         for path in ("/health", "/health/live", "/health/ready"):
             assert (await rig.client.get(path)).status_code == 503
 
 
 async def test_a_beat_that_fails_is_not_the_last(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with make_rig(settings=TABLE) as rig:
-        monkeypatch.setattr(gateway, "BEAT_S", 0.01)
+        monkeypatch.setattr(heartbeat, "BEAT_S", 0.01)
         looked = 0
 
         def look() -> None:
@@ -354,7 +355,7 @@ async def test_a_beat_that_fails_is_not_the_last(make_rig: MakeRig, monkeypatch:
             looked += 1
             raise ValueError("a defect")
 
-        beating = asyncio.create_task(gateway.Heart(rig.lifecycle, look).run())
+        beating = asyncio.create_task(heartbeat.Heart(rig.lifecycle, look).run())
         await rig.until(lambda: looked > 2)
         beating.cancel()
         await asyncio.wait({beating})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conductor_admin.policy import (
+from conductor_admin.memory.policy import (
     EXACT,
     GROUP_S,
     Admit,

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from conductor_admin.policy import (
+from conductor_admin.memory.policy import (
     GROUP_S,
     Admit,
     Demand,
@@ -57,7 +57,7 @@ class World(RuleBasedStateMachine):
 
     @rule(name=names, may_evict=st.sampled_from([True, True, False]))
     def request(self, name: str, may_evict: bool) -> None:
-        """As `permits.load_for`: who may cause less joins what others caused, or is refused at once."""
+        """As `leases.load_for`: who may cause less joins what others caused, or is refused at once."""
         self.came += 1
         one = self.sets[name]
         if not (may_evict or one.hold or one.waiting or self.has_room_for(name)):

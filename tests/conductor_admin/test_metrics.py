@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from conductor_admin.app import create_app
-from conductor_admin.states import State
+from conductor_admin.lifecycle.states import State
 from conductor_mcp.endpoint import McpEndpoint
 from tests.conductor_admin.fake_torchserve import SocketServer
 from tests.conductor_admin.gateway_rig import MakeRig, Rig

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from conductor_admin.logs import configure_logs
+from conductor_admin.telemetry.logs import configure_logs
 from tests.conductor_admin.gateway_rig import Rig
 from tests.plain_logs import log_plainly
 

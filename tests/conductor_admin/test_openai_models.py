@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conductor_admin.keys import KeyBody
+from conductor_admin.auth.keys import KeyBody
 from tests.conductor_admin.gateway_rig import MakeRig, Rig
 from tests.conductor_admin.key_rig import Keys
 from tests.conductor_admin.openai_calls import SMALL, chat

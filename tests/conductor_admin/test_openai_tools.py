@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.openai.tools import MAX_CALLS, Choice, Function, offer
+from conductor_admin.api.openai.tools import MAX_CALLS, Choice, Function, offer
 from handlers.wire import RequestError
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.openai_calls import CLOCK, WEATHER, asked, chat, chunks, says

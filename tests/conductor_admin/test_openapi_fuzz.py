@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from conductor_admin.openapi import ANSWERS
+from conductor_admin.api.openapi import ANSWERS
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, MakeRig, Rig
 
 CHECKS = [

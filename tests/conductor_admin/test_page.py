@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from conductor_admin.routes.page import FOLDER, MEDIA_TYPES, read_assets
+from conductor_admin.api.native.page import FOLDER, MEDIA_TYPES, read_assets
 from handlers.engines.registry import engine_names
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys
@@ -171,6 +171,6 @@ def test_every_named_finding_is_one_of_an_engine() -> None:
         "warnings",
         "note",
     }
-    files = [*(f"engines/{name}.py" for name in engine_names()), "conversation.py"]
+    files = [*(f"engines/{name}.py" for name in engine_names()), "engines/_conversation.py"]
     said = "".join((ROOT / "handlers" / file).read_text(encoding="utf-8") for file in files)
     assert {name for name in known if f'"{name}"' not in said} == set()

@@ -11,13 +11,11 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from conductor_admin.callers import OWNER, Caller
-from conductor_admin.keys import KeyBody
-from conductor_admin.load_story import LoadStory
-from conductor_admin.router import Job, plan
-from conductor_admin.telemetry.findings import conclusions
-from conductor_admin.telemetry.trace import Trace
-from conductor_admin.telemetry.traces import Traces
+from conductor_admin.auth.caller import OWNER, Caller
+from conductor_admin.auth.keys import KeyBody
+from conductor_admin.lifecycle.load_record import LoadStory
+from conductor_admin.planner import Job, plan
+from conductor_admin.telemetry.trace import Trace, Traces, conclusions
 from conductor_core.catalogue import Catalogue
 from handlers.wire import GenerateBody, RequestError
 from tests.conductor_admin.fake_torchserve import done

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from conductor_admin.session_database import SCHEMA, SessionDatabaseError, default_url
-from conductor_admin.session_records import Session, Turn, title_of
-from conductor_admin.session_store import SessionStore
+from conductor_admin.sessions.database import SCHEMA, SessionDatabaseError, default_url
+from conductor_admin.sessions.models import Session, Turn, title_of
+from conductor_admin.sessions.store import SessionStore
 from handlers.wire import RequestError, Usage
 from tests.odd_files import real_disk
 

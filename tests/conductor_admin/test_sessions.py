@@ -11,18 +11,20 @@ import httpx2
 import orjson
 import pytest
 
-from conductor_admin import session_turns, states
-from conductor_admin.callers import ANYONE
-from conductor_admin.keys import KeyBody
-from conductor_admin.keys_file import KeysFile
-from conductor_admin.leases import Wish
-from conductor_admin.router import plan
-from conductor_admin.session_records import Session
-from conductor_admin.sessions import Sessions
-from conductor_core.settings import parse_settings
+from conductor_admin.auth.caller import ANYONE
+from conductor_admin.auth.keys import KeyBody
+from conductor_admin.auth.keys_file import KeysFile
+from conductor_admin.lifecycle.leases import Wish
+from conductor_admin.planner import plan
+from conductor_admin.sessions import turns
+from conductor_admin.sessions.models import Session
+from conductor_admin.sessions.service import Sessions
+from conductor_admin.workers.worker import best_worker
+from conductor_core.settings.parser import parse_settings
 from handlers.wire import GenerateBody
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, SETTINGS, MakeRig, Rig
+from tests.conductor_admin.some_workers import some_worker
 
 CHAT = "conversational_chat"
 
@@ -153,7 +155,7 @@ def test_history_tokens_of_the_settings_are_for_the_engine_of_the_row_alone() ->
 
 
 async def test_a_full_session_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_turns, "MAX_TURNS", 2)
+    monkeypatch.setattr(turns, "MAX_TURNS", 2)
     session = (await say(rig, session="new"))["session_id"]
     await say(rig, session_id=session)
     assert await refusal(rig, session_id=session) == (409, "session_full")
@@ -361,14 +363,6 @@ async def test_a_session_belongs_to_the_key_that_began_it(rig: Rig) -> None:
     assert (await call(ada, "POST", "/generate", prompt="x", session_id=session)).status_code == 200
 
 
-@dataclass
-class Worker:
-    """A worker as the choice among them sees it."""
-
-    pid: int
-    in_flight: int
-
-
 @pytest.mark.parametrize(
     ("loads", "preferred", "chosen"),
     [
@@ -386,7 +380,7 @@ class Worker:
 def test_a_session_stays_with_its_worker_unless_that_is_gone_or_four_requests_busier(
     loads: dict[int, int], preferred: int | None, chosen: int | None
 ) -> None:
-    best = states.best_worker([Worker(pid, count) for pid, count in loads.items()], preferred)
+    best = best_worker([some_worker(pid, count) for pid, count in loads.items()], preferred)
     assert (best.pid if best else None) == chosen
 
 
@@ -408,7 +402,7 @@ async def test_a_lease_is_on_the_preferred_worker_while_it_is_there(rig: Rig) ->
 
 
 async def test_only_so_many_places_are_remembered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conductor_admin.sessions._PLACES", 2)
+    monkeypatch.setattr("conductor_admin.sessions.service._PLACES", 2)
     sessions: Sessions = rig.gateway.sessions
     first = sessions._place("a")
     sessions._place("b")

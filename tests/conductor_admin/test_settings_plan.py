@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.ledger import Figures
-from conductor_admin.settings_plan import Plan, describe, plan_change, plan_start
+from conductor_admin.memory.accounting import Figures
+from conductor_admin.settings.plan import Plan, describe, plan_change, plan_start
 from conductor_core.catalogue import Catalogue
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 
 HEAD = """## Conversational Persona
 {persona}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.states import State
+from conductor_admin.lifecycle.states import State
 from tests.conductor_admin.gateway_rig import GB, SETTINGS, MakeRig, Rig
 from tests.conductor_admin.test_memory_loads import Held
 from tests.odd_files import ODD

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conductor_admin import states
-from conductor_admin.states import State
+from conductor_admin.lifecycle import states
+from conductor_admin.lifecycle.states import State
 from tests.conductor_admin.gateway_rig import GB, SETTINGS, MakeRig, Rig
 from tests.conductor_admin.test_settings_reload import CHAT, TRANSLATION, ask, beats, edit, reload
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conductor_admin.shares import Shares
-from conductor_admin.states import State
+from conductor_admin.lifecycle.client_shares import Shares
+from conductor_admin.lifecycle.states import State
 from handlers.wire import RequestError
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, MakeRig, Rig
 from tests.conductor_admin.key_rig import bearer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.connections import BoundedProtocol
+from conductor_admin.http.protocol import BoundedProtocol
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.openai_calls import chat

@@ -11,11 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from conductor_admin import torchserve_config
-from conductor_admin.listening import listen
-from conductor_admin.run_file import ProcessName, RunFile, kill_leftovers, only_gateway
-from conductor_admin.torchserve_config import StartError, find_java
+from conductor_admin.http.listener import listen
+from conductor_admin.workers import torchserve_config
+from conductor_admin.workers.torchserve_config import find_java
 from conductor_core.paths import StateDir
+from conductor_core.run_file import ProcessName, RunFile, StartError, kill_leftovers, only_gateway
 
 
 def test_java_home_goes_before_path(tmp_path: Path) -> None:

@@ -17,14 +17,20 @@ import pytest
 import structlog
 
 from conductor import server as conductor_server
-from conductor_admin import processes, torchserve, torchserve_config, torchserve_process
-from conductor_admin.torchserve import TorchServe
-from conductor_admin.torchserve_process import TorchServeProcess
-from conductor_admin.workers import session_guard, torchserve_watch
+from conductor_admin.workers import (
+    session_guard,
+    torchserve_client,
+    torchserve_config,
+    torchserve_process,
+    torchserve_watch,
+)
 from conductor_admin.workers.cleanup import finish
+from conductor_admin.workers.torchserve_client import TorchServe
+from conductor_admin.workers.torchserve_process import TorchServeProcess
 from conductor_admin.workers.torchserve_watch import LEAST_MISSES, SILENT_S, Pulse
+from conductor_core import processes
 from conductor_core.paths import StateDir
-from handlers import library_log
+from handlers.diagnostics import library_log
 from tests.conductor_admin.fake_torchserve import FakeTorchServe
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.test_settings_reload import CHAT, TRANSLATION, ask
@@ -83,7 +89,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that sleep in place of the JVM, and short times."""
     monkeypatch.setattr(torchserve_config, "command", lambda state, java: [*GUARD, *SLEEPERS])
     monkeypatch.setattr(torchserve_process, "PING_EVERY_S", 0.02)
-    monkeypatch.setattr(torchserve, "PING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(torchserve_client, "PING_TIMEOUT_S", 0.1)
     monkeypatch.setattr(torchserve_watch, "SILENT_S", 0.5)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conductor_admin.torchserve import TorchServe, TorchServeError
+from conductor_admin.workers.torchserve_client import TorchServe, TorchServeError
 from conductor_admin.workers.torchserve_token import Keys, TokenError, read_keys
 from conductor_core.paths import StateDir
 from tests.conductor_admin.fake_torchserve import FakeTorchServe

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conductor_admin.worker_client import Patience, WorkerClient, WorkerUnreachable
+from conductor_admin.workers.client import Patience, WorkerClient, WorkerUnreachable
 from handlers.wire import GenerateRequest, RequestError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n"

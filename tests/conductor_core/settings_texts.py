@@ -6,7 +6,7 @@ import pytest
 
 from conductor_core.catalogue import Catalogue
 from conductor_core.issues import SettingsError
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 
 ENGINES = frozenset({"conversational_chat", "general_reasoning", "translation"})
 

@@ -8,9 +8,8 @@ import pytest
 
 from conductor_core.catalogue import Catalogue
 from conductor_core.machine import Gpu, Machine
-from conductor_core.placement import USABLE_SHARE, place
-from conductor_core.settings import load_settings
-from conductor_core.sharing import is_resident
+from conductor_core.placement import USABLE_SHARE, is_resident, place
+from conductor_core.settings.parser import load_settings
 from conductor_core.sizes import needed_memory
 from conductor_core.weights import PINNED_WHEELS
 from tests.source_tree import ROOT

@@ -17,9 +17,10 @@ from conductor_core.files import (
     read_bounded,
     write_whole,
 )
+from conductor_core.issues import SettingsError
 from conductor_core.owner import owner_headers
 from conductor_core.paths import StateDir, StateDirError
-from conductor_core.settings import LARGEST_BYTES, SettingsError, load_settings
+from conductor_core.settings.parser import LARGEST_BYTES, load_settings
 from tests.odd_files import ODD
 
 

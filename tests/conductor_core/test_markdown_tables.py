@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conductor_core.markdown_tables import Heading, Prose, Table, cell_spans, read_blocks
+from conductor_core.settings.tables import Heading, Prose, Table, cell_spans, read_blocks
 
 
 def test_blocks_keep_their_lines() -> None:

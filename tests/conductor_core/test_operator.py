@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conductor_core.budget import MemoryBudget
 from conductor_core.issues import CellError
 from conductor_core.operator import OperatorError, operator_settings
+from conductor_core.quantities import MemoryBudget
 
 
 @pytest.fixture(autouse=True)

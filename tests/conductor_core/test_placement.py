@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from conductor_core.budget import MemoryBudget
 from conductor_core.catalogue import Catalogue
 from conductor_core.issues import SettingsError
 from conductor_core.machine import Gpu, Machine
 from conductor_core.placement import place
+from conductor_core.quantities import MemoryBudget
 from conductor_core.sizes import needed_memory, parameters_of
 from tests.conductor_core.settings_texts import parsed
 

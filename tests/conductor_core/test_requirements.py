@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from conductor_core.requirements import PINS, cure_for_failure, cure_for_missing, needs, requirement
-from conductor_core.settings import parse_settings
+from conductor_core.runtimes import PINS, cure_for_failure, cure_for_missing, needs, requirement
+from conductor_core.settings.parser import parse_settings
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 TABLE = """\

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conductor_core.settings import SettingsError, load_settings, parse_settings
+from conductor_core.issues import SettingsError
+from conductor_core.settings.parser import load_settings, parse_settings
 from tests.conductor_core.settings_texts import COLUMNS, ENGINES, line, mistakes, mistakes_of, settings_text
 
 

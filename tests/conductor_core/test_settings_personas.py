@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 from tests.conductor_core.settings_texts import mistakes, parsed, settings_text
 
 PERSONA = "## Conversational Persona\n\n"

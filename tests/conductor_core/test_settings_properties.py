@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conductor_core.catalogue import Catalogue
-from conductor_core.settings import SettingsError, parse_settings
+from conductor_core.issues import SettingsError
+from conductor_core.settings.parser import parse_settings
 from tests.conductor_core.settings_texts import COLUMNS, ENGINES, line
 from tests.source_tree import ROOT
 

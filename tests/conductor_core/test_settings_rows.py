@@ -7,7 +7,7 @@ import math
 import pytest
 
 from conductor_core.catalogue import Catalogue, Precision, Row, StayLoaded
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 from tests.conductor_core.settings_texts import COLUMNS, ENGINES, line, parsed, settings_text
 
 

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from mcp import MCPError
 
-from conductor_admin.keys import KeyBody
+from conductor_admin.auth.keys import KeyBody
 from tests.conductor_mcp.conftest import McpRig
 
 GENERATING = {"generate_text", "translate", "review_contract"}

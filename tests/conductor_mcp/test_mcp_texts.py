@@ -11,9 +11,9 @@ import pytest
 from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION
 
-from conductor_mcp.embedded import ConductorServer
-from conductor_mcp.relay import Relay
-from conductor_mcp.shared_gateway import Address
+from conductor_mcp.client.embedded import ConductorServer
+from conductor_mcp.client.relay import Relay
+from conductor_mcp.client.shared_gateway import Address
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_mcp.conftest import McpRig
 

@@ -13,8 +13,8 @@ import pytest
 from mcp import MCPError
 from mcp_types import TextContent
 
-from conductor_admin import worker_client
-from conductor_admin.connections import BoundedProtocol
+from conductor_admin.http.protocol import BoundedProtocol
+from conductor_admin.workers import client as worker_client
 from conductor_admin.workers import liveness
 from tests.conductor_admin.fake_torchserve import FakeWorker, done
 from tests.conductor_mcp.conftest import McpRig

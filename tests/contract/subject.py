@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from conductor_core.catalogue import Precision, RuntimeName
-from handlers.generation import Generator
-from handlers.model import LoadedModel
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import Runtime, RuntimeConfig
-from handlers.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, RequestError, Sampling
 
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
@@ -48,10 +48,10 @@ class Subject:
     def _load(self, context: int | None, memory: int | None) -> Runtime:
         sizes: dict[str, Any] = {"context": context, "threads": 2, "memory": memory}
         if self.name == "openvino":
-            from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+            from handlers.runtimes.openvino.runtime import OpenVinoRuntime
 
             return OpenVinoRuntime(RuntimeConfig(self.folder, "Q4_1", **sizes), self.fatal.append)
-        from handlers.runtimes.transformers_runtime import open_runtime
+        from handlers.runtimes.transformers.causal import open_runtime
 
         return open_runtime(RuntimeConfig(self.folder, "BF16", **sizes), self.fatal.append)
 

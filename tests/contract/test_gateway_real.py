@@ -13,7 +13,7 @@ import orjson
 import psutil
 import pytest
 
-from conductor_admin.processes import is_alive
+from conductor_core.processes import is_alive
 from tests.serving import Serving, serving
 from tests.sure import CONVERSATION
 from tests.torchserve_process import short_folder

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handlers.engines.conversational_chat import ConversationalChat
-from handlers.model import LoadedModel
+from handlers.inference.model import LoadedModel
 from handlers.wire import Message, RequestError
 from tests.contract import direct
 from tests.contract.subject import END, GREEDY, PATIENCE_S, TOLERANCE, Subject

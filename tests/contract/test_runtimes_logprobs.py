@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handlers.model import LoadedModel
+from handlers.inference.model import LoadedModel
 from handlers.wire import Message, RequestError, Sampling
 from tests.contract import direct
 from tests.contract.subject import END, TOLERANCE, Subject

@@ -42,11 +42,11 @@ async def scarce(
     fatal: list[str] = []
     made: Runtime
     if request.param == "openvino":
-        from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+        from handlers.runtimes.openvino.runtime import OpenVinoRuntime
 
         made = OpenVinoRuntime(_config(demo_folder("openvino"), "Q4_1"), fatal.append)
     else:
-        from handlers.runtimes.transformers_runtime import TransformersRuntime
+        from handlers.runtimes.transformers.causal import TransformersRuntime
 
         folder = tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
         made = TransformersRuntime(_config(folder, "FP32"), fatal.append)
@@ -160,7 +160,7 @@ async def test_one_that_was_put_back_goes_on_when_the_holder_of_the_cache_leaves
 @pytest.mark.proof
 async def test_first_tokens_beside_a_long_stream_come_within_twice_of_alone() -> None:
     """Medians of eight prompts of 304 tokens at once, alone and while a prompt near the context is read."""
-    from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+    from handlers.runtimes.openvino.runtime import OpenVinoRuntime
 
     with own_work("the model is loaded"):
         runtime = OpenVinoRuntime(RuntimeConfig(demo_folder("openvino"), "Q4_1", threads=2), _fails)

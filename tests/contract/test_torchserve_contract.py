@@ -16,8 +16,8 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from conductor_admin.torchserve import TorchServe, TorchServeError, WorkerProcess
-from conductor_admin.worker_client import WorkerClient
+from conductor_admin.workers.client import WorkerClient
+from conductor_admin.workers.torchserve_client import TorchServe, TorchServeError, WorkerProcess
 from conductor_admin.workers.torchserve_token import read_keys
 from conductor_core.paths import StateDir
 from tests.conductor_admin.fake_torchserve import FakeTorchServe

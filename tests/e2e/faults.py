@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import httpx2
 import psutil
 
-from conductor_admin.processes import is_alive
 from conductor_core.paths import StateDir
+from conductor_core.processes import is_alive
 from tests.demo import demo_folder
 from tests.serving import Serving
 from tests.torchserve_process import ROOT

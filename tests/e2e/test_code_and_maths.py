@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from handlers.checker import Checker
-from handlers.generation import Generator
-from handlers.model import LoadedModel
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import RuntimeConfig
-from handlers.tokenizer import TextTokenizer
+from handlers.sandbox.checker import Checker
 from handlers.wire import GenerateRequest
 from tests.demo import demo_folder
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def generator() -> AsyncIterator[Generator]:
     """One loaded model behind all engines, as in a worker."""
-    from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+    from handlers.runtimes.openvino.runtime import OpenVinoRuntime
 
     folder = demo_folder("openvino")
     runtime = OpenVinoRuntime(RuntimeConfig(folder, "Q4_1", threads=2), lambda _: None)

@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 import torch
 
-from handlers.checker import Checker
-from handlers.generation import Generator
-from handlers.model import LoadedModel
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import RuntimeConfig
-from handlers.tokenizer import TextTokenizer
+from handlers.sandbox.checker import Checker
 from handlers.wire import GenerateRequest
 from tests.demo import demo_folder, embedding_folder
 
@@ -28,7 +28,7 @@ OTHER = "The central bank raised interest rates."
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def writer() -> AsyncIterator[Generator]:
-    from handlers.runtimes.openvino_runtime import OpenVinoRuntime
+    from handlers.runtimes.openvino.runtime import OpenVinoRuntime
 
     folder = demo_folder("openvino")
     runtime = OpenVinoRuntime(RuntimeConfig(folder, "Q4_1", threads=2), lambda _: None)
@@ -38,7 +38,7 @@ async def writer() -> AsyncIterator[Generator]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def embedder() -> AsyncIterator[Generator]:
-    from handlers.runtimes.transformers_runtime import open_runtime
+    from handlers.runtimes.transformers.causal import open_runtime
 
     folder = embedding_folder()
     runtime = open_runtime(RuntimeConfig(folder, "FP32", threads=2), lambda _: None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conductor_core.settings import parse_settings
+from conductor_core.settings.parser import parse_settings
 from tests.demo import SETTINGS
 from tests.serving import serving
 

@@ -21,7 +21,7 @@ import pytest
 from archives.build import build_rows, write_config
 from archives.workshop import Workshop
 from conductor_core.paths import ProjectPaths
-from conductor_core.settings import load_settings
+from conductor_core.settings.parser import load_settings
 from tests.e2e.listeners import (
     INFERENCE,
     MANAGEMENT,

@@ -10,15 +10,15 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from handlers.checkers.code_languages import Name
+from handlers.checks.code.languages import Name
+from handlers.checks.text.bibliography import CSL_STYLES
+from handlers.checks.text.legal_terms import REGULATIONS, Area
+from handlers.checks.text.legal_terms import Task as LegalTask
 from handlers.engines.base import Control
 from handlers.engines.code_generation import TEMPLATES
 from handlers.engines.creative_writing import Form, View
 from handlers.engines.mathematical_reasoning import ADVICE
 from handlers.engines.scientific_research import INSTRUCTIONS as RESEARCH
-from handlers.text_checks.bibliography import CSL_STYLES
-from handlers.text_checks.legal_terms import REGULATIONS, Area
-from handlers.text_checks.legal_terms import Task as LegalTask
 from handlers.wire import Message, Sampling
 from tests.test_engines import ScriptedModel
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.checkers.code_endings import BlockReader, overlap
-from handlers.checkers.code_middle import FAMILIES, Family
-from handlers.completion_cache import Completion, CompletionCache
+from handlers.checks.code.endings import BlockReader, overlap
+from handlers.engines._completion_cache import Completion, CompletionCache
+from handlers.engines._fill_in_middle import FAMILIES, Family
 from handlers.engines.base import Control
 from handlers.engines.code_completion import CodeCompletion
 from handlers.wire import GenerateRequest, RequestError

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.checkers.code_blocks import blocks
-from handlers.checkers.code_languages import of_content, of_file, of_mention
-from handlers.checkers.code_syntax import syntax_error
+from handlers.checks.code.blocks import blocks
+from handlers.checks.code.languages import of_content, of_file, of_mention
+from handlers.checks.code.syntax import syntax_error
 from handlers.engines.code_generation import ADVICE, TEMPLATES, CodeGeneration
 from handlers.wire import GenerateRequest, RequestError
 from tests.engines.code_samples import SAMPLES, Sample

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from handlers.checker import Checker
+from handlers.checks.tables.tables import read_csv
+from handlers.checks.text.quotes import numbers_in, unsupported
 from handlers.engines.registry import engine_class
-from handlers.text_checks.number_claims import numbers_in, unsupported
-from handlers.text_checks.tables import read_csv
+from handlers.sandbox.checker import Checker
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from handlers.checks.text.quotes import Source, quotations
 from handlers.engines.creative_writing import CreativeWriting
 from handlers.engines.question_answering import QuestionAnswering
 from handlers.engines.registry import engine_class
 from handlers.engines.summarization import Summarization
-from handlers.text_checks.quotes import Source, quotations
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 

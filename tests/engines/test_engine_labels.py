@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from handlers.checker import Checker
 from handlers.engines.information_extraction import InformationExtraction
 from handlers.engines.registry import engine_class
 from handlers.engines.text_classification import TextClassification
+from handlers.sandbox.checker import Checker
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 

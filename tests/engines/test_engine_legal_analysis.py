@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.checks.text.legal_terms import CLAUSES, NOTE, item_schema
+from handlers.checks.text.quotes import Source, quotations
+from handlers.engines._documents import clauses, parts
 from handlers.engines.legal_analysis import LegalAnalysis
-from handlers.text_checks.documents import clauses, parts
-from handlers.text_checks.legal_terms import CLAUSES, NOTE, item_schema
-from handlers.text_checks.quotes import Source, quotations
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.checkers.maths_answer import candidates
-from handlers.checkers.maths_syntax import parse
-from handlers.checkers.maths_tokens import NotMaths
-from handlers.checkers.maths_verdict import judge
+from handlers.checks.maths.answers import candidates
+from handlers.checks.maths.notation import NotMaths
+from handlers.checks.maths.parser import parse
+from handlers.checks.maths.verdict import judge
 from handlers.engines.mathematical_reasoning import ADVICE, MathematicalReasoning
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
+from handlers.checks.text.bibliography import is_doi, read_bibliography, written_dois
 from handlers.engines.scientific_research import ScientificResearch
-from handlers.text_checks.bibliography import read_bibliography
-from handlers.text_checks.citations import is_doi, written_dois
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
 

@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.checkers.code_endings import overlap
-from handlers.checkers.maths_answer import clean
-from handlers.stop_strings import StopStrings
-from handlers.text_checks.citations import find_citations
-from handlers.text_checks.json_answers import read_json
-from handlers.text_checks.number_claims import MOST_CLAIMS, unsupported
-from handlers.text_checks.quotes import MOST_READ, Source, affordable
-from handlers.text_checks.sentences import packed, sentences
-from handlers.text_checks.translation_task import _in_words
+from handlers.checks.code.endings import overlap
+from handlers.checks.maths.answers import clean
+from handlers.checks.text.bibliography import find_citations
+from handlers.checks.text.json_answers import read_json
+from handlers.checks.text.quotes import MOST_CLAIMS, MOST_READ, Source, affordable, unsupported
+from handlers.checks.text.sentences import packed, sentences
+from handlers.engines._translation import _in_words
+from handlers.inference.output import StopStrings
 
 
 @pytest.mark.parametrize(

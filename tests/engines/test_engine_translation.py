@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from handlers.checks.text.languages import english_name, known_as, language_code
 from handlers.engines.translation import Translation
-from handlers.language_tokens import language_pair
-from handlers.text_checks.languages import english_name, known_as, language_code
+from handlers.inference.tokenizer import language_pair
 from handlers.wire import GenerateRequest, Message, RequestError
 from tests.test_engines import ScriptedModel
 

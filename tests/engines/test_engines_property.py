@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from handlers.checker import Checker
 from handlers.engines.registry import engine_class, engine_names
-from handlers.generation import Generator
-from handlers.model import LoadedModel
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.sandbox.checker import Checker
 from handlers.wire import GenerateRequest, RequestError
 from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
 from tests.engines.engine_cases import ANSWERS, OPTIONS, WORDS, OneAnswer

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from handlers.records import Record
 from handlers.runtimes.base import RuntimeStats
 from handlers.wire import GenerateRequest, RequestError
+from handlers.worker.requests import Record
 from tests.handlers.fake_runtime import ScriptedRuntime
 from tests.signals import Signal
 

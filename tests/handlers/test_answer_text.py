@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from handlers.answer_text import AnswerText, Piece
+from handlers.inference.output import AnswerText, Piece, TokenRows
+from handlers.inference.tokenizer import Spelling, TextTokenizer
 from handlers.logprobs import Row
 from handlers.runtimes.base import Step
-from handlers.spelling import Spelling
-from handlers.token_rows import TokenRows
-from handlers.tokenizer import TextTokenizer
 from tests.handlers.tiny_models import byte_tokenizer
 
 

@@ -8,10 +8,10 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
-from handlers.completion_cache import CompletionCache
+from handlers.engines._completion_cache import CompletionCache
 from handlers.engines.base import Control
-from handlers.model import LoadedModel
-from handlers.tokenizer import TextTokenizer
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.wire import RequestError, Sampling
 from tests.handlers.fake_runtime import ScriptedRuntime
 

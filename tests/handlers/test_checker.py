@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from handlers.checker import Checker
 from handlers.engines.registry import engine_class, engine_names
 from handlers.sandbox import template
+from handlers.sandbox.checker import Checker
 from handlers.sandbox.fair_queue import Bounds, Busy
 from handlers.wire import GenerateRequest, RequestError
 
@@ -54,7 +54,7 @@ def checker() -> Iterator[Checker]:
 def children() -> list[psutil.Process]:
     family = psutil.Process().children(recursive=True)
     ours = [child for child in family if child.pid not in OTHERS]
-    return [child for child in ours if "handlers.checker_process" in child.cmdline()]
+    return [child for child in ours if "handlers.sandbox.template_process" in child.cmdline()]
 
 
 def forked() -> list[psutil.Process]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.conversation import Fitted, exchanges, fit, most, reserve
+from handlers.engines._conversation import Fitted, exchanges, fit, most, reserve
 from handlers.engines.conversational_chat import ConversationalChat
 from handlers.engines.general_reasoning import GeneralReasoning
-from handlers.tokenizer import TextTokenizer
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, Message, RequestError, Sampling
 from tests.demo import demo_folder
 from tests.loop_steps import own_work

@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from handlers.generation import Generator
-from handlers.model import LoadedModel
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import Embedder, RuntimeConfig
-from handlers.runtimes.transformers_embedding import EmbeddingRuntime, Text, batches
-from handlers.runtimes.transformers_runtime import open_runtime
+from handlers.runtimes.transformers.causal import open_runtime
+from handlers.runtimes.transformers.embedding import EmbeddingRuntime, Text, batches
 from handlers.strict_json import parse
-from handlers.tokenizer import TextTokenizer
 from handlers.wire import GenerateBody, GenerateRequest, RequestError
 from tests.handlers.tiny_models import tiny_bert
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from handlers.predictions import Call
-from handlers.records import Record, error_record
 from handlers.wire import RequestError
+from handlers.worker.requests import Record, error_record
+from handlers.worker.torchserve_calls import Call
 from handlers.worker_config import WorkerConfig
 from tests.handlers.test_worker_config import MAPPING
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from handlers.generation import Generator
-from handlers.model import LoadedModel
-from handlers.tokenizer import TextTokenizer
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, RequestError, Sampling
 from tests.handlers.fake_runtime import ScriptedRuntime
 from tests.handlers.tiny_models import byte_tokenizer

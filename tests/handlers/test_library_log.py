@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from handlers import library_log
-from handlers.library_log import KEPT_LOGS, rotate, sweep
-from handlers.library_text import WithoutWords, hide_library_text
-from handlers.text_checks.bibliography import read_bibliography
+from handlers.checks.text.bibliography import read_bibliography
+from handlers.diagnostics import library_log
+from handlers.diagnostics.library_log import KEPT_LOGS, rotate, sweep
+from handlers.diagnostics.library_text import WithoutWords, hide_library_text
 
 PROMPT = "the words of a user 5150"
 SMALL = 1000
@@ -94,7 +94,7 @@ def test_a_worker_that_starts_sweeps_and_keeps_its_log_small(tmp_path: Path) -> 
     program = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from handlers import library_log\n"
+        "from handlers.diagnostics import library_log\n"
         "library_log.LOG_BYTES, library_log._LOOK_S = 1000, 0.01\n"
         f"log = Path({str(tmp_path)!r}) / f'chat-{{os.getpid()}}.log'\n"
         "library_log.redirect_output(log)\n"
@@ -142,7 +142,7 @@ def test_one_place_of_a_library_is_told_once_a_minute(
     written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1e6
-    monkeypatch.setattr("handlers.library_text.time.monotonic", lambda: now)
+    monkeypatch.setattr("handlers.diagnostics.library_text.time.monotonic", lambda: now)
     for second in range(0, 120, 10):
         now = 1e6 + second
         logging.getLogger("some.library").warning(PROMPT)
@@ -179,7 +179,7 @@ def test_a_handler_gets_one_filter_however_often_it_is_asked_for(written: io.Str
 def test_a_process_withholds_the_words_of_handlers_that_libraries_made_and_of_the_last_resort() -> None:
     program = (
         "import logging\n"
-        "from handlers.library_text import hide_library_text\n"
+        "from handlers.diagnostics.library_text import hide_library_text\n"
         "library = logging.getLogger('own.handler')\n"
         "library.addHandler(logging.StreamHandler())\n"
         "hide_library_text()\n"

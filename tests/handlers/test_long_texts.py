@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from handlers.generation import Generator
-from handlers.model import LoadedModel
-from handlers.text_checks.sentences import WINDOWS, segments, sentences
-from handlers.tokenizer import TextTokenizer
+from handlers.checks.text.sentences import WINDOWS, segments, sentences
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, RequestError
 from tests.demo import demo_folder
 from tests.handlers.fake_runtime import ScriptedRuntime

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from conductor_admin.arrivals import arrived_for, route_of
-from handlers.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_is_free
+from conductor_admin.http.request_context import arrived_for, route_of
+from handlers.diagnostics.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_is_free
 from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])

@@ -8,10 +8,10 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from handlers.decoding_plan import make_plan
-from handlers.generation import Generator
-from handlers.model import LoadedModel
-from handlers.tokenizer import TextTokenizer
+from handlers.inference.decoding_plan import make_plan
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.wire import GenerateRequest, Message, RequestError, Sampling
 from tests.handlers.fake_runtime import ScriptedRuntime
 

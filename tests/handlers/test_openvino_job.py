@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handlers.runtimes.base import SamplingPlan, Step
-from handlers.runtimes.openvino_job import Failed, Job
+from handlers.runtimes.openvino.job import Failed, Job
 
 EOS = 2
 PROMPT = [10, 11, 12]

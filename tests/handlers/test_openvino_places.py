@@ -10,7 +10,7 @@ import pytest
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
 from handlers.runtimes.cache_places import MOST_OVERTAKEN, Places
-from handlers.runtimes.openvino_config import (
+from handlers.runtimes.openvino.config import (
     BLOCK_TOKENS,
     OVERHEAD_BYTES,
     STEP_TOKENS,
@@ -18,8 +18,8 @@ from handlers.runtimes.openvino_config import (
     cache_blocks,
     reserve_blocks,
 )
-from handlers.runtimes.openvino_job import Job
-from handlers.runtimes.openvino_reading import OLDEST_SHARE, KnownPrefixes, pieces
+from handlers.runtimes.openvino.job import Job
+from handlers.runtimes.openvino.reading import OLDEST_SHARE, KnownPrefixes, pieces
 
 PLACES = Places(blocks=30, reserve=8)
 

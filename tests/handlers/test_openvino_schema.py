@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.runtimes.openvino_schema import SchemaProbe
+from handlers.runtimes.openvino.schema import SchemaProbe
 from handlers.wire import RequestError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handlers.sentence_modules import SentenceModulesError, makes_embeddings, read_modules
+from handlers.runtimes.sentence_modules import SentenceModulesError, makes_embeddings, read_modules
 
 
 def write(folder: Path, **files: Any) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.stop_strings import StopStrings
+from handlers.inference.output import StopStrings
 
 
 def cut(pieces: list[str], stops: list[str]) -> tuple[str, bool]:

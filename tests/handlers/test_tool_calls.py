@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.tool_call_reader import CallArguments, CallStart
-from handlers.tool_calls import Call, Event, Text, ToolCallParser, find_calls
+from handlers.tool_calls.parser import Call, Event, Text, ToolCallParser, find_calls
+from handlers.tool_calls.reader import CallArguments, CallStart
 
 NAMES = ("get_weather", "add")
 WEATHER = Call("get_weather", '{"city": "Paris"}')

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from handlers.chat_template import ChatTemplate
-from handlers.tool_calls import Call, find_calls
-from handlers.tool_prompts import in_words
+from handlers.inference.chat_template import ChatTemplate, in_words
+from handlers.tool_calls.parser import Call, find_calls
 from handlers.wire import Message, RequestError, ToolCall
 
 TOOLS: list[dict[str, Any]] = [

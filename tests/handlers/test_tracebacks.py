@@ -12,7 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from handlers.tracebacks import TextFreeFormatter, log_failure_of_loop, log_failures_of_threads, traceback_of
+from handlers.diagnostics.tracebacks import (
+    TextFreeFormatter,
+    log_failure_of_loop,
+    log_failures_of_threads,
+    traceback_of,
+)
 
 SECRET = "what the client wrote"
 

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from handlers.runtimes.base import SamplingPlan
-from handlers.runtimes.transformers_decoding import RequestDecoding, draw, nucleus
+from handlers.runtimes.transformers.decoding import RequestDecoding, draw, nucleus
 
 VOCABULARY = 500
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def test_candidates_equal_those_of_transformers_own_warpers(top_k: int | None, t
 
 def test_a_nucleus_wider_than_the_quick_selection_is_still_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = nucleus(logits(), None, 0.95)[1].tolist()
-    monkeypatch.setattr("handlers.runtimes.transformers_decoding.NUCLEUS_WIDTH", 2)
+    monkeypatch.setattr("handlers.runtimes.transformers.decoding.NUCLEUS_WIDTH", 2)
     assert nucleus(logits(), None, 0.95)[1].tolist() == exact
 
 

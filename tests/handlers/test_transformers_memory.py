@@ -11,11 +11,12 @@ import torch
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
 from handlers.runtimes.cache_places import Places, reserve_tokens
-from handlers.runtimes.transformers_asked import Asked
-from handlers.runtimes.transformers_decoding import RequestDecoding
-from handlers.runtimes.transformers_flow import Flow, Progress
-from handlers.runtimes.transformers_load import Loaded
-from handlers.runtimes.transformers_memory import (
+from handlers.runtimes.transformers.batch import CancelledMakesRoom
+from handlers.runtimes.transformers.causal import Asked
+from handlers.runtimes.transformers.decoding import RequestDecoding
+from handlers.runtimes.transformers.flow import Flow, Progress
+from handlers.runtimes.transformers.load import Loaded
+from handlers.runtimes.transformers.memory import (
     MIN_TOKENS,
     PAGE_TOKENS,
     bytes_per_token,
@@ -23,7 +24,6 @@ from handlers.runtimes.transformers_memory import (
     places,
     plan_cache,
 )
-from handlers.runtimes.transformers_scheduler import CancelledMakesRoom
 
 GIB = 1024**3
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from conductor_core.catalogue import Precision
 from handlers.runtimes.base import RuntimeConfig
-from handlers.runtimes.transformers_load import dtype_of
-from handlers.runtimes.transformers_runtime import TransformersRuntime
+from handlers.runtimes.transformers.causal import TransformersRuntime
+from handlers.runtimes.transformers.load import dtype_of
 from tests.demo import demo_folder
 from tests.handlers.runtime_calls import ask
 

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
-from handlers.runtimes.transformers_load import LoadError
-from handlers.runtimes.transformers_runtime import TransformersRuntime, open_runtime
+from handlers.runtimes.transformers.causal import TransformersRuntime, open_runtime
+from handlers.runtimes.transformers.load import LoadError
 from handlers.wire import RequestError
 from tests.handlers.runtime_calls import PATIENCE_S, ask, drain, leave_after_first_step, settled
 from tests.handlers.tiny_models import EOS, VOCABULARY

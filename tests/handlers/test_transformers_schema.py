@@ -11,7 +11,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from handlers.runtimes.transformers_schema import SchemaCompiler
+from handlers.runtimes.transformers.schema import SchemaCompiler
 from handlers.wire import RequestError
 from tests.handlers.tiny_models import EOS, VOCABULARY
 
@@ -76,7 +76,7 @@ async def test_a_schema_that_takes_too_long_is_a_400(
     compiler: SchemaCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going_on = threading.Event()
-    monkeypatch.setattr("handlers.runtimes.transformers_schema.COMPILE_SECONDS", 0.01)
+    monkeypatch.setattr("handlers.runtimes.transformers.schema.COMPILE_SECONDS", 0.01)
     monkeypatch.setattr(compiler, "_build", lambda _: going_on.wait(30))
     try:
         with pytest.raises(RequestError, match="takes longer"):

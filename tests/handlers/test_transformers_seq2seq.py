@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSeq2SeqLM
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
-from handlers.runtimes.transformers_runtime import open_runtime
-from handlers.runtimes.transformers_seq2seq import Seq2SeqRuntime
+from handlers.runtimes.transformers.causal import open_runtime
+from handlers.runtimes.transformers.seq2seq import Seq2SeqRuntime
 from handlers.wire import RequestError
 from tests.handlers.runtime_calls import PATIENCE_S, ask, drain, leave_after_first_step, settled
 from tests.handlers.tiny_models import EOS, SOURCE_LANGUAGE, TARGET_LANGUAGE, VOCABULARY

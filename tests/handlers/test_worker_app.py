@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from handlers.wire import WIRE_VERSION
-from handlers.worker import Worker
+from handlers.worker.process import Worker
 from handlers.worker_config import WorkerConfig
 from tests.handlers.scripted_source import ScriptedSource, script
 from tests.handlers.test_worker_config import MAPPING

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from handlers.records import Record
-from handlers.relay import ALONE, WINDOW_S, joined
+from handlers.worker.coalescing import ALONE, WINDOW_S, joined
+from handlers.worker.requests import Record
 
 pytestmark = pytest.mark.timeout(20)
 DONE: Record = {"done": {"text": "abcd"}}

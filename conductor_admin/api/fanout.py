@@ -1,0 +1,117 @@
+"""Several generations at a time as one stream of their records.
+
+Knows jobs and records, no protocol. Whoever closes the stream ends all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from conductor_admin.dispatcher import Generations
+from conductor_admin.http.responses import failure_of
+from conductor_admin.planner import Job
+from conductor_admin.sessions.service import Records
+from handlers.logprobs import Echo
+from handlers.wire import Done, RequestError
+
+log = structlog.get_logger()
+
+_AT_A_TIME = 16
+_AHEAD = 4
+"""Blocks of records that wait for a slow reader; behind them the workers wait. A block has up to 512 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Records of the job number `index`, in order; the last one of a job is its Done."""
+
+    index: int
+    records: list[dict[str, Any]]
+    done: Done | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one job, and its prompt where it was asked for."""
+
+    job: Job
+    done: Done
+    echo: Echo | None = None
+
+
+async def news(
+    generations: Generations, jobs: Sequence[Job], quiet_s: Callable[[], float], *, sends: bool = True
+) -> AsyncGenerator[News | None, None]:
+    """What the jobs say, as they say it; None whenever nothing came for `quiet_s()` seconds.
+
+    Raises the RequestError of the first job that fails, which ends the others.
+    """
+    queue: asyncio.Queue[News | RequestError] = asyncio.Queue(_AHEAD)
+    gate = asyncio.Semaphore(_AT_A_TIME)
+
+    async def pump(number: int, job: Job) -> None:
+        async with gate:
+            await _pump(generations.run(job, sends=sends), number, queue)
+
+    tasks = {asyncio.create_task(pump(number, job)) for number, job in enumerate(jobs)}
+    left = len(tasks)
+    try:
+        while left:
+            item = await _next(queue, quiet_s())
+            if isinstance(item, RequestError):
+                raise item
+            left -= item is not None and item.done is not None
+            yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def outcomes(generations: Generations, jobs: Sequence[Job]) -> list[Outcome]:
+    """The end of each job, in the order of the jobs."""
+    ended: dict[int, Done] = {}
+    echoes: dict[int, Echo] = {}
+    async with aclosing(news(generations, jobs, lambda: 3600.0, sends=False)) as stream:
+        async for item in stream:
+            if item is None:
+                continue
+            for record in item.records:
+                if "prompt" in record:
+                    echoes[item.index] = echoes.get(item.index, Echo("")).with_more(record["prompt"])
+            if item.done is not None:
+                ended[item.index] = item.done
+    return [Outcome(job, ended[number], echoes.get(number)) for number, job in enumerate(jobs)]
+
+
+async def _next(queue: asyncio.Queue[News | RequestError], quiet_s: float) -> News | RequestError | None:
+    try:
+        async with asyncio.timeout(quiet_s):
+            return await queue.get()
+    except TimeoutError:
+        return None
+
+
+async def _pump(records: Records, number: int, queue: asyncio.Queue[News | RequestError]) -> None:
+    try:
+        async with aclosing(records):
+            async for record in records:
+                await queue.put(_read(number, record))
+    except RequestError as error:
+        await queue.put(error)
+    except Exception as error:  # the outermost loop of this task: who reads the queue must hear of its end
+        log.exception("generation_broken")
+        await queue.put(failure_of(error))
+
+
+def _read(number: int, record: bytes | Done) -> News:
+    if isinstance(record, Done):
+        return News(number, [], record)
+    return News(number, [orjson.loads(line) for line in record.splitlines()])

@@ -1,0 +1,1 @@
+"""The gateway's own routes: generation, models, sessions, administration, observation, the page."""

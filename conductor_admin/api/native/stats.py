@@ -1,0 +1,54 @@
+"""`GET /stats`: figures since the start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.auth.caller import Caller, caller_of
+from conductor_admin.gateway import Gateway
+from conductor_admin.http.responses import JsonResponse
+from conductor_admin.memory.policy import Bytes
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The route over `gateway`."""
+    routes = APIRouter()
+
+    @routes.get("/stats")
+    async def stats(request: Request) -> Response:
+        """The figures of every category that the caller may use, and of memory."""
+        return JsonResponse(figures(gateway, caller_of(request)))
+
+    return routes
+
+
+def figures(gateway: Gateway, caller: Caller) -> dict[str, Any]:
+    """Memory in bytes, times in milliseconds.
+
+    What is of the whole server tells what others do: it is null for a key that is for some categories only.
+    """
+    rooms = gateway.lifecycle.rooms
+    whole = not caller.is_restricted
+    return {
+        "uptime_s": round(gateway.stats.uptime_s, 3),
+        "memory": _memory(rooms.budget, rooms.charged) if whole else None,
+        "swaps": rooms.swaps.made if whole else None,
+        "swaps_avoided": rooms.swaps.avoided if whole else None,
+        "categories": {
+            slug: counted for slug, counted in gateway.stats.categories().items() if caller.may_use(slug)
+        },
+    }
+
+
+def _memory(budget: Bytes, charged: Bytes) -> dict[str, Any]:
+    """All devices together, and each one; `used` is what loaded sets are charged."""
+    devices = {device: _use(size, charged.get(device, 0)) for device, size in budget.items()}
+    return {**_use(sum(budget.values()), sum(charged.values())), "devices": devices}
+
+
+def _use(budget: int, used: int) -> dict[str, int]:
+    return {"budget": budget, "used": used, "free": max(0, budget - used)}

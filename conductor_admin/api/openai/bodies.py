@@ -1,0 +1,205 @@
+"""Fields that every body of OpenAI's interface has: decoding, extensions, and fields nobody here knows.
+
+Knows shapes only. Fields that this server can do nothing with are either harmless, and accepted, or refused
+by name where leaving them out would change the answer; what is not known at all is named in a header. Inputs
+of one text or many come as text or as token ids, in the four forms of `prompt` and `input`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from starlette.requests import Request
+
+from conductor_admin.http.body import read_json
+from handlers.wire import MAX_PROMPT_CHARS, WHOLE, RequestError, Sampling, Shape, Wishes
+
+MAX_CHOICES = 8
+MAX_STOPS = 16
+_STOP = {"type": "string", "minLength": 1, "maxLength": 256}
+
+ModelName = Annotated[str, Field(min_length=1, max_length=500)]
+
+Prompt = str | tuple[int, ...]
+MAX_PROMPTS = 128
+MAX_TOKEN_ID = 2**31
+MAX_IDS = 500_000
+"""Of one prompt; parsing so many takes 25 ms, in which no other thread goes on."""
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_PROMPT_CHARS}
+_IDS = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+    "minItems": 1,
+    "maxItems": MAX_IDS,
+}
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=256)]] | None,
+    Field(max_length=MAX_STOPS),
+    BeforeValidator(_as_list),
+    WithJsonSchema(
+        {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}, {"type": "null"}]}
+    ),
+]
+
+
+class Part(Shape):
+    """A piece of a larger shape; what it does not name is left alone."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Body(Wishes):
+    """A body; `refused` maps fields that would change the answer to the values that ask for nothing."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    refused: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    harmless: ClassVar[frozenset[str]] = frozenset()
+
+    model: ModelName
+    user: Annotated[str, Field(max_length=1_000)] | None = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of fields that have no effect, sorted."""
+        known = self.refused.keys() | self.harmless
+        return sorted((self.model_extra or {}).keys() - known)
+
+    def check_refused(self) -> None:
+        """Raise RequestError 400 for a known field that this server cannot honour."""
+        for name, value in (self.model_extra or {}).items():
+            if name in self.refused and value is not None and value not in self.refused[name]:
+                raise RequestError(f"{name} is not supported here", code="unsupported_parameter", param=name)
+
+
+class Decoding(Sampling, Body):
+    """A body that generates; `top_k`, `repetition_penalty` and `json_schema` are extensions."""
+
+    stop: Stop = None
+
+    def sampling(self, **changed: Any) -> Sampling:
+        """The decoding values that are given, those of `changed` instead of the body's own."""
+        given = {name: getattr(self, name) for name in Sampling.model_fields}
+        return Sampling.model_construct(**{**given, **changed})
+
+
+class Choosing(Decoding):
+    """A body that may ask for several answers to one prompt."""
+
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+
+class StreamOptions(Shape):
+    """What a stream tells besides the answer; `usage` in every chunk is not told."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    include_usage: bool | None = None
+
+    @property
+    def ignored(self) -> list[str]:
+        harmless = {"include_obfuscation"}
+        return sorted(f"stream_options.{name}" for name in (self.model_extra or {}) if name not in harmless)
+
+
+class JsonSchemaFormat(Part):
+    """The `json_schema` of a response format; strict or not, the answer is held to it."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Part):
+    """How the answer's text is to be formed."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @property
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """The schema that the answer is held to; RequestError 400 where a json_schema is missing."""
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return {"type": "object"}
+        if self.json_schema is None:
+            raise RequestError(
+                "response_format of type json_schema needs json_schema",
+                code="invalid_value",
+                param="response_format.json_schema",
+            )
+        return self.json_schema.schema_ or {"type": "object"}
+
+
+B = TypeVar("B", bound=Body)
+
+
+async def read_body(request: Request, kind: type[B]) -> B:
+    """The body as a `kind`; RequestError 400 for what does not fit or cannot be honoured."""
+    body = await read_json(request, kind)
+    body.check_refused()
+    return body
+
+
+def _many(items: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
+
+
+def texts_schema(most: int) -> dict[str, Any]:
+    """The JSON schema of an input with up to `most` texts."""
+    return {"anyOf": [_TEXT, _many(_TEXT, most)]}
+
+
+PROMPT_SCHEMA = {
+    "anyOf": [*texts_schema(MAX_PROMPTS)["anyOf"], _IDS, _many({"anyOf": [_TEXT, _IDS]}, MAX_PROMPTS)]
+}
+
+
+def read_prompts(value: Any, most: int = MAX_PROMPTS) -> list[Prompt]:
+    """The prompts, in order; ValueError says what is wrong with them."""
+    if isinstance(value, str):
+        return [_read_text(value)]
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a text, token ids, or a list of either")
+    if _is_id(value[0]):
+        return [_read_ids(value)]
+    if len(value) > most:
+        raise ValueError(f"at most {most} prompts are taken at a time")
+    return [_read_text(one) if isinstance(one, str) else _read_ids(one) for one in value]
+
+
+def _read_text(value: str) -> str:
+    if not value:
+        raise ValueError("a text is empty")
+    if len(value) > MAX_PROMPT_CHARS:
+        raise ValueError(f"a text has more than {MAX_PROMPT_CHARS} characters")
+    return value
+
+
+def _read_ids(value: Any) -> tuple[int, ...]:
+    if isinstance(value, list) and len(value) > MAX_IDS:
+        raise ValueError(f"a prompt has more than {MAX_IDS} token ids")
+    if not isinstance(value, list) or not value:
+        raise ValueError("each prompt must be a text or token ids")
+    if not all(_is_id(one) for one in value):
+        raise ValueError(f"token ids are whole numbers from 0 to {MAX_TOKEN_ID}")
+    return tuple(map(int, value))
+
+
+def _is_id(value: Any) -> bool:
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    return whole and 0 <= value <= MAX_TOKEN_ID

@@ -1,0 +1,281 @@
+"""`POST /v1/chat/completions`, whole and in chunks.
+
+A chunk is what one record of a worker makes of one choice's deltas; tools' arguments are streamed as they are
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.api.errors import in_words_of
+from conductor_admin.api.fanout import News, Outcome, outcomes
+from conductor_admin.api.openai.bodies import Choosing, ResponseFormat, StreamOptions, read_body
+from conductor_admin.api.openai.envelope import (
+    EVENT_STREAM,
+    Exchange,
+    chat_logprobs,
+    conductor,
+    events,
+    frame,
+    open_exchange,
+    usage,
+)
+from conductor_admin.api.openai.jobs import Ask, plan_jobs
+from conductor_admin.api.openai.messages import ChatMessage, text_of, turns
+from conductor_admin.api.openai.tools import MAX_TOOLS, Offer, Tool, ToolChoice, call_id, offer
+from conductor_admin.api.openapi import reads
+from conductor_admin.api.rendering import DONE_EVENT, answer_size, error_event
+from conductor_admin.gateway import Gateway
+from conductor_admin.http.responses import StreamResponse, json_answer, until_left
+from conductor_admin.planner import Job
+from handlers.off_loop import TURN, off_loop
+from handlers.tool_calls.parser import Event, Text, ToolCallParser, find_calls
+from handlers.tool_calls.reader import CallArguments, CallStart
+from handlers.wire import MAX_TOKENS_CEILING, WHOLE, Done, RequestError, Sampling
+
+Delta = dict[str, Any]
+
+_MAX_TOKENS = Field(ge=1, le=MAX_TOKENS_CEILING)
+
+
+class ChoiceChunks:
+    """The state of one choice of a stream; `index` is its place among them."""
+
+    def __init__(self, index: int, offer: Offer) -> None:
+        self._index = index
+        self._offer = offer
+        self._parser = ToolCallParser(offer.names) if offer.names else None
+        self._began = False
+        self._called = False
+        self._logprobs: list[dict[str, Any]] | None = None
+
+    def record(self, record: dict[str, Any]) -> list[Delta]:
+        """The `choices` entries that a record of the worker makes."""
+        if "delta" not in record:
+            return []
+        if "logprobs" in record:
+            self._logprobs = self._logprobs or []
+            self._logprobs += record["logprobs"]
+        piece = record["delta"]
+        deltas = self._events(self._parser.feed(piece)) if self._parser else [{"content": piece}]
+        return self._entries(deltas)
+
+    def end(self, done: Done) -> list[Delta]:
+        """The last entries, the very last of which has the finish reason."""
+        rest = self._events(self._parser.close()) if self._parser else []
+        entries = self._entries(rest)
+        return [*entries, *self._entries([{}], reason_of(done, called=self._called))]
+
+    def _events(self, events: Iterable[Event]) -> list[Delta]:
+        return [delta for event in events if (delta := self._delta(event)) is not None]
+
+    def _delta(self, event: Event) -> Delta | None:
+        if isinstance(event, Text):
+            return {"content": event.text}
+        if event.index and not self._offer.several:
+            return None
+        self._called = True
+        return {"tool_calls": [_call_delta(event)]}
+
+    def _entries(self, deltas: list[Delta], reason: str | None = None) -> list[Delta]:
+        entries = [self._entry(delta, reason) for delta in deltas]
+        if entries and not self._began:
+            self._began = True
+            role = {"role": "assistant", "content": ""}
+            entries.insert(0, {"index": self._index, "delta": role, "logprobs": None, "finish_reason": None})
+        return entries
+
+    def _entry(self, delta: Delta, reason: str | None) -> Delta:
+        told, self._logprobs = self._logprobs, None
+        return {
+            "index": self._index,
+            "delta": delta,
+            "logprobs": None if told is None else chat_logprobs(told),
+            "finish_reason": reason,
+        }
+
+
+def reason_of(done: Done, *, called: bool) -> str:
+    """`length` where the answer was cut, else `tool_calls` where it has calls, else `stop`."""
+    if done.finish_reason == "length":
+        return "length"
+    return "tool_calls" if called else "stop"
+
+
+def _call_delta(event: CallStart | CallArguments) -> dict[str, Any]:
+    if isinstance(event, CallArguments):
+        return {"index": event.index, "function": {"arguments": event.text}}
+    return {
+        "index": event.index,
+        "id": call_id(),
+        "type": "function",
+        "function": {"name": event.name, "arguments": ""},
+    }
+
+
+class ChatBody(Choosing):
+    """Body of `/v1/chat/completions`."""
+
+    refused: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "audio": (),
+        "function_call": ("none", "auto"),
+        "functions": ([],),
+        "modalities": (["text"],),
+        "reasoning_effort": ("none",),
+        "verbosity": ("medium",),
+        "web_search_options": (),
+    }
+    harmless: ClassVar[frozenset[str]] = frozenset(
+        {
+            *refused,
+            "metadata",
+            "prediction",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+        }
+    )
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)]
+    max_completion_tokens: Annotated[int, _MAX_TOKENS, WHOLE] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def offer(self) -> Offer:
+        return offer([tool.function for tool in self.tools or ()], self.tool_choice, self.parallel_tool_calls)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """This body's names for fields that a worker may refuse."""
+        made_by = "tool_choice" if self.offer.choice.is_forced else "response_format"
+        return {"json_schema": made_by, "prompt": "messages", "category": "model"}
+
+    @property
+    def asked(self) -> str:
+        """The last thing that the user says."""
+        said = (text_of(m.content or ()) for m in reversed(self.messages) if m.role == "user")
+        return next(said, "")
+
+
+class Chat:
+    """How the records of one chat completion become its answer, or the chunks of it."""
+
+    def __init__(self, exchange: Exchange, body: ChatBody, jobs: list[Job]) -> None:
+        self.jobs = jobs
+        self._exchange = exchange
+        self._offer = body.offer
+        self._choices = body.choices
+        self._head = exchange.head("chatcmpl", "chat.completion.chunk")
+        self._counts = bool(body.stream_options and body.stream_options.include_usage)
+        self._chunks = [ChoiceChunks(number, self._offer) for number in range(self._choices)]
+        self._ended: list[Outcome] = []
+
+    def answer(self, ended: list[Outcome]) -> dict[str, Any]:
+        """The whole answer."""
+        added = [conductor(outcome) for outcome in ended]
+        return {
+            **self._exchange.head("chatcmpl", "chat.completion"),
+            "choices": [self._choice(number, outcome) for number, outcome in enumerate(ended)],
+            "usage": usage(ended, self._choices),
+            "conductor": added[0] if len(added) == 1 else {"choices": added},
+        }
+
+    def events(self, item: News) -> bytes:
+        """The chunks that the news of one choice make."""
+        choice = self._chunks[item.index]
+        made = [self._chunk([entry]) for record in item.records for entry in choice.record(record)]
+        if item.done is not None:
+            *before, last = choice.end(item.done)
+            ended = Outcome(self.jobs[item.index], item.done)
+            self._ended.append(ended)
+            made += [
+                *(self._chunk([entry]) for entry in before),
+                self._chunk([last], conductor=conductor(ended)),
+            ]
+        return b"".join(made)
+
+    def last(self) -> bytes:
+        """Usage where it was asked for, and the end."""
+        if not self._counts:
+            return DONE_EVENT
+        return self._chunk([], usage=usage(self._ended, self._choices)) + DONE_EVENT
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        counted = {"usage": None} if self._counts else {}
+        return frame({**self._head, "choices": choices, **counted, **more})
+
+    def _choice(self, number: int, outcome: Outcome) -> dict[str, Any]:
+        done = outcome.done
+        text, calls = find_calls(done.text, self._offer.names) if self._offer.names else (done.text, [])
+        made = [
+            {
+                "id": call_id(),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in (calls if self._offer.several else calls[:1])
+        ]
+        message = {"role": "assistant", "content": text or (None if made else ""), "refusal": None}
+        return {
+            "index": number,
+            "message": {**message, "tool_calls": made} if made else message,
+            "logprobs": None if done.logprobs is None else chat_logprobs(done.logprobs),
+            "finish_reason": reason_of(done, called=bool(made)),
+        }
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The route over `gateway`."""
+    routes = APIRouter()
+
+    @routes.post("/v1/chat/completions", openapi_extra=reads(ChatBody))
+    async def chat_completions(request: Request) -> Response:
+        """A conversation's next turn, as OpenAI's chat completions."""
+        body = await read_body(request, ChatBody)
+        told = body.stream_options.ignored if body.stream_options else []
+        exchange = await open_exchange(gateway, request, body, body.asked, told)
+        with in_words_of(body.names):
+            jobs = await _jobs(exchange, body)
+            chat, headers = Chat(exchange, body, jobs), exchange.headers(jobs[0])
+            if body.stream:
+                pieces = events(gateway.generations, jobs, chat.events, body.names, chat.last)
+                return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=headers)
+            ended = await until_left(request.receive, outcomes(gateway.generations, jobs))
+        if ended is None:
+            return Response(status_code=499)
+        size = answer_size(*(outcome.done for outcome in ended))
+        return await json_answer(size, lambda: chat.answer(ended), headers)
+
+    return routes
+
+
+async def _jobs(exchange: Exchange, body: ChatBody) -> list[Job]:
+    messages = await off_loop(TURN * len(body.messages), turns, body.messages)
+    ask = Ask({"tools": body.offer.told, "attempts": 1 if body.stream else 2}, messages=messages)
+    return await plan_jobs(
+        exchange.gateway, exchange.target, body, _sampling(body, body.offer), exchange.asker, [ask]
+    )
+
+
+def _sampling(body: ChatBody, tools: Offer) -> Sampling:
+    if body.top_logprobs and not body.logprobs:
+        raise RequestError("top_logprobs needs logprobs", code="invalid_value", param="top_logprobs")
+    asked = body.response_format.schema_of_answer if body.response_format else body.json_schema
+    return body.sampling(
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        json_schema=tools.schema(asked),
+    )

@@ -1,0 +1,218 @@
+"""`POST /v1/completions`: texts or token ids to be continued, and what a model makes of the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
+
+from fastapi import APIRouter
+from pydantic import Field, PlainValidator, WithJsonSchema
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.api.errors import in_words_of
+from conductor_admin.api.fanout import News, Outcome, outcomes
+from conductor_admin.api.openai.bodies import (
+    PROMPT_SCHEMA,
+    Choosing,
+    Prompt,
+    StreamOptions,
+    read_body,
+    read_prompts,
+)
+from conductor_admin.api.openai.envelope import (
+    EVENT_STREAM,
+    Exchange,
+    completion_logprobs,
+    conductor,
+    events,
+    frame,
+    open_exchange,
+    usage,
+)
+from conductor_admin.api.openai.jobs import Ask, plan_jobs
+from conductor_admin.api.openapi import reads
+from conductor_admin.api.rendering import DONE_EVENT, answer_size, error_event
+from conductor_admin.gateway import Gateway
+from conductor_admin.http.responses import StreamResponse, json_answer, until_left
+from conductor_admin.planner import Job
+from handlers.logprobs import Echo, Row
+from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
+
+FIM_ENGINE = "code_completion"
+DEFAULT_TOKENS = 16
+"""What OpenAI's interface says for `max_tokens`, for a model alone: an engine has a default of its own."""
+
+NAMES = {
+    "json_schema": "response_format",
+    "top_logprobs": "logprobs",
+    "category": "model",
+    "prompt_ids": "prompt",
+    "options.suffix": "suffix",
+}
+
+
+class CompletionBody(Choosing):
+    """Body of `/v1/completions`."""
+
+    refused: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    harmless: ClassVar[frozenset[str]] = frozenset({"metadata", "service_tier", "store"})
+
+    prompt: Annotated[list[Prompt], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS_CEILING), WHOLE] | None = None
+    # The chat interface asks with a flag, this one with a number.
+    logprobs: Annotated[int, Field(ge=0, le=5), WHOLE] | None = None  # type: ignore[assignment]
+    echo: bool | None = None
+    best_of: Annotated[int, Field(ge=1, le=8), WHOLE] | None = None
+    suffix: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def first_text(self) -> str:
+        return next((prompt for prompt in self.prompt if isinstance(prompt, str)), "")
+
+
+class Completion:
+    """How the records of one request's jobs become its answer, or the chunks of it."""
+
+    def __init__(self, exchange: Exchange, body: CompletionBody, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._body = body
+        self._head = exchange.head("cmpl", "text_completion")
+        self._counts = bool(body.stream_options and body.stream_options.include_usage)
+        self._echoed: dict[int, int] = {}
+        self._ended: dict[int, Outcome] = {}
+
+    def answer(self, ended: list[Outcome]) -> dict[str, Any]:
+        """The whole answer."""
+        added = [conductor(outcome) for outcome in ended]
+        choices = [
+            self._choice(
+                number,
+                (o.echo.text if o.echo else "") + o.done.text,
+                self._logprobs(o.done.logprobs or (), o.echo),
+                o.done.finish_reason,
+            )
+            for number, o in enumerate(ended)
+        ]
+        return {
+            **self._head,
+            "choices": choices,
+            "usage": usage(ended, self._body.choices),
+            "conductor": added[0] if len(added) == 1 else {"choices": added},
+        }
+
+    def events(self, item: News) -> bytes:
+        """The chunks that the news of one choice make."""
+        made = [chunk for record in item.records for chunk in self._chunks(item.index, record)]
+        if item.done is not None:
+            ended = self._ended[item.index] = Outcome(self._jobs[item.index], item.done)
+            last = self._choice(item.index, "", None, item.done.finish_reason)
+            made.append(self._chunk([last], conductor=conductor(ended)))
+        return b"".join(made)
+
+    def last(self) -> bytes:
+        """Usage where it was asked for, and the end."""
+        if not self._counts:
+            return DONE_EVENT
+        ended = [self._ended[number] for number in sorted(self._ended)]
+        return self._chunk([], usage=usage(ended, self._body.choices)) + DONE_EVENT
+
+    def _chunks(self, index: int, record: dict[str, Any]) -> list[bytes]:
+        if "prompt" in record:
+            echo = Echo("").with_more(record["prompt"])
+            self._echoed[index] = self._echoed.get(index, 0) + len(echo.text)
+            return [self._chunk([self._choice(index, echo.text, self._logprobs((), echo), None)])]
+        if "delta" not in record:
+            return []
+        told = self._logprobs(record.get("logprobs", ()), None, self._echoed.get(index, 0))
+        return [self._chunk([self._choice(index, record["delta"], told, None)])]
+
+    def _logprobs(
+        self, tokens: Iterable[Row], echo: Echo | None, start: int | None = None
+    ) -> dict[str, Any] | None:
+        if self._body.logprobs is None:
+            return None
+        before = len(echo.text) if echo else 0
+        return completion_logprobs(tokens, self._body.logprobs, before if start is None else start, echo)
+
+    def _choice(
+        self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
+    ) -> dict[str, Any]:
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        counted = {"usage": None} if self._counts else {}
+        return frame({**self._head, "choices": choices, **counted, **more})
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The route over `gateway`."""
+    routes = APIRouter()
+
+    @routes.post("/v1/completions", openapi_extra=reads(CompletionBody))
+    async def completions(request: Request) -> Response:
+        """Texts that follow the prompts, as OpenAI's completions."""
+        body = await read_body(request, CompletionBody)
+        told = body.stream_options.ignored if body.stream_options else []
+        exchange = await open_exchange(gateway, request, body, body.first_text, told)
+        with in_words_of(NAMES):
+            jobs = await _jobs(exchange, _with_suffix(body, exchange))
+            completion, headers = Completion(exchange, body, jobs), exchange.headers(jobs[0])
+            if body.stream:
+                pieces = events(gateway.generations, jobs, completion.events, NAMES, completion.last)
+                return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=headers)
+            ended = await until_left(request.receive, outcomes(gateway.generations, jobs))
+        if ended is None:
+            return Response(status_code=499)
+        echoed = sum(outcome.echo.size for outcome in ended if outcome.echo)
+        size = echoed + answer_size(*(outcome.done for outcome in ended))
+        return await json_answer(size, lambda: completion.answer(ended), headers)
+
+    return routes
+
+
+async def _jobs(exchange: Exchange, body: CompletionBody) -> list[Job]:
+    if body.session or body.session_id is not None:
+        raise RequestError("a session is for conversations", code="invalid_value", param="session_id")
+    sampling = _sampling(body, bare=exchange.target.bare or bool(body.echo))
+    asks = [_ask(prompt, body) for prompt in body.prompt]
+    return await plan_jobs(exchange.gateway, exchange.target, body, sampling, exchange.asker, asks)
+
+
+def _ask(prompt: Prompt, body: CompletionBody) -> Ask:
+    wire: dict[str, Any] = {"attempts": 1 if body.stream else 2}
+    if body.echo:
+        wire |= {"bare": True, "echo": True, "no_answer": body.max_tokens == 0}
+    if isinstance(prompt, str):
+        return Ask(wire, prompt=prompt)
+    return Ask(wire, prompt_ids=list(prompt))
+
+
+def _sampling(body: CompletionBody, *, bare: bool) -> Sampling:
+    if body.best_of is not None and body.best_of != body.choices:
+        raise RequestError("best_of must equal n", code="unsupported_parameter", param="best_of")
+    if body.max_tokens == 0 and not body.echo:
+        raise RequestError("max_tokens 0 needs echo", code="invalid_value", param="max_tokens")
+    asked = body.max_tokens or (None if body.max_tokens is None else 1)
+    return body.sampling(
+        max_tokens=DEFAULT_TOKENS if asked is None and bare else asked,
+        logprobs=None if body.logprobs is None else True,
+        top_logprobs=body.logprobs or None,
+    )
+
+
+def _with_suffix(body: CompletionBody, exchange: Exchange) -> CompletionBody:
+    """The text behind the cursor as the option of the engine that can fill the middle."""
+    if not body.suffix:
+        return body
+    engine = None if exchange.target.bare else exchange.target.row.engine
+    if engine != FIM_ENGINE or body.echo or len(body.prompt) != 1 or not isinstance(body.prompt[0], str):
+        raise RequestError(
+            f"suffix needs one text and a category whose engine is {FIM_ENGINE}",
+            code="unsupported_parameter",
+            param="suffix",
+        )
+    options = {"prefix": body.prompt[0], "suffix": body.suffix, **body.options}
+    return body.model_copy(update={"options": options})

@@ -1,0 +1,135 @@
+"""`POST /v1/embeddings`: vectors of texts, by a category whose engine is `embedding`."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+import orjson
+from fastapi import APIRouter
+from pydantic import Field, PlainValidator, WithJsonSchema
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.api.errors import in_words_of
+from conductor_admin.api.openai.bodies import Body, Prompt, read_body, read_prompts, texts_schema
+from conductor_admin.api.openai.envelope import Exchange, open_exchange
+from conductor_admin.api.openai.jobs import Ask, plan_job
+from conductor_admin.api.openapi import reads
+from conductor_admin.api.rendering import answer_size
+from conductor_admin.gateway import Gateway
+from conductor_admin.http.responses import json_answer, until_left
+from conductor_admin.planner import Job
+from handlers.wire import WHOLE, Done, RequestError, Sampling
+
+ENGINE = "embedding"
+MOST_INPUTS = 2048
+NAMES = {"prompt": "input", "options.inputs": "input", "inputs": "input", "category": "model"}
+
+
+class EmbeddingsBody(Body):
+    """Body of `/v1/embeddings`."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset({"metadata"})
+
+    input: Annotated[
+        list[Prompt],
+        PlainValidator(partial(read_prompts, most=MOST_INPUTS)),
+        WithJsonSchema(texts_schema(MOST_INPUTS)),
+    ]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The inputs; RequestError 400 for token ids, which mean nothing without the client's tokenizer."""
+        texts = [one for one in self.input if isinstance(one, str)]
+        if len(texts) < len(self.input):
+            raise RequestError(
+                "input must be text: token ids of another tokenizer cannot be read "
+                "(langchain: check_embedding_ctx_length=False)",
+                code="unsupported_parameter",
+                param="input",
+            )
+        return texts
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The route over `gateway`."""
+    routes = APIRouter()
+
+    @routes.post("/v1/embeddings", openapi_extra=reads(EmbeddingsBody))
+    async def embeddings(request: Request) -> Response:
+        """A vector for each text, as OpenAI's embeddings."""
+        body = await read_body(request, EmbeddingsBody)
+        exchange = await open_exchange(gateway, request, body, body.texts[0])
+        with in_words_of(NAMES):
+            job = await _job(exchange, body)
+            done = await until_left(request.receive, gateway.generations.result(job))
+        if done is None:
+            return Response(status_code=499)
+        return await json_answer(
+            answer_size(done), lambda: _answer(exchange, body, done), exchange.headers(job)
+        )
+
+    return routes
+
+
+async def _job(exchange: Exchange, body: EmbeddingsBody) -> Job:
+    target = exchange.target
+    if target.row.engine != ENGINE:
+        able = [row.slug for row in exchange.gateway.catalogue.rows if row.engine == ENGINE]
+        raise RequestError(
+            f"{target.name} makes no embeddings; {', '.join(able) or 'no category'} does",
+            code="unsupported_model",
+            param="model",
+        )
+    # An embedding model has no use without its engine: its technical name asks for the same.
+    target = replace(target, bare=False)
+    asked = body.model_copy(update={"options": {**body.options, "inputs": body.texts}})
+    ask = Ask({"engine": ENGINE}, prompt=body.texts[0])
+    return await plan_job(exchange.gateway, target, asked, Sampling(), exchange.asker, ask)
+
+
+def _answer(exchange: Exchange, body: EmbeddingsBody, done: Done) -> dict[str, Any]:
+    findings = dict(done.findings)
+    vectors = [cut(vector, body.dimensions) for vector in findings.pop("embeddings")]
+    told = packed if body.encoding_format == "base64" else written
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": number, "embedding": told(vector)}
+            for number, vector in enumerate(vectors)
+        ],
+        "model": exchange.target.name,
+        "usage": {"prompt_tokens": done.usage.prompt_tokens, "total_tokens": done.usage.total_tokens},
+        "conductor": {"category": exchange.target.row.slug, "findings": findings},
+    }
+
+
+def cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
+    """The first `dimensions` numbers, of length 1 again; RequestError 400 where there are fewer."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise RequestError(
+            f"the model's vectors have {len(vector)} dimensions", code="invalid_value", param="dimensions"
+        )
+    kept = vector[:dimensions]
+    length = math.hypot(*kept) or 1.0
+    return [value / length for value in kept]
+
+
+def written(vector: Sequence[float]) -> orjson.Fragment:
+    """The vector as a list of JSON: each by itself, since the interpreter's lock is kept so long."""
+    return orjson.Fragment(orjson.dumps(vector))
+
+
+def packed(vector: Sequence[float]) -> str:
+    """The vector as base64 of little-endian 32-bit floats."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

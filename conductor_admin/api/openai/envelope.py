@@ -1,0 +1,221 @@
+"""The envelope of all answers under /v1: id, time, names, headers, usage, log-probabilities, stream frames.
+
+Knows OpenAI's envelopes, frames and comments; what lies in them is for the routes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from conductor_admin.api.errors import in_words_of
+from conductor_admin.api.fanout import News, Outcome, news
+from conductor_admin.api.openai.bodies import Body
+from conductor_admin.api.openai.jobs import Asker
+from conductor_admin.api.rendering import KEEP_ALIVE_S, LOADING_S, loading_comment, session_header
+from conductor_admin.api.targets import Target, target_of
+from conductor_admin.auth.caller import caller_of
+from conductor_admin.dispatcher import Generations
+from conductor_admin.gateway import Gateway
+from conductor_admin.lifecycle.states import State
+from conductor_admin.planner import Job
+from conductor_core.catalogue import WorkerSet
+from handlers.logprobs import Echo, Row
+from handlers.long_records import ROWS, batches, one_list
+
+_MOST_IGNORED = 32
+
+LEAST_LOGPROB = -9999.0
+"""What an impossible token has: JSON knows no infinity."""
+
+Tokens = Iterable[Row]
+
+EVENT_STREAM = "text/event-stream"
+
+Render = Callable[[News], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request under way."""
+
+    gateway: Gateway
+    target: Target
+    asker: Asker
+    fingerprint: str
+    ignored: Sequence[str] = ()
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def headers(self, job: Job) -> dict[str, str]:
+        """Who answers and why, in which session, and which fields have no effect."""
+        row = self.target.row
+        found = {
+            "x-conductor-category": row.slug,
+            "x-conductor-model": _printable(row.technical_model_name),
+            "x-conductor-reason": _printable(self.target.reason or ""),
+            "x-conductor-ignored": ", ".join(map(_printable, self.ignored[:_MOST_IGNORED])),
+            **session_header(job),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def head(self, prefix: str, kind: str) -> dict[str, Any]:
+        """How every object of this exchange begins."""
+        return {
+            "id": f"{prefix}-{self.asker.request_id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.target.name,
+            "system_fingerprint": self.fingerprint,
+        }
+
+
+async def open_exchange(
+    gateway: Gateway, request: Request, body: Body, prompt: str, ignored: Iterable[str] = ()
+) -> Exchange:
+    """Who answers `body`; `prompt` is what `auto` chooses by."""
+    caller = caller_of(request)
+    target = await target_of(gateway, body.model, caller, prompt)
+    asker = Asker(caller, request.state.request_id)
+    mark = fingerprint(gateway.catalogue.set_of(target.row.slug))
+    return Exchange(gateway, target, asker, mark, [*body.ignored, *ignored])
+
+
+def fingerprint(worker_set: WorkerSet) -> str:
+    """The same as long as the same weights are served in the same way."""
+    first = worker_set.first
+    text = f"{first.technical_model_name}|{first.precision.value}|{worker_set.runtime}|{worker_set.device}"
+    return f"fp_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def conductor(outcome: Outcome) -> dict[str, Any]:
+    """What this server adds to an answer."""
+    session = outcome.job.session
+    return {
+        "category": outcome.job.row.slug,
+        "findings": outcome.done.findings,
+        "timings": outcome.done.timings.model_dump(),
+        "session_id": session.id if session else None,
+    }
+
+
+def usage(outcomes: Sequence[Outcome], choices: int) -> dict[str, int]:
+    """Tokens of all answers; a prompt counts once, however many choices it has."""
+    prompt = sum(outcome.done.usage.prompt_tokens for outcome in outcomes[::choices])
+    completion = sum(outcome.done.usage.completion_tokens for outcome in outcomes)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _printable(text: str) -> str:
+    return re.sub(r"[^\x20-\x7e]", "?", text[:200])
+
+
+def chat_logprobs(tokens: Tokens) -> dict[str, Any]:
+    """`choices[].logprobs` of a chat, or of a chunk of one; written so far as JSON, for `orjson.dumps`."""
+    lists = [orjson.dumps([_chat_token(token) for token in some]) for some in batches(tokens, ROWS)]
+    return {"content": one_list(lists), "refusal": None}
+
+
+def _chat_token(token: Row) -> dict[str, Any]:
+    return {
+        **_logprob_entry(token),
+        "top_logprobs": [_logprob_entry(other) for other in token.get("top", ())],
+    }
+
+
+def _logprob_entry(token: Row) -> dict[str, Any]:
+    return {"token": token["token"], "logprob": _finite(token["logprob"]), "bytes": token["bytes"]}
+
+
+def completion_logprobs(tokens: Tokens, top: int, start: int, echo: Echo | None = None) -> dict[str, Any]:
+    """`choices[].logprobs` of a completion, or of a chunk of one; written so far as JSON.
+
+    `start` is where the tokens' text begins in the choice's text; the prompt of `echo` stands before it.
+    """
+    prompt = echo.tokens if echo and echo.tokens is not None else ()
+    placed = chain(((token, 0) for token in prompt), ((token, start) for token in tokens))
+    parts = [_columns(some) for some in batches(placed, ROWS)]
+    names, values, tops, offsets = (one_list(part[number] for part in parts) for number in range(4))
+    return {
+        "tokens": names,
+        "token_logprobs": values,
+        "top_logprobs": tops if top else None,
+        "text_offset": offsets,
+    }
+
+
+def _columns(placed: list[tuple[Row, int]]) -> tuple[bytes, bytes, bytes, bytes]:
+    values = [token["logprob"] for token, _ in placed]
+    return (
+        orjson.dumps([_token_name(token) for token, _ in placed]),
+        orjson.dumps([None if value is None else _finite(value) for value in values]),
+        orjson.dumps([_top_logprobs(token) for token, _ in placed]),
+        orjson.dumps([start + token["offset"] for token, start in placed]),
+    )
+
+
+def _top_logprobs(token: Row) -> dict[str, float] | None:
+    if token["logprob"] is None:
+        return None
+    found: dict[str, float] = {}
+    for one in (*token.get("top", ()), token):
+        value, name = _finite(one["logprob"]), _token_name(one)
+        found[name] = max(value, found.get(name, value))
+    return found
+
+
+def _token_name(token: Row) -> str:
+    """The token's text, or its bytes where they are no whole characters and their text is one of many."""
+    spelt = bytes(token["bytes"])
+    try:
+        spelt.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelt)
+    return str(token["token"])
+
+
+def _finite(value: float | None) -> float:
+    return LEAST_LOGPROB if value is None or value < LEAST_LOGPROB else value
+
+
+def frame(value: Mapping[str, Any]) -> bytes:
+    """One event without a name."""
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+async def events(
+    generations: Generations,
+    jobs: Sequence[Job],
+    render: Render,
+    names: Mapping[str, str],
+    last: Callable[[], bytes],
+) -> AsyncGenerator[bytes, None]:
+    """What `render` makes of the jobs' records, comments in between, and `last()` where all succeeded."""
+
+    def quiet_s() -> float:
+        ready = all(generations.lifecycle.view(job.row.slug).state is State.READY for job in jobs[:1])
+        return KEEP_ALIVE_S if ready else LOADING_S
+
+    with in_words_of(names):
+        async with aclosing(news(generations, jobs, quiet_s)) as stream:
+            async for item in stream:
+                piece = _comment(generations, jobs[0]) if item is None else render(item)
+                if piece:
+                    yield piece
+    yield last()
+
+
+def _comment(generations: Generations, job: Job) -> bytes:
+    return loading_comment(job.row.slug, generations.lifecycle.view(job.row.slug))

@@ -1,0 +1,93 @@
+"""From a checked body to the jobs that answer it: one for each prompt and choice.
+
+Knows the router and the wire; nothing is run here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+
+from conductor_admin.api.openai.bodies import Body, Choosing
+from conductor_admin.api.targets import Target
+from conductor_admin.auth.caller import Caller
+from conductor_admin.gateway import Gateway
+from conductor_admin.planner import Job
+from handlers.wire import GenerateInput, Message, RequestError, Sampling, Wishes
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose request it is; `request_id` is that of its first job."""
+
+    caller: Caller
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One prompt in one of its three forms; `wire` are further fields of a `GenerateRequest`."""
+
+    wire: dict[str, Any]
+    messages: list[Message] | None = None
+    prompt: str | None = None
+    prompt_ids: list[int] | None = None
+
+
+async def plan_jobs(
+    gateway: Gateway, target: Target, body: Choosing, sampling: Sampling, asker: Asker, asks: list[Ask]
+) -> list[Job]:
+    """`body.choices` jobs for each ask, in that order; choices of one prompt have seeds of their own."""
+    if body.choices * len(asks) > 1 and (body.session or body.session_id is not None):
+        raise RequestError("a session takes one answer at a time", code="invalid_value", param="n")
+    jobs: list[Job] = []
+    for ask in asks:
+        for number in range(body.choices):
+            ids = replace(asker, request_id=_numbered(asker.request_id, len(jobs)))
+            jobs.append(await plan_job(gateway, target, body, _reseeded(sampling, number), ids, ask))
+            await asyncio.sleep(0)  # others have their turn: there may be a thousand jobs
+    return jobs
+
+
+async def plan_job(
+    gateway: Gateway, target: Target, body: Body, sampling: Sampling, asker: Asker, ask: Ask
+) -> Job:
+    """One job; a bare one has neither engine nor persona, nor the row's parameters."""
+    asked = GenerateInput(
+        category=target.row.slug,
+        messages=ask.messages,
+        # The router plans text; token ids take its place below.
+        prompt="ids" if ask.prompt_ids is not None else ask.prompt,
+        # Not `model_dump`, which would copy options and schema for each of a thousand jobs.
+        **{name: getattr(body, name) for name in Wishes.model_fields},
+        **dict(sampling),
+    )
+    job = await gateway.plan(asked, asker.request_id, asker.caller)
+    wire = dict(ask.wire)
+    if ask.prompt_ids is not None:
+        wire |= {"prompt": None, "prompt_ids": ask.prompt_ids, "bare": True}
+    if target.bare or wire.get("bare"):
+        _refuse_engine_fields(body)
+        wire |= {"bare": True, "system": None, "sampling": sampling, "options": {}}
+    return replace(job, request=job.request.model_copy(update=wire), reason=target.reason)
+
+
+def _refuse_engine_fields(body: Body) -> None:
+    for name in ("options", "persona"):
+        if getattr(body, name):
+            raise RequestError(
+                f"{name} is for a category's engine, and this request asks the model alone",
+                code="invalid_value",
+                param=name,
+            )
+
+
+def _numbered(request_id: str, number: int) -> str:
+    return f"{request_id}-{number}" if number else request_id
+
+
+def _reseeded(sampling: Sampling, number: int) -> Sampling:
+    if sampling.seed is None or number == 0:
+        return sampling
+    return sampling.model_copy(update={"seed": (sampling.seed + number) % 2**32})

@@ -1,0 +1,259 @@
+"""`POST /v1/responses`, the stateless part: the client sends the whole conversation each time.
+
+A response is made item by item: its objects, and the events that build them in a stream. A whole answer is
+what its stream ends with.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from conductor_admin.api.errors import in_words_of
+from conductor_admin.api.fanout import News, Outcome
+from conductor_admin.api.openai.bodies import read_body
+from conductor_admin.api.openai.envelope import EVENT_STREAM, Exchange, conductor, events, open_exchange
+from conductor_admin.api.openai.jobs import Ask, plan_job
+from conductor_admin.api.openai.responses_body import ResponsesBody, turns
+from conductor_admin.api.openai.tools import Choice, Offer, call_id
+from conductor_admin.api.openapi import reads
+from conductor_admin.api.rendering import answer_size
+from conductor_admin.gateway import Gateway
+from conductor_admin.http.responses import StreamResponse, json_answer, until_left
+from conductor_admin.planner import Job
+from handlers.off_loop import TURN, off_loop
+from handlers.tool_calls.parser import Event, Text, ToolCallParser
+from handlers.tool_calls.reader import CallArguments, CallStart
+from handlers.wire import Done, RequestError
+
+Item = dict[str, Any]
+
+NAMES = {
+    "json_schema": "text.format",
+    "prompt": "input",
+    "messages": "input",
+    "category": "model",
+    "max_tokens": "max_output_tokens",
+}
+
+
+class ResponseStream:
+    """The state of one response: `head` are its fields that never change, `items` what it says so far."""
+
+    def __init__(self, head: dict[str, Any], tools: Offer) -> None:
+        self._head = head
+        self._tools = tools
+        self._parser = ToolCallParser(tools.names) if tools.names else None
+        self._number = 0
+        self._open: Item | None = None
+        self._began = False
+        self.items: list[Item] = []
+
+    def text(self, piece: str) -> bytes:
+        """The events that a piece of the model's text makes."""
+        events: list[Event] = self._parser.feed(piece) if self._parser else [Text(piece)]
+        return self._begin() + b"".join(self._said(event) for event in events)
+
+    def end(self, done: Done, more: dict[str, Any]) -> bytes:
+        """The last events; the response is then whole, with the fields of `more`."""
+        rest = self._parser.close() if self._parser else []
+        said = self._begin() + b"".join(self._said(event) for event in rest)
+        cut = done.finish_reason == "length"
+        said += self._close("incomplete" if cut else "completed")
+        kind = "response.incomplete" if cut else "response.completed"
+        return said + self._event(kind, response=self.whole(done, more))
+
+    def whole(self, done: Done, more: dict[str, Any]) -> dict[str, Any]:
+        """The whole response."""
+        cut = done.finish_reason == "length"
+        counts = done.usage
+        return {
+            **self._head,
+            "status": "incomplete" if cut else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            "output": self.items,
+            "usage": {
+                "input_tokens": counts.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": counts.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": counts.total_tokens,
+            },
+            **more,
+        }
+
+    def failed(self, error: RequestError) -> bytes:
+        """The last event of a response that failed."""
+        return self._event("error", code=error.code, message=error.message, param=error.param)
+
+    def _begin(self) -> bytes:
+        if self._began:
+            return b""
+        self._began = True
+        started = {
+            **self._head,
+            "status": "in_progress",
+            "incomplete_details": None,
+            "output": [],
+            "usage": None,
+        }
+        return b"".join(
+            self._event(kind, response=started) for kind in ("response.created", "response.in_progress")
+        )
+
+    def _said(self, event: Event) -> bytes:
+        if isinstance(event, Text):
+            return self._words(event.text)
+        if event.index and not self._tools.several:
+            return b""
+        return self._call(event) if isinstance(event, CallStart) else self._arguments(event)
+
+    def _words(self, text: str) -> bytes:
+        said = b""
+        if self._open is None or self._open["type"] != "message":
+            said = self._close() + self._add(
+                {"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "content": []}
+            )
+            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            said += self._of_part("response.content_part.added", part=part)
+            self.items[-1]["content"].append(part)
+        self.items[-1]["content"][0]["text"] += text
+        return said + self._of_part("response.output_text.delta", delta=text, logprobs=[])
+
+    def _call(self, event: CallStart) -> bytes:
+        item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "call_id": call_id()}
+        return self._close() + self._add({**item, "name": event.name, "arguments": ""})
+
+    def _arguments(self, event: CallArguments) -> bytes:
+        self.items[-1]["arguments"] += event.text
+        return self._of_item("response.function_call_arguments.delta", delta=event.text)
+
+    def _add(self, item: Item) -> bytes:
+        self.items.append({**item, "status": "in_progress"})
+        self._open = self.items[-1]
+        return self._event("response.output_item.added", output_index=len(self.items) - 1, item=self._open)
+
+    def _close(self, status: str = "completed") -> bytes:
+        if self._open is None:
+            return b""
+        item, self._open = self._open, None
+        said = b"".join(self._done_parts(item))
+        item["status"] = status
+        return said + self._event("response.output_item.done", output_index=len(self.items) - 1, item=item)
+
+    def _done_parts(self, item: Item) -> Iterator[bytes]:
+        if item["type"] == "message":
+            part = item["content"][0]
+            yield self._of_part("response.output_text.done", text=part["text"], logprobs=[])
+            yield self._of_part("response.content_part.done", part=part)
+        else:
+            yield self._of_item(
+                "response.function_call_arguments.done", name=item["name"], arguments=item["arguments"]
+            )
+
+    def _of_part(self, kind: str, **fields: Any) -> bytes:
+        return self._of_item(kind, content_index=0, **fields)
+
+    def _of_item(self, kind: str, **fields: Any) -> bytes:
+        return self._event(kind, item_id=self.items[-1]["id"], output_index=len(self.items) - 1, **fields)
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        data = orjson.dumps({"type": kind, "sequence_number": self._number, **fields})
+        self._number += 1
+        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
+class Answering:
+    """How the records of a job become the response, or the events that build it."""
+
+    def __init__(self, exchange: Exchange, body: ResponsesBody, job: Job) -> None:
+        self._job = job
+        self.stream = ResponseStream(_head(exchange, body), body.offer)
+
+    def events(self, item: News) -> bytes:
+        """The events that the news of the job make."""
+        said = b"".join(self.stream.text(r["delta"]) for r in item.records if r.get("delta"))
+        return said if item.done is None else said + self.stream.end(item.done, self._more(item.done))
+
+    def answer(self, done: Done) -> dict[str, Any]:
+        """The whole response."""
+        self.stream.text(done.text)
+        self.stream.end(done, {})
+        return self.stream.whole(done, self._more(done))
+
+    def _more(self, done: Done) -> dict[str, Any]:
+        return {"conductor": conductor(Outcome(self._job, done))}
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The route over `gateway`."""
+    routes = APIRouter()
+
+    @routes.post("/v1/responses", openapi_extra=reads(ResponsesBody))
+    async def responses(request: Request) -> Response:
+        """An answer to a conversation, as OpenAI's responses; nothing is stored."""
+        body = await read_body(request, ResponsesBody)
+        exchange = await open_exchange(gateway, request, body, body.asked)
+        with in_words_of(NAMES):
+            job = await _job(exchange, body)
+            answering, headers = Answering(exchange, body, job), exchange.headers(job)
+            if body.stream:
+                pieces = events(gateway.generations, [job], answering.events, NAMES, bytes)
+                failed = answering.stream.failed
+                return StreamResponse(pieces, EVENT_STREAM, failed, more_headers=headers)
+            done = await until_left(request.receive, gateway.generations.result(job))
+        if done is None:
+            return Response(status_code=499)
+        return await json_answer(answer_size(done), lambda: answering.answer(done), headers)
+
+    return routes
+
+
+async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
+    if body.logprobs or body.top_logprobs:
+        raise RequestError(
+            "log-probabilities are told by /v1/chat/completions",
+            code="unsupported_parameter",
+            param="top_logprobs",
+        )
+    tools = body.offer
+    sampling = body.sampling(
+        max_tokens=body.max_output_tokens or body.max_tokens,
+        json_schema=tools.schema(body.schema_of_answer),
+    )
+    messages = await off_loop(TURN * len(body.input), turns, body)
+    ask = Ask({"tools": tools.told, "attempts": 1 if body.stream else 2}, messages=messages)
+    return await plan_job(exchange.gateway, exchange.target, body, sampling, exchange.asker, ask)
+
+
+def _head(exchange: Exchange, body: ResponsesBody) -> dict[str, Any]:
+    """What the response repeats of its request."""
+    form = body.text.format if body.text and body.text.format else None
+    choice = body.tool_choice or Choice("auto")
+    named = {"type": "function", "name": choice.name} if choice.name else choice.mode
+    return {
+        "id": f"resp_{exchange.asker.request_id}",
+        "object": "response",
+        "created_at": exchange.created,
+        "model": exchange.target.name,
+        "error": None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": (body.model_extra or {}).get("metadata") or {},
+        "parallel_tool_calls": body.offer.several,
+        "previous_response_id": None,
+        "store": False,
+        "temperature": body.temperature,
+        "text": {"format": form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}},
+        "tool_choice": named,
+        "tools": [tool.model_dump() for tool in body.tools or ()],
+        "top_p": body.top_p,
+        "truncation": "disabled",
+        "user": body.user,
+    }

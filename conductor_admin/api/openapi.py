@@ -1,0 +1,230 @@
+"""The OpenAPI document: what FastAPI cannot see of routes that read and answer by themselves.
+
+Bodies are said at the route, by `reads`; answers in the one table here, statuses and keys by rule. The schema
+of `options` is made from the engines themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
+
+from conductor_admin.api import schemas
+from conductor_admin.auth.access import NEEDS
+from conductor_admin.auth.keys import KeyBody, KeyRules
+from conductor_admin.sessions.models import SessionChange
+from handlers.engines.registry import engine_class, engine_names
+from handlers.wire import INPUT_OPTIONS, MAX_PROMPT_CHARS, MOST_OPTIONS, GenerateBody, Shape
+
+_PLACE = "#/components/schemas/{model}"
+_ID = {"$ref": "#/components/headers/RequestId"}
+_EVENTS, _LINES = "text/event-stream", "application/x-ndjson"
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+_FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")
+
+_SAID, _NULL = {"not": {"type": "null"}}, {"type": "null"}
+_ONE_INPUT: list[dict[str, Any]] = [
+    {"required": ["prompt"], "properties": {"prompt": _SAID, "messages": _NULL}},
+    {"required": ["messages"], "properties": {"messages": _SAID, "prompt": _NULL}},
+    {
+        "required": ["options"],
+        "properties": {
+            "options": {"anyOf": [{"required": [name]} for name in sorted(INPUT_OPTIONS)]},
+            "prompt": _NULL,
+            "messages": _NULL,
+        },
+    },
+]
+"""What pydantic checks of GenerateBody as a whole, and says in no schema."""
+
+MAX_TEXT_CHARS = 1_000_000
+"""Of an answer to check: more than any model here writes."""
+
+
+def describe_options(schemas: dict[str, Any], place: str) -> None:
+    """Give every `options` in `schemas` the engines' own schemas; `place` makes a reference of a name."""
+    references = {}
+    for engine in engine_names():
+        kind = engine_class(engine).options_type
+        schema = kind.model_json_schema(ref_template=place)
+        schemas.update(schema.pop("$defs", {}))
+        schemas.setdefault(kind.__name__, schema)
+        references[engine] = {"$ref": place.format(model=kind.__name__)}
+    different = list({reference["$ref"]: reference for reference in references.values()}.values())
+    for schema in schemas.values():
+        if "category" in schema.get("properties", {}) and "options" in schema["properties"]:
+            schema["properties"]["options"] = {
+                "type": "object",
+                "default": {},
+                "description": "options of the category's engine; another engine's are refused by name",
+                "anyOf": different,
+                "x-conductor-engines": references,
+            }
+
+
+class CheckBody(Shape):
+    """Body of `/check`: an answer that the client already has."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    category: Annotated[str, Field(max_length=200)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] = ""
+    text: Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+    options: Annotated[dict[str, Any], Field(max_length=MOST_OPTIONS)] = Field(default={})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation answers where it succeeds; `also` are statuses of the same shape."""
+
+    model: type[BaseModel] | None
+    status: int = 200
+    other: str | None = None
+    also: tuple[int, ...] = ()
+
+
+ANSWERS: Mapping[str, Answer] = {
+    "GET /health": Answer(schemas.Health, also=(503,)),
+    "GET /health/live": Answer(schemas.Live, also=(503,)),
+    "GET /health/ready": Answer(schemas.Ready, also=(503,)),
+    "GET /metrics": Answer(None, other="text/plain"),
+    "POST /generate": Answer(schemas.Generated, other=_EVENTS),
+    "POST /generate/stream": Answer(None, other=_EVENTS),
+    "POST /check": Answer(schemas.Checked),
+    "GET /models": Answer(schemas.Models),
+    "GET /models/{category}": Answer(schemas.Model),
+    "GET /stats": Answer(schemas.Stats),
+    "GET /requests": Answer(schemas.Traces),
+    "GET /requests/{request_id}": Answer(schemas.Trace),
+    "POST /admin/models/{category}/load": Answer(schemas.Model),
+    "POST /admin/models/{category}/unload": Answer(schemas.Model),
+    "GET /admin/plan": Answer(schemas.Plan),
+    "POST /admin/plan": Answer(schemas.Plan),
+    "POST /admin/reload": Answer(schemas.Plan),
+    "GET /admin/keys": Answer(schemas.Keys),
+    "POST /admin/keys": Answer(schemas.KeyMade, 201),
+    "GET /admin/keys/{key}": Answer(schemas.KeyShown),
+    "PATCH /admin/keys/{key}": Answer(schemas.KeyShown),
+    "DELETE /admin/keys/{key}": Answer(schemas.KeyShown),
+    "GET /ping": Answer(schemas.Ping, also=(500,)),
+    "POST /predictions/{category}": Answer(schemas.Generated, other=_LINES),
+    "POST /predictions/{category}/{version}": Answer(schemas.Generated, other=_LINES),
+    "POST /predictions/{category}/{version}/{engine}": Answer(schemas.Generated, other=_LINES),
+    "GET /sessions": Answer(schemas.Sessions),
+    "GET /sessions/{session_id}": Answer(schemas.SessionWithTurns),
+    "PATCH /sessions/{session_id}": Answer(schemas.Session),
+    "DELETE /sessions/{session_id}": Answer(schemas.Deleted),
+    "GET /v1/models": Answer(schemas.OpenAIModels),
+    "GET /v1/models/{model}": Answer(schemas.OpenAIModel),
+    "POST /v1/chat/completions": Answer(schemas.Completion, other=_EVENTS),
+    "POST /v1/completions": Answer(schemas.Completion, other=_EVENTS),
+    "POST /v1/embeddings": Answer(schemas.Embeddings),
+    "POST /v1/responses": Answer(schemas.ResponseObject, other=_EVENTS),
+}
+
+_UNSAID = Answer(None)
+_BODIES: tuple[type[BaseModel], ...] = (GenerateBody, CheckBody, SessionChange, KeyBody, KeyRules)
+_SHAPES: tuple[type[BaseModel], ...] = (
+    schemas.Failure,
+    schemas.TorchserveFailure,
+    *dict.fromkeys(answer.model for answer in ANSWERS.values() if answer.model),
+)
+
+
+def reads(model: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads a `model`."""
+    return {"requestBody": {"required": True, "content": _json(model)}}
+
+
+def describe(app: FastAPI, more: Sequence[type[BaseModel]] = ()) -> None:
+    """Let `app.openapi` say what the routes read and answer: the native bodies, and `more`."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _define(document.setdefault("components", {}), (*_BODIES, *more))
+            describe_options(document["components"]["schemas"], _PLACE)
+            for name, path, operation in _operations(document):
+                _describe(operation, name, path)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _define(components: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> None:
+    schemas = components.setdefault("schemas", {})
+    for name in _FASTAPIS_OWN:
+        schemas.pop(name, None)
+    for model in (*bodies, *_SHAPES):
+        schema = model.model_json_schema(ref_template=_PLACE)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    generate = schemas[GenerateBody.__name__]
+    generate["properties"]["engine"] = {"enum": [*engine_names(), None], "default": None}
+    generate["oneOf"] = _ONE_INPUT
+    words = "the request's own `x-request-id` where it is sane, else a new one; it is in every log line"
+    components["headers"] = {
+        "RequestId": {"description": words, "required": True, "schema": {"type": "string", "minLength": 1}}
+    }
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method.upper()} {path}", path, operation
+
+
+def _describe(operation: dict[str, Any], name: str, path: str) -> None:
+    answer = ANSWERS.get(name, _UNSAID)
+    need = NEEDS.get(path, NEEDS.get(f"{path.removesuffix('}')}:path}}", "decision"))
+    shape = schemas.TorchserveFailure if path.startswith("/predictions/") else schemas.Failure
+    refusals = _refusals(need, has_body="requestBody" in operation, is_named="{" in path)
+    failed = {status: _response(status, _json(shape)) for status in refusals}
+    content = _json(answer.model) if answer.model else {}
+    if answer.other is not None:
+        content[answer.other] = {"schema": _EVENT if answer.other == _EVENTS else {"type": "string"}}
+    worked = {status: _response(status, content) for status in (answer.status, *answer.also)}
+    operation["responses"] = {str(status): told for status, told in sorted({**failed, **worked}.items())}
+    # Beside a key nothing, since a gateway without keys asks for none.
+    operation["security"] = [] if need == "nothing" else [{"bearer": []}, {"header": []}, {}]
+
+
+def _refusals(need: str, *, has_body: bool, is_named: bool) -> set[int]:
+    """The statuses from 400 on that an operation may have, by what it takes and what it needs."""
+    found = {400, 403, 421, 500}
+    if need != "nothing":
+        found |= {401}
+    if has_body:
+        found |= {408, 413}
+    if is_named:
+        found |= {404, 409}
+    if need in ("infer", "admin"):
+        found |= {404, 409, 429, 503, 504, 507}
+    return found
+
+
+def _response(status: int, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "description": HTTPStatus(status).phrase,
+        "headers": {"x-request-id": _ID},
+        "content": dict(content),
+    }
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _PLACE.format(model=model.__name__)}}}

@@ -1,0 +1,221 @@
+"""What the routes answer, as the OpenAPI document shows it: shapes only, no route reads them.
+
+A shape names what a client may rely on and leaves room for more. Memory is in bytes, times in Unix seconds
+unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from handlers.wire import FinishReason, Shape
+
+
+class Fault(Shape):
+    """What went wrong: `code` is a stable word, `param` the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Failure(Shape):
+    """Every answer from 400 on."""
+
+    error: Fault
+
+
+class TorchserveFailure(Failure):
+    """The same for clients of TorchServe, with its own words beside it."""
+
+    code: int
+    type: str
+    message: str
+
+
+class Tokens(Shape):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Seconds(Shape):
+    first_token_s: float | None
+    total_s: float
+
+
+class Generated(Shape):
+    """An answer; `findings` is what the category's engine checked of it."""
+
+    id: str
+    category: str
+    model: str
+    text: str
+    finish_reason: FinishReason | Literal["tool_calls"]
+    usage: Tokens
+    timings: Seconds
+    findings: dict[str, Any]
+    session_id: str | None
+
+
+class Checked(Shape):
+    findings: dict[str, Any]
+
+
+class Memory(Shape):
+    declared: int | None
+    estimated: int | None
+    measured: int | None
+    peak: int | None
+    correction: str | None
+
+
+class Model(Shape):
+    """A row of SETTINGS.md and the worker set behind it."""
+
+    category: str
+    name: str
+    state: Literal["UNAVAILABLE", "LOADING", "READY", "UNLOADING", "FAILED"]
+    phase: str | None
+    progress: float | None
+    model: str
+    technical_model_name: str
+    precision: str
+    runtime: str
+    device: str
+    contexts_in_cache: float | None
+    engine: str
+    stay_loaded: str
+    memory: Memory
+    workers: list[dict[str, Any]]
+    in_flight: int
+    set: str
+    shared_with: list[str]
+    last_error: str | None
+
+
+class Models(Shape):
+    models: list[Model]
+    personas: list[str]
+
+
+class Live(Shape):
+    live: bool
+
+
+class Ready(Shape):
+    ready: bool
+
+
+class Health(Live, Ready):
+    status: Literal["ok", "loading", "degraded", "unavailable"]
+    torchserve: bool
+    torchserve_fault: str | None
+    sets: list[dict[str, Any]]
+
+
+class Ping(Shape):
+    status: Literal["Healthy", "Unhealthy"]
+
+
+class Stats(Shape):
+    uptime_s: float
+    memory: dict[str, Any] | None
+    swaps: int | None
+    swaps_avoided: int | None
+    categories: dict[str, dict[str, Any]]
+
+
+class Trace(Shape):
+    """One generation from its arrival to its end."""
+
+
+class Traces(Shape):
+    requests: list[Trace]
+
+
+class Plan(Shape):
+    """What another SETTINGS.md would change."""
+
+
+class Session(Shape):
+    id: str
+    title: str
+    persona: str | None
+    category: str
+    created: float
+    updated: float
+    turn_count: int
+
+
+class SessionWithTurns(Session):
+    turns: list[dict[str, Any]]
+
+
+class Sessions(Shape):
+    sessions: list[Session]
+    next: str | None
+
+
+class Deleted(Shape):
+    id: str
+    deleted: Literal[True]
+
+
+class KeyShown(Shape):
+    """A key without its text."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    last_used: float | None
+
+
+class KeyMade(KeyShown):
+    """A key with its text, which cannot be had again."""
+
+    key: str
+
+
+class Keys(Shape):
+    keys: list[KeyShown]
+
+
+class OpenAIModel(Shape):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModels(Shape):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class Completion(Shape):
+    """The answer of chat completions and of completions; `conductor` is this server's addition."""
+
+    id: str
+    object: Literal["chat.completion", "text_completion"]
+    created: int
+    model: str
+    choices: list[dict[str, Any]]
+    usage: Tokens
+    conductor: dict[str, Any]
+
+
+class Embeddings(Shape):
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    model: str
+    usage: dict[str, int]
+
+
+class ResponseObject(Shape):
+    id: str
+    object: Literal["response"]
+    status: str
+    model: str
+    output: list[dict[str, Any]]

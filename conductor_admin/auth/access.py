@@ -1,0 +1,222 @@
+"""Who may do what: the one table of routes, and the middleware that holds every request against it.
+
+Knows routes by their templates and the caller by its key; what a caller may do inside a route, the route
+asks. A route that the table does not name is refused unless the gateway has no keys, and a test names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from conductor_admin.auth.audit import Act
+from conductor_admin.auth.audit_writer import AuditWriter
+from conductor_admin.auth.authenticator import KeyRing, invalid_key
+from conductor_admin.auth.caller import Caller, need_scope
+from conductor_admin.auth.rate_limits import Quotas
+from conductor_admin.http.request_context import UNMATCHED, arrived_for
+from handlers.wire import RequestError
+
+Need = Literal["nothing", "key", "infer", "admin", "decision"]
+"""What a route asks for: nothing, any valid key, a key with that scope, or a line in the table first."""
+
+NEEDS: Mapping[str, Need] = {
+    "/health/live": "nothing",
+    "/health/ready": "nothing",
+    "/ping": "nothing",
+    "/": "nothing",  # the page asks for a key itself, for what it then calls
+    "/assets/{file}": "nothing",
+    "/health": "key",
+    "/stats": "key",
+    "/metrics": "key",
+    "/requests": "admin",
+    "/requests/{request_id}": "key",  # of another key it is a 404
+    "/openapi.json": "key",
+    "/models": "key",
+    "/models/{category}": "key",
+    "/generate": "infer",
+    "/generate/stream": "infer",
+    "/check": "infer",
+    "/predictions/{category}": "infer",
+    "/predictions/{category}/{version}": "infer",
+    "/predictions/{category}/{version}/{engine}": "infer",
+    "/v1/models": "key",
+    "/v1/models/{model:path}": "key",
+    "/v1/chat/completions": "infer",
+    "/v1/completions": "infer",
+    "/v1/embeddings": "infer",
+    "/v1/responses": "infer",
+    "/mcp": "key",  # each tool asks for its own scope
+    "/mcp/": "key",
+    "/sessions": "infer",
+    "/sessions/{session_id}": "infer",
+    "/admin/models/{category}/load": "admin",
+    "/admin/models/{category}/unload": "admin",
+    "/admin/plan": "admin",
+    "/admin/reload": "admin",
+    "/admin/keys": "admin",
+    "/admin/keys/{key}": "admin",
+}
+
+LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
+
+LOOKS_BY_POST = frozenset({"/admin/plan"})
+"""Routes that change nothing with any method; every other one is recorded before it acts."""
+
+REVOKES = ("DELETE", "/admin/keys/{key}")
+"""The one act that is done even where it cannot be recorded at once."""
+
+
+class Access:
+    """The middleware around the router, whose `routes` it shares; `scope["state"]["caller"]` is who asks."""
+
+    def __init__(
+        self, app: ASGIApp, routes: Sequence[BaseRoute], keys: KeyRing, quotas: Quotas, audit: AuditWriter
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._keys = keys
+        self._quotas = quotas
+        self._audit = audit
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Let the request pass, or raise 401 or 403."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        template = template_of(self._routes, scope)
+        arrived_for(template)
+        need = need_of(template)
+        if need == "nothing":
+            await self._app(scope, receive, send)
+        elif need == "admin":
+            await self._administer(template, scope, receive, send)
+        else:
+            await self._pass(self._admit(need, scope), scope, receive, send)
+
+    def _admit(self, need: Need, scope: AsgiScope) -> Caller:
+        """Who asks. Raises 401 or 403 where that is nobody, or somebody who may not."""
+        caller = self._keys.caller(Headers(scope=scope))
+        scope["state"]["caller"] = caller
+        _check(caller, need, is_open=self._keys.is_open)
+        return caller
+
+    async def _pass(self, caller: Caller, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        answer = _Answer(self._quotas, caller, send)
+        try:
+            async with self._keys.while_valid(caller) as valid:
+                await self._app(scope, receive, answer.send)
+        except TimeoutError:
+            if not valid.expired():
+                raise
+            if not answer.has_begun:
+                raise invalid_key() from None
+            # The answer is left without its end: the server closes the connection.
+
+    async def _administer(self, template: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Record what an operator does before it is done, and its outcome before the answer tells of it."""
+        try:
+            caller = self._admit("admin", scope)
+        except RequestError as error:
+            await self._audit.refused(_act(scope), error.status)
+            raise
+        act, changes = _act(scope), self._changes(template, scope)
+        if changes:
+            await self._audit.begin(act, revokes=(scope["method"], template) == REVOKES)
+        record = self._audit.end if changes else self._audit.was_read
+        is_told = False
+
+        async def ends(status: int) -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                await record(act, status, **scope["state"].get("audited", {}))
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await ends(int(message["status"]))
+            await send(message)
+
+        try:
+            await self._pass(caller, scope, receive, told)
+        except RequestError as error:
+            await ends(error.status)
+            raise
+        except BaseException:
+            if changes and not is_told:
+                self._audit.end_later(act, "broken off")
+            raise
+
+    def _changes(self, template: str, scope: AsgiScope) -> bool:
+        """Whether the request asks for more than a look; a method that the route lacks does nothing."""
+        route = matching_route(self._routes, scope)
+        answers = route is not None and route.matches(scope)[0] is Match.FULL
+        return answers and scope["method"] not in LOOKS and template not in LOOKS_BY_POST
+
+
+class _Answer:
+    """Adds what is left of the caller's allowance to an answer."""
+
+    def __init__(self, quotas: Quotas, caller: Caller, send: Send) -> None:
+        self.has_begun = False
+        self._quotas = quotas
+        self._caller = caller
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            MutableHeaders(scope=message).update(self._quotas.headers(self._caller))
+        await self._send(message)
+
+
+def _act(scope: AsgiScope) -> Act:
+    caller = scope["state"].get("caller")
+    return Act(
+        who=caller.name if caller else "unknown",
+        action=f"{scope['method']} {scope['path']}",
+        source=(scope.get("client") or (None,))[0],
+        request_id=scope["state"].get("request_id"),
+        key_id=caller.key_id if caller else None,
+    )
+
+
+def template_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> str:
+    """The template of the route that the router will choose, or `UNMATCHED`."""
+    route = matching_route(routes, scope)
+    return UNMATCHED if route is None else str(getattr(route, "path", ""))
+
+
+def need_of(template: str) -> Need:
+    """What a request for the route of that template needs; where there is none, a key for its 404."""
+    return "key" if template == UNMATCHED else NEEDS.get(template, "decision")
+
+
+def matching_route(routes: Sequence[BaseRoute], scope: AsgiScope) -> BaseRoute | None:
+    """The route of the router's own matching, so that no spelling of a path means two things."""
+    partial: BaseRoute | None = None
+    for route in routes:
+        match, _ = route.matches(scope)
+        if match is Match.FULL:
+            return route
+        if match is Match.PARTIAL and partial is None:
+            partial = route
+    return partial
+
+
+def _check(caller: Caller, need: Need, *, is_open: bool) -> None:
+    if need in ("infer", "admin"):
+        need_scope(caller, need)
+    elif need == "decision" and not is_open:
+        raise RequestError(
+            "nobody has decided who may use this route",
+            status=403,
+            type="permission_error",
+            code="route_not_declared",
+        )

@@ -1,0 +1,86 @@
+"""Callers: who asks, and what they may do. `conductor_admin.auth.access` makes them of keys.
+
+Shapes and refusals only. For a route `plan(..., caller=caller_of(request))` is all that a generation needs,
+since the category is checked there and the rest in `Generations.run`. A list of rows is
+`visible(catalogue, caller)`; a row that is not in it does not exist for the caller, and no figure tells of
+it. An MCP tool that acts on the gateway calls `need_scope(caller, "admin")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.requests import Request
+
+from conductor_core.catalogue import Catalogue, Row
+from handlers.wire import RequestError
+
+Scope = Literal["infer", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a key may use in any minute, and how many generations may run at a time; None is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    streams: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The holder of a key; `key_id` None is the machine's owner, or anybody on a gateway without keys.
+
+    `categories` None means every one. `may_load` and `may_evict` are about what a request for a set that is
+    not loaded may cause. `name` is for people and for the audit log.
+    """
+
+    key_id: str | None = None
+    name: str = "anyone"
+    scopes: frozenset[Scope] = frozenset({"infer", "admin"})
+    categories: frozenset[str] | None = None
+    may_load: bool = True
+    may_evict: bool = True
+    allowance: Allowance = Allowance()
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the caller may use, and know of, some categories only."""
+        return self.categories is not None
+
+    @property
+    def client(self) -> str:
+        """A word for whoever shares out places: the public id of the key, never the key."""
+        return self.key_id or self.name
+
+    def may_use(self, slug: str) -> bool:
+        """Whether the caller may ask for the category."""
+        return self.categories is None or slug in self.categories
+
+
+ANYONE = Caller()
+OWNER = Caller(name="owner")
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller that the gateway's guard found."""
+    found = getattr(request.state, "caller", ANYONE)
+    assert isinstance(found, Caller)
+    return found
+
+
+def visible(catalogue: Catalogue, caller: Caller) -> tuple[Row, ...]:
+    """The rows that the caller may use, in table order."""
+    return tuple(row for row in catalogue.rows if caller.may_use(row.slug))
+
+
+def need_scope(caller: Caller, scope: Scope) -> None:
+    """Raise 403 `insufficient_scope` unless the caller has the scope."""
+    if scope not in caller.scopes:
+        raise RequestError(
+            f"this needs a key with the scope {scope}",
+            status=403,
+            type="permission_error",
+            code="insufficient_scope",
+        )

@@ -1,0 +1,137 @@
+"""What each key has used in the last minute and has running now: the refusals, and the `x-ratelimit` headers.
+
+Kept in memory on a monotonic clock, so that a restart forgets it. Requests are counted when they begin,
+tokens when a generation ends: one that runs is let through to its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from conductor_admin.auth.caller import Caller
+from handlers.wire import RequestError
+
+WINDOW_S = 60.0
+_STREAM_RETRY_S = 1.0
+
+Clock = Callable[[], float]
+
+
+class _Window:
+    """Amounts of the last WINDOW_S seconds, each with its own end."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._amounts: deque[tuple[float, int]] = deque()
+        self._used = 0
+
+    @property
+    def used(self) -> int:
+        now = self._clock()
+        while self._amounts and self._amounts[0][0] <= now:
+            self._used -= self._amounts.popleft()[1]
+        return self._used
+
+    def add(self, amount: int) -> None:
+        self._amounts.append((self._clock() + WINDOW_S, amount))
+        self._used += amount
+
+    def seconds_until(self, most: int) -> float:
+        """Seconds until no more than `most` is used."""
+        left, until = self.used, self._clock()
+        for ends, amount in self._amounts:
+            if left <= most:
+                break
+            left, until = left - amount, ends
+        return max(0.0, until - self._clock())
+
+
+class _Use:
+    def __init__(self, clock: Clock) -> None:
+        self.requests = _Window(clock)
+        self.tokens = _Window(clock)
+        self.running = 0
+
+
+class Meter:
+    """Counts the tokens of one generation."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def relayed(self, lines: bytes) -> None:
+        """Pieces of an answer went out; each is a token at least, should the client leave before the end."""
+        self.tokens += lines.count(b"\n")
+
+    def ended(self, total_tokens: int) -> None:
+        """The worker's own count, prompt included."""
+        self.tokens = total_tokens
+
+
+class Quotas:
+    """The use of all keys; `clock` gives monotonic seconds."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._uses: defaultdict[str, _Use] = defaultdict(lambda: _Use(clock))
+
+    @contextmanager
+    def admitted(self, caller: Caller) -> Iterator[Meter]:
+        """Count one generation of the caller. Raises 429 `rate_limit_exceeded` before anything is counted."""
+        meter = Meter()
+        if caller.key_id is None:
+            yield meter
+            return
+        use = self._uses[caller.key_id]
+        _refuse(caller, use)
+        use.requests.add(1)
+        use.running += 1
+        try:
+            yield meter
+        finally:
+            use.running -= 1
+            use.tokens.add(meter.tokens)
+
+    def headers(self, caller: Caller) -> dict[str, str]:
+        """What is left to the caller, in OpenAI's words; nothing about what is not limited."""
+        if caller.key_id is None:
+            return {}
+        use, allowance = self._uses[caller.key_id], caller.allowance
+        return {
+            **_told("requests", allowance.requests_per_minute, use.requests),
+            **_told("tokens", allowance.tokens_per_minute, use.tokens),
+        }
+
+
+def _refuse(caller: Caller, use: _Use) -> None:
+    allowance = caller.allowance
+    if allowance.streams is not None and use.running >= allowance.streams:
+        raise _exceeded(f"this key may have {allowance.streams} generations at a time", _STREAM_RETRY_S)
+    for what, most, window in (
+        ("requests", allowance.requests_per_minute, use.requests),
+        ("tokens", allowance.tokens_per_minute, use.tokens),
+    ):
+        if most is not None and window.used >= most:
+            raise _exceeded(f"this key may use {most} {what} in a minute", window.seconds_until(most - 1))
+
+
+def _exceeded(message: str, retry_after_s: float) -> RequestError:
+    return RequestError(
+        message,
+        status=429,
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after_s=retry_after_s,
+    )
+
+
+def _told(what: str, most: int | None, window: _Window) -> dict[str, str]:
+    if most is None:
+        return {}
+    return {
+        f"x-ratelimit-limit-{what}": str(most),
+        f"x-ratelimit-remaining-{what}": str(max(0, most - window.used)),
+        f"x-ratelimit-reset-{what}": f"{window.seconds_until(0):.3f}s",
+    }

@@ -1,0 +1,101 @@
+"""`auto`: which category a prompt is for, by clear rules and else by its meaning; never a guess.
+
+Rules come first. Where none holds, the prompt's vector is compared with those of `examples`, made by
+the table's own embedding row. The score of an engine is the mean of its two most similar phrases; it must
+reach `NEAR` and lead by `LEAD`, otherwise the conversational row answers. Both figures were chosen
+on 67 prompts with MiniLM-L6; of the choices by meaning that were right, nine in ten scored above 0.30.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import mul
+
+from conductor_admin.auto.examples import EXAMPLES
+from conductor_admin.auto.rules import by_rule
+from conductor_core.catalogue import Row
+from handlers.wire import RequestError
+
+NEAR = 0.30
+LEAD = 0.05
+CHAT = "conversational_chat"
+_READ_CHARS = 1000  # more than an embedding model reads of a text
+_MOST_SIMILAR = 2
+
+Vector = list[float]
+Embed = Callable[[list[str]], Awaitable[list[Vector]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine, or None for the default row; `reason` says in a few words why."""
+
+    engine: str | None
+    reason: str
+
+
+def scores(prompt: Vector, examples: Mapping[str, Sequence[Vector]]) -> dict[str, float]:
+    """How near each engine's examples are to the prompt: cosines of normalised vectors, -1 to 1."""
+    found = {}
+    for engine, vectors in examples.items():
+        similar = sorted((sum(map(mul, prompt, vector)) for vector in vectors), reverse=True)[:_MOST_SIMILAR]
+        found[engine] = sum(similar) / len(similar)
+    return found
+
+
+def nearest(found: Mapping[str, float]) -> Choice:
+    """The engine of the highest score, if it is near enough and alone at the top."""
+    ranked = sorted(found.items(), key=lambda item: -item[1])
+    engine, score = ranked[0]
+    if score < NEAR:
+        return Choice(None, f"default: nothing is near ({engine} {score:.2f})")
+    if len(ranked) > 1 and score - ranked[1][1] < LEAD:
+        return Choice(
+            None, f"default: {engine} {score:.2f} and {ranked[1][0]} {ranked[1][1]:.2f} are too close"
+        )
+    return Choice(engine, f"meaning: {engine} {score:.2f}")
+
+
+class Chooser:
+    """Chooses among rows; keeps the vectors of the examples for each version of the embedding model."""
+
+    def __init__(self) -> None:
+        self._examples: tuple[str, dict[str, list[Vector]]] | None = None
+
+    async def choose(
+        self, prompt: str, rows: Sequence[Row], embed: Embed | None, version: str
+    ) -> tuple[Row, str]:
+        """The row for `prompt` and why. `embed` is None where the table has no embedding row.
+
+        `version` names the embedding model. A failure of it is told in the reason, and fails nothing.
+        """
+        able = {row.engine: row for row in reversed(rows)}
+        for rule in by_rule(prompt[:_READ_CHARS]):
+            if rule.engine in able:
+                return able[rule.engine], f"rule: {rule.reason}"
+        choice = await self._by_meaning(prompt[:_READ_CHARS], able, embed, version)
+        return able.get(choice.engine or CHAT, rows[0]), choice.reason
+
+    async def _by_meaning(
+        self, prompt: str, able: Mapping[str, Row], embed: Embed | None, version: str
+    ) -> Choice:
+        if embed is None:
+            return Choice(None, "default: no rule holds, and the table has no embedding row")
+        try:
+            examples = await self._vectors(embed, version)
+            (vector,) = await embed([prompt])
+        except RequestError as error:
+            return Choice(None, f"default: no rule holds, and the embedding model cannot help ({error.code})")
+        known = {engine: vectors for engine, vectors in examples.items() if engine in able}
+        return nearest(scores(vector, known)) if known else Choice(None, "default: no category has examples")
+
+    async def _vectors(self, embed: Embed, version: str) -> dict[str, list[Vector]]:
+        if self._examples is None or self._examples[0] != version:
+            texts = [text for phrases in EXAMPLES.values() for text in phrases]
+            made = iter(await embed(texts))
+            self._examples = (
+                version,
+                {name: [next(made) for _ in texts] for name, texts in EXAMPLES.items()},
+            )
+        return self._examples[1]

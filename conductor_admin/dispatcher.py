@@ -1,0 +1,141 @@
+"""One generation from job to last record: waits for a worker, relays its records, counts what happened.
+
+The only user of leases. Knows records, not how a protocol shows them; `conductor_admin.api.rendering` does.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, aclosing
+
+import structlog
+
+from conductor_admin.auth.rate_limits import Meter, Quotas
+from conductor_admin.lifecycle.leases import Lease, Place, Wish
+from conductor_admin.lifecycle.lifecycle import Lifecycle
+from conductor_admin.planner import Job
+from conductor_admin.sessions.service import Records, Sessions
+from conductor_admin.telemetry.recorder import Telemetry
+from conductor_admin.telemetry.stats import Stats
+from conductor_admin.telemetry.trace import Trace
+from conductor_admin.workers.client import Patience, WorkerUnreachable, worker_died
+from handlers.wire import Done, RequestError
+
+log = structlog.get_logger()
+
+_ATTEMPTS = 3  # workers tried while none has taken the request
+
+
+class Generations:
+    """Runs jobs on the worker sets of `lifecycle`."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        stats: Stats,
+        patience: Patience,
+        sessions: Sessions,
+        quotas: Quotas | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.lifecycle = lifecycle
+        self.sessions = sessions
+        self.quotas = quotas or Quotas()
+        self.telemetry = telemetry or Telemetry()
+        self._stats = stats
+        self._patience = patience
+
+    def run(self, job: Job, *, sends: bool = True) -> Records:
+        """Blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
+
+        Raises RequestError where the generation fails. What the client sees of a session's turn is kept, and
+        `sends` says that it sees the records as they come.
+        """
+        return self._records(job, sends=sends)
+
+    def _records(self, job: Job, *, sends: bool) -> Records:
+        if job.session is None:
+            return self._run(job, Place())
+        return self.sessions.run(job, self._run, sends=sends)
+
+    async def _run(self, job: Job, place: Place) -> Records:
+        with self.telemetry.follow(job) as trace:
+            try:
+                with self.quotas.admitted(job.caller) as meter:
+                    async with aclosing(self._relay(trace, place)) as records:
+                        async for record in records:
+                            self._count(trace, meter, record)
+                            yield record
+            except RequestError as error:
+                if error.status >= 500:
+                    self._stats.failed(job.row.slug)
+                raise
+
+    async def result(self, job: Job) -> Done:
+        """The last record alone."""
+        async with aclosing(self._records(job, sends=False)) as records:
+            async for record in records:
+                if isinstance(record, Done):
+                    return record
+        raise worker_died()
+
+    async def _relay(self, trace: Trace, place: Place) -> Records:
+        job = trace.job
+        for _ in range(_ATTEMPTS):
+            try:
+                async with AsyncExitStack() as stack:
+                    with self._stats.queued(job.row.slug):
+                        wish = _wish(trace, place)
+                        lease = await stack.enter_async_context(self.lifecycle.lease(wish))
+                    _check_version(job, lease)
+                    trace.has_worker(lease.pid)
+                    place.pid = lease.pid
+                    records = await stack.enter_async_context(
+                        aclosing(lease.client.generate(job.request, self._patience))
+                    )
+                    async for record in records:
+                        yield _signed(record, lease)
+                    return
+            except WorkerUnreachable:
+                trace.is_queued_again()
+                log.warning("worker_unreachable", set=job.set_name)
+        raise worker_died()
+
+    def _count(self, trace: Trace, meter: Meter, record: bytes | Done) -> None:
+        if isinstance(record, Done):
+            trace.is_done(record)
+            meter.ended(record.usage.total_tokens)
+            self._stats.succeeded(trace.job.row.slug, record.usage, trace.seconds, trace.first_token_s)
+        else:
+            trace.relayed(record)
+            meter.relayed(record)
+
+
+def _wish(trace: Trace, place: Place) -> Wish:
+    job, caller = trace.job, trace.job.caller
+    may = (caller.may_load, caller.may_evict)
+    return Wish(
+        job.row.slug,
+        job.max_wait_s,
+        job.keep_alive_s,
+        *may,
+        prefers=place.pid,
+        client=caller.client,
+        is_admin="admin" in caller.scopes,
+        may_shorten=caller.may_evict and not caller.is_restricted,
+        wait=trace.wait,
+    )
+
+
+def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:
+    # While an edit's model loads, the one before it answers: the table's name would be wrong.
+    return record.model_copy(update={"model": lease.model}) if isinstance(record, Done) else record
+
+
+def _check_version(job: Job, lease: Lease) -> None:
+    if job.version is not None and job.version != lease.version:
+        raise RequestError(
+            f"{job.row.slug} is served by version {lease.version}, not {job.version[:64]!r}",
+            status=404,
+            code="model_version_not_found",
+            param="version",
+        )

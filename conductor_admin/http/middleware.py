@@ -1,0 +1,199 @@
+"""ASGI middleware that every request passes: request id, access log, Host and Origin checks, the last resort.
+
+Knows HTTP only. Host, Origin and Sec-Fetch-Site are checked because a page of any site can reach a loopback
+port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from conductor_admin.http.request_context import Arrival, arrival
+from conductor_admin.http.responses import error_response, failure_of
+from conductor_core.files import fault, is_fault_of_files
+from conductor_core.operator import LOOPBACK
+from handlers.wire import RequestError
+
+log = structlog.get_logger()
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/metrics"})
+_SINGLE = (
+    "origin",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "sec-fetch-site",
+    "sec-fetch-mode",
+    "sec-fetch-dest",
+)
+"""Headers that may not come twice with different values; credentials are refused by the authenticator."""
+_LEFT = 499  # the status of a request whose client left before it had an answer
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """Names by which this gateway may be called; `any_address` also allows every literal address.
+
+    A literal address cannot be rebound by DNS, so that a gateway on all interfaces may take any.
+    """
+
+    names: Collection[str] = LOOPBACK
+    any_address: bool = False
+
+    def allows(self, authority: str) -> bool:
+        """Whether `authority` (host, with or without a port) names this gateway."""
+        host = _host_of(authority)
+        return host is not None and (host in self.names or (self.any_address and _is_address(host)))
+
+
+def _host_of(authority: str) -> str | None:
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?", authority):
+        return None
+    host = authority.rpartition("]")[0][1:] if authority.startswith("[") else authority.partition(":")[0]
+    return host.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def check_source(
+    headers: Headers, policy: HostPolicy, method: str = "GET", authority: str | None = None
+) -> None:
+    """Raise RequestError for what has two sources, a foreign Host, or comes from a page of another origin.
+
+    `authority` is the host that the request's target names itself, None where it is a path.
+    """
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or not policy.allows(hosts[0]):
+        raise RequestError("this server is not known by that Host", status=421, code="host_not_allowed")
+    if authority is not None and authority.lower() != hosts[0].lower():
+        raise RequestError("the target names another host than Host", status=421, code="host_not_allowed")
+    for name in _SINGLE:
+        if len(headers.getlist(name)) > 1:
+            raise RequestError(f"there is more than one header {name}", code="repeated_header")
+    if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        # What else a body was coded with would be taken for the body itself.
+        raise RequestError(
+            "the only transfer-encoding is chunked",
+            param="transfer-encoding",
+            code="invalid_transfer_encoding",
+        )
+    if not _is_own_page(headers, hosts[0], method):
+        raise RequestError("requests from other origins are refused", status=403, code="origin_not_allowed")
+
+
+def _is_own_page(headers: Headers, host: str, method: str) -> bool:
+    """Whether no page of another origin has sent the request, as far as a browser tells.
+
+    Another port of the same machine is another origin. A link to this gateway may be followed from anywhere.
+    """
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+        return False
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return is_link and method in ("GET", "HEAD")
+
+
+class Guard:
+    """The middleware; the request id is `scope["state"]["request_id"]` and in every log line."""
+
+    def __init__(self, app: ASGIApp, policy: HostPolicy, answered: Callable[[str, int], None]) -> None:
+        """`answered` is told the route's template and the status of each request."""
+        self._app = app
+        self._policy = policy
+        self._answered = answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "websocket":
+            # Nothing here is a websocket; a mounted application that has one must be let in by a decision.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        exchange = _Exchange(_request_id(headers), send)
+        scope.setdefault("state", {})["request_id"] = exchange.request_id
+        token = arrival.set(Arrival.of(headers))
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            start = time.monotonic()
+            try:
+                await self._handle(scope, headers, receive, exchange)
+            finally:
+                self._answered(arrival.get().route, exchange.status or _LEFT)
+                arrival.reset(token)
+                _log_access(scope, exchange.status, time.monotonic() - start)
+
+    async def _handle(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:
+        try:
+            check_source(headers, self._policy, scope["method"], scope["state"].get("authority"))
+            await self._app(scope, receive, exchange.send)
+        except RequestError as error:
+            await error_response(error)(scope, receive, exchange.send)
+        except Exception as error:  # the outermost loop: a defect becomes a log entry and a plain refusal
+            _log_failure(error, scope["path"])
+            if exchange.status is not None:
+                raise
+            await error_response(failure_of(error))(scope, receive, exchange.send)
+
+
+def _log_failure(error: Exception, path: str) -> None:
+    if isinstance(error, OSError) and is_fault_of_files(error):
+        log.error("storage_failed", path=path, cause=fault(error))
+    else:
+        log.exception("request_failed", path=path)
+
+
+class _Exchange:
+    """Adds the request id to the answer and remembers its status."""
+
+    def __init__(self, request_id: str, send: Send) -> None:
+        self.request_id = request_id
+        self.status: int | None = None
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = cast(int, message["status"])
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            if self.status == 401:
+                headers["www-authenticate"] = "Bearer"
+        await self._send(message)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _log_access(scope: Scope, status: int | None, seconds: float) -> None:
+    write = log.debug if scope["path"] in _QUIET else log.info
+    write(
+        "request",
+        method=scope["method"],
+        path=scope["path"][:200],
+        status=status,
+        seconds=round(seconds, 4),
+        client=(scope.get("client") or (None,))[0],
+    )

@@ -1,0 +1,51 @@
+"""How the request came that is being handled: its route, and the trace that its client has begun.
+
+The guard makes an Arrival of each request, and `conductor_admin.auth.access` adds which route it is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from starlette.datastructures import Headers
+
+UNMATCHED = "unmatched"
+"""The route of what no route is for, so that no path of a client becomes the name of anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """`host` is the name by which the gateway was called; `carrier` has the client's W3C trace headers."""
+
+    route: str = UNMATCHED
+    host: str = ""
+    carrier: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, headers: Headers) -> Arrival:
+        """The arrival of a request with these headers, whose route is not known yet."""
+        carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+        return cls(host=headers.get("host", ""), carrier=carrier)
+
+
+NOWHERE = Arrival(route="internal")
+arrival: ContextVar[Arrival] = ContextVar("arrival", default=NOWHERE)
+
+_routes: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
+
+
+def arrived_for(template: str) -> None:
+    """Notes the route of the request that the current task handles."""
+    arrival.set(replace(arrival.get(), route=template))
+    if (task := asyncio.current_task()) is not None:
+        _routes[task] = template
+
+
+def route_of(task: asyncio.Task[Any]) -> str | None:
+    """The route of the request that `task` handles, None where it handles none. From any thread."""
+    return _routes.get(task)

@@ -1,0 +1,63 @@
+"""Shares of a bounded number of places between the clients that want them.
+
+A client that takes all it can get leaves room for one more that has none yet: where n clients hold places,
+each may hold an (n + 1)th part. Some places are kept for administrators, who must get in while others flood.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from conductor_admin.lifecycle.errors import overloaded
+from handlers.wire import RequestError
+
+_KEPT_PART = 32
+_MOST_KEPT = 16
+_RETRY_S = 1.0
+
+
+class Shares:
+    """`most` places for requests, of which some are kept for administrators."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept = min(_MOST_KEPT, most // _KEPT_PART)
+        self._held: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Places that are in use."""
+        return self._held.total()
+
+    @contextmanager
+    def place(self, client: str, *, is_admin: bool) -> Iterator[None]:
+        """Hold one place of `client` during the block.
+
+        Raises RequestError 429 where the client has its share, 503 where all places are taken.
+        """
+        if self.taken >= (self._most if is_admin else self._most - self._kept):
+            raise overloaded(self._most)
+        if not is_admin and self._held[client] >= self._share_of(client):
+            raise self._has_its_share(client)
+        self._held[client] += 1
+        try:
+            yield
+        finally:
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]
+
+    def _share_of(self, client: str) -> int:
+        clients = len(self._held.keys() | {client})
+        return max(1, (self._most - self._kept) // (clients + 1))
+
+    def _has_its_share(self, client: str) -> RequestError:
+        return RequestError(
+            f"this key has {self._held[client]} requests in progress, which is its share of this server",
+            status=429,
+            type="rate_limit_error",
+            code="share_exceeded",
+            retry_after_s=_RETRY_S,
+        )

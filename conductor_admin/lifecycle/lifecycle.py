@@ -1,0 +1,169 @@
+"""The one owner of every worker set's state: what operators, TorchServe's ends and edits ask of the sets.
+
+Decisions are the pure functions of `conductor_admin.memory` and `states`, effects those of
+`conductor_admin.workers.loader`. A load is a job that requests join and leave; it belongs to none of them.
+Everything runs on one event loop: between two awaits nothing changes, so there is no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from conductor_admin.lifecycle import errors
+from conductor_admin.lifecycle.admission import Rooms
+from conductor_admin.lifecycle.leases import Lease, Lessor, Limits, Wish
+from conductor_admin.lifecycle.load_record import SetWatcher
+from conductor_admin.lifecycle.loads import SetJobs
+from conductor_admin.lifecycle.measuring import Gauges
+from conductor_admin.lifecycle.reconciler import Upkeep
+from conductor_admin.lifecycle.rollout import Changes
+from conductor_admin.lifecycle.states import State
+from conductor_admin.lifecycle.worker_sets import SetTable, SetView
+from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.machine import MemoryOf
+from conductor_admin.settings.plan import Plan
+from conductor_admin.workers.loader import Loader
+from conductor_core.catalogue import StayLoaded, WorkerSet
+from handlers.wire import RequestError
+
+
+class Lifecycle:
+    """States of all worker sets; `start` before use, `close` at the end."""
+
+    def __init__(
+        self,
+        sets: Iterable[WorkerSet],
+        loader: Loader,
+        limits: Limits,
+        machine: MemoryOf,
+        peaks: Peaks,
+        *,
+        serves_models: bool = True,
+        watcher: SetWatcher | None = None,
+    ) -> None:
+        self.serves_models = serves_models
+        self.torchserve_fault: str | None = None
+        self._table = SetTable(sets)
+        self.rooms = Rooms(
+            self._table.entries, limits.budget, machine, Gauges(machine, peaks, loader.survey), watcher
+        )
+        self._jobs = SetJobs(loader, self.rooms, limits.load_s)
+        self._upkeep = Upkeep(self._table, self._jobs, self.rooms, machine)
+        self._changes = Changes(self._table, self._jobs, self.rooms)
+        self._lessor = Lessor(
+            self._table, self._jobs, self.rooms, self._upkeep, limits, serves_models=serves_models
+        )
+
+    @property
+    def torchserve_up(self) -> bool:
+        return self._jobs.torchserve_up.is_set()
+
+    def view(self, name: str) -> SetView:
+        """What serves the row `name` at this moment, with the failure of what was to serve it instead."""
+        view, failure = self.rooms.gauges.view(self._table.named(name)), self._changes.failure_of(name)
+        return replace(view, failure=failure) if failure and view.state is State.READY else view
+
+    def views(self) -> list[SetView]:
+        return [self.rooms.gauges.view(entry) for entry in self._table.present()]
+
+    def lease(self, wish: Wish) -> AbstractAsyncContextManager[Lease]:
+        """A worker for a request: see `Lessor.lease`."""
+        return self._lessor.lease(wish)
+
+    async def load(self, slug: str) -> None:
+        """Load the row's set on an operator's word: a cool-down is cleared. Raises what a waiter gets."""
+        if not self._jobs.closing:
+            await self._changes.retry(slug)
+        entry = self._table.named(slug)
+        if not self._jobs.closing and entry.state is State.FAILED:
+            entry.failure = None
+            entry.state = State.UNAVAILABLE
+        await self._lessor.load(slug)
+
+    async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
+        """Drop the row's claim and end the set's workers; 409 while other rows hold it and not `force`."""
+        entry = self._table.named(slug)
+        others = sorted(entry.claims - {slug})
+        entry.claims.discard(slug)
+        if others and not force:
+            raise RequestError(
+                f"{name} is also held by {', '.join(others)}; use force=true to end it for all",
+                status=409,
+                code="model_in_use",
+                param="force",
+            )
+        entry.claims.clear()
+        entry.wanted = False
+        await self._jobs.end(entry, drain=drain)
+
+    def start(self) -> None:
+        """Begin to load the sets that stay loaded."""
+        for entry in self._table.present():
+            if entry.worker_set.stay_loaded is not StayLoaded.FALSE:
+                entry.claims |= {
+                    r.slug for r in entry.worker_set.rows if r.stay_loaded is not StayLoaded.FALSE
+                }
+                self._jobs.begin_load(entry)
+
+    def apply(self, plan: Plan) -> None:
+        """Begin to change the sets as `plan` says; what serves goes on until its successor is there."""
+        self._changes.apply(plan.catalogue, loads=self.serves_models and not self._jobs.closing)
+
+    @property
+    def failed_changes(self) -> list[str]:
+        """Sets that could not be loaded, while what was there before them still serves their rows."""
+        return self._changes.failures
+
+    async def torchserve_started(self) -> None:
+        self.torchserve_heard()
+
+    def torchserve_heard(self) -> None:
+        """It answers, again: what waits for it goes on."""
+        self.torchserve_fault = None
+        self._jobs.torchserve_up.set()
+
+    def torchserve_silent(self, fault: str) -> None:
+        """It lives and does not answer: loads wait, workers that are loaded go on serving."""
+        self.torchserve_fault = fault
+        self._jobs.torchserve_up.clear()
+
+    async def torchserve_ended(self) -> None:
+        """Its workers are gone with it: what was READY is loaded again once TorchServe is back."""
+        self.torchserve_silent("TorchServe has ended and is being started anew")
+        for entry in self._table.entries.values():
+            entry.registered = False
+            for worker in list(entry.workers.values()):
+                self._jobs.lost(entry, worker)
+
+    async def reconcile(self) -> None:
+        """Bring what is observed and what is wanted together; called every second."""
+        self.rooms.gauges.notice(self._table.present())
+        self._changes.look()
+        await self._upkeep.reconcile()
+
+    async def refresh(self) -> None:
+        """Ask every worker for its health, and the machine for its memory; called every few seconds."""
+        await self._upkeep.refresh()
+
+    def refuse(self) -> None:
+        """Refuse new leases from now on; streams that end early are told why."""
+        self._jobs.closing = True
+        for entry in self._table.entries.values():
+            entry.ended_by = lambda _: errors.shutting_down()
+
+    async def close(self) -> None:
+        """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
+        self.refuse()
+        await self._upkeep.close()
+        await self.rooms.gauges.close()
+        jobs = []
+        for entry in self._table.entries.values():
+            if entry.job and not entry.job.done():
+                entry.job.cancel()
+                jobs.append(entry.job)
+        if jobs:
+            await asyncio.wait(jobs)
+        await self._jobs.close()

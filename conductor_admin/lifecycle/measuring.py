@@ -1,0 +1,122 @@
+"""Measurements of each set's memory and loads: asks its workers, and learns from what they say.
+
+Decides nothing; `conductor_admin.memory.accounting` says what a figure is good for, and
+`conductor_admin.memory.history` keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from archives.weights_info import KnownWeights
+from conductor_admin.lifecycle.worker_sets import SetEntry, SetView
+from conductor_admin.memory import accounting
+from conductor_admin.memory.accounting import Figures
+from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.machine import MemoryOf
+from conductor_admin.workers.client import WorkerUnreachable
+from conductor_admin.workers.worker import Worker
+from conductor_core.catalogue import WorkerSet
+from conductor_core.weights import worker_key
+
+Survey = Callable[[WorkerSet], Awaitable[KnownWeights]]
+"""What is known of a set's weights before it is built; it downloads nothing."""
+
+
+class Gauges:
+    """Measures sets on `machine` and remembers in `peaks`; `survey` tells of sets that were not built yet."""
+
+    def __init__(self, machine: MemoryOf, peaks: Peaks, survey: Survey) -> None:
+        self._machine = machine
+        self._peaks = peaks
+        self._survey = survey
+        self._surveyed: dict[tuple[object, ...], KnownWeights] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def notice(self, entries: Iterable[SetEntry]) -> None:
+        """Begin to look up those of `entries` that were neither built nor looked up yet."""
+        new = [one.worker_set for one in entries if worker_key(one.worker_set) not in self._surveyed]
+        if new and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self.look_up(new), name="survey")
+
+    async def look_up(self, sets: Sequence[WorkerSet]) -> None:
+        """Learn from their files what the figures of `sets` stand on until they are built."""
+        for worker_set in sets:
+            self._surveyed.setdefault(worker_key(worker_set), KnownWeights())
+        for worker_set in sets:
+            self._surveyed[worker_key(worker_set)] = await self._survey(worker_set)
+
+    async def close(self) -> None:
+        """End the looking up that is under way."""
+        if self._looking and not self._looking.done():
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+
+    def figures(self, entry: SetEntry) -> Figures:
+        """The set's memory as it is known now."""
+        return self._peaks.figures(entry.worker_set, self._known(entry), entry.measured)
+
+    def needed(self, worker_set: WorkerSet) -> Figures:
+        """The memory of a set that nobody has entered, by its files where they were looked up."""
+        return self._peaks.figures(worker_set, self._looked_up(worker_set))
+
+    def view(self, entry: SetEntry) -> SetView:
+        """The entry with what is known of its memory, loaded or not."""
+        known, device = self._known(entry), entry.worker_set.device
+        peak = accounting.higher(entry.peak, self._peaks.of(entry.worker_set, known.identity))
+        return entry.view(known, peak.get(device))
+
+    def _known(self, entry: SetEntry) -> KnownWeights:
+        if archive := entry.archive:
+            return KnownWeights(archive.identity, archive.estimated, archive.contexts)
+        return self._looked_up(entry.worker_set)
+
+    def _looked_up(self, worker_set: WorkerSet) -> KnownWeights:
+        return self._surveyed.get(worker_key(worker_set), KnownWeights())
+
+    def expect(self, entry: SetEntry) -> None:
+        """Tell the entry how long it will load, where an earlier load of it was timed."""
+        if entry.load_s is None and entry.archive:
+            entry.load_s = self._peaks.load_s(entry.worker_set, entry.archive.identity)
+
+    def loaded(self, entry: SetEntry, seconds: float) -> None:
+        """A load has succeeded, and took so long."""
+        entry.load_s = seconds
+        if entry.archive:
+            self._peaks.loaded(entry.worker_set, entry.archive.identity, seconds)
+
+    async def sample(self, entry: SetEntry, *, in_use: bool = False) -> list[Worker]:
+        """Ask the set's workers for their health, and measure it; returns those that gave none.
+
+        `in_use` says that an answer has just ended.
+        """
+        workers = list(entry.workers.values())
+        # At once: each that hangs takes the whole time-out.
+        answers = await asyncio.gather(*(_answers(worker) for worker in workers))
+        self.measure(entry, in_use=in_use)
+        return [worker for worker, answer in zip(workers, answers, strict=True) if not answer]
+
+    def measure(self, entry: SetEntry, *, in_use: bool = False) -> None:
+        """Take the workers' own figures, and learn from them once all workers are there."""
+        sizes = [worker.health.memory for worker in entry.workers.values()]
+        if not sizes or None in sizes:
+            return
+        measured = {"cpu": sum(size or 0 for size in sizes)}
+        if entry.worker_set.device != "cpu":
+            on_gpu = self._machine.on_gpu(entry.workers.keys())
+            if on_gpu is None:
+                return
+            measured[entry.worker_set.device] = on_gpu
+        entry.measured = measured
+        entry.peak = accounting.higher(entry.peak, measured)
+        if entry.archive and len(entry.workers) >= entry.worker_set.workers:
+            self._peaks.learn(entry.worker_set, entry.archive.identity, measured, in_use=in_use)
+
+
+async def _answers(worker: Worker) -> bool:
+    try:
+        worker.health = await worker.client.health()
+    except WorkerUnreachable:
+        return False
+    return True

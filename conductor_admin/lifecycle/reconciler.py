@@ -1,0 +1,159 @@
+"""What time alone makes due: lost and hung workers, failed residents, idle sets, grown memory, `yield` sets.
+
+Called every second by `conductor_admin.lifecycle.heartbeat.Heart`; decides nothing about requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from conductor_admin.lifecycle.admission import Rooms
+from conductor_admin.lifecycle.loads import SetJobs
+from conductor_admin.lifecycle.states import State, has_cooled
+from conductor_admin.lifecycle.worker_sets import SetEntry, SetTable
+from conductor_admin.memory.machine import MemoryOf
+from conductor_admin.workers import liveness
+from conductor_admin.workers.liveness import Condition
+from conductor_admin.workers.worker import Worker
+from conductor_core.catalogue import StayLoaded
+from conductor_core.processes import activity, is_alive
+
+log = structlog.get_logger()
+
+SAMPLE_S = 1.0
+"""Seconds between two measurements of a set that answers; each costs its worker a walk over its pages."""
+
+
+class Upkeep:
+    """Brings what is observed and what is wanted of the sets of `table` together."""
+
+    def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms, machine: MemoryOf) -> None:
+        self._table = table
+        self._jobs = jobs
+        self._rooms = rooms
+        self._machine = machine
+        self._samples: set[asyncio.Task[None]] = set()
+        self._busy: set[str] = set()
+
+    async def reconcile(self) -> None:
+        """One look at every set."""
+        for entry in list(self._table.entries.values()):
+            for worker in list(entry.workers.values()):
+                if not is_alive(worker.pid):
+                    self._jobs.lost(entry, worker)
+            is_short = entry.state is State.READY and len(entry.workers) < entry.worker_set.workers
+            if is_short and self._jobs.torchserve_up.is_set():
+                self._begin(f"{entry.key} adoption", self._jobs.adopt_more(entry))
+            self.end_if_idle(entry)
+            self._restore(entry)
+        self._table.forget_gone()
+        self._rooms.relieve()
+        self._rooms.settle()
+
+    async def refresh(self) -> None:
+        """Ask the machine for its memory and every worker for its health; one that hangs is lost."""
+        await self._machine.look()
+        # At once: one worker that hangs must not hold up the looks at others.
+        await asyncio.gather(*(self._look_at(entry) for entry in self._table.entries.values()))
+
+    def answered(self, entry: SetEntry, worker: Worker) -> None:
+        """Measure the set again, at most every SAMPLE_S: it holds most when an answer has just ended."""
+        worker.liveness = liveness.finished(worker.liveness)
+        self.sample(entry)
+
+    def sample(self, entry: SetEntry) -> None:
+        """Measure a set of which a request has ended, at most every SAMPLE_S."""
+        now = time.monotonic()
+        if entry.state is State.READY and now - entry.sampled_at >= SAMPLE_S:
+            entry.sampled_at = now
+            self._begin(f"{entry.key} sample", self._sample(entry))
+
+    def timed_out(self, entry: SetEntry, worker: Worker) -> None:
+        """A request's promised time has run out on the worker: see now whether it hangs."""
+        worker.liveness = liveness.timed_out(worker.liveness)
+        self._begin(f"{entry.key} look", self._look_at(entry))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        samples = set(self._samples)
+        for task in samples:
+            task.cancel()
+        if samples:
+            await asyncio.wait(samples)
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` beside the beat, which no worker may hold up; nothing is done twice at a time."""
+        if name in self._busy:
+            work.close()
+            return
+        self._busy.add(name)
+        task = asyncio.create_task(work, name=name)
+        self._samples.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._samples.discard(task)
+        self._busy.discard(task.get_name())
+        if not task.cancelled() and (error := task.exception()):
+            log.error("upkeep_failed", task=task.get_name(), exc_info=error)
+
+    async def _sample(self, entry: SetEntry) -> None:
+        for worker in await self._rooms.gauges.sample(entry, in_use=True):
+            if not is_alive(worker.pid):
+                self._jobs.lost(entry, worker)
+
+    async def _look_at(self, entry: SetEntry) -> None:
+        """Ask the set's workers for their health; what a look has shown counts once."""
+        workers = list(entry.workers.values())
+        silent = await self._rooms.gauges.sample(entry)
+        for worker in workers:
+            doing = await asyncio.to_thread(activity, worker.pid)
+            before, health = worker.liveness, worker.health
+            if worker in silent:
+                worker.liveness = liveness.missed(before, doing)
+            else:
+                running = health.running + health.waiting
+                worker.liveness = liveness.answered(
+                    before, doing, running=running, in_flight=worker.in_flight
+                )
+            self._judge(entry, worker, before.condition)
+
+    def _judge(self, entry: SetEntry, worker: Worker, before: Condition) -> None:
+        now = worker.condition
+        if now is not before:
+            seen = worker.liveness
+            log.warning(
+                "worker_condition",
+                set=entry.name,
+                pid=worker.pid,
+                condition=now,
+                missed=seen.missed,
+                stopped=seen.stopped,
+                idle=seen.idle,
+                timed_out=seen.timed_out,
+            )
+        if now is Condition.HUNG or not is_alive(worker.pid):
+            self._jobs.lost(entry, worker)
+
+    def end_if_idle(self, entry: SetEntry) -> None:
+        """Unload the set if nobody asked for it for long enough."""
+        if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
+            self._rooms.swaps.ended(entry.key)
+            self._jobs.evict(entry)
+
+    def _restore(self, entry: SetEntry) -> None:
+        """Load what stays loaded and is not: residents after a failure, `yield` sets once there is room."""
+        if not entry.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
+            return
+        has_failed = entry.state is State.FAILED and has_cooled(entry.failure, time.monotonic())
+        if has_failed or self._may_return(entry):
+            self._jobs.begin_load(entry)
+
+    def _may_return(self, entry: SetEntry) -> bool:
+        is_away = entry.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
+        return is_away and self._jobs.torchserve_up.is_set() and self._rooms.has_room_for(entry)

@@ -1,0 +1,168 @@
+"""Applies another SETTINGS.md to the worker sets: what serves a row serves on until its successor is there.
+
+A successor is a set that is loaded beside those that serve its rows. One that fails serves nothing, is shown
+as the failure of its rows, and is tried again by `look`, by an operator's load and by the next reload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import structlog
+
+from conductor_admin.lifecycle import errors, states
+from conductor_admin.lifecycle.admission import Rooms
+from conductor_admin.lifecycle.loads import SetJobs
+from conductor_admin.lifecycle.states import Failure, State
+from conductor_admin.lifecycle.worker_sets import SetEntry, SetTable
+from conductor_core.catalogue import Catalogue, StayLoaded, WorkerSet
+from conductor_core.weights import worker_key
+
+log = structlog.get_logger()
+
+
+class Changes:
+    """Changes to the sets of `table`."""
+
+    def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms) -> None:
+        self._table = table
+        self._jobs = jobs
+        self._rooms = rooms
+        self._successors: list[SetEntry] = []
+
+    @property
+    def failures(self) -> list[str]:
+        """Successors that could not be loaded, one line each."""
+        return [f"{new.name}: {_told(new)}" for new in self._successors if new.failure]
+
+    def failure_of(self, slug: str) -> Failure | None:
+        """Why the row `slug` is still served by the set before its successor, if that has failed."""
+        new = self._successor_of(slug)
+        return replace(new.failure, message=_told(new)) if new and new.failure else None
+
+    def apply(self, catalogue: Catalogue, *, loads: bool) -> None:
+        """Begin all that it takes to serve `catalogue`; `loads` is whether models are served at all."""
+        alive = {worker_key(e.worker_set): e for e in self._table.entries.values() if not e.retired}
+        before, self._successors = self._successors, []
+        for worker_set in catalogue.sets:
+            entry = alive.get(worker_key(worker_set))
+            if entry is None:
+                self._enter(self._table.add(worker_set), loads=loads)
+            elif entry in before:
+                entry.worker_set = worker_set
+                self._enter(entry, loads=loads)
+            else:
+                self._keep(entry, worker_set, loads=loads)
+        self._table.keep_rows([row.slug for row in catalogue.rows])
+        self._retire_unused()
+        for new in list(self._successors):
+            self._attempt(new)
+
+    def look(self) -> None:
+        """What is due of successors: another attempt, or their rows where nothing else serves those now."""
+        for new in list(self._successors):
+            if new.has_job:
+                continue
+            if new.state is State.READY or not self._table.serves_beside(new):
+                self._take_over(new)
+                self._load_if_it_stays(new)
+            elif states.has_cooled(new.failure, time.monotonic()) and self._rooms.has_room_for(new):
+                self._attempt(new)
+
+    async def retry(self, slug: str) -> None:
+        """Load the successor that the row `slug` waits for, if any, now. Raises what a waiter gets."""
+        new = self._successor_of(slug)
+        if new is None:
+            return
+        if new.state is State.FAILED:
+            new.failure = None
+        await asyncio.wait({self._attempt(new)})
+        if new.state is State.FAILED and new.failure:
+            raise errors.load_failed(new.name, new.failure, time.monotonic())
+
+    def _successor_of(self, slug: str) -> SetEntry | None:
+        rows = ((new, row.slug) for new in self._successors for row in new.worker_set.rows)
+        return next(
+            (new for new, found in rows if found == slug and self._table.serving(slug) is not new), None
+        )
+
+    def _keep(self, entry: SetEntry, worker_set: WorkerSet, *, loads: bool) -> None:
+        stayed, entry.worker_set = entry.worker_set.stay_loaded, worker_set
+        entry.claims &= {row.slug for row in worker_set.rows}
+        entry.expires = entry.idleness.expires(time.monotonic())
+        self._table.serve(entry)
+        if stayed is StayLoaded.FALSE and loads:
+            self._load_if_it_stays(entry)
+
+    def _enter(self, new: SetEntry, *, loads: bool) -> None:
+        """Serve with what is not loaded: at once where nothing else serves its rows, else once it is."""
+        self._table.serve_new(new)
+        if loads and self._table.serves_beside(new):
+            self._successors.append(new)
+            return
+        self._table.serve(new)
+        if loads:
+            self._load_if_it_stays(new)
+
+    def _load_if_it_stays(self, entry: SetEntry) -> None:
+        stays = entry.worker_set.stay_loaded is not StayLoaded.FALSE
+        if stays and entry.wanted and entry.state is State.UNAVAILABLE:
+            self._jobs.begin_load(entry)
+
+    def _attempt(self, new: SetEntry) -> asyncio.Task[None]:
+        """Load the successor beside what serves its rows, or after that where both do not fit."""
+        if new.has_job and new.job:
+            return new.job
+        if not self._rooms.has_room_for(new):
+            self._take_over(new)
+            return self._jobs.begin_load(new)
+        new.waiting += 1  # it is spoken for: nobody may evict it before it serves
+        job = self._jobs.begin_load(new)
+        job.add_done_callback(lambda _: self._attempted(new))
+        return job
+
+    def _attempted(self, new: SetEntry) -> None:
+        new.waiting -= 1
+        if new not in self._successors:
+            return
+        if new.state is State.READY:
+            self._take_over(new)
+            return
+        new.wanted = False  # nothing but `look` restores what serves nobody
+        log.error("successor_failed", set=new.name, cause=new.failure and new.failure.message)
+
+    def _take_over(self, new: SetEntry) -> None:
+        """The successor answers for its rows from now on, and holds the claims that they had."""
+        self._successors.remove(new)
+        slugs = [row.slug for row in new.worker_set.rows]
+        served_by = [old for old in map(self._table.serving, slugs) if old and old is not new]
+        new.wanted = new.state is State.READY or not served_by or any(old.wanted for old in served_by)
+        for old in served_by:
+            new.claims |= old.claims.intersection(slugs)
+            old.claims.difference_update(slugs)
+            if new.archive is not None and new.archive == old.archive:
+                # Another name for the same content: TorchServe's one archive and its workers change hands.
+                old.registered = False
+                old.workers.clear()
+        self._table.serve(new)
+        self._retire_unused()
+
+    def _retire_unused(self) -> None:
+        used = {*self._table.present(), *self._successors}
+        for entry in self._table.entries.values():
+            if entry not in used and not entry.retired:
+                self._retire(entry)
+
+    def _retire(self, entry: SetEntry) -> None:
+        entry.retired, entry.wanted = True, False
+        if entry.state is State.LOADING and entry.job:
+            entry.job.cancel()
+        elif entry.state is State.READY:
+            self._jobs.evict(entry)
+
+
+def _told(new: SetEntry) -> str:
+    cause = new.failure.message if new.failure else "its load was ended"
+    return f"{new.worker_set.first.technical_model_name} failed: {cause}; the model before it still serves"

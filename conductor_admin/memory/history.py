@@ -1,0 +1,153 @@
+"""What was measured of worker sets on this machine, kept across restarts: memory peaks, seconds of a load.
+
+Knows a JSON file and keys; what a peak is good for, `conductor_admin.memory.accounting` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Self
+
+import orjson
+import structlog
+
+from archives.weights_info import KnownWeights
+from conductor_admin.memory.accounting import Figures, higher, parse_peak
+from conductor_admin.memory.policy import Bytes
+from conductor_core.catalogue import RuntimeName, WorkerSet
+from conductor_core.files import fault, read_bounded, write_whole
+from conductor_core.weights import weights_id
+
+log = structlog.get_logger()
+
+_LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {
+    "openvino": ("openvino-genai",),
+    "transformers": ("transformers", "torch"),
+    "vllm": ("vllm",),
+}
+LARGEST_BYTES = 4 * 2**20
+_WORTH_KEEPING = 1.02
+"""Times the kept peak; smaller steps are not written."""
+
+SETTLED = 20
+"""Measurements right after an answer, at most one a second, until a peak stands for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of one set: its peak in bytes by device, and how long its last load took.
+
+    `uses` counts the measurements in use, up to SETTLED.
+    """
+
+    memory: Bytes = field(default_factory=dict)
+    load_s: float | None = None
+    uses: int = 0
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """What a file says; parts that are no figures are left out."""
+        if not isinstance(value, dict):
+            return cls()
+        seconds = value.get("load_s")
+        load_s = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+        uses = value.get("uses")
+        return cls(parse_peak(value.get("memory")), load_s, uses if isinstance(uses, int) else 0)
+
+
+def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
+    """Names what decides a set's memory: weights, device, context, workers, library version, and what the
+    table gives it, since its KV cache grows up to that.
+    """
+    weights = weights_id(worker_set.first.ref, worker_set.first.precision)
+    context = worker_set.context or "model"
+    parts = (weights, identity, worker_set.runtime, runtime_version, worker_set.device)
+    memory = worker_set.declared_memory or "least"
+    return " ".join((*parts, f"context={context}", f"workers={worker_set.workers}", f"memory={memory}"))
+
+
+@cache
+def runtime_version(runtime: RuntimeName) -> str:
+    """The installed version of the runtime's library, "none" where it is missing."""
+    versions = []
+    for name in _LIBRARIES[runtime]:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(metadata.version(name))
+    return "+".join(versions) or "none"
+
+
+class Peaks:
+    """The learned figures of one state directory; a file that cannot be read is an empty one."""
+
+    def __init__(self, path: Path, version_of: Callable[[RuntimeName], str] = runtime_version) -> None:
+        self._path = path
+        self._version_of = version_of
+        self._kept = _read(path)
+        self._failed = False
+
+    def of(self, worker_set: WorkerSet, identity: str | None) -> dict[str, int]:
+        """The learned peak, empty before the first measurement or while the weights are not yet known."""
+        return dict(self._known(worker_set, identity).memory)
+
+    def is_settled(self, worker_set: WorkerSet, identity: str | None) -> bool:
+        """Whether the set was measured in use often enough for its peak to stand for itself."""
+        return self._known(worker_set, identity).uses >= SETTLED
+
+    def figures(self, worker_set: WorkerSet, known: KnownWeights, measured: Bytes | None = None) -> Figures:
+        """All that is known of the set's memory, `measured` now."""
+        return Figures.of(
+            worker_set,
+            known.memory,
+            measured or {},
+            self.of(worker_set, known.identity),
+            settled=self.is_settled(worker_set, known.identity),
+        )
+
+    def load_s(self, worker_set: WorkerSet, identity: str | None) -> float | None:
+        """Seconds that the set's last load took from registration to READY; None before the first."""
+        return self._known(worker_set, identity).load_s
+
+    def learn(self, worker_set: WorkerSet, identity: str, measured: Bytes, *, in_use: bool = False) -> None:
+        """Remember `measured` where it is above the peak that is kept; `in_use`: right after an answer."""
+        known = self._known(worker_set, identity)
+        uses = min(SETTLED, known.uses + in_use)
+        has_grown = any(s > known.memory.get(device, 0) * _WORTH_KEEPING for device, s in measured.items())
+        if has_grown or uses != known.uses:
+            memory = higher(known.memory, measured) if has_grown else known.memory
+            self._keep(worker_set, identity, replace(known, memory=memory, uses=uses))
+
+    def loaded(self, worker_set: WorkerSet, identity: str, seconds: float) -> None:
+        """Remember how long a load took."""
+        known = self._known(worker_set, identity)
+        self._keep(worker_set, identity, replace(known, load_s=round(seconds, 2)))
+
+    def _known(self, worker_set: WorkerSet, identity: str | None) -> Known:
+        return self._kept.get(self._key(worker_set, identity), Known()) if identity else Known()
+
+    def _keep(self, worker_set: WorkerSet, identity: str, known: Known) -> None:
+        self._kept[self._key(worker_set, identity)] = known
+        kept = {key: asdict(one) for key, one in self._kept.items()}
+        content = orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+        try:
+            write_whole(self._path, content, keep=False)
+            self._failed = False
+        except OSError as error:
+            if not self._failed:  # once: it is tried again with each measurement
+                log.warning("peaks_not_kept", cause=fault(error))
+            self._failed = True
+
+    def _key(self, worker_set: WorkerSet, identity: str) -> str:
+        return peak_key(worker_set, identity, self._version_of(worker_set.runtime))
+
+
+def _read(path: Path) -> dict[str, Known]:
+    try:
+        kept = orjson.loads(read_bounded(path, LARGEST_BYTES))
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return {str(key): Known.parse(value) for key, value in kept.items()} if isinstance(kept, dict) else {}

@@ -1,0 +1,162 @@
+"""Sessions while they are used: who is being answered, what the model is told, what is kept of the answer.
+
+The only writer of turns. Knows jobs and records; `conductor_admin.sessions.store` has the database. A turn is
+kept before its last record goes out, so that an answer that was seen whole is never lost. Of one that the
+client left, or that failed, the part that was sent is kept; a turn of which nothing was sent is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+
+from conductor_admin.auth.caller import Caller
+from conductor_admin.lifecycle.leases import Place
+from conductor_admin.planner import Job, SessionAsk, persona_text
+from conductor_admin.sessions.models import Session, Turn
+from conductor_admin.sessions.store import SessionStore
+from conductor_admin.sessions.turns import Heard, first_session, told, turn_of
+from conductor_core.catalogue import Catalogue
+from handlers.wire import Done, GenerateInput, RequestError
+
+_PLACES = 10_000
+"""Sessions whose worker is remembered."""
+
+Records = AsyncGenerator[bytes | Done, None]
+Generate = Callable[[Job, Place], Records]
+
+
+class Sessions:
+    """The sessions of one gateway; `open` before use, `close` at the end."""
+
+    def __init__(self, store: SessionStore, catalogue: Callable[[], Catalogue]) -> None:
+        self.store = store
+        self._catalogue = catalogue
+        self._busy: dict[str, str | None] = {}
+        self._places: OrderedDict[str, Place] = OrderedDict()
+
+    async def read(self, session_id: str, owner: str | None) -> Session:
+        """The caller's session; 404 `session_not_found` where there is none, or it is another's."""
+        found = await self.store.find(session_id, owner)
+        if found is None:
+            raise not_found()
+        return found
+
+    async def continued(self, body: GenerateInput, caller: Caller) -> GenerateInput:
+        """`body` with the category and the persona of the session that it goes on with, where it names none.
+
+        Raises 404 `session_not_found`, 409 `session_busy`.
+        """
+        if body.session_id is None or body.session:
+            return body
+        self._refuse_busy(body.session_id, caller.key_id)
+        session = await self.read(body.session_id, caller.key_id)
+        own = {"category": body.category or session.category, "persona": body.persona or session.persona}
+        return body.model_copy(update=own)
+
+    async def run(self, job: Job, generate: Generate, *, sends: bool) -> Records:
+        """The records of one turn, which is kept; `sends` says that the client sees them as they come.
+
+        Raises what `generate` does, and RequestError 400, 404 and 409 about the session.
+        """
+        ask = _ask(job)
+        with self._claim(ask.id, job.caller.key_id):
+            session, asked = await self._begin(job, ask)
+            heard = Heard()
+            try:
+                async with aclosing(generate(asked, self._place(ask.id))) as records:
+                    async for record in records:
+                        if isinstance(record, Done):
+                            heard.is_kept = True
+                            record = await self._complete(job, session, record)
+                        elif sends:
+                            heard.blocks.append(record)
+                        yield record
+            finally:
+                if not heard.is_kept and (text := heard.text()):
+                    await self._cancelled(job, session, text)
+
+    async def _begin(self, job: Job, ask: SessionAsk) -> tuple[Session, Job]:
+        """The session, and the job with what was said in it before."""
+        if ask.is_new:
+            return first_session(job, ask, time.time()), told(job, job.request.system, [])
+        session = await self.read(ask.id, job.caller.key_id)
+        return session, told(job, self._persona(job, session), await self.store.said(ask.id))
+
+    async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
+        """The session with another title or persona; 404 where there is none."""
+        if values and not await self.store.change(session_id, owner, values):
+            raise not_found()
+        return await self.read(session_id, owner)
+
+    async def delete(self, session_id: str, owner: str | None) -> None:
+        """Delete a session with its turns; 404, or 409 `session_busy` while it is being answered."""
+        with self._claim(session_id, owner):
+            if not await self.store.delete(session_id, owner):
+                raise not_found()
+        self._places.pop(session_id, None)
+
+    def _persona(self, job: Job, session: Session) -> str | None:
+        """The request's persona, else the session's own, else the default one."""
+        if job.session and job.session.persona is None and session.persona is not None:
+            return persona_text(self._catalogue(), session.persona, job.row)
+        return job.request.system
+
+    async def _complete(self, job: Job, session: Session, done: Done) -> Done:
+        try:
+            await self._keep(job, session, turn_of(job, done.text, done))
+        except RequestError as error:
+            # The answer is there, and worth more than the record of it.
+            warnings = [*done.findings.get("warnings", []), f"this turn is not kept: {error.message}"]
+            return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
+        return done
+
+    async def _cancelled(self, job: Job, session: Session, text: str) -> None:
+        with contextlib.suppress(RequestError):  # logged where it failed; nobody is there to be told
+            await self._keep(job, session, turn_of(job, text, None))
+
+    async def _keep(self, job: Job, session: Session, turn: Turn) -> None:
+        used = replace(session, updated=time.time())
+        await self.store.add(used, turn, is_new=_ask(job).is_new)
+
+    def _place(self, session_id: str) -> Place:
+        place = self._places.setdefault(session_id, Place())
+        self._places.move_to_end(session_id)
+        if len(self._places) > _PLACES:
+            self._places.popitem(last=False)
+        return place
+
+    @contextlib.contextmanager
+    def _claim(self, session_id: str, owner: str | None) -> Iterator[None]:
+        self._refuse_busy(session_id, owner)
+        if session_id in self._busy:
+            raise not_found()
+        self._busy[session_id] = owner
+        try:
+            yield
+        finally:
+            del self._busy[session_id]
+
+    def _refuse_busy(self, session_id: str, owner: str | None) -> None:
+        if session_id in self._busy and self._busy[session_id] == owner:
+            raise RequestError(
+                "the session is being answered; wait for the answer, or leave it",
+                status=409,
+                code="session_busy",
+                param="session_id",
+                retry_after_s=1,
+            )
+
+
+def not_found() -> RequestError:
+    """What is said of a session that is not there, and of one that belongs to another key."""
+    return RequestError("no such session", status=404, code="session_not_found", param="session_id")
+
+
+def _ask(job: Job) -> SessionAsk:
+    assert job.session is not None
+    return job.session

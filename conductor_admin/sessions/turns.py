@@ -1,0 +1,93 @@
+"""What a turn of a session is made of: pure functions from a job, its history and its records."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+import orjson
+
+from conductor_admin.planner import Job, SessionAsk
+from conductor_admin.sessions.models import MAX_CHARS, MAX_TURNS, Said, Session, Turn, title_of
+from handlers.engines.registry import engine_class
+from handlers.wire import Done, Message, RequestError, Usage
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a client has been sent of an answer, unparsed: most answers end and tell their text again."""
+
+    blocks: list[bytes] = field(default_factory=list)
+    is_kept: bool = False
+
+    def text(self) -> str:
+        """The pieces of the last attempt."""
+        pieces: list[str] = []
+        for line in b"".join(self.blocks).splitlines():
+            record = orjson.loads(line)
+            if "attempt" in record:
+                pieces.clear()
+            pieces.append(record.get("delta", ""))
+        return "".join(pieces)
+
+
+def new_prompt(job: Job) -> str:
+    """What the user says in this turn; 400 unless it is one message, with system messages at most."""
+    users = [turn for turn in job.request.turns if turn.role != "system"]
+    if len(users) != 1 or users[0].role != "user":
+        raise RequestError(
+            "a session keeps the history: messages are one user turn, and system messages if need be",
+            code="invalid_session_messages",
+            param="messages",
+        )
+    return users[0].content
+
+
+def told(job: Job, persona: str | None, history: list[Said]) -> Job:
+    """The job with the whole history before its own messages; 400 and 409 where that cannot be."""
+    new_prompt(job)  # for its refusal, before anything is loaded
+    engine = job.request.engine
+    if not engine_class(engine).converses:
+        raise RequestError(
+            f"engine {engine} answers single requests and keeps no session",
+            code="no_session",
+            param="session_id",
+        )
+    if len(history) >= MAX_TURNS or sum(map(len, history)) >= MAX_CHARS:
+        raise RequestError(
+            f"the session is full: {MAX_TURNS} turns or {MAX_CHARS} characters; begin a new one",
+            status=409,
+            code="session_full",
+            param="session_id",
+        )
+    before: list[Message] = [message for said in history for message in said.messages()]
+    update = {"prompt": None, "messages": [*before, *job.request.turns], "system": persona}
+    return replace(job, request=job.request.model_copy(update=update))
+
+
+def first_session(job: Job, ask: SessionAsk, now: float) -> Session:
+    """The session that a first turn begins."""
+    return Session(
+        id=ask.id,
+        owner=job.caller.key_id,
+        title=title_of(new_prompt(job)),
+        persona=ask.persona,
+        category=job.row.slug,
+        created=now,
+        updated=now,
+    )
+
+
+def turn_of(job: Job, text: str, done: Done | None) -> Turn:
+    """The turn that ends now: `complete` with its last record, else `cancelled`; the store numbers it."""
+    return Turn(
+        number=0,
+        user=new_prompt(job),
+        assistant=text,
+        state="complete" if done else "cancelled",
+        finish_reason=done.finish_reason if done else "cancelled",
+        usage=done.usage if done else Usage(),
+        model=(done.model if done else None) or job.row.technical_model_name,
+        category=job.row.slug,
+        created=time.time(),
+    )

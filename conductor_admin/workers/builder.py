@@ -1,0 +1,85 @@
+"""The build tool behind the lifecycle's small interface: builds in a thread, with its progress as phases."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from archives.build import build_set, check_set
+from archives.errors import BuildCancelled, BuildError
+from archives.known import known_weights
+from archives.weights_info import KnownWeights
+from archives.workshop import Workshop
+from conductor_admin.workers.loader import LoadError, Report
+from conductor_admin.workers.worker import Archive, Phase
+from conductor_core.catalogue import WorkerSet
+from conductor_core.files import fault
+
+Made = TypeVar("Made")
+
+_PHASES: dict[str, Phase] = {
+    "wait": "download",
+    "download": "download",
+    "convert": "convert",
+    "archive": "start",
+}
+
+
+class SetBuilder:
+    """Builds worker sets into one store; what is up to date is found, not built."""
+
+    def __init__(self, store: Path, workshop: Workshop) -> None:
+        self._store = store
+        self._workshop = workshop
+
+    async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
+        """The set's archive. Cancelling ends the build at its next step."""
+        progress = _Progress(asyncio.get_running_loop(), report)
+        workshop = replace(self._workshop, progress=progress)
+        built = await _in_thread(workshop, lambda shop: build_set(worker_set, self._store, shop))
+        return Archive(
+            file=built.path.name,
+            name=built.name,
+            version=built.version,
+            estimated=built.memory or None,
+            identity=built.identity,
+            contexts=built.contexts,
+        )
+
+    async def check(self, worker_set: WorkerSet) -> None:
+        """LoadError where the set's weights differ from their digests. Cancelling ends it."""
+        await _in_thread(self._workshop, lambda shop: check_set(worker_set, shop))
+
+    async def survey(self, worker_set: WorkerSet) -> KnownWeights:
+        """What the files of the set's weights say, as far as they are here."""
+        return await asyncio.to_thread(known_weights, worker_set, self._workshop)
+
+
+async def _in_thread(workshop: Workshop, work: Callable[[Workshop], Made]) -> Made:
+    """What `work` makes of the workshop, whose stop is set by cancelling. Raises LoadError."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, replace(workshop, stop=stop))
+    except (BuildError, BuildCancelled) as error:
+        raise LoadError(str(error)) from error
+    except OSError as error:
+        raise LoadError(f"the model's files cannot be used: {fault(error)}") from error
+    except asyncio.CancelledError:
+        stop.set()
+        raise
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """Carries progress from the building thread to the event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    report: Report
+
+    def update(self, phase: str, done: int, total: int | None, message: str) -> None:
+        share = min(1.0, done / total) if total else None
+        self.loop.call_soon_threadsafe(self.report, _PHASES.get(phase, "start"), share)

@@ -1,0 +1,1 @@
+"""The parser of SETTINGS.md: Markdown tables in, a Catalogue or every mistake out."""

@@ -1,0 +1,153 @@
+"""SETTINGS.md to a Catalogue: the one entry of the parser.
+
+Any text gives a catalogue or a SettingsError with every mistake in it. `served_catalogue` is the one rule of
+how this machine and this operator serve a table; `conductor serve`, `conductor plan` and both builders ask it
+and put a row on the same device. Before that the sets are as on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from conductor_core.catalogue import Catalogue, Row
+from conductor_core.files import FileTooLarge, read_bounded
+from conductor_core.issues import Issue, SettingsError
+from conductor_core.machine import Machine
+from conductor_core.operator import OperatorSettings
+from conductor_core.paths import ProjectPaths
+from conductor_core.placement import place, unplaced_sets
+from conductor_core.settings.page import ROW_COLUMNS, Page, read_page
+from conductor_core.settings.parameters import ParameterReader
+from conductor_core.settings.rows import FALLBACK_ENGINE, RowReader
+from conductor_core.settings.tables import Cell, Table, is_filler, named_rows, read_header
+from handlers.engines.registry import engine_names
+
+LARGEST_FILE = 250_000
+"""Characters; more is a mistake, and would keep the parser busy for seconds."""
+
+LARGEST_BYTES = 4 * LARGEST_FILE
+"""Bytes of as many characters."""
+
+
+def load_settings(path: Path, engines: Iterable[str] | None = None) -> Catalogue:
+    """Read and parse the file at `path`; a file that cannot be read is a SettingsError too."""
+    try:
+        text = read_bounded(path, LARGEST_BYTES).decode("utf-8")
+    except FileTooLarge as error:
+        raise _whole_file(path.name, f"expected at most {LARGEST_FILE} characters, got more") from error
+    except OSError as error:
+        raise _whole_file(path.name, f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _whole_file(path.name, f"expected UTF-8 text, got other bytes at byte {error.start}") from error
+    return parse_settings(text, path.name, engines)
+
+
+def parse_settings(text: str, source: str = "SETTINGS.md", engines: Iterable[str] | None = None) -> Catalogue:
+    """Parse `text`; `engines` are the names that exist, by default the installed ones.
+
+    Raises SettingsError, which lists all mistakes with line, column and what was expected.
+    """
+    text = text.removeprefix("\ufeff")
+    if len(text) > LARGEST_FILE:
+        raise _whole_file(source, f"expected at most {LARGEST_FILE} characters, got {len(text)}")
+    surrogate = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+    if surrogate is not None:
+        raise _whole_file(source, f"expected Unicode text, got half a character at {surrogate}")
+    page = read_page(text, source)
+    known = frozenset(engine_names() if engines is None else engines)
+    return _CatalogueReader(page, source, known | {FALLBACK_ENGINE}).catalogue()
+
+
+def _whole_file(source: str, message: str) -> SettingsError:
+    return SettingsError([Issue(source, 1, 1, "file", message)])
+
+
+class _CatalogueReader:
+    """Reads the tables of a page, collecting rows, warnings and issues."""
+
+    def __init__(self, page: Page, source: str, engines: frozenset[str]) -> None:
+        self._page = page
+        self._source = source
+        self._engines = engines
+        self._rows: dict[str, Row | None] = {}
+        self._lines: dict[str, int] = {}
+        self._issues = list(page.issues)
+        self._warnings: list[tuple[int, str]] = []
+
+    def catalogue(self) -> Catalogue:
+        for table in self._page.rows:
+            self._table(table)
+        parameters = ParameterReader(self._rows, self._source)
+        for table in self._page.parameters:
+            parameters.read(table)
+        self._issues += parameters.issues
+        if not self._rows and not self._issues:
+            line = self._page.rows[0].line
+            self._issues.append(
+                Issue(self._source, line, 1, "table", "expected at least one row, found none")
+            )
+        if self._issues:
+            raise SettingsError(self._issues)
+        rows = tuple(
+            replace(row, parameters=parameters.by_slug.get(slug, {}))
+            for slug, row in self._rows.items()
+            if row
+        )
+        sets = unplaced_sets(rows)
+        page = self._page
+        return Catalogue(rows, page.persona, page.personas, sets, self._sorted_warnings(), self._source)
+
+    def _table(self, table: Table) -> None:
+        names, issues = read_header(table, ROW_COLUMNS, self._source)
+        self._issues += issues
+        for row in table.rows:
+            if is_filler(row):
+                self._warn(row.line, "a row of dots or empty cells is skipped")
+        for line, cells in named_rows(table, names, self._source):
+            if isinstance(cells, Issue):
+                self._issues.append(cells)
+            else:
+                self._row(line, cells)
+
+    def _row(self, line: int, cells: Mapping[str, Cell]) -> None:
+        reader = RowReader(cells, self._source, self._engines)
+        row = reader.read(line)
+        self._issues += reader.issues
+        if reader.slug is None:
+            return
+        if reader.slug in self._rows:
+            self._duplicate(reader.slug, cells["Category/Area"])
+            return
+        self._rows[reader.slug] = row
+        self._lines[reader.slug] = line
+        if row and row.engine == FALLBACK_ENGINE != row.slug and not _names_engine(cells):
+            self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
+
+    def _duplicate(self, slug: str, cell: Cell) -> None:
+        message = f"expected each category once, got {slug!r} again (first in line {self._lines[slug]})"
+        self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
+
+    def _warn(self, line: int, message: str) -> None:
+        self._warnings.append((line, f"{self._source}:{line}: {message}"))
+
+    def _sorted_warnings(self) -> tuple[str, ...]:
+        """In the order of lines, those of one line as they were found."""
+        return tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
+
+
+def _names_engine(cells: Mapping[str, Cell]) -> bool:
+    return "Engine" in cells and bool(cells["Engine"].text)
+
+
+def served_catalogue(
+    settings: OperatorSettings, machine: Machine, text: str | None = None, name: str | None = None
+) -> Catalogue:
+    """The table of the operator's file, or `text` called `name` in its place, placed on `machine`.
+
+    Raises SettingsError with every mistake, or with every row that fits nowhere inside the memory budget.
+    """
+    file = ProjectPaths.at(settings.settings).settings
+    page = load_settings(file) if text is None else parse_settings(text, name or file.name)
+    return place(page, machine, settings.memory_budget)

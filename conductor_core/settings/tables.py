@@ -1,0 +1,225 @@
+"""Markdown tables: a page as headings, tables and other blocks, and rows as cells named by their columns.
+
+Parsing is markdown-it-py's (CommonMark with GFM tables); it knows lines but not columns, so cells are found
+again in their line by the same splitting rule. Nothing here knows what a table means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import mdTrim
+from markdown_it.token import Token
+
+from conductor_core.issues import Issue, close_name
+
+# Without `lheading` a line of dashes under a paragraph is a rule, not a heading that swallows the paragraph.
+_MARKDOWN = MarkdownIt("commonmark").enable("table").disable("lheading")
+
+_DOTS = frozenset(".…⋮⋯·: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Text of a cell without its markup; `line` and `column` (1-based) are where it starts."""
+
+    text: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableLine:
+    """One line of a table, with as many cells as the source has there: none where it is a lone pipe."""
+
+    line: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """An ATX heading."""
+
+    line: int
+    lines: tuple[str, ...]
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; its rows may be wider or narrower than its header."""
+
+    line: int
+    lines: tuple[str, ...]
+    header: tuple[Cell, ...]
+    rows: tuple[TableLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Any other block; `is_text` for what would be read aloud, not fences or comments."""
+
+    line: int
+    lines: tuple[str, ...]
+    is_text: bool
+
+
+Block = Heading | Table | Prose
+"""`line` is 1-based, `lines` the block as it stands in the source."""
+
+
+def read_blocks(text: str) -> list[Block]:
+    """The top-level blocks of `text` in order; any text is a page."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    tokens = _MARKDOWN.parse(text)
+    return [_block(group, lines) for group in _top_level(tokens)]
+
+
+def _top_level(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    group: list[Token] = []
+    depth = 0
+    for token in tokens:
+        group.append(token)
+        depth += token.nesting
+        if depth == 0:
+            yield group
+            group = []
+
+
+def _block(group: list[Token], lines: list[str]) -> Block:
+    first = group[0]
+    start, end = first.map or (0, 0)
+    source = tuple(lines[start:end])
+    if first.type == "heading_open":
+        return Heading(start + 1, source, int(first.tag[1:]), _plain(group[1]))
+    if first.type == "table_open":
+        return Table(start + 1, source, *_rows(group, start, lines))
+    return Prose(start + 1, source, first.type in {"paragraph_open", "code_block"})
+
+
+def _rows(group: list[Token], start: int, lines: list[str]) -> tuple[tuple[Cell, ...], tuple[TableLine, ...]]:
+    rows: list[tuple[int, list[Token]]] = []
+    for token in group:
+        if token.type == "tr_open":
+            rows.append((token.map[0] if token.map else start, []))
+        elif token.type == "inline":
+            rows[-1][1].append(token)
+    header, *body = (TableLine(n + 1, _cells(inlines, n, lines[n])) for n, inlines in rows)
+    return header.cells, tuple(body)
+
+
+def _cells(inlines: Sequence[Token], number: int, line: str) -> tuple[Cell, ...]:
+    spans = cell_spans(line)
+    texts = [_plain(token) for token in inlines[: len(spans)]]
+    texts += [line[begin:end] for begin, end in spans[len(texts) :]]
+    return tuple(Cell(text, number + 1, begin + 1) for text, (begin, end) in zip(texts, spans, strict=True))
+
+
+def cell_spans(line: str) -> list[tuple[int, int]]:
+    """Begin and end of each cell's text in a table line; a pipe after a backslash does not end a cell."""
+    stripped = mdTrim(line)
+    offset = line.index(stripped)
+    bounds = [-1, *_pipes(stripped), len(stripped)]
+    spans = [(left + 1, right) for left, right in pairwise(bounds)]
+    if spans[0][0] == spans[0][1]:
+        del spans[0]
+    if spans and spans[-1][0] == spans[-1][1]:
+        del spans[-1]
+    return [_trimmed(stripped, begin, end, offset) for begin, end in spans]
+
+
+def _pipes(text: str) -> list[int]:
+    return [i for i, letter in enumerate(text) if letter == "|" and (i == 0 or text[i - 1] != "\\")]
+
+
+def _trimmed(text: str, begin: int, end: int, offset: int) -> tuple[int, int]:
+    while begin < end and text[begin].isspace():
+        begin += 1
+    while begin < end and text[end - 1].isspace():
+        end -= 1
+    return offset + begin, offset + end
+
+
+def _plain(inline: Token) -> str:
+    pieces = (_piece(child) for child in inline.children or ())
+    return " ".join("".join(pieces).split())
+
+
+def _piece(token: Token) -> str:
+    if token.type in {"text", "code_inline", "image"}:
+        return token.content
+    return " " if token.type in {"softbreak", "hardbreak", "html_inline"} else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names that a table may have; `required` ones must be there, in any order."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+    def name_of(self, text: str) -> str | None:
+        """The known name that `text` is, whatever its case and spacing."""
+        return next((name for name in self.known if _folded(name) == _folded(text)), None)
+
+    def count_in(self, table: Table) -> int:
+        """How many known names the table's header has."""
+        return len({name for cell in table.header if (name := self.name_of(cell.text))})
+
+
+def _folded(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter not in " _-*:")
+
+
+def read_header(table: Table, columns: Columns, source: str) -> tuple[list[str | None], list[Issue]]:
+    """The known name of each header cell, None for one at fault, and what is wrong with the header."""
+    names: list[str | None] = []
+    issues: list[Issue] = []
+    for cell in table.header:
+        name = columns.name_of(cell.text)
+        message = _header_fault(cell.text, name, names, columns)
+        if message:
+            issues.append(Issue(source, cell.line, cell.column, "header", message))
+        names.append(None if message else name)
+    missing = (name for name in columns.required if name not in names)
+    issues += (Issue(source, table.line, 1, "header", f"expected a column {name!r}") for name in missing)
+    return names, issues
+
+
+def _header_fault(text: str, name: str | None, seen: Sequence[str | None], columns: Columns) -> str | None:
+    if name is None:
+        known = ", ".join(columns.known)
+        return f"unknown column {text[:60]!r}{close_name(text, columns.known)}; expected one of {known}"
+    return f"expected each column once, got {name!r} again" if name in seen else None
+
+
+def is_filler(row: TableLine) -> bool:
+    """Whether a row says nothing: dots in place of more rows, or nothing at all."""
+    return all(_DOTS.issuperset(cell.text) for cell in row.cells)
+
+
+def named_rows(
+    table: Table, names: Sequence[str | None], source: str
+) -> Iterator[tuple[int, Mapping[str, Cell] | Issue]]:
+    """Line and cells by column name of every row that says something; an Issue for one of another width."""
+    for row in table.rows:
+        if is_filler(row):
+            continue
+        cells = row.cells
+        if len(cells) == len(names):
+            yield row.line, {name: cell for name, cell in zip(names, cells, strict=True) if name is not None}
+        else:
+            column = cells[min(len(cells), len(names) + 1) - 1].column
+            message = (
+                f"expected {len(names)} cells as in the header, got {len(cells)} (\\| is a pipe in text)"
+            )
+            yield row.line, Issue(source, row.line, column, "row", message)

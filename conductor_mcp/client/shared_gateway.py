@@ -1,0 +1,126 @@
+"""The gateway of a state directory for its clients on this machine: found by its run file, else started.
+
+A started gateway listens on a free port of loopback, belongs to no terminal, and ends with the last of its
+clients (`conductor_mcp.client_lock`). One that somebody started by hand is used as it is and outlives all of
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import orjson
+
+from conductor_core.files import last_text, open_private, read_bounded
+from conductor_core.operator import OperatorSettings
+from conductor_core.owner import owner_headers
+from conductor_core.paths import ProjectPaths, StateDir
+from conductor_core.processes import is_alive
+from conductor_core.run_file import LARGEST_BYTES, ProcessName
+from conductor_mcp.client_lock import Hold, hold_gateway, only_starter
+
+START_S = 120.0
+_LOOK_S = 0.1
+_ANSWER_S = 5.0
+_TOLD_LINES = 5
+_BUSY = "already runs on"  # what a gateway says that finds its state directory taken
+
+
+class GatewayError(Exception):
+    """There is no gateway and none could be started; the message says why in a line or a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where `/mcp` is, and the headers by which the gateway knows its owner."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class SharedGateway:
+    """One client's hold on the gateway of its state directory; `release` it at the end."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = ProjectPaths.at(settings.settings).settings
+        self._state = StateDir.at(settings.state_dir)
+        self._hold: Hold | None = None
+
+    async def address(self) -> Address:
+        """The gateway that answers now, started if there is none. GatewayError where that fails."""
+        if self._hold is None:
+            self._state.create()
+            self._hold = await hold_gateway(self._state)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            url = self._running() or await self._start()
+            if url and await _answers(url):
+                return Address(f"{url}/mcp", owner_headers(self._state))
+            await asyncio.sleep(_LOOK_S)
+        raise GatewayError(f"no gateway answered within {START_S:g} s; see {self._log}")
+
+    def release(self) -> None:
+        """Let the gateway end, if nobody else holds it."""
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    @property
+    def _log(self) -> Path:
+        return self._state.logs / "started.log"
+
+    def _running(self) -> str | None:
+        """The address in the run file, if the process that wrote it is still there."""
+        try:
+            run = orjson.loads(read_bounded(self._state.run_file, LARGEST_BYTES))
+            name, url = ProcessName(int(run["pid"]), int(run["started"])), str(run["url"])
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return None
+        return url if is_alive(name.pid) and not name.was_replaced else None
+
+    async def _start(self) -> str | None:
+        async with only_starter(self._state):
+            if url := self._running():
+                return url
+            return await self._until_up(self._spawn())
+
+    def _spawn(self) -> int:
+        # Not subprocess.Popen: the child is to outlive this process where others hold it.
+        command = [sys.executable, "-m", "conductor.cli", "serve", "--while-used"]
+        command += ["--host", "127.0.0.1", "--port", "0"]
+        command += ["--state-dir", str(self._state.root), "--settings", str(self._settings)]
+        os.close(open_private(self._log, os.O_WRONLY))  # raises where the child would wait for a reader
+        log = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(self._log), log, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
+
+    async def _until_up(self, child: int) -> str | None:
+        """The address of the gateway that was started; None where another one was faster."""
+        while not (url := self._running()):
+            if os.waitpid(child, os.WNOHANG) != (0, 0):
+                told = last_text(self._log).strip()
+                if _BUSY in told:
+                    return None
+                raise GatewayError("\n".join(told.splitlines()[-_TOLD_LINES:]) or "the gateway ended at once")
+            await asyncio.sleep(_LOOK_S)
+        return url
+
+
+async def _answers(url: str) -> bool:
+    """Whether somebody takes connections there, which a gateway that is ending does not."""
+    async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
+        try:
+            await http.get(f"{url}/health/live")
+        except httpx2.TransportError:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""The tools of the MCP server: what a client may call, checked, run and reported."""

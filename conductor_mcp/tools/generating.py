@@ -1,0 +1,116 @@
+"""One generation on behalf of an MCP client: the same router, leases and workers as `/generate`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Literal
+
+from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
+
+from conductor_admin.api.rendering import generation_answer, waiting_for
+from conductor_admin.auth.caller import Caller, visible
+from conductor_admin.gateway import Gateway
+from conductor_admin.lifecycle.states import State
+from conductor_admin.planner import Job
+from conductor_admin.workers.client import worker_died
+from conductor_core.catalogue import Catalogue, Row
+from conductor_mcp.tools.base import Call, Input
+from conductor_mcp.tools.progress import Progress
+from handlers.wire import Done, GenerateInput, RequestError, Shape
+
+
+class Usage(Shape):
+    """Token counts by the model's own tokenizer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Timings(Shape):
+    """Seconds in the worker."""
+
+    first_token_s: float | None = None
+    total_s: float
+
+
+class Answer(Shape):
+    """What `/generate` answers; `findings` is what the engine's checks say of the text."""
+
+    id: str
+    category: str
+    model: str
+    text: str
+    finish_reason: Literal["stop", "length", "cancelled", "tool_calls"]
+    usage: Usage
+    timings: Timings
+    findings: dict[str, Any]
+    session_id: str | None = None
+
+
+# The same question has another answer each time, and nothing but the model is asked.
+GENERATES = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+)
+
+
+async def generate(gateway: Gateway, body: GenerateInput, call: Call[Input]) -> Answer:
+    """The answer to `body`; ends with the call, whoever ends it. Raises RequestError."""
+    job = await gateway.plan(body, call.origin.request_id, call.origin.caller)
+    progress = Progress(call.context)
+    if progress.is_wanted:
+        # What was told as progress cannot be taken back, so there is one attempt.
+        job = replace(job, request=job.request.model_copy(update={"attempts": 1}))
+        done = await call.origin.while_there(_told(gateway, job, progress))
+    else:
+        done = await call.origin.while_there(gateway.generations.result(job))
+    return Answer.model_validate(generation_answer(job, done))
+
+
+async def _told(gateway: Gateway, job: Job, progress: Progress) -> Done:
+    async with (
+        progress.telling(lambda: status(gateway, job.row)),
+        aclosing(gateway.generations.run(job)) as records,
+    ):
+        async for record in records:
+            if isinstance(record, Done):
+                return record
+            await progress.add(record)
+    raise worker_died()
+
+
+def status(gateway: Gateway, row: Row) -> tuple[float, str]:
+    """How far the model of `row` is: a share of its loading from 0 to 1, and words."""
+    view = gateway.lifecycle.view(row.slug)
+    if view.state is State.READY:
+        return 1.0, f"{row.slug} is at work"
+    return view.progress or 0.0, waiting_for(row.slug, view)
+
+
+def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
+    """The row called like the engine, else the first that uses it, of those that the caller may use."""
+    slugs = [row.slug for row in visible(catalogue, caller) if row.engine == engine]
+    if not slugs:
+        raise RequestError(
+            f"no row of SETTINGS.md uses the engine {engine}; add one, or name a category",
+            status=404,
+            code="model_not_found",
+            param="category",
+        )
+    return engine if engine in slugs else slugs[0]
+
+
+def with_picture(answer: Answer) -> Answer | CallToolResult:
+    """The answer with its chart as a picture, which a model would otherwise read as letters without end."""
+    chart = answer.findings.get("chart")
+    if not isinstance(chart, str):
+        return answer
+    told = answer.model_copy(update={"findings": {**answer.findings, "chart": "in the picture"}})
+    return CallToolResult(
+        content=[
+            TextContent(type="text", text=told.model_dump_json(indent=2)),
+            ImageContent(type="image", data=chart, mime_type="image/png"),
+        ],
+        structured_content=told.model_dump(mode="json"),
+    )

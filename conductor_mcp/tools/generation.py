@@ -1,0 +1,152 @@
+"""The tools that generate: `generate_text` for any category, one for each engine in use, and `embed_texts`.
+
+The vectors of `embed_texts` are no answer to read but one to compute with.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import CallToolResult
+from pydantic import Field, create_model
+
+from conductor_admin.gateway import Gateway
+from conductor_mcp.tools.base import Call, ToolInput, make_tool
+from conductor_mcp.tools.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
+from conductor_mcp.tools.generating import GENERATES, Answer, Usage, category_of, generate, with_picture
+from handlers.engines.embedding import MOST_INPUTS
+from handlers.engines.registry import engine_class, engine_names
+from handlers.strict_json import parse
+from handlers.wire import GenerateBody, GenerateInput, RequestError, Shape
+
+EMBED_TEXTS = "embed_texts"
+EMBEDDING = "embedding"
+
+_FIELDS = {
+    "prompt": "What to say to the model; exactly one of prompt and messages.",
+    "messages": "A conversation, its last turn being the question.",
+    **ROUTING,
+    **DECODING,
+    "options": "What the category's engine understands, as {name: value}.",
+    "persona": "A named persona of SETTINGS.md that the model takes on.",
+    "session": "true begins a conversation that is kept; the answer has its session_id.",
+    "top_k": "Only the so many most likely tokens.",
+    "repetition_penalty": "Above 1 makes repetition less likely.",
+    "json_schema": "The answer is JSON of this schema.",
+    "keep_alive": "Seconds that the model is kept after this request; -1 for ever.",
+}
+
+
+class EmbedInput(ToolInput):
+    """The texts to embed."""
+
+    texts: Annotated[
+        list[Annotated[str, Field(max_length=1_000_000)]],
+        Field(min_length=1, max_length=MOST_INPUTS, description="The texts, each of which gets a vector."),
+    ]
+    category: Annotated[
+        str | None, Field(max_length=200, description="A row of SETTINGS.md whose engine is embedding.")
+    ] = None
+
+
+class Embeddings(Shape):
+    """Vectors in the order of the texts; `truncated` are the indices of texts that were cut."""
+
+    category: str
+    model: str
+    embeddings: list[list[float]]
+    dimensions: int
+    truncated: list[int]
+    warnings: list[str]
+    usage: Usage
+
+
+def embed_texts(gateway: Gateway) -> Tool:
+    """The tool over `gateway`."""
+
+    async def act(call: Call[EmbedInput]) -> Embeddings:
+        asked = call.arguments
+        category = asked.category or category_of(gateway.catalogue, EMBEDDING, call.origin.caller)
+        body = GenerateInput(prompt=EMBED_TEXTS, category=category, options={"inputs": asked.texts})
+        answer = await generate(gateway, body, call)
+        found = {"category": answer.category, "model": answer.model, "usage": answer.usage}
+        return Embeddings.model_validate({**answer.findings, **found})
+
+    return make_tool(
+        EMBED_TEXTS,
+        act,
+        title="Embed texts",
+        description="Turn texts into vectors whose nearness is nearness of meaning.",
+        takes=EmbedInput,
+        gives=Embeddings,
+        annotations=GENERATES,
+    )
+
+
+def _any_input() -> type[ToolInput]:
+    fields: dict[str, Any] = {}
+    for name, words in _FIELDS.items():
+        source = GenerateBody.model_fields[name]
+        fields[name] = (
+            source.annotation,
+            Field(default=source.get_default(call_default_factory=True), description=words),
+        )
+    return create_model("GenerateTextInput", __base__=ToolInput, **fields)
+
+
+def generation_tools(gateway: Gateway) -> list[Tool]:
+    """`generate_text`, and the tools of all engines whether or not a row uses them."""
+    tools = [_engine_tool(gateway, one) for one in existing()]
+    return [_generate_text(gateway), *tools, embed_texts(gateway)]
+
+
+def existing() -> tuple[EngineTool, ...]:
+    """The tools whose engine is among `handlers.engines`."""
+    return tuple(tool for tool in ENGINE_TOOLS if tool.engine in engine_names())
+
+
+def needed_engine(name: str) -> str | None:
+    """The engine that the tool `name` is for, None of a tool for all of them."""
+    return (
+        EMBEDDING if name == EMBED_TEXTS else next((t.engine for t in ENGINE_TOOLS if t.name == name), None)
+    )
+
+
+def _generate_text(gateway: Gateway) -> Tool:
+    async def act(call: Call[ToolInput]) -> Answer:
+        given = call.arguments.model_dump(exclude_unset=True, exclude_none=True)
+        return await generate(gateway, _body(given), call)
+
+    return make_tool(
+        "generate_text",
+        act,
+        title="Generate text",
+        description="Generate text with the model of any category. Without a category a chat model answers.",
+        takes=_any_input(),
+        gives=Answer,
+        annotations=GENERATES,
+    )
+
+
+def _body(given: dict[str, Any]) -> GenerateBody:
+    if ("prompt" in given) == ("messages" in given):
+        raise RequestError("exactly one of prompt and messages is needed", code="invalid_value")
+    return parse(GenerateBody, given)
+
+
+def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
+    async def act(call: Call[ToolInput]) -> Answer | CallToolResult:
+        asked = getattr(call.arguments, "category", None)
+        category = asked or category_of(gateway.catalogue, tool.engine, call.origin.caller)
+        return with_picture(await generate(gateway, body_of(tool, category, call.arguments), call))
+
+    return make_tool(
+        tool.name,
+        act,
+        title=tool.title,
+        description=tool.description,
+        takes=input_type(tool, engine_class(tool.engine).options_type),
+        gives=Answer,
+        annotations=GENERATES,
+    )

@@ -1,0 +1,221 @@
+"""The tools that look at the gateway and operate it: models, loading and unloading, settings, figures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import ToolAnnotations
+from pydantic import ConfigDict, Field
+
+from conductor_admin.api.native.admin import describe_change
+from conductor_admin.api.native.models import describe
+from conductor_admin.api.native.stats import figures
+from conductor_admin.auth.caller import Caller, visible
+from conductor_admin.gateway import Gateway
+from conductor_admin.planner import find_row
+from conductor_core.catalogue import Row
+from conductor_mcp.tools.base import Call, ToolInput, make_tool
+from conductor_mcp.tools.generating import status
+from conductor_mcp.tools.progress import Progress
+from handlers.wire import Shape
+
+READS = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+LOADS = READS.model_copy(update={"read_only_hint": False})
+UNLOADS = LOADS.model_copy(update={"destructive_hint": True})
+
+ADMIN_TOOLS = frozenset({"load_model", "unload_model", "plan_settings"})
+OPEN_TOOLS = frozenset({"list_models", "server_stats"})  # for any key
+
+Category = Annotated[str, Field(max_length=200, description="A row of SETTINGS.md, by its slug.")]
+
+
+class Nothing(ToolInput):
+    """No arguments."""
+
+
+class LoadInput(ToolInput):
+    """The row to load."""
+
+    category: Category
+
+
+class UnloadInput(ToolInput):
+    """The row to unload, and how."""
+
+    category: Category
+    mode: Annotated[
+        Literal["drain", "now"], Field(description="drain lets answers end first; now breaks them off.")
+    ] = "drain"
+    force: Annotated[bool, Field(description="End the model for all rows that share it.")] = False
+
+
+class PlanInput(ToolInput):
+    """The table to plan."""
+
+    settings: Annotated[
+        str | None,
+        Field(max_length=1_000_000, description="A whole SETTINGS.md; without it the file as it is."),
+    ] = None
+
+
+class Model(Shape):
+    """One row and the state of what serves it, with every other field of `GET /models`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    category: str
+    state: str
+    progress: float | None = None
+    model: str
+    technical_model_name: str
+    stay_loaded: str
+    last_error: str | None = None
+
+
+class Models(Shape):
+    """All rows, in the order of the table."""
+
+    models: list[Model]
+
+
+class SettingsPlan(Shape):
+    """What applying a table would change, row by row, and whether what stays loaded fits."""
+
+    added: list[str]
+    rebuilt: list[str]
+    changed: list[str]
+    removed: list[str]
+    untouched: list[str]
+    warnings: list[str]
+    resident_fits: bool
+    memory: dict[str, Any]
+    sets: list[dict[str, Any]]
+    corrections: list[dict[str, Any]]
+    drains_first: list[str]
+    never_fits: list[dict[str, Any]]
+    never_together: list[list[str]]
+
+
+class Figures(Shape):
+    """Figures since the gateway started: memory in bytes, times in milliseconds.
+
+    What is of the whole server is null for a key that is for some categories only.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    uptime_s: float
+    memory: dict[str, Any] | None
+    swaps: int | None
+    swaps_avoided: int | None
+    categories: dict[str, Any]
+
+
+def operation_tools(gateway: Gateway) -> list[Tool]:
+    """The tools over `gateway`."""
+    return [
+        _list_models(gateway),
+        _load_model(gateway),
+        _unload_model(gateway),
+        _plan_settings(gateway),
+        _server_stats(gateway),
+    ]
+
+
+def _list_models(gateway: Gateway) -> Tool:
+    async def act(call: Call[Nothing]) -> Models:
+        rows = visible(gateway.catalogue, call.origin.caller)
+        return Models.model_validate({"models": [describe(gateway, row, call.origin.caller) for row in rows]})
+
+    return make_tool(
+        "list_models",
+        act,
+        title="List models",
+        description="List the categories, their models, and which of them are loaded. Loads nothing.",
+        takes=Nothing,
+        gives=Models,
+        annotations=READS,
+        scope=None,
+    )
+
+
+def _load_model(gateway: Gateway) -> Tool:
+    async def act(call: Call[LoadInput]) -> Model:
+        row = find_row(gateway.catalogue, call.arguments.category, call.origin.caller)
+        async with Progress(call.context).telling(lambda: status(gateway, row)):
+            await gateway.lifecycle.load(row.slug)
+        return _model(gateway, row, call.origin.caller)
+
+    return make_tool(
+        "load_model",
+        act,
+        title="Load a model",
+        description="Load the model of a category now, and wait for it. Others may be unloaded to make room.",
+        takes=LoadInput,
+        gives=Model,
+        annotations=LOADS,
+        scope="admin",
+        audit=gateway.audit,
+    )
+
+
+def _unload_model(gateway: Gateway) -> Tool:
+    async def act(call: Call[UnloadInput]) -> Model:
+        asked = call.arguments
+        row = find_row(gateway.catalogue, asked.category, call.origin.caller)
+        worker_set = gateway.catalogue.set_of(row.slug).name
+        await gateway.lifecycle.unload(worker_set, row.slug, force=asked.force, drain=asked.mode == "drain")
+        return _model(gateway, row, call.origin.caller)
+
+    return make_tool(
+        "unload_model",
+        act,
+        title="Unload a model",
+        description="Let the model of a category go and free its memory; the next request loads it again.",
+        takes=UnloadInput,
+        gives=Model,
+        annotations=UNLOADS,
+        scope="admin",
+        audit=gateway.audit,
+    )
+
+
+def _plan_settings(gateway: Gateway) -> Tool:
+    async def act(call: Call[PlanInput]) -> SettingsPlan:
+        return SettingsPlan.model_validate(await describe_change(gateway, call.arguments.settings))
+
+    return make_tool(
+        "plan_settings",
+        act,
+        title="Plan an edit of SETTINGS.md",
+        description="Say what a SETTINGS.md would change, what of it fits into memory, or every mistake in "
+        "it with line and column. It changes nothing.",
+        takes=PlanInput,
+        gives=SettingsPlan,
+        annotations=READS,
+        scope="admin",
+        audit=gateway.audit,
+    )
+
+
+def _server_stats(gateway: Gateway) -> Tool:
+    async def act(call: Call[Nothing]) -> Figures:
+        return Figures.model_validate(figures(gateway, call.origin.caller))
+
+    return make_tool(
+        "server_stats",
+        act,
+        title="Server statistics",
+        description="Generations, tokens, errors and times by category since the start, and memory in use.",
+        takes=Nothing,
+        gives=Figures,
+        annotations=READS,
+        scope=None,
+    )
+
+
+def _model(gateway: Gateway, row: Row, caller: Caller) -> Model:
+    return Model.model_validate(describe(gateway, row, caller))

@@ -1,0 +1,1 @@
+"""Checks of code: languages, fenced blocks, syntax and the end of a completion."""

@@ -1,0 +1,1 @@
+"""Checks of mathematics: notation to SymPy without eval, recognised questions, and verdicts."""

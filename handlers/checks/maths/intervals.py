@@ -1,0 +1,53 @@
+"""Intervals of numbers and unions of them, as answers write them: `[2, 5)`, `(-oo, 1) U (3, oo)`.
+
+`(2, 5)` is a point to everybody else; who knows that an interval is meant says so.
+"""
+
+from __future__ import annotations
+
+import re
+
+import sympy
+
+from handlers.checks.maths.notation import NotMaths, plain
+from handlers.checks.maths.parser import parse
+
+_MEMBER = re.compile(r"\s*[a-z]\s+in\s+(?=[\[({])")
+_BETWEEN = re.compile(r"(?<=\s)(?:cup|union|or|U)(?=\s)")
+_PART = re.compile(r"\s*([\[(])([^\[\]{},;]+)[,;]([^\[\]{},;]+)([\])])\s*")
+
+
+def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
+    """The set that `text` writes as intervals, a Tuple where it lists its members; None where it is neither.
+
+    `sure` asks for what can be nothing else: a half-open one, one without end, a union, or `x in` before it.
+    """
+    try:
+        spelled = plain(text)
+        member = _MEMBER.match(spelled)
+        found = [_PART.fullmatch(part) for part in _BETWEEN.split(spelled[member.end() if member else 0 :])]
+        parts = [part.groups() for part in found if part is not None]
+        if len(parts) < len(found):
+            return _members(spelled[member.end() :]) if member else None
+        if sure and not (member or len(parts) > 1 or any(map(_is_plain, parts))):
+            return None
+        return sympy.Union(*(_interval(*part) for part in parts))
+    except NotMaths:
+        return None
+
+
+def _is_plain(part: tuple[str, ...]) -> bool:
+    opening, left, right, closing = part
+    return opening + closing not in ("()", "[]") or "oo" in (left + right).split() or "-oo" in left
+
+
+def _members(text: str) -> sympy.Tuple | None:
+    value = parse(text)
+    return value if isinstance(value, sympy.Tuple) else None
+
+
+def _interval(opening: str, left: str, right: str, closing: str) -> sympy.Set:
+    low, high = parse(left), parse(right)
+    if not (low.is_extended_real and high.is_extended_real and low < high):
+        raise NotMaths("no interval")
+    return sympy.Interval(low, high, opening == "(", closing == ")")

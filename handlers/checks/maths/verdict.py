@@ -1,0 +1,186 @@
+"""The verdict on a model's answer: against the expected one, or against the problem itself.
+
+`unknown` is an honest verdict: whatever is not understood exactly is neither true nor false.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from handlers.checks.maths.answers import candidates, clean
+from handlers.checks.maths.compare import same, same_rounded
+from handlers.checks.maths.intervals import interval
+from handlers.checks.maths.notation import NotMaths
+from handlers.checks.maths.parser import parse
+from handlers.checks.maths.problem import recognise
+from handlers.checks.maths.values import Answer, asks_for_rounding, assignments, value_of
+
+_BEYOND_SYMPY = (
+    AttributeError, TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError,
+    IndexError, KeyError,
+)  # fmt: skip
+_NOTHING = re.compile(
+    r"(?:there (?:is|are) )?no (?:real )?(?:solution|root)s?\b|does not exist|DNE\b|undefined", re.IGNORECASE
+)
+_YES_OR_NO = {"yes", "no", "true", "false"}
+_SCALES = re.compile(
+    r"\W*(?:cents?|percent|[cmk]m|[mk]?g|ml|m?s|min\w*|hours?|days?|seconds?|grams?|inches)\b"
+)
+_DEGREES = re.compile(r"(-?[\d.,/]++)\s*+(?:°|\^\s*+(?:\{\s*+)?\\circ\s*+\}?|degrees)")
+VERDICTS = {True: "true", False: "false", None: "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`answer` as the text has it, `latex` of what was read, and whether it holds."""
+
+    answer: str | None
+    latex: str | None
+    holds: bool | None
+    reason: str
+
+
+def judge(prompt: str, text: str, expected: str | None) -> Verdict:
+    """What the final answer of `text` is, and whether it solves `prompt` or equals `expected`."""
+    answers = list(_readable(candidates(text)))
+    if not answers:
+        found = candidates(text)
+        return Verdict(found[0] if found else None, None, *_unread(found, expected))
+    answer = answers[0]
+    try:
+        holds, reason = _against(prompt, answer, expected)
+        if holds is False and _may_be_in_another_unit(text, answer):
+            holds, reason = None, "the answer is in a unit that may differ from the expected one"
+        latex = str(sympy.latex(answer.value))
+    except _BEYOND_SYMPY as error:
+        return Verdict(answer.text, None, None, f"SymPy could not compare it: {type(error).__name__}")
+    return Verdict(answer.text, latex, holds, reason)
+
+
+def _against(prompt: str, answer: Answer, expected: str | None) -> tuple[bool | None, str]:
+    if expected is not None:
+        return _against_expected(prompt, answer, expected)
+    problem = recognise(prompt)
+    if problem is None:
+        return None, "the problem is not one that can be checked, and no expected answer was given"
+    holds, reason = problem(answer)
+    if holds and _restates(prompt, answer.text):
+        return None, "the answer only says the question again"
+    return holds, reason
+
+
+def _against_expected(prompt: str, answer: Answer, expected: str) -> tuple[bool | None, str]:
+    wanted = clean(expected)
+    if _bare(answer.text) == _bare(wanted):
+        return True, "equal to the expected answer"
+    answer, wanted = _alike_in_degrees(answer, wanted)
+    verdicts = {_compared(prompt, answer, wanted, base) for base in _log_bases(answer.text + wanted)}
+    if len(verdicts) > 1 or None in verdicts or (False in verdicts and _one_is_percent(answer.text, wanted)):
+        return None, "the answer could not be compared with the expected one"
+    return (True, "equal to the expected answer") if True in verdicts else (False, f"expected {wanted}")
+
+
+def _one_is_percent(text: str, wanted: str) -> bool:
+    return ("%" in text) != ("%" in wanted)
+
+
+def _alike_in_degrees(answer: Answer, wanted: str) -> tuple[Answer, str]:
+    """Numbers of degrees without their signs, which one side may have left out; beside pi they matter."""
+    bare = _without_degrees(answer.text), _without_degrees(wanted)
+    return (answer, wanted) if "pi" in bare[0] + bare[1] else (Answer(bare[0], answer.value), bare[1])
+
+
+def _without_degrees(text: str) -> str:
+    found = _DEGREES.fullmatch(text)
+    return found[1] if found else text
+
+
+def _compared(prompt: str, answer: Answer, wanted: str, base: int | None) -> bool | None:
+    try:
+        truth, value = _read(_number_part(wanted), base), _read(answer.text, base)
+    except NotMaths:
+        return None
+    if isinstance(truth, sympy.Set) and isinstance(value, sympy.Tuple):
+        value = interval(answer.text, sure=False) or value
+    if _is_point(wanted) and _is_point(answer.text):
+        return len(truth) == len(value) and all(map(same, value, truth))
+    if _other_name(value, truth):
+        return None
+    value, truth = value_of(value, truth), value_of(truth, value)
+    verdict = same_rounded(value, answer.text, truth, rounded=asks_for_rounding(prompt))
+    if verdict is False and "." in wanted:
+        return _near(truth, wanted, value, answer.text)
+    return verdict
+
+
+def _other_name(value: Any, truth: Any) -> bool:
+    ours, theirs = assignments(value), assignments(truth)
+    return bool(ours and theirs and ours.keys() != theirs.keys())
+
+
+def _restates(prompt: str, text: str) -> bool:
+    # 12 * 13 is a true answer to 12 * 13, and none at all.
+    is_one_name = text.isalpha() and (len(text) == 1 or text.casefold() == "infinity")
+    has_more = not is_one_name and re.search(r"\A\D*+\d[\d.,%]*+[^\d.,%]|[A-Za-z]", text) is not None
+    return has_more and _bare(text) in _bare(prompt)
+
+
+def _may_be_in_another_unit(text: str, answer: Answer) -> bool:
+    at = text.rfind(answer.text)
+    return at >= 0 and _SCALES.match(text, at + len(answer.text)) is not None
+
+
+def _near(truth: Any, wanted: str, value: Any, shown: str) -> bool | None:
+    """An exact answer beside an expected one that is itself rounded."""
+    verdict = same_rounded(truth, wanted, value)
+    # A longer decimal may be the unrounded truth or a wrong digit: nobody can tell.
+    return None if verdict and "." in shown else verdict
+
+
+def _number_part(wanted: str) -> str:
+    return next((one.text for one in _readable(candidates(wanted))), wanted)
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+def _is_point(text: str) -> bool:
+    return text.startswith("(") and text.endswith(")") and "," in text
+
+
+def _log_bases(text: str) -> tuple[int | None, ...]:
+    return (None, 10) if "log" in text else (None,)
+
+
+def _read(text: str, log_base: int | None = None) -> Any:
+    return interval(text) or parse(text, log_base)
+
+
+def _readable(found: list[str]) -> Any:
+    for text in found:
+        if _NOTHING.search(text):
+            yield Answer(text, sympy.S.EmptySet)
+            continue
+        try:
+            value = _read(text)
+        except NotMaths:
+            continue
+        if isinstance(value, sympy.Eq) and not value.lhs.free_symbols:  # 2 + 2 = 4
+            yield Answer(text.rpartition("=")[2].strip(), value.rhs)
+        else:
+            yield Answer(text, value)
+
+
+def _unread(found: list[str], expected: str | None) -> tuple[bool | None, str]:
+    if expected is not None and found:
+        given, wanted = _bare(found[0]).casefold(), _bare(clean(expected)).casefold()
+        if given == wanted:
+            return True, "equal to the expected answer"
+        if {given, wanted} <= _YES_OR_NO:
+            return False, f"expected {wanted}"
+    return None, "no final answer that can be read as mathematics"

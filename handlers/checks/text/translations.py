@@ -1,0 +1,72 @@
+"""What speaks against a translation without understanding it: language, length, lines, words left over.
+
+Pure: a source text and its translation in, sentences out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from handlers.checks.text.languages import english_name, is_other_language
+
+SHORTEST, LONGEST = 0.4, 2.5
+"""A translation's length over its source's, where a Han, kana or Hangul character counts as three."""
+TOO_SHORT_TO_MEASURE = 20
+SPAN_WORDS = 4
+WIDE = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+
+def translation_warnings(
+    source: str, translation: str, source_code: str | None, target: str
+) -> Iterator[str]:
+    """One sentence for each check that says no; `source_code` None where the source language is unknown."""
+    if source.strip() and not translation.strip():
+        yield "empty: there is no translation"
+        return
+    if is_other_language(translation, target):
+        yield f"language: the translation is not in {english_name(target)}"
+    yield from _length(source, translation)
+    yield from _lines(source, translation)
+    if source_code != target:
+        yield from (f"untranslated: {span!r}" for span in untranslated_spans(source, translation))
+
+
+def untranslated_spans(source: str, translation: str) -> list[str]:
+    """Runs of four or more words that stand in both texts, in the order of the source."""
+    words, other = _words(source), _words(translation)
+    there = {tuple(other[i : i + SPAN_WORDS]) for i in range(len(other) - SPAN_WORDS + 1)}
+    spans: list[str] = []
+    at = 0
+    while at <= len(words) - SPAN_WORDS:
+        end = at
+        while tuple(words[end : end + SPAN_WORDS]) in there:
+            end += 1
+        if end > at:
+            spans.append(" ".join(words[at : end + SPAN_WORDS - 1]))
+            end += SPAN_WORDS - 1
+        at = max(end, at + 1)
+    return spans
+
+
+def _length(source: str, translation: str) -> Iterator[str]:
+    if (size := _size(source)) < TOO_SHORT_TO_MEASURE:
+        return
+    ratio = _size(translation) / size
+    if not SHORTEST <= ratio <= LONGEST:
+        yield f"length: the translation has {ratio:.2f} times the length of the source"
+
+
+def _lines(source: str, translation: str) -> Iterator[str]:
+    given, got = source.strip().count("\n") + 1, translation.strip().count("\n") + 1
+    if given != got:
+        yield f"lines: the source has {given}, the translation {got}"
+
+
+def _size(text: str) -> int:
+    return len(text) + 2 * len(WIDE.findall(text))
+
+
+def _words(text: str) -> list[str]:
+    # Scripts without spaces are compared by character, as words of one.
+    return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]+", text.casefold())

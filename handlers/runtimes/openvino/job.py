@@ -1,0 +1,134 @@
+"""One request of openvino-genai from its prompt to its end, also where the library has to begin it again.
+
+The library drops requests when a step can schedule none, and the runtime takes back what grew too large for
+its neighbours. Such a request begins again unseen: what was said goes on as part of the prompt where nothing
+else counts, and is generated again, compared and held back where the library's state of the answer does:
+draws of a seed, counts of penalties, the place in a schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from handlers.runtimes.base import SamplingPlan, Step
+from handlers.runtimes.openvino.config import BLOCK_TOKENS, blocks_of, generation_config
+from handlers.wire import RequestError
+
+RETRY_S = 5.0
+SEED_STRIDE = 0x9E3779B1
+"""Sets the draws of a continuation apart from those of the beginning, which one seed would repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Carries a request's failure through its queue."""
+
+    error: RequestError
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """`number` is the order of arrival, `read` the tokens of its prompt that the cache holds, `said` all
+    tokens handed out; `overtaken` counts later ones that were let in before it.
+    """
+
+    number: int
+    prompt_ids: Sequence[int]
+    plan: SamplingPlan
+    eos: frozenset[int]
+    echo: bool = False
+    out: asyncio.Queue[Step | Failed] = field(default_factory=asyncio.Queue)
+    handle: Any = None
+    is_piece: bool = False
+    cancelled: bool = False
+    read: int = 0
+    ending: int = 0
+    overtaken: int = 0
+    said: list[int] = field(default_factory=list)
+    _repeats: bool = False
+    _repeated: int = 0
+    _seeded: bool = False
+
+    def __post_init__(self) -> None:
+        self._seeded = self.plan.seed is not None and self.plan.temperature > 0
+        if self.plan.seed is None:
+            # Drawn once, so that an answer that is generated again is the same.
+            self.plan = replace(self.plan, seed=secrets.randbits(32))
+
+    @property
+    def blocks(self) -> int:
+        """Blocks it needs now, and one to grow into."""
+        return blocks_of(len(self.prompt_ids) + len(self.said) + 1) + 1
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The prompt that the library is given."""
+        return self.prompt_ids if self._repeats else [*self.prompt_ids, *self.said]
+
+    @property
+    def unread(self) -> int:
+        """Tokens that the library has to read before it can answer: one at least, whose logits it needs."""
+        return max(1, len(self.ids) - self.read)
+
+    @property
+    def config(self) -> Any:
+        """The decoding that goes with `ids`."""
+        plan = self.plan
+        if self.said and not self._repeats:
+            seed = ((plan.seed or 0) + SEED_STRIDE * len(self.said)) % 2**32
+            plan = replace(plan, max_tokens=plan.max_tokens - len(self.said), seed=seed)
+        config = generation_config(plan, self.eos)
+        config.echo = self.echo
+        return config
+
+    def begin_again(self, *, differently: bool = False) -> None:
+        """Forget what the library knew of it; `differently` where a repetition was another text."""
+        self.handle, self.is_piece, self.read, self._repeated = None, False, 0, 0
+        self._repeats = bool(self.said) and self._has_state and not differently
+
+    def take(self, ids: Sequence[int], log_probs: Sequence[float], reason: Any) -> Step | Failed | None:
+        """The part of the library's output that the reader has not had; None where there is none."""
+        if reason == "stop" and ids and ids[-1] in self.eos:
+            ids, log_probs = ids[:-1], log_probs[:-1]
+        if self._repeats:
+            known = self.said[self._repeated :][: len(ids)]
+            if list(ids[: len(known)]) != known or (reason and self._repeated + len(ids) < len(self.said)):
+                return self._departed()
+            self._repeated += len(known)
+            ids, log_probs = ids[len(known) :], log_probs[len(known) :]
+            self._repeats = self._repeated < len(self.said)
+            if not ids and not reason:
+                return None
+        self.said += ids
+        return Step(ids, reason, log_probs)
+
+    @property
+    def _has_state(self) -> bool:
+        plan = self.plan
+        counts = plan.presence_penalty != 0 or plan.frequency_penalty != 0
+        return self._seeded or counts or plan.json_schema is not None
+
+    def _departed(self) -> Failed | None:
+        # Rounding made another token out of a near tie. A schema has no way to go on from the middle.
+        if self.plan.json_schema is not None:
+            return Failed(
+                RequestError(
+                    "the KV cache was needed for others, and the answer could not be made again",
+                    status=503,
+                    type="server_error",
+                    code="kv_cache_full",
+                    retry_after_s=RETRY_S,
+                )
+            )
+        self.handle.cancel()
+        self.begin_again(differently=True)
+        return None
+
+
+def whole_blocks(tokens: int) -> int:
+    """The largest number of tokens up to `tokens` that fills whole blocks."""
+    return tokens // BLOCK_TOKENS * BLOCK_TOKENS

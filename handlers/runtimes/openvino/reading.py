@@ -1,0 +1,72 @@
+"""In what order prompts are read, in pieces that one step holds. Pure.
+
+The library reads the prompts it has in the order of their arrival, each to its end: a conversation of 7,500
+tokens would keep everybody who comes after it waiting for 20 s. So it is given a piece of a prompt at a time,
+as a request of its own; what was read before comes out of the prefix cache.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from handlers.runtimes.openvino.config import BLOCK_TOKENS, STEP_TOKENS
+from handlers.runtimes.openvino.job import Job, whole_blocks
+
+OLDEST_SHARE = BLOCK_TOKENS
+"""Tokens of each step for the prompt that has waited longest, however many short ones arrive."""
+
+
+def pieces(reading: Sequence[Job], generating: int) -> list[tuple[Job, int]]:
+    """The tokens of each prompt that the next step reads: the shortest rest first.
+
+    `generating` requests take a token of the step each. An echo cannot be read in pieces.
+    """
+    if not reading:
+        return []
+    oldest = min(reading, key=lambda job: job.number)
+    share = min(OLDEST_SHARE, oldest.unread)
+    left = max(BLOCK_TOKENS, STEP_TOKENS - generating) - share
+    given: list[tuple[Job, int]] = []
+    for job in sorted(reading, key=lambda job: (job.unread, job.number)):
+        room = left + share if job is oldest else left
+        count = job.unread if job.unread <= room or (job.echo and room > 0) else whole_blocks(room)
+        if count > 0:
+            given.append((job, count))
+            left -= max(0, count - share if job is oldest else count)
+    return given
+
+
+class KnownPrefixes:
+    """The beginnings of prompts that the library's prefix cache should hold, the latest `blocks` of them.
+
+    A guess, since the library tells of none: a wrong one costs a step in another order.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._chains: OrderedDict[int, None] = OrderedDict()
+
+    def known(self, ids: Sequence[int]) -> int:
+        """Tokens at the beginning of `ids` that were computed lately."""
+        tokens = 0
+        for chain in _chains(ids):
+            if chain not in self._chains:
+                break
+            tokens += BLOCK_TOKENS
+        return tokens
+
+    def keep(self, ids: Sequence[int]) -> None:
+        """Take note that `ids` were computed."""
+        for chain in _chains(ids):
+            self._chains[chain] = None
+            self._chains.move_to_end(chain)
+        while len(self._chains) > self._blocks:
+            self._chains.popitem(last=False)
+
+
+def _chains(ids: Sequence[int]) -> Iterator[int]:
+    chain = 0
+    for start in range(0, whole_blocks(len(ids)), BLOCK_TOKENS):
+        chain = hash((chain, *ids[start : start + BLOCK_TOKENS]))
+        yield chain

@@ -1,0 +1,92 @@
+"""One request's way from the library's cumulative outputs to `Step`s of new tokens, on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from handlers.runtimes.base import Step
+from handlers.runtimes.transformers.checks import runtime_failed
+from handlers.runtimes.transformers.decoding import RequestDecoding
+from handlers.wire import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """All tokens of a request so far, end token included; `error` where the library gave the request up."""
+
+    token_ids: Sequence[int]
+    finished: bool
+    error: str | None = None
+
+
+class Flow:
+    """Holds the latest progress only: a slow reader gets fewer, larger steps and nothing piles up."""
+
+    def __init__(self, decoding: RequestDecoding, eos_ids: Collection[int], skip: int = 0) -> None:
+        self._decoding = decoding
+        self._eos_ids = frozenset(eos_ids)
+        self._sent = skip
+        self._skip = skip
+        self._latest: Progress | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the library is through with the request, so that there is nothing to cancel."""
+        return self._latest is not None and self._latest.finished
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the library has made."""
+        return len(self._latest.token_ids) if self._latest is not None else 0
+
+    def receive(self, progress: Progress) -> None:
+        """Take the library's news; on the event loop. News after the end are ignored."""
+        if not self.is_finished:
+            self._latest = progress
+            self._changed.set()
+
+    async def steps(self) -> AsyncGenerator[Step, None]:
+        """New tokens without the end token, until the finish reason; RequestError where it failed."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            step = self._next()
+            if step.token_ids or step.finish_reason:
+                yield step
+            if step.finish_reason:
+                return
+
+    def _next(self) -> Step:
+        latest = self._latest
+        assert latest is not None
+        if latest.error is not None:
+            raise runtime_failed(latest.error)
+        self._raise_schema_failure(latest)
+        tokens = list(latest.token_ids)
+        ended = bool(latest.finished and tokens and tokens[-1] in self._eos_ids)
+        new = tokens[self._sent : len(tokens) - ended]
+        start, self._sent = self._sent, max(self._sent, len(tokens) - ended)
+        reason = _reason(latest.finished, ended)
+        if not self._decoding.plan.with_logprobs:
+            return Step(new, reason)
+        said = slice(start - self._skip, start - self._skip + len(new))
+        return Step(new, reason, self._decoding.logprobs[said], self._decoding.top_logprobs[said])
+
+    def _raise_schema_failure(self, latest: Progress) -> None:
+        mask = self._decoding.mask
+        if latest.finished and mask is not None and mask.failure is not None:
+            raise RequestError(
+                f"json_schema could not be followed: {mask.failure.splitlines()[0][:300]}",
+                param="json_schema",
+                code="invalid_json_schema",
+            )
+
+
+def _reason(finished: bool, ended: bool) -> Literal["stop", "length"] | None:
+    if not finished:
+        return None
+    return "stop" if ended else "length"

@@ -1,0 +1,86 @@
+"""How large the paged KV cache of continuous batching may be. Arithmetic only, no tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from handlers.runtimes.base import RuntimeConfig
+from handlers.runtimes.cache_places import Places, reserve_tokens
+from handlers.runtimes.transformers.load import Loaded
+
+PAGE_TOKENS = 256
+MIN_TOKENS = 4 * PAGE_TOKENS
+CPU_CACHE_TOKENS = 32_768
+CPU_BATCH_TOKENS = 512
+CUDA_BATCH_TOKENS = 4096
+CPU_REQUESTS = 64
+CUDA_REQUESTS = 256
+CUDA_FRACTION = 0.8
+WORKING_BYTES = 512 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """Sizes for `ContinuousBatchingConfig`; `blocks` None lets the library measure the GPU.
+
+    `batch_tokens` bounds one prefill chunk, so it is also how long a cancel or a neighbour waits.
+    """
+
+    context: int
+    blocks: int | None
+    batch_tokens: int
+    requests: int
+    fraction: float
+
+
+def plan_cache(config: RuntimeConfig, loaded: Loaded, free_gpu_bytes: int | None) -> CachePlan:
+    """Sizes for this model: on a CPU from context and declared memory, on a GPU a fraction of what is free.
+
+    A context that the settings name is kept whatever the memory; the model's own maximum is cut to
+    what the declared memory holds.
+    """
+    context = min(config.context or loaded.max_positions, loaded.max_positions)
+    if free_gpu_bytes is not None:
+        return CachePlan(
+            context, None, CUDA_BATCH_TOKENS, CUDA_REQUESTS, _fraction(config, loaded, free_gpu_bytes)
+        )
+    tokens = _cpu_tokens(config, loaded, context)
+    if config.context is None:
+        context = min(context, tokens)
+    # One page more than the longest request: the scheduler allocates the page of the next token early.
+    blocks = pages(max(tokens, context)) + 1
+    return CachePlan(context, blocks, CPU_BATCH_TOKENS, CPU_REQUESTS, 0.9)
+
+
+def pages(tokens: int) -> int:
+    """Pages that hold so many tokens."""
+    return -(-tokens // PAGE_TOKENS)
+
+
+def places(tokens: int, context: int) -> Places:
+    """Places in a cache of so many tokens; short requests have a reserve as far as there is room for one."""
+    blocks = pages(tokens)
+    return Places(blocks, max(0, min(pages(reserve_tokens(context)), blocks - pages(context))))
+
+
+def bytes_per_token(model: Any) -> int:
+    """Key and value bytes of one token over all layers, as if every layer had full attention."""
+    text = model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * head_dim * model.dtype.itemsize)
+
+
+def _cpu_tokens(config: RuntimeConfig, loaded: Loaded, context: int) -> int:
+    wanted = max(context + reserve_tokens(context), CPU_CACHE_TOKENS)
+    if config.memory is None:
+        return wanted
+    spare = config.memory - loaded.weight_bytes - WORKING_BYTES
+    return max(MIN_TOKENS, min(wanted, spare // bytes_per_token(loaded.model)))
+
+
+def _fraction(config: RuntimeConfig, loaded: Loaded, free: int) -> float:
+    if config.memory is None:
+        return CUDA_FRACTION
+    return min(CUDA_FRACTION, max(0.05, (config.memory - loaded.weight_bytes) / free))

@@ -1,0 +1,193 @@
+"""Finds the calls of tools in what a model writes, while it writes it.
+
+Knows the forms that models were trained on: `<tool_call>{"name", "arguments"}</tool_call>` (Hermes, Qwen),
+`{"name", "parameters"}` with or without `<|python_tag|>` (Llama), `[TOOL_CALLS]` before a list or before
+`name[ARGS]{}` (Mistral), and JSON alone, as a schema makes it. Knows neither tools nor protocols: ids of
+calls are its caller's. How the text is cut into pieces changes nothing in what is found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from handlers.tool_calls.reader import CallArguments, CallReader, CallStart, CharacterReader, Reading
+
+HERMES, HERMES_END, LLAMA, MISTRAL = "<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]"
+MARKS = (HERMES, HERMES_END, LLAMA, MISTRAL)
+MISTRAL_ARGUMENTS = "[ARGS]"
+_WORDS = re.compile(r"[^\s<\[]++(?:[ \t\r\n]++[^\s<\[]++)*+")
+"""What cannot begin a call: most of an answer, and a reader of characters takes 3 us for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words of the answer beside its calls."""
+
+    text: str
+
+
+Event = Text | CallStart | CallArguments
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A whole call; `arguments` is JSON text, cut off where the answer was."""
+
+    name: str
+    arguments: str
+
+
+def find_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
+    """What a whole answer says beside its calls, and its calls in their order; see `ToolCallParser`."""
+    parser = ToolCallParser(names)
+    events = [*parser.feed(text), *parser.close()]
+    names_found = [event.name for event in events if isinstance(event, CallStart)]
+    arguments: list[list[str]] = [[] for _ in names_found]
+    for event in events:
+        if isinstance(event, CallArguments):
+            arguments[event.index].append(event.text)
+    calls = [Call(name, "".join(texts)) for name, texts in zip(names_found, arguments, strict=True)]
+    return "".join(event.text for event in events if isinstance(event, Text)), calls
+
+
+class ToolCallParser:
+    """Feed the pieces of one answer, then close; both return the events that became certain.
+
+    `names` are the tools there are: JSON without a mark is a call only at the start of the answer and only if
+    it names one of them. Blanks before a call and at the very end are left out; a text without calls comes
+    back as it is.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._events: list[Event] = []
+        self._ends_with_call = False
+        self._is_between_words = False
+        self._read = CharacterReader()
+        self._calls = CallReader(self._read, names, self._events.append)
+        self._answer = self._read_answer()
+        next(self._answer)
+
+    def feed(self, piece: str) -> list[Event]:
+        """The events of the next piece."""
+        at = 0
+        while at < len(piece):
+            if self._is_between_words and not self._read.taken and (words := _WORDS.match(piece, at)):
+                self._say(words[0])
+                at = words.end()
+            else:
+                self._answer.send(piece[at])
+                at += 1
+        return self._new_events()
+
+    def close(self) -> list[Event]:
+        """The events that waited for more text; nothing can be fed afterwards."""
+        try:
+            self._answer.send("")
+        except StopIteration:
+            return self._new_events()
+        raise AssertionError("a reader asked for more after the end")
+
+    def _new_events(self) -> list[Event]:
+        events = _joined(self._events)
+        self._events.clear()
+        return events
+
+    def _read_answer(self) -> Reading[None]:
+        at_start = True
+        while True:
+            self._is_between_words = not at_start
+            yield from self._read.blanks()
+            if not (yield from self._read.peek()):
+                break
+            self._is_between_words = False
+            if (yield from self._read_calls(at_start)):
+                self._read.taken.clear()
+                self._ends_with_call = True
+            else:
+                self._say_taken()
+            at_start = False
+        if not self._ends_with_call:
+            self._say_taken()
+
+    def _read_calls(self, at_start: bool) -> Reading[bool]:
+        """Takes a character at least; whether all that it took is calls."""
+        mark = yield from self._read.longest(MARKS)
+        if mark in MARKS:
+            return (yield from self._read_marked(mark))
+        if mark == "[" and at_start:
+            return (yield from self._read_list(marked=False))
+        if mark:
+            return False
+        if at_start and (yield from self._read.peek()) == "{":
+            return (yield from self._read_series(marked=False))
+        yield from self._read.take()
+        return False
+
+    def _read_marked(self, mark: str) -> Reading[bool]:
+        if mark == HERMES_END:
+            return self._ends_with_call
+        yield from self._read.blanks()
+        if mark == LLAMA:
+            return (yield from self._read_series(marked=True))
+        if mark == MISTRAL:
+            return (yield from self._read_mistral())
+        return (yield from self._calls.read(marked=True))
+
+    def _read_mistral(self) -> Reading[bool]:
+        character = yield from self._read.peek()
+        if character == "{":
+            return (yield from self._read_series(marked=True))
+        if character == "[":
+            yield from self._read.take()
+            return (yield from self._read_list(marked=True))
+        name = (yield from self._read.until("[{")).strip()
+        yield from self._read.literal(MISTRAL_ARGUMENTS)
+        if not name or (yield from self._read.peek()) != "{":
+            return False
+        yield from self._calls.read_arguments(name)
+        return True
+
+    def _read_series(self, marked: bool) -> Reading[bool]:
+        """Objects one behind the other: with commas in a list, with semicolons or nothing from Llama."""
+        found = False
+        while (yield from self._calls.read(marked)):
+            found = True
+            yield from self._read.blanks()
+            yield from self._read.longest((";", ","))
+            yield from self._read.blanks()
+            self._read.taken.clear()
+        if found:
+            self._say_taken()  # an object that was no call
+        return found
+
+    def _read_list(self, marked: bool) -> Reading[bool]:
+        yield from self._read.blanks()
+        found = yield from self._read_series(marked)
+        if found:
+            yield from self._read.literal("]")
+        return found
+
+    def _say_taken(self) -> None:
+        if self._read.taken:
+            self._say("".join(self._read.taken))
+            self._read.taken.clear()
+
+    def _say(self, text: str) -> None:
+        self._events.append(Text(text))
+        self._ends_with_call = False
+
+
+def _joined(events: Sequence[Event]) -> list[Event]:
+    """Neighbours of one kind made one; only one call is open at a time."""
+    joined: list[Event] = []
+    for kind, group in groupby(events, type):
+        if kind is CallStart:
+            joined += group
+            continue
+        told = [event for event in group if not isinstance(event, CallStart)]
+        text = "".join(event.text for event in told)
+        joined.append(replace(told[0], text=text))
+    return joined

@@ -1,0 +1,82 @@
+"""Joins the pieces of a stream while many streams run, so that relaying leaves the cores to the runtime.
+
+Knows records and time; knows no HTTP. Up to `ALONE` streams every record passes at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from itertools import groupby
+
+from handlers.worker.requests import Record
+
+ALONE = 8
+WINDOW_S = 0.1
+
+Hold = Callable[[asyncio.Event, float], Awaitable[None]]
+
+
+async def _hold(flush: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await flush.wait()
+
+
+async def joined(
+    records: AsyncIterator[Record], running: Callable[[], int], hold: Hold = _hold
+) -> AsyncGenerator[list[Record], None]:
+    """Records in their order, in lists to be written at once; never an empty list.
+
+    `running()` counts the streams of the worker at this moment; `hold(flush, seconds)` returns at the latest
+    after `seconds` or once `flush` is set. The first record goes at once, others wait at most `WINDOW_S`, and
+    one that is not a delta waits for nothing. Closing the generator ends the iteration of `records`.
+    """
+    box: list[Record] = []
+    arrived, flush = asyncio.Event(), asyncio.Event()
+    filler = asyncio.create_task(_fill(box, records, arrived, flush))
+    try:
+        while not filler.done() or box:
+            await arrived.wait()
+            arrived.clear()
+            flush.clear()
+            if box:
+                batch = _merged(box)
+                box.clear()
+                yield batch
+            if running() > ALONE and not filler.done():
+                await hold(flush, WINDOW_S)
+        await filler
+    finally:
+        filler.cancel()
+        await asyncio.wait({filler})
+
+
+async def _fill(
+    box: list[Record], records: AsyncIterator[Record], arrived: asyncio.Event, flush: asyncio.Event
+) -> None:
+    try:
+        async for record in records:
+            box.append(record)
+            arrived.set()
+            if "delta" not in record:
+                flush.set()
+    finally:
+        arrived.set()
+        flush.set()
+
+
+def _merged(box: list[Record]) -> list[Record]:
+    merged: list[Record] = []
+    for is_delta, group in groupby(box, lambda record: "delta" in record):
+        records = list(group)
+        merged += [_joined(records)] if is_delta else records
+    return merged
+
+
+def _joined(records: list[Record]) -> Record:
+    joined: Record = {"delta": "".join(record["delta"] for record in records)}
+    if "logprobs" in records[0]:
+        joined["logprobs"] = [row for record in records for row in record["logprobs"]]
+    return joined

@@ -1,0 +1,101 @@
+"""What `/predictions` of TorchServe alone takes and gives: body and answer of the gateway's `/generate`.
+
+Pure: bodies to requests, records to pieces of an answer. Frames and jobs are `handlers.engine_handler`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from handlers.strict_json import parse
+from handlers.wire import GenerateBody, GenerateRequest, RequestError
+from handlers.worker.requests import Record, is_last
+from handlers.worker_config import WorkerConfig
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one call's answer, or all of it; `status` counts in the first one only."""
+
+    body: bytes
+    last: bool
+    status: int = 200
+    content_type: str = JSON
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a batch and how far its answer has come.
+
+    `takes_parts` says whether the transport can carry an answer in parts, `started` whether a part has gone.
+    """
+
+    id: str
+    config: WorkerConfig
+    takes_parts: bool = True
+    streams: bool = False
+    started: bool = False
+
+    def request(self, parameters: dict[str, Any]) -> GenerateRequest:
+        """What TorchServe's `parameters` ask for; RequestError 400 if they are wrong."""
+        body = _body(parameters)
+        self.streams = body.stream and self.takes_parts
+        return _request(body, self.id, self.config)
+
+    def piece(self, record: Record) -> Piece | None:
+        """What the client gets for `record`; None for one that only a stream would show."""
+        if "error" in record and not self.started:
+            return Piece(_public(record), last=True, status=record["error"]["status"])
+        if self.streams:
+            self.started = self.started or not is_last(record)
+            return Piece(_public(record) + b"\n", is_last(record), content_type=NDJSON)
+        if "done" in record:
+            return Piece(orjson.dumps(self._answer(record["done"])), last=True)
+        return None
+
+    def _answer(self, done: dict[str, Any]) -> dict[str, Any]:
+        return {"id": self.id, "category": self.config.category, "model": self.config.model, **done}
+
+
+def _public(record: Record) -> bytes:
+    if "error" in record:
+        shown = ("message", "type", "param", "code")
+        return orjson.dumps({"error": {name: record["error"][name] for name in shown}})
+    return orjson.dumps(record)
+
+
+def _body(parameters: dict[str, Any]) -> GenerateBody:
+    raw = parameters.get("body")
+    if raw is None:
+        raise RequestError("a JSON body is needed, with content-type: application/json", code="invalid_json")
+    body = parse(GenerateBody, raw)
+    for name in ("session", "session_id", "persona"):
+        if getattr(body, name) is not None:
+            raise RequestError(
+                f"{name} needs the gateway; this is TorchServe alone", param=name, code="gateway_only"
+            )
+    return body
+
+
+def _request(body: GenerateBody, call_id: str, config: WorkerConfig) -> GenerateRequest:
+    if body.category not in (None, config.category):
+        raise RequestError(
+            f"this archive answers for {config.category!r} only", param="category", code="wrong_category"
+        )
+    engine = body.engine or config.engine
+    own = config.options if engine == config.engine else {}
+    return GenerateRequest(
+        id=call_id,
+        engine=engine,
+        prompt=body.asked_prompt,
+        messages=None if body.messages is None else list(body.messages),
+        system=config.system,
+        sampling=body.sampling.over(config.sampling),
+        options={**own, **body.options},
+    )

@@ -1,0 +1,14 @@
+"""Workers of no process, for the pure decisions about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conductor_admin.workers.client import Health, WorkerClient
+from conductor_admin.workers.worker import Worker
+from handlers.wire import WIRE_VERSION
+
+
+def some_worker(pid: int, in_flight: int) -> Worker:
+    """A worker that has so many requests in flight."""
+    return Worker(pid, WorkerClient(Path(f"{pid}.sock")), Health(wire=WIRE_VERSION, version="a"), in_flight)
