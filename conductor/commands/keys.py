@@ -1,4 +1,4 @@
-"""`conductor keys`: who may use the gateway. Changes the state folder's file, which a gateway watches."""
+"""`conductor keys`: the API keys. Changes the state folder's file, which a running gateway watches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from conductor_core.quantities import parse_duration
 from handlers.wire import RequestError
 
 ANY = "any"
-"""What takes a limit away."""
+"""Value that removes a limit."""
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,7 +43,7 @@ def keys() -> None:
 
 
 def rule_options(command: Command) -> Command:
-    """Add the options that say what a key may do; one that is not given is None or empty."""
+    """Add the options for a key's rules; a missing option is None or empty."""
     options = (
         click.option("--scope", "scopes", multiple=True, help="infer or admin; may be repeated."),
         click.option("--category", "categories", multiple=True, help="Only this category; may be repeated."),
@@ -143,7 +143,7 @@ def _read(state: StateDir) -> tuple[Key, ...]:
 def _audited(
     state: StateDir, action: str, act: Callable[[], T], *, revokes: bool = False, **details: Any
 ) -> T:
-    """Do what is recorded before and after; what cannot be recorded is not done, but for a revocation."""
+    """Record `act` before and after it runs; if that fails, only a revocation still runs."""
     state.create()
     audit, who = Audit(state), Act(_user(), action, "command line")
     with _recording(done=revokes):
@@ -168,7 +168,7 @@ def _user() -> str:
 
 @contextmanager
 def _recording(*, done: bool) -> Iterator[None]:
-    """A fault of the audit log ends the command, unless what it tells of is `done` in any case."""
+    """Turn a fault of the audit log into a CommandError, or a warning if the action is `done` anyway."""
     try:
         yield
     except OSError as error:
@@ -201,7 +201,7 @@ def _option(field: str) -> str:
 
 
 def _given(rules: dict[str, Any]) -> dict[str, Any]:
-    """The rules by their names that the user gave; `any` is None."""
+    """The rules that the user gave, by name; `any` becomes None."""
     given: dict[str, Any] = {}
     for name, value in rules.items():
         if value in (None, ()):

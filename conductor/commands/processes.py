@@ -1,4 +1,4 @@
-"""`conductor ps`, `load` and `unload`: what the running gateway holds."""
+"""`conductor ps`, `load` and `unload`: the worker sets of the running gateway."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def _notes(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _pending(health: Mapping[str, Any]) -> list[str]:
-    """What of an edit of SETTINGS.md is not in force, and why."""
+    """Parts of an edit of SETTINGS.md that are not in force, with the cause."""
     mistakes = [f"not applied: {error}" for error in (health.get("settings") or {}).get("errors") or ()]
     return mistakes + [f"change failed: {cause}" for cause in health.get("failed_changes") or ()]
 
 
 def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One of the rows of each set: the one that names it where it is there."""
+    """One row of each set: the row that the set is named after, if it is among `models`."""
     chosen: dict[str, Mapping[str, Any]] = {}
     for model in models:
         name = model.get("set") or model["category"]
@@ -84,7 +84,7 @@ def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def error_text(error: Any) -> str:
-    """The message of a `last_error`, which may be an object."""
+    """Message of a `last_error`, which may be an object."""
     return str(error.get("message") if isinstance(error, Mapping) else error)
 
 
@@ -112,7 +112,7 @@ def _state(model: Mapping[str, Any]) -> str:
 
 
 def expiry(value: Any, now: float) -> str:
-    """Time until a set ends, from an ISO time or seconds since 1970; a dash where it stays."""
+    """Time until a set ends, from an ISO time or seconds since 1970; a dash if it stays."""
     if value is None:
         return "-"
     at = datetime.fromisoformat(value).timestamp() if isinstance(value, str) else float(value)

@@ -1,4 +1,4 @@
-"""`conductor requests`: what the latest generations waited for, and how they ended."""
+"""`conductor requests`: the latest generations, their waits and their ends."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _line(trace: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _story(trace: dict[str, Any]) -> Iterator[str]:
-    """The trace in the order in which it happened."""
+    """Yield the lines of a trace in order of time."""
     reason = f" ({trace['reason']})" if trace["reason"] else ""
     yield f"{_when(trace['started_at'])}  {trace['route']} for {trace['category']}{reason}, {trace['model']}"
     queue = trace["queue"]

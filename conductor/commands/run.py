@@ -74,7 +74,7 @@ def _split(words: tuple[str, ...], category: str | None) -> tuple[str | None, st
 
 
 def _piped(prompt: str | None) -> str | None:
-    """The prompt, taken from standard input where that is a pipe and nothing else was given."""
+    """The prompt, read from standard input for `-`, or if that is a pipe and no prompt was given."""
     if prompt != "-" and (prompt is not None or sys.stdin.isatty()):
         return prompt
     text = sys.stdin.read().strip()

@@ -1,4 +1,4 @@
-"""`conductor sessions`: the conversations that the running gateway keeps."""
+"""`conductor sessions`: the stored conversations of the running gateway."""
 
 from __future__ import annotations
 

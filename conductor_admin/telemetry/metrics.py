@@ -1,8 +1,8 @@
-"""Counters and histograms for `/metrics`, by prometheus-client: what happened since the start.
+"""Counters and histograms for `/metrics`, by prometheus-client, counted since the start.
 
-Names are vLLM's stems under `conductor_`, so that a board of vLLM's fits after one replacement. Knows no
-gateway; what holds at the moment of a scrape is for `conductor_admin.api.native.metrics`. Label values come
-from SETTINGS.md, from the table of routes and from this code, never from a client.
+Names are those of vLLM with the prefix `conductor_`, so that vLLM's dashboards fit after one replacement.
+Knows no gateway; `conductor_admin.api.native.metrics` adds the gauges of the moment of a scrape. Label values
+come from SETTINGS.md, from the table of routes and from this code, never from a client.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOAD_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 
 
 class Category:
-    """The figures of one category, found once: a look-up by labels costs as much as the count."""
+    """Metrics of one category, looked up once: a look-up by labels costs as much as counting."""
 
     def __init__(self, of: Metrics, slug: str) -> None:
         self.of = of
@@ -72,10 +72,10 @@ class Category:
 
 
 class Metrics:
-    """A registry of its own. Also a `SetWatcher`: it is told of loads, evictions and lost workers."""
+    """All metrics in a registry of their own. Also a `SetWatcher`, for loads, evictions and lost workers."""
 
     def __init__(self) -> None:
-        # Each counter would have a second series with the time of its first count.
+        # Else each counter would have a second series with the time of its creation.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._categories: dict[str, Category] = {}
@@ -86,7 +86,7 @@ class Metrics:
         self._process()
 
     def category(self, slug: str) -> Category:
-        """The figures of a category of SETTINGS.md; from then on they are shown, be they 0."""
+        """Metrics of a category of SETTINGS.md; from the first call on they are exposed, even as 0."""
         found = self._categories.get(slug)
         if found is None:
             found = self._categories[slug] = Category(self, slug)
@@ -115,7 +115,7 @@ class Metrics:
             self.load_seconds.labels(story.set_name).observe(story.seconds)
 
     def evicted(self, name: str, why: Why) -> None:
-        """Count a set that was unloaded though nobody asked for that."""
+        """Count an eviction."""
         self.evictions.labels(name, why).inc()
 
     def worker_lost(self, name: str) -> None:
@@ -188,7 +188,7 @@ class Metrics:
         self.loop_held = self._histogram(
             "event_loop_held_seconds", "Steps that held the event loop for 50 ms and more.", "step", _HELD_S
         )
-        self.loop_held.labels(OTHER)  # shown from the beginning, be it 0
+        self.loop_held.labels(OTHER)  # exposed from the beginning, even as 0
         self.loop_lag = Histogram(
             "conductor_event_loop_lag_seconds",
             "Waiting of a callback for its turn on the event loop, sampled while that is busy.",

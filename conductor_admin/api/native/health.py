@@ -25,7 +25,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def health(request: Request) -> Response:
         """Detail: every set, and the cause and retry time of those that failed.
 
-        A key that is for some categories only sees their sets, by its own rows' names.
+        A key that is limited to some categories sees only their sets, named after its own rows.
         """
         views, caller = gateway.lifecycle.views(), caller_of(request)
         live = gateway.heart.is_beating

@@ -27,15 +27,15 @@ from handlers.wire import RequestError
 async def exposed(gateway: Gateway, accept: str, caller: Caller) -> tuple[bytes, str]:
     """The metrics and their content type: OpenMetrics where `accept` asks for it, else Prometheus' text.
 
-    A key that is for some categories only gets the samples of those; what is of the whole server tells what
-    others do.
+    A key that is limited to some categories gets only their samples: figures of the whole server would
+    reveal the use by others.
     """
     for row in gateway.catalogue.rows:
         gateway.telemetry.metrics.category(row.slug)
     now = [*_requests(gateway), *_models(gateway.lifecycle.views()), *_memory(gateway), *_counted(gateway)]
     now += await _sessions(gateway)
     encode, content_type = exposition.choose_encoder(accept)
-    # In a thread: the text of many categories takes milliseconds, in which no stream would go on.
+    # In a thread: the text of many categories takes milliseconds, in which no stream would be served.
     text = await asyncio.to_thread(encode, _Both(gateway.telemetry.metrics.registry, now, caller))
     return text, content_type
 
