@@ -25,7 +25,7 @@ _HELP = {
     "settings": "The table of models. [default: SETTINGS.md]",
     "log_level": "debug, info, warning, error or critical. [default: info]",
     "memory_budget": "Memory that models may take, as 6GB or cpu=6GB,cuda:0=20GB. [default: 90 %]",
-    "database_url": "Where sessions are kept. [default: a file in the state folder]",
+    "database_url": "URL of the session database. [default: a file in the state folder]",
     "load_timeout": "Time for a load, besides 20 s per GB. [default: 300s]",
     "first_token_timeout": "Time to the first token. [default: 120s]",
     "token_timeout": "Time between two tokens. [default: 60s]",

@@ -234,7 +234,7 @@ def _ignore() -> None:
 
 def _tell_first_key(path: Path | None) -> None:
     if path is not None:
-        _tell(1, f"made a key that may do everything; it is in {path}")
+        _tell(1, f"made a key with all scopes; it is in {path}")
 
 
 def _tell(descriptor: int, text: str) -> None:

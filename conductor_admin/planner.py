@@ -69,7 +69,7 @@ def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
     rows = visible(catalogue, caller)
     if not rows:
         raise RequestError(
-            "this key is for no category of this server",
+            "this key may use no category of this server",
             status=404,
             code="model_not_found",
             param="category",
@@ -122,7 +122,7 @@ def plan(
 def _session(body: GenerateInput) -> SessionAsk | None:
     if body.session and body.session_id is not None:
         raise RequestError(
-            "session makes a new one, session_id goes on with one: give one of them",
+            "give session for a new session or session_id to continue one, not both",
             param="session",
             code="invalid_value",
         )

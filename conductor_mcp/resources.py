@@ -56,7 +56,7 @@ class Resources:
             Kind(
                 "sessions",
                 "Conversations",
-                "The newest conversations that the gateway keeps",
+                "The newest conversations that the gateway has stored",
                 JSON,
                 self._sessions,
                 "session_id",
@@ -126,7 +126,7 @@ class Resources:
     async def _settings(self, caller: Caller, _: str) -> str:
         if caller.categories is not None:
             raise RequestError(
-                "this key is for some categories, the table is about all",
+                "this key is limited to some categories, and the table is about all",
                 status=403,
                 code="category_not_allowed",
             )

@@ -34,7 +34,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
 @click.command()
 @operator_options("settings", "state_dir")
 @click.option("--url", help="Gateway to measure; it must run on this machine. [default: the running one]")
-@click.option("--self-serve", is_flag=True, help="Start a gateway for the bench where none is running.")
+@click.option("--self-serve", is_flag=True, help="Start a gateway for the bench.")
 @click.option("-c", "--category", help="Row to measure. [default: the first of SETTINGS.md]")
 @click.option("--streams", default="1,8,32", callback=_numbers, show_default=True, metavar="N,...")
 @click.option("--rounds", default=5, type=click.IntRange(1, 1000), show_default=True)

@@ -38,7 +38,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def keys() -> None:
     """Make, change and revoke the keys of a gateway.
 
-    With the first key the gateway answers nobody without one, but for the owner's own commands.
+    Once there is a key, the gateway refuses requests without one, except the owner's own commands.
     """
 
 
@@ -47,11 +47,11 @@ def rule_options(command: Command) -> Command:
     options = (
         click.option("--scope", "scopes", multiple=True, help="infer or admin; may be repeated."),
         click.option("--category", "categories", multiple=True, help="Only this category; may be repeated."),
-        click.option("--load/--no-load", "may_load", default=None, help="May have a model loaded."),
-        click.option("--evict/--no-evict", "may_evict", default=None, help="May have another one unloaded."),
+        click.option("--load/--no-load", "may_load", default=None, help="May load a model."),
+        click.option("--evict/--no-evict", "may_evict", default=None, help="May evict other models."),
         click.option("--requests-per-minute", metavar="N", help="Generations begun in a minute."),
         click.option("--tokens-per-minute", metavar="N", help="Tokens in a minute, prompts included."),
-        click.option("--streams", metavar="N", help="Generations at a time."),
+        click.option("--streams", metavar="N", help="Generations that may run at a time."),
         click.option("--expires", metavar="WHEN", help="A date (2027-01-31), or a time from now (30d)."),
     )
     for option in reversed(options):
@@ -65,7 +65,7 @@ def rule_options(command: Command) -> Command:
 @operator_options("state_dir")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def create(name: str, state_dir: str | None, as_json: bool, **rules: Any) -> None:
-    """Make a key and print it, this one time."""
+    """Create a key and print its text, which is never shown again."""
     state = _state(state_dir)
     body = _checked(lambda: KeyBody(name=name, **_given(rules)))
     key, text = _audited(state, f"keys create {name}", lambda: KeysFile(state).create(body))
@@ -108,7 +108,7 @@ def show(key: str, state_dir: str | None, as_json: bool) -> None:
 @rule_options
 @operator_options("state_dir")
 def change(key: str, state_dir: str | None, **rules: Any) -> None:
-    """Change what KEY may do; `any` takes a limit away."""
+    """Change the rules of KEY; `any` removes a limit."""
     state, given = _state(state_dir), _given(rules)
     if not given:
         raise WrongInput("nothing to change: give an option such as --requests-per-minute 60")
@@ -122,7 +122,7 @@ def change(key: str, state_dir: str | None, **rules: Any) -> None:
 @click.argument("key")
 @operator_options("state_dir")
 def revoke(key: str, state_dir: str | None) -> None:
-    """Revoke KEY at once, with whatever runs by it."""
+    """Revoke KEY at once, and end its running requests."""
     state = _state(state_dir)
     revoked = _audited(state, f"keys revoke {key}", lambda: KeysFile(state).revoke(key), revokes=True)
     click.echo(f"{revoked.name} ({revoked.id}) is revoked")

@@ -50,7 +50,7 @@ def run(
     words: tuple[str, ...], category: str | None, verbose: bool, host: str | None, port: str | None,
     state_dir: str | None, **sampling: Any,
 ) -> None:  # fmt: skip
-    """Ask for an answer, or chat where no PROMPT is given. A PROMPT of - , or a pipe, is read to its end."""
+    """Print an answer, or chat if there is no PROMPT. For a PROMPT of - , or a pipe, read standard input."""
     category, prompt = _split(words, category)
     prompt = _piped(prompt)
     body = {name: value for name, value in sampling.items() if value not in (None, (), {})}

@@ -215,7 +215,7 @@ def _check(caller: Caller, need: Need, *, is_open: bool) -> None:
         need_scope(caller, need)
     elif need == "decision" and not is_open:
         raise RequestError(
-            "nobody has decided who may use this route",
+            "this route has no entry in the table of scopes",
             status=403,
             type="permission_error",
             code="route_not_declared",

@@ -74,7 +74,7 @@ class BodyBudget:
         """Take bytes, but leave `kept` bytes free. Raises RequestError 503."""
         if self.used + size > BUDGET_BYTES - kept:
             raise RequestError(
-                "the bodies of other requests take all the memory there is for them; try again",
+                "the bodies of other requests use all the memory for bodies; try again",
                 status=503,
                 type="server_error",
                 code="bodies_too_large_together",
@@ -89,7 +89,7 @@ class BodyBudget:
             keys = len(self._large_bytes.keys() | {key_id})
             if self._large_bytes[key_id] + size > most // (keys + 1):
                 raise RequestError(
-                    "the bodies of this key take its share of the memory for bodies",
+                    "the bodies of this key use up its share of the memory for bodies",
                     status=429,
                     type="rate_limit_error",
                     code="share_exceeded",

@@ -82,7 +82,7 @@ def check_source(
     """
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not policy.allows(hosts[0]):
-        raise RequestError("this server is not known by that Host", status=421, code="host_not_allowed")
+        raise RequestError("Host does not name this server", status=421, code="host_not_allowed")
     if authority is not None and authority.lower() != hosts[0].lower():
         raise RequestError("the target names another host than Host", status=421, code="host_not_allowed")
     for name in _SINGLE:

@@ -144,7 +144,7 @@ class Sessions:
     def _refuse_busy(self, session_id: str, owner: str | None) -> None:
         if session_id in self._busy and self._busy[session_id] == owner:
             raise RequestError(
-                "the session is being answered; wait for the answer, or leave it",
+                "the session is being answered; wait for the answer, or stop it",
                 status=409,
                 code="session_busy",
                 param="session_id",

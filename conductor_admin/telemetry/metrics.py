@@ -140,26 +140,26 @@ class Metrics:
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts of answered requests.", by)
         self.generation_tokens = self._counter("generation_tokens", "Tokens of answers.", by)
         self.success = self._counter(
-            "request_success", "Generations that ended well, by how.", by, "finished_reason"
+            "request_success", "Generations that succeeded, by finish reason.", by, "finished_reason"
         )
         long = (*_FIRST_TOKEN_S, *_LONGER_S)
         self.first_token = self._histogram(
-            "time_to_first_token_seconds", "From arrival to the first piece of the answer.", by, long
+            "time_to_first_token_seconds", "Time from arrival to the first piece of the answer.", by, long
         )
         self.token = self._histogram(
-            "inter_token_latency_seconds", "From token to token, the mean of each answer.", by, _TOKEN_S
+            "inter_token_latency_seconds", "Mean time between two tokens of each answer.", by, _TOKEN_S
         )
         self.e2e = self._histogram(
-            "e2e_request_latency_seconds", "From arrival to the end of the answer.", by, _REQUEST_S
+            "e2e_request_latency_seconds", "Time from arrival to the end of the answer.", by, _REQUEST_S
         )
         self.queue = self._histogram(
-            "request_queue_time_seconds", "Waiting for a worker, loads included.", by, _REQUEST_S
+            "request_queue_time_seconds", "Time of the wait for a worker, loads included.", by, _REQUEST_S
         )
         self.prefill = self._histogram(
-            "request_prefill_time_seconds", "In the worker, until the first token.", by, long
+            "request_prefill_time_seconds", "Time in the worker until the first token.", by, long
         )
         self.decode = self._histogram(
-            "request_decode_time_seconds", "In the worker, after the first token.", by, _REQUEST_S
+            "request_decode_time_seconds", "Time in the worker after the first token.", by, _REQUEST_S
         )
 
     def _failures(self) -> None:
@@ -167,7 +167,7 @@ class Metrics:
             "request_errors", "Generations that failed or were refused, by code.", "model_name", "code"
         )
         self.cancelled = self._counter(
-            "request_cancelled", "Generations that were cancelled, by how far.", "model_name", "phase"
+            "request_cancelled", "Generations that were cancelled, by phase.", "model_name", "phase"
         )
         self.rate_limited = self._counter("rate_limited", "Generations refused by the limits of a key.")
         self.http = self._counter("http_requests", "HTTP requests, by route and status.", "route", "code")
@@ -175,7 +175,7 @@ class Metrics:
     def _sets(self) -> None:
         self.loads = self._counter("model_loads", "Loads that ended, by result.", "category", "result")
         self.load_seconds = self._histogram(
-            "model_load_seconds", "Loads that succeeded, the wait for memory included.", "category", _LOAD_S
+            "model_load_seconds", "Time of loads, the wait for memory included.", "category", _LOAD_S
         )
         self.evictions = self._counter(
             "model_evictions", "Worker sets unloaded to free memory, by reason.", "category", "reason"
@@ -183,15 +183,15 @@ class Metrics:
         self.restarts = self._counter("worker_restarts", "Workers that ended by themselves.", "category")
 
     def _process(self) -> None:
-        build = Info("conductor_build", "What runs.", registry=self.registry)
+        build = Info("conductor_build", "Version of Conductor and of Python.", registry=self.registry)
         build.info({"version": metadata.version("conductor"), "python": platform.python_version()})
         self.loop_held = self._histogram(
-            "event_loop_held_seconds", "Steps that held the event loop for 50 ms and more.", "step", _HELD_S
+            "event_loop_held_seconds", "Steps that blocked the event loop for 50 ms or more.", "step", _HELD_S
         )
         self.loop_held.labels(OTHER)  # exposed from the beginning, even as 0
         self.loop_lag = Histogram(
             "conductor_event_loop_lag_seconds",
-            "Waiting of a callback for its turn on the event loop, sampled while that is busy.",
+            "Wait of a callback for the event loop, sampled while the loop is busy.",
             buckets=_LAG_S,
             registry=self.registry,
         )

@@ -110,4 +110,4 @@ def _place(cursor: str | None) -> tuple[float, str] | None:
 
 
 def _bad_cursor() -> RequestError:
-    return RequestError("cursor is not one of this server", param="cursor", code="invalid_value")
+    return RequestError("cursor was not issued by this server", param="cursor", code="invalid_value")

@@ -218,7 +218,7 @@ def router(gateway: Gateway) -> APIRouter:
 async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
     if body.logprobs or body.top_logprobs:
         raise RequestError(
-            "log-probabilities are told by /v1/chat/completions",
+            "log-probabilities are available from /v1/chat/completions",
             code="unsupported_parameter",
             param="top_logprobs",
         )

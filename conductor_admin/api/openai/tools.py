@@ -190,7 +190,7 @@ def _new_place(reference: str, prefix: str) -> str:
         if reference.startswith(place):
             return f"#/$defs/{prefix}{reference.removeprefix(place)}"
     raise RequestError(
-        "a schema that stands beside others may refer to its own $defs only",
+        "a schema that is combined with others may refer only to its own $defs",
         code="invalid_value",
         param="tools",
     )
