@@ -13,7 +13,7 @@ from conductor_core.paths import StateDirError
 
 
 class CommandError(click.ClickException):
-    """A command that cannot go on; the message is one line that names what to do next.
+    """A command that cannot continue; the message is one line with the next step.
 
     `code` is the error code of the gateway, if the failure came from it.
     """

@@ -37,7 +37,7 @@ def plan(
 ) -> None:
     """Show what SETTINGS.md, or FILE in its place, would change on the running gateway.
 
-    Without a gateway it is the plan of a first start. Exits 2 for a table with mistakes, 1 for one that does
+    Without a gateway, show the plan of a first start. Exits 2 for a table with mistakes, 1 for one that does
     not fit this machine's memory.
     """
     operator = resolve(settings=file or settings, memory_budget=memory_budget, **address)

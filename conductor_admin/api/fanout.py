@@ -39,7 +39,7 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one job, and its prompt where it was asked for."""
+    """The last record of one job, and its prompt if requested."""
 
     job: Job
     done: Done
@@ -76,7 +76,7 @@ async def news(
 
 
 async def outcomes(generations: Generations, jobs: Sequence[Job]) -> list[Outcome]:
-    """The end of each job, in the order of the jobs."""
+    """Run the jobs; return their ends in the order of the jobs. Raises RequestError."""
     ended: dict[int, Done] = {}
     echoes: dict[int, Echo] = {}
     async with aclosing(news(generations, jobs, lambda: 3600.0, sends=False)) as stream:

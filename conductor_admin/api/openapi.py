@@ -205,7 +205,7 @@ def _describe(operation: dict[str, Any], name: str, path: str) -> None:
 
 
 def _refusals(need: str, *, has_body: bool, is_named: bool) -> set[int]:
-    """The statuses from 400 on that an operation may have, by what it takes and what it needs."""
+    """Statuses of 400 and more that an operation may answer, by its body, path and need."""
     found = {400, 403, 421, 500}
     if need != "nothing":
         found |= {401}

@@ -36,7 +36,7 @@ class Chosen:
 
 
 async def choose(gateway: Gateway, prompt: str, caller: Caller) -> Chosen:
-    """The row for `prompt` among those that the caller may use; RequestError 403 if there is none."""
+    """The row for `prompt` among those that the caller may use; RequestError 404 if there is none."""
     rows = [row for row in visible(gateway.catalogue, caller) if row.engine != EMBEDDING_ENGINE]
     if not rows:
         return Chosen(find_row(gateway.catalogue, None, caller), "default: there is no other row")

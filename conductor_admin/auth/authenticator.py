@@ -44,7 +44,7 @@ class KeyRing:
         self._closed = keys is not None
         self._running: defaultdict[str, set[asyncio.Timeout]] = defaultdict(set)
         self._revoked: set[str] = set()  # not valid here, even if the file still has it
-        self._unwritten: set[str] = set()  # those of them whose writing has failed
+        self._unwritten: set[str] = set()  # revoked keys that could not be written to the file
         self._writing: asyncio.Task[None] | None = None
 
     @property

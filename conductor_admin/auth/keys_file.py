@@ -79,7 +79,7 @@ class KeysFile:
             ) from error
 
     def create(self, body: KeyBody, keep: Callable[[str], None] | None = None) -> tuple[Key, str]:
-        """Create a key and return it with its text, which is stored nowhere. Raises 409 `key_exists`.
+        """Create a key; return it and its text, which the file lacks. RequestError 409 `key_exists`.
 
         `keep` gets the text before the key becomes valid.
         """

@@ -39,7 +39,7 @@ _SINGLE = (
     "sec-fetch-dest",
 )
 """Headers that may not be repeated; the authenticator refuses repeated credentials."""
-_LEFT = 499  # the status of a request whose client left before it had an answer
+_LEFT = 499  # status of a request whose client left before the answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ LOADING_RETRY_S = 5.0
 
 
 def load_failed(name: str, failure: Failure, now: float) -> RequestError:
-    """The load has failed: for requests that waited for it or come during its cool-down."""
+    """Error for requests that waited for a failed load or come during its cool-down."""
     return RequestError(
         f"{name} {failure.message}" if failure.refused else f"{name} could not be loaded: {failure.message}",
         status=503,
@@ -22,7 +22,7 @@ def load_failed(name: str, failure: Failure, now: float) -> RequestError:
 
 
 def still_loading(name: str, waited_s: float, eta_s: float | None) -> RequestError:
-    """The request's longest wait is over and the load goes on.
+    """Error at the end of a request's longest wait; the load goes on.
 
     `eta_s` is the expected rest in seconds, None if unknown.
     """
@@ -37,7 +37,7 @@ def still_loading(name: str, waited_s: float, eta_s: float | None) -> RequestErr
 
 
 def overloaded(queue_size: int) -> RequestError:
-    """The gateway already has its largest number of requests."""
+    """Error of a gateway that already has its largest number of requests."""
     return RequestError(
         f"the server is busy: {queue_size} requests are being answered or waiting",
         status=503,
@@ -48,7 +48,7 @@ def overloaded(queue_size: int) -> RequestError:
 
 
 def row_removed(slug: str) -> RequestError:
-    """The row was removed from SETTINGS.md while the request waited."""
+    """Error for a request whose row was removed from SETTINGS.md while it waited."""
     return RequestError(
         f"{slug} is no longer in the settings",
         status=404,
@@ -58,7 +58,7 @@ def row_removed(slug: str) -> RequestError:
 
 
 def loading_skipped() -> RequestError:
-    """The gateway serves no models, because of --skip-model-loading."""
+    """Error of a gateway without models, started with --skip-model-loading."""
     return RequestError(
         "models are not served: the gateway was started with --skip-model-loading",
         status=503,
@@ -68,7 +68,7 @@ def loading_skipped() -> RequestError:
 
 
 def shutting_down() -> RequestError:
-    """The gateway is shutting down."""
+    """Error for requests that come or still run while the gateway ends."""
     return RequestError(
         "the server is shutting down",
         status=503,
@@ -79,7 +79,7 @@ def shutting_down() -> RequestError:
 
 
 def unloaded(name: str) -> RequestError:
-    """The request's worker set was unloaded with mode=now."""
+    """Error for a request whose worker set was unloaded with mode=now."""
     return RequestError(
         f"{name} was unloaded",
         status=503,

@@ -74,7 +74,7 @@ class Lifecycle:
         return self._lessor.lease(wish)
 
     async def load(self, slug: str) -> None:
-        """Load the row's set for an operator, who clears a cool-down. Raises RequestError as a lease does."""
+        """Load the row's set for an operator; ends a cool-down. Raises RequestError as a lease does."""
         if not self._jobs.closing:
             await self._changes.retry(slug)
         entry = self._table.named(slug)

@@ -48,7 +48,7 @@ class Gauges:
             self._surveyed[worker_key(worker_set)] = await self._survey(worker_set)
 
     async def close(self) -> None:
-        """Cancel a look-up that is under way."""
+        """Cancel a running look-up."""
         if self._looking and not self._looking.done():
             self._looking.cancel()
             await asyncio.wait({self._looking})

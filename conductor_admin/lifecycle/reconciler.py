@@ -141,7 +141,7 @@ class Upkeep:
             self._jobs.lost(entry, worker)
 
     def end_if_idle(self, entry: SetEntry) -> None:
-        """Unload the set if nobody asked for it for long enough."""
+        """Unload the set if its idle time is over."""
         if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
             self._rooms.swaps.ended(entry.key)
             self._jobs.evict(entry)

@@ -292,7 +292,7 @@ class SetTable:
 
 
 def is_ready(views: Sequence[SetView], torchserve_up: bool) -> bool:
-    """True if requests can be served: no resident is loading, and at least one set has not failed.
+    """True if requests can be served: residents are READY or FAILED, and not all sets have FAILED.
 
     Without TorchServe nothing can be loaded, but loaded workers still serve.
     """

@@ -73,7 +73,7 @@ def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
 
 @cache
 def runtime_version(runtime: RuntimeName) -> str:
-    """The installed version of the runtime's library, "none" where it is missing."""
+    """The installed version of the runtime's library, "none" if it is missing."""
     versions = []
     for name in _LIBRARIES[runtime]:
         with contextlib.suppress(metadata.PackageNotFoundError):

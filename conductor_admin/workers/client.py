@@ -28,7 +28,7 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _LAST = (b'{"done"', b'{"error"')
 _GENERATE = "http://worker/generate"
 _JSON = {"content-type": "application/json"}
-_BUFFER = 2**18  # bytes that a client who reads slowly may leave unread
+_BUFFER = 2**18  # bytes that may be buffered for a slow client
 _LIMIT = 64 * 2**20  # bytes of one record; the last one repeats the whole text
 
 

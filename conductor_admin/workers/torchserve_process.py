@@ -62,7 +62,7 @@ class TorchServeProcess:
         self._listener = listener
         self._spawned = spawned
         self._process: asyncio.subprocess.Process | None = None
-        self._lifeline: int | None = None  # TorchServe's guard ends everything once nobody holds it
+        self._lifeline: int | None = None  # pipe to the guard, which kills all at its end
         self._token_fault: str | None = None
 
     @property

@@ -16,7 +16,7 @@ from conductor_core.operator import OperatorSettings
 from conductor_mcp.client.relay import Relay
 from conductor_mcp.client.shared_gateway import SharedGateway
 
-_LINES = 64  # read ahead of what is handled
+_LINES = 64  # that may be read ahead
 
 
 class _Out:

@@ -71,7 +71,7 @@ def _is_loading(views: Sequence[SetView]) -> bool:
 
 
 def _name_for(view: SetView, caller: Caller) -> str | None:
-    """The set's name, else its first row that the caller may use; None where it may use none."""
+    """The set's name, else its first row that the caller may use; None if it may use none."""
     slugs = [view.worker_set.name, *(row.slug for row in view.worker_set.rows)]
     return next((slug for slug in slugs if caller.may_use(slug)), None)
 

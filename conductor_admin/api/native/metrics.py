@@ -25,7 +25,7 @@ from handlers.wire import RequestError
 
 
 async def exposed(gateway: Gateway, accept: str, caller: Caller) -> tuple[bytes, str]:
-    """The metrics and their content type: OpenMetrics where `accept` asks for it, else Prometheus' text.
+    """The metrics and their content type: OpenMetrics if `accept` asks for it, else Prometheus' text.
 
     A key that is limited to some categories gets only their samples: figures of the whole server would
     reveal the use by others.
@@ -139,7 +139,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics(request: Request) -> Response:
-        """Prometheus' text, or OpenMetrics where it is asked for; loads nothing."""
+        """Metrics as Prometheus' text, or as OpenMetrics if requested; loads nothing."""
         text, content_type = await exposed(gateway, request.headers.get("accept", ""), caller_of(request))
         # Not `media_type`, to which a charset would be added a second time.
         return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})

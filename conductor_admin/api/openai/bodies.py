@@ -170,7 +170,7 @@ PROMPT_SCHEMA = {
 
 
 def read_prompts(value: Any, most: int = MAX_PROMPTS) -> list[Prompt]:
-    """The prompts, in order; ValueError says what is wrong with them."""
+    """Check and return the prompts, in order. Raises ValueError."""
     if isinstance(value, str):
         return [_read_text(value)]
     if not isinstance(value, list) or not value:

@@ -103,7 +103,7 @@ class ChoiceChunks:
 
 
 def reason_of(done: Done, *, called: bool) -> str:
-    """`length` where the answer was cut, else `tool_calls` where it has calls, else `stop`."""
+    """Finish reason: `length` for a cut answer, `tool_calls` for one with calls, else `stop`."""
     if done.finish_reason == "length":
         return "length"
     return "tool_calls" if called else "stop"
