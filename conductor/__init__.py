@@ -1,6 +1,6 @@
 """The command line, the composition of a gateway, and the front door `from conductor import ConductorServer`.
 
-What the front door needs is imported at the first use.
+The modules behind the front door are imported at its first use.
 """
 
 from __future__ import annotations

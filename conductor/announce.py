@@ -1,4 +1,4 @@
-"""What `conductor serve` prints: one line for each step of a worker set, then the address."""
+"""Output of `conductor serve`: one line for each step of a worker set, then the address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEP = 0.1
 
 
 async def announce(gateway: Gateway, url: str, say: Callable[[str], None]) -> None:
-    """Say what happens until the gateway is ready, or every resident set has failed; then the address."""
+    """Print the steps of all sets until the gateway is ready, then its address."""
     start = time.monotonic()
     said: dict[str, str] = {}
     while True:
@@ -32,7 +32,7 @@ async def announce(gateway: Gateway, url: str, say: Callable[[str], None]) -> No
 
 
 def set_line(view: SetView) -> str | None:
-    """One line about a set, None while there is nothing to say; progress in tenths."""
+    """One line about the state of a set, None for other states; progress in steps of 10 %."""
     name = view.worker_set.name
     if view.state is State.FAILED and view.failure:
         return f"{name}: failed: {view.failure.message}"

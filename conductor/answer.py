@@ -12,14 +12,14 @@ import click
 from conductor.client import Comment, End, Event, Gateway
 from conductor.errors import CommandError
 
-# A model may write escape sequences; a terminal would obey them.
+# A model may write escape sequences, which a terminal would execute.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _CLEAR_LINE = "\r\x1b[K"
 
 
 @dataclass
 class Answer:
-    """What was said so far; `record` is the last record of a stream that ended well."""
+    """The answer so far; `record` is the last record of a stream that succeeded."""
 
     pieces: list[str] = field(default_factory=list)
     record: dict[str, Any] | None = None
@@ -30,7 +30,7 @@ class Answer:
 
 
 class Screen:
-    """Where an answer appears; progress overwrites itself on a terminal, and is one line elsewhere."""
+    """Output of an answer; progress overwrites itself on a terminal, else only its first line is printed."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -55,8 +55,8 @@ class Screen:
 
 
 def ask(gateway: Gateway, body: Mapping[str, Any], screen: Screen, answer: Answer) -> None:
-    """Stream the answer to `body` onto the screen and into `answer`, which holds what was said even if
-    this raises: CommandError for a failure, KeyboardInterrupt when the user had enough.
+    """Stream the answer to `body` onto the screen and into `answer`, which keeps the partial answer if this
+    raises: CommandError for a failure, KeyboardInterrupt for Ctrl-C.
     """
     with gateway.generate(body) as stream:
         _show(stream, screen, answer)
@@ -89,7 +89,7 @@ def _take(value: dict[str, Any], screen: Screen, answer: Answer) -> None:
 
 
 def figures(record: Mapping[str, Any]) -> str:
-    """The line of `--verbose`: tokens, seconds and tokens per second of a finished answer."""
+    """Line of `--verbose`: tokens, seconds and tokens per second of a finished answer."""
     usage, timings = record.get("usage") or {}, record.get("timings") or {}
     tokens, total = usage.get("completion_tokens", 0), timings.get("total_s") or 0.0
     first = timings.get("first_token_s")

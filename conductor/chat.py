@@ -1,6 +1,6 @@
 """A conversation at the terminal. The history is kept here and sent whole with each turn.
 
-Ctrl-C stops an answer and keeps what was said; Ctrl-D or `/bye` leaves.
+Ctrl-C stops an answer and keeps its text so far; Ctrl-D or `/bye` leaves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ctrl-C   stop the answer, keep what was said"""
 
 
 class Chat:
-    """The turns so far, and how to ask for the next one; `body` holds everything but the messages."""
+    """A conversation: its turns so far, and `body`, all fields of its requests but the messages."""
 
     def __init__(self, gateway: Gateway, body: Mapping[str, Any], *, verbose: bool) -> None:
         self._gateway = gateway
@@ -34,7 +34,7 @@ class Chat:
         self.messages: list[dict[str, str]] = []
 
     def say(self, text: str) -> None:
-        """Ask with the history; an answer that failed without a word leaves no trace in it."""
+        """Ask with the history; a turn without any answer text is removed from it."""
         self.messages.append({"role": "user", "content": text})
         answer = Answer()
         try:
@@ -59,7 +59,7 @@ class Chat:
             self._screen.note(figures(answer.record))
 
     def command(self, word: str) -> bool:
-        """Obey a `/word`; False when it ends the chat."""
+        """Carry out a `/word`; return False if it ends the chat."""
         if word in ("/bye", "/exit", "/quit"):
             return False
         if word == "/clear":

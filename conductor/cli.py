@@ -1,4 +1,4 @@
-"""The command line: one click group. Every command lies in a module of its own below `conductor.commands`."""
+"""The command line: one click group. Every command has a module of its own below `conductor.commands`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from conductor.errors import plain_faults
 
 
 def _flush() -> None:
-    """Write what the command has said, here, where it can be told that nothing takes it."""
+    """Flush standard output here, where a failure can still be reported."""
     try:
         sys.stdout.flush()
     except OSError:
-        # Python would try to write what is left once more at its end, and fail with a traceback.
+        # Else Python would try to write the rest at its end, and fail with a traceback.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
@@ -37,7 +37,7 @@ def _flush() -> None:
 
 
 class _Commands(click.Group):
-    """The commands; whatever files and disks do to one of them is a line, as every other failure."""
+    """The group of commands; errors of files and disks become one line, as every other failure."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""

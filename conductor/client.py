@@ -1,7 +1,7 @@
-"""The gateway as the command line sees it: JSON over HTTP, and a stream of events.
+"""Client of the gateway for the command line: JSON over HTTP, and a stream of events.
 
 Knows routes, the one error shape, and the three forms of `/generate/stream` (comment, data record, `[DONE]`).
-It prints nothing; every failure is a CommandError of one line.
+Prints nothing; every failure is a CommandError of one line.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Event = Comment | Record | End
 
 
 def events(lines: Iterable[str]) -> Iterator[Event]:
-    """The events of a stream of lines (without line ends); other fields and blank lines are skipped."""
+    """Yield the events of a stream of lines (without line ends); skip other fields and blank lines."""
     for line in lines:
         if line.startswith(":"):
             yield Comment(line[1:].strip())
@@ -70,7 +70,7 @@ def _data(text: str) -> Event:
 
 
 class NotRunning(CommandError):
-    """Nobody answers at the gateway's address."""
+    """No server listens at the gateway's address."""
 
 
 class Gateway:
@@ -84,11 +84,11 @@ class Gateway:
         headers: Mapping[str, str] | None = None,
         read_timeout_s: float | None = None,
     ) -> None:
-        """`headers` go with every request; they say who asks."""
+        """`headers` go with every request and authenticate it."""
         self.host = host
         self.port = port
         self.headers = dict(headers or {})
-        # A read may last as long as a load or an answer: the gateway has the timeouts. Proxies of the
+        # A read may take as long as a load or an answer: the gateway has the timeouts. Proxies of the
         # environment are for the network, not for this machine.
         self._http = httpx2.Client(
             base_url=self.url,
@@ -111,7 +111,7 @@ class Gateway:
         self._http.close()
 
     def is_up(self) -> bool:
-        """Whether the gateway's event loop answers."""
+        """True if the gateway's event loop answers."""
         try:
             self._call("GET", "/health/live")
         except CommandError:
@@ -123,11 +123,11 @@ class Gateway:
         return list(self._call("GET", "/models")["models"])
 
     def model(self, category: str) -> dict[str, Any]:
-        """One row of `GET /models`; an unknown category is an error with the close names."""
+        """One row of `GET /models`. Raises CommandError with close names for an unknown category."""
         return self._call("GET", f"/models/{quote(category, safe='')}")
 
     def load(self, category: str) -> dict[str, Any]:
-        """Load the set of a row and wait until it is there, however long that takes."""
+        """Load the set of a row and wait until it is loaded, however long that takes."""
         while True:
             try:
                 return self._call("POST", f"/admin/models/{quote(category, safe='')}/load")
@@ -136,7 +136,7 @@ class Gateway:
                     raise
 
     def health(self) -> dict[str, Any]:
-        """The detail of `GET /health`: broken edits, changes that failed, every set."""
+        """The detail of `GET /health`: errors of the settings, failed changes, every set."""
         return self._call("GET", "/health")
 
     def unload(self, category: str, *, force: bool, mode: str) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Gateway:
         return self._call("POST", f"/admin/models/{quote(category, safe='')}/unload", query)
 
     def plan(self, file: Path | None = None) -> dict[str, Any]:
-        """What applying SETTINGS.md, or `file` in its place, would change; its mistakes are an error."""
+        """Plan of applying SETTINGS.md, or `file` instead. Raises WrongInput if the table has errors."""
         if file is None:
             return self._call("GET", "/admin/plan")
         return self._call(
@@ -178,7 +178,7 @@ class Gateway:
 
     @contextmanager
     def generate(self, body: Mapping[str, Any]) -> Iterator[Iterator[Event]]:
-        """The events of one answer; leaving the block early closes the stream, which stops the model."""
+        """Stream the events of one answer; leaving the block early closes the stream and stops the model."""
         try:
             with self._http.stream(
                 "POST", "/generate/stream", content=orjson.dumps(body), headers=_JSON
@@ -238,5 +238,5 @@ def _refusal(status: int, content: bytes) -> CommandError:
         message, code = str(error["message"]), error.get("code")
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return CommandError(f"the gateway answered {status}")
-    # Mistakes in a table are the user's to mend, whoever has read it.
+    # Errors in a table are wrong input of the user, also if the gateway has read it.
     return (WrongInput if code == "invalid_settings" else CommandError)(message, code)

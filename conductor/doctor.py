@@ -1,7 +1,7 @@
-"""What `conductor doctor` concludes: facts about the machine in, findings with their cures out; pure.
+"""Diagnosis of `conductor doctor`: takes facts about the machine, returns findings with their cures; pure.
 
-`conductor.probes` collects the facts. A finding that stops the server is `broken`, one that only narrows what
-it can do is a `warning`.
+`conductor.probes` collects the facts. A finding that stops the server is `broken`, one that only limits it is
+a `warning`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TORCHSERVE_PORTS = (7070, 7071, 8080, 8081, 8082)
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """A Java that was found; `major` is None where it did not say its version."""
+    """A Java that was found; `major` is None if it did not print its version."""
 
     path: str
     major: int | None
@@ -33,10 +33,10 @@ class Java:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the probes saw. Sizes in bytes; `installed` maps a distribution to its version.
+    """Facts from the probes. Sizes in bytes; `installed` maps a distribution to its version.
 
-    `unconfined` are reasons why checks of answers are confined by less than they could be. `port_user` says
-    who listens on the gateway's port: a gateway of ours, somebody else, or nobody.
+    `unconfined` are the reasons why the sandbox of answer checks is incomplete. `port_user` is the listener
+    on the gateway's port: a Conductor gateway, another program, or None.
     """
 
     python: tuple[int, int]
@@ -83,12 +83,12 @@ def findings(facts: Facts) -> list[Finding]:
 
 
 def is_broken(found: Iterable[Finding]) -> bool:
-    """Whether anything stops the server."""
+    """True if a finding stops the server."""
     return any(one.grade == "broken" for one in found)
 
 
 def to_install(found: Iterable[Finding]) -> list[str]:
-    """The pinned requirements that mend findings, each once."""
+    """The pinned requirements that fix findings, each once."""
     return list(dict.fromkeys(one.install for one in found if one.install is not None))
 
 

@@ -13,9 +13,9 @@ from conductor_core.paths import StateDirError
 
 
 class CommandError(click.ClickException):
-    """A command that cannot go on; the message is one line that names what to do next.
+    """A command that cannot continue; the message is one line with the next step.
 
-    `code` is the gateway's own word for a failure that it told.
+    `code` is the error code of the gateway, if the failure came from it.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:
@@ -29,19 +29,19 @@ class WrongInput(CommandError):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the mistakes, nothing before them."""
+        """Print the mistakes without click's prefix."""
         click.echo(self.message, file=file, err=file is None)
 
 
 @contextmanager
 def plain_faults() -> Iterator[None]:
-    """Turn what files and disks do to a command into a line that names the path and what mends it."""
+    """Turn errors of files and disks into a CommandError of one line with the path and the cure."""
     try:
         yield
     except StateDirError as error:
         raise CommandError(str(error)) from error
     except BrokenPipeError:
-        raise  # nobody reads the output any more: click ends without a word
+        raise  # the output has no reader any more: click ends silently
     except OSError as error:
         if not is_fault_of_files(error):
             raise

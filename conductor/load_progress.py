@@ -1,6 +1,6 @@
-"""Shows how far a worker set is while the gateway loads or unloads it.
+"""Progress display of a worker set while the gateway loads or unloads it.
 
-A line that moves on a terminal, one line for each step elsewhere; both on standard error.
+A progress bar on a terminal, else one line for each step; both on standard error.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _looking(gateway: Gateway, category: str, show: Show) -> Iterator[None]:
             try:
                 show(gateway.model(category))
             except CommandError:
-                continue  # the call that is waited for tells what is wrong
+                continue  # the main call reports the error
 
     looker = threading.Thread(target=look, daemon=True)
     looker.start()
@@ -74,7 +74,7 @@ def _looking(gateway: Gateway, category: str, show: Show) -> Iterator[None]:
 
 
 class _Lines:
-    """A line for each new step, and for each tenth of one that knows how far it is."""
+    """Prints a line for each new step, and for each 10 % of a step with progress."""
 
     def __init__(self, category: str) -> None:
         self._category = category
@@ -90,7 +90,7 @@ class _Lines:
 
 
 def step(model: Mapping[str, Any]) -> str:
-    """What a row's set does: `download`, `queued 2 of 3 for memory`, `unloading after 2 answers`."""
+    """Current step of a row's set: `download`, `queued 2 of 3 for memory`, `unloading after 2 answers`."""
     if model["state"] == "UNLOADING":
         running = model.get("in_flight") or 0
         return f"unloading after {running} answer{'s' if running > 1 else ''}" if running else "unloading"

@@ -1,4 +1,4 @@
-"""Options that commands share, named as the CONDUCTOR_ variables they override, and what they resolve to."""
+"""Shared options of commands, named as the CONDUCTOR_ variables they override, and their resolution."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _HELP = {
     "settings": "The table of models. [default: SETTINGS.md]",
     "log_level": "debug, info, warning, error or critical. [default: info]",
     "memory_budget": "Memory that models may take, as 6GB or cpu=6GB,cuda:0=20GB. [default: 90 %]",
-    "database_url": "Where sessions are kept. [default: a file in the state folder]",
+    "database_url": "URL of the session database. [default: a file in the state folder]",
     "load_timeout": "Time for a load, besides 20 s per GB. [default: 300s]",
     "first_token_timeout": "Time to the first token. [default: 120s]",
     "token_timeout": "Time between two tokens. [default: 60s]",
-    "send_timeout": "Time that a client may take nothing of what waits for it. [default: 30s]",
+    "send_timeout": "Time that a client may leave a waiting answer unread. [default: 30s]",
     "max_wait": "Time that a request may wait to begin. [default: 300s]",
     "queue_size": "Requests that may wait. [default: 512]",
 }
@@ -40,7 +40,7 @@ EVERY = tuple(_HELP)
 
 
 def operator_options(*names: str) -> Callable[[Command], Command]:
-    """Add the options `names` to a command, which gets them as keywords: None where not given."""
+    """Add the options `names` to a command, which gets them as keywords: None if not given."""
 
     def add(command: Command) -> Command:
         for name in reversed(names):
@@ -60,7 +60,7 @@ def resolve(**given: Any) -> OperatorSettings:
 
 
 def gateway_of(**given: Any) -> Gateway:
-    """A client of the gateway at the given or configured address, else of the one of the state folder."""
+    """Client of the gateway at the given or configured address, else of the state folder's gateway."""
     settings = resolve(**given)
     state = StateDir.at(settings.state_dir)
     running = running_address(state)
@@ -71,7 +71,7 @@ def gateway_of(**given: Any) -> Gateway:
 
 
 def who_asks(settings: OperatorSettings, host: str, port: int) -> dict[str, str]:
-    """The owner's token for the gateway of the state folder, CONDUCTOR_API_KEY for every other one."""
+    """Headers with the owner's token for the state folder's gateway, else with CONDUCTOR_API_KEY."""
     state = StateDir.at(settings.state_dir)
     running = running_address(state)
     if running and running[1] == port and host in {running[0], *LOOPBACK}:
@@ -80,7 +80,7 @@ def who_asks(settings: OperatorSettings, host: str, port: int) -> dict[str, str]
 
 
 def running_address(state: StateDir) -> tuple[str, int] | None:
-    """Host and port in the run file of a state folder; None where no gateway left one."""
+    """Host and port in the run file of a state folder; None if there is no valid one."""
     try:
         value = orjson.loads(read_bounded(state.run_file, LARGEST_BYTES))
         return str(value["host"]), int(value["port"])

@@ -1,6 +1,6 @@
-"""Which decoding parameters each runtime takes; a test compares this with the runtimes themselves.
+"""Decoding parameters that each runtime takes; a test compares them with the runtimes themselves.
 
-Written out here since asking a runtime means importing its library, which takes seconds.
+Listed here because asking a runtime means importing its library, which takes seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REFUSED: Mapping[RuntimeName, frozenset[str]] = {
 
 
 def parameter_table(runtime: RuntimeName, engine: str, row: Mapping[str, Any]) -> list[tuple[str, bool, Any]]:
-    """For each parameter of a request: its name, whether it is taken, and the default of row or engine."""
+    """List (name, taken or not, default of row or engine) for each decoding parameter."""
     defaults = dict(engine_class(engine).defaults)
     return [
         (name, name not in REFUSED[runtime], row.get(name, defaults.get(name)))

@@ -1,4 +1,4 @@
-"""What `conductor doctor` looks at: Java, packages, memory, disk, ports, GPUs. Facts only, no judgement."""
+"""Probes of `conductor doctor`: Java, packages, memory, disk, ports, GPUs. Facts only, no judgement."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROBE_WAIT_S = 30.0
 
 
 def collect(settings: OperatorSettings, project: Project) -> Facts:
-    """The facts of this machine for this project."""
+    """Collect the facts of this machine for this project."""
     catalogue = project.catalogue
     folders = (project.paths.models, Path(settings.state_dir))
     return Facts(
@@ -100,7 +100,7 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 
 def disk_free(folders: Iterable[Path]) -> dict[str, int]:
-    """Free bytes where each folder is or will be; folders of one file system are named once."""
+    """Free bytes at the place of each folder; of folders on one file system only the first is listed."""
     seen: dict[int, tuple[str, int]] = {}
     for folder in folders:
         there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
@@ -109,7 +109,7 @@ def disk_free(folders: Iterable[Path]) -> dict[str, int]:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether a server could not listen there."""
+    """True if a server could not listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -121,7 +121,7 @@ def is_taken(host: str, port: int) -> bool:
 
 
 def port_user(host: str, port: int) -> Literal["conductor", "other"] | None:
-    """Who listens on the gateway's port."""
+    """Kind of the program that listens on the gateway's port, None if it is free."""
     if port == 0 or not is_taken(host, port):
         return None
     with Gateway(host, port, read_timeout_s=PROBE_WAIT_S) as gateway:

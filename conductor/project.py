@@ -1,4 +1,4 @@
-"""SETTINGS.md as commands see it: the catalogue, or every mistake in it."""
+"""SETTINGS.md for commands: the catalogue, or every error in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conductor_core.settings.parser import load_settings, served_catalogue
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The folder around a settings file; `catalogue` is None where `faults` says why."""
+    """The folder of a settings file; `catalogue` is None if the file has `faults`."""
 
     paths: ProjectPaths
     catalogue: Catalogue | None
@@ -23,7 +23,7 @@ class Project:
 
 
 def look(settings: OperatorSettings) -> Project:
-    """The project as it is, mistakes included."""
+    """Read the project, with the errors of its settings."""
     paths = ProjectPaths.at(settings.settings)
     try:
         return Project(paths, load_settings(paths.settings))
@@ -32,7 +32,7 @@ def look(settings: OperatorSettings) -> Project:
 
 
 def catalogue(settings: OperatorSettings) -> Catalogue:
-    """The catalogue; WrongInput with every mistake, a line each, where there is one."""
+    """Read the catalogue. Raises WrongInput with one line for each error."""
     project = look(settings)
     if project.catalogue is None:
         raise WrongInput("\n".join(project.faults))
@@ -40,7 +40,7 @@ def catalogue(settings: OperatorSettings) -> Catalogue:
 
 
 def placed(settings: OperatorSettings) -> Catalogue:
-    """The catalogue on this machine's devices; WrongInput too for a row that fits nowhere."""
+    """Read the catalogue for this machine's devices. Raises WrongInput, also for a row that fits nowhere."""
     try:
         return served_catalogue(settings, probe())
     except SettingsError as error:

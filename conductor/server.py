@@ -43,12 +43,12 @@ log = structlog.get_logger()
 
 DRAIN_S = 5.0
 _START_FAULTS = (StartError, StateDirError, KeysFileError, SettingsError, BuildError, SessionDatabaseError)
-_GRACE_S = 15.0  # until connections that take nothing are dropped
+_GRACE_S = 15.0  # until connections that do not read are dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a gateway serves: without models, MCP and health alone, only while clients hold it."""
+    """Mode of a gateway: without models, only MCP and health, or only while clients hold it."""
 
     skip_model_loading: bool = False
     mcp_only: bool = False
@@ -56,7 +56,7 @@ class Manner:
 
 
 def serve(settings: OperatorSettings, manner: Manner) -> int:
-    """Serve until SIGINT or SIGTERM; the exit status. What prevents the start is told in one line."""
+    """Serve until SIGINT or SIGTERM, and return the exit status; prints a failed start in one line."""
     state = StateDir.at(settings.state_dir)
     try:
         if settings.create_key:
@@ -70,7 +70,7 @@ def serve(settings: OperatorSettings, manner: Manner) -> int:
             Reserve(state.reserve_file).fill()
             with _logs(state, settings):
                 kill_leftovers(state.run_file)
-                gc.freeze()  # what was imported stays, and looking through it would hold the loop
+                gc.freeze()  # imported objects stay, and scanning them would block the event loop
                 uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
     except _START_FAULTS as error:
         return _refused(str(error))
@@ -134,12 +134,12 @@ async def _serve_http(
             lifespan="off",
             ws="none",
             server_header=False,
-            proxy_headers=False,  # anybody on this machine could write another address into the audit log
+            proxy_headers=False,  # else any local client could forge its address in the audit log
             timeout_graceful_shutdown=int(_GRACE_S),
         )
     )
     models = asyncio.create_task(_models(server), name="models")
-    # A defect that ends the models ends the gateway: a server that can only refuse helps nobody.
+    # A defect that ends the models ends the gateway: a server that can only refuse is useless.
     models.add_done_callback(lambda _: setattr(http, "should_exit", True))
     said = _lines_to(1)
     telling = asyncio.create_task(announce(server.gateway, url, lambda line: said.put(_line(line))))
@@ -164,7 +164,7 @@ async def _serve_http(
 
 
 async def _models(server: Server) -> None:
-    """Everything behind the routes; cancelling it ends TorchServe and the workers, and so every stream."""
+    """Run all background tasks; cancelling ends TorchServe and the workers, and so every stream."""
     lifecycle = server.gateway.lifecycle
     tasks = [
         asyncio.create_task(server.gateway.heart.run(), name="heart"),
@@ -177,7 +177,7 @@ async def _models(server: Server) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        # It is cancelled by each signal, by the end of the drain and by that of the HTTP server.
+        # Each signal, the end of the drain and the end of the HTTP server cancel this task.
         lifecycle.refuse()
         for task in tasks:
             task.cancel()
@@ -206,10 +206,10 @@ class _Http(uvicorn.Server):
 
 @contextlib.contextmanager
 def _signals(http: uvicorn.Server, models: asyncio.Task[None]) -> Iterator[None]:
-    """First signal: no new connection, what runs may end within DRAIN_S. Second signal: end at once.
+    """Drain for DRAIN_S seconds at the first signal, without new connections; end at once at the second.
 
-    Afterwards signals do nothing: each by its default action would end the process in the middle of its
-    cleanup, which is bounded in time.
+    After the block signals are ignored, because their default action would end the process in the middle of
+    its cleanup, which is limited in time.
     """
     loop = asyncio.get_running_loop()
 
@@ -234,11 +234,11 @@ def _ignore() -> None:
 
 def _tell_first_key(path: Path | None) -> None:
     if path is not None:
-        _tell(1, f"made a key that may do everything; it is in {path}")
+        _tell(1, f"made a key with all scopes; it is in {path}")
 
 
 def _tell(descriptor: int, text: str) -> None:
-    """Write to standard output or error without waiting for a reader that stands still."""
+    """Write to standard output or error without waiting for a reader."""
     lines = _lines_to(descriptor)
     lines.put(_line(text))
     lines.close()

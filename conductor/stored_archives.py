@@ -1,4 +1,4 @@
-"""Archives in the stores: what they were built from, and whether a row would be built again."""
+"""Archives in the stores: their configuration, and whether a row would be built again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class UnreadableArchive(Exception):
 
 
 def newest(state: StateDir, set_name: str) -> Path | None:
-    """The archive of a set that `conductor serve` wrote last."""
+    """The archive of a set that `conductor serve` wrote last, None without one."""
     archives = state.store.glob(f"{set_name}-????????????.mar")
     return max(archives, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def read_config(archive: Path) -> WorkerConfig:
-    """The worker configuration in an archive."""
+    """Read the worker configuration in an archive. Raises UnreadableArchive."""
     try:
         with zipfile.ZipFile(archive) as members:
             return WorkerConfig.from_yaml(yaml.safe_load(members.read("model-config.yaml"))["conductor"])
@@ -36,7 +36,7 @@ def read_config(archive: Path) -> WorkerConfig:
 
 
 def archive_state(state: StateDir, worker_set: WorkerSet) -> ArchiveState:
-    """Whether the set's archive is there and was built from these weights, this runtime and worker count.
+    """State of the set's archive; `built` means built from these weights, runtime and worker count.
 
     The build compares more (the handlers' own bytes); it may still find a `built` archive stale.
     """

@@ -15,7 +15,7 @@ from rich.table import Table
 from conductor_core.quantities import format_bytes
 
 PIPED_WIDTH = 200
-"""Columns where no terminal says how many it has: wide enough that nothing is cut for `grep`."""
+"""Columns of a table that goes to no terminal: so many that nothing is cut for `grep`."""
 
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -31,10 +31,10 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON for a reader and for jq."""
+    """Print a value as indented JSON."""
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def size(amount: int | None) -> str:
-    """Bytes for a reader, a dash where they are not known."""
+    """Bytes as text, a dash if unknown."""
     return "-" if amount is None else format_bytes(amount)

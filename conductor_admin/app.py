@@ -38,7 +38,7 @@ from conductor_admin.http.responses import JsonResponse
 _ALWAYS = (health, metrics)
 _ELSE = (generate, models, stats, requests, admin, keys, torchserve, sessions, page)
 
-# Each look at /health would be a span; those of generations are `conductor_admin.telemetry.spans`'s.
+# Else each GET /health would be a span; `conductor_admin.telemetry.spans` makes those of generations.
 _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -48,9 +48,9 @@ _NO_SPANS_OF_ITS_OWN: TelemetryConfig = {
 
 
 def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bool = False) -> FastAPI:
-    """The application over `gateway`, which somebody else starts and closes.
+    """Build the application over `gateway`; the caller starts and closes the gateway.
 
-    `more` are routes of packages above this one; with `mcp_only` they and health and metrics are all.
+    `more` are routes of packages above this one; `mcp_only` serves only those, health and metrics.
     """
     app = FastAPI(
         title="Conductor",
@@ -84,5 +84,5 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
 
 
 async def _document(app: FastAPI, request: Request) -> Response:
-    # In a thread: the first time it takes a second to write.
+    # In a thread: the first call takes a second.
     return JsonResponse(await asyncio.to_thread(app.openapi))

@@ -1,6 +1,6 @@
-"""One generation from job to last record: waits for a worker, relays its records, counts what happened.
+"""Runs one generation from job to last record: waits for a worker, relays its records, counts the result.
 
-The only user of leases. Knows records, not how a protocol shows them; `conductor_admin.api.rendering` does.
+The only user of leases. Knows records, not protocols; `conductor_admin.api.rendering` formats them.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Generations:
         self._patience = patience
 
     def run(self, job: Job, *, sends: bool = True) -> Records:
-        """Blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
+        """Yield blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
 
-        Raises RequestError where the generation fails. What the client sees of a session's turn is kept, and
-        `sends` says that it sees the records as they come.
+        Raises RequestError if the generation fails. A session stores the part of a turn that its client got;
+        `sends` means that the client gets the records as they come.
         """
         return self._records(job, sends=sends)
 
@@ -71,7 +71,7 @@ class Generations:
                 raise
 
     async def result(self, job: Job) -> Done:
-        """The last record alone."""
+        """Run the job and return only its last record. Raises RequestError."""
         async with aclosing(self._records(job, sends=False)) as records:
             async for record in records:
                 if isinstance(record, Done):
@@ -127,7 +127,7 @@ def _wish(trace: Trace, place: Place) -> Wish:
 
 
 def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:
-    # While an edit's model loads, the one before it answers: the table's name would be wrong.
+    # While the model of an edited row loads, the old one answers: the name in the table would be wrong.
     return record.model_copy(update={"model": lease.model}) if isinstance(record, Done) else record
 
 

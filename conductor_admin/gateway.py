@@ -1,4 +1,4 @@
-"""The parts of one gateway: built once, and handed to every route."""
+"""The parts of one gateway, built once and passed to every route."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class Gateway:
 
     @property
     def catalogue(self) -> Catalogue:
-        """What SETTINGS.md means now."""
+        """The current contents of SETTINGS.md."""
         return self.settings.now
 
     @property
     def sessions(self) -> Sessions:
-        """The conversations that are kept."""
+        """The stored conversations."""
         return self.generations.sessions
 
     @property
     def telemetry(self) -> Telemetry:
-        """What is told of the generations."""
+        """Metrics, traces and spans of the generations."""
         return self.generations.telemetry
 
     async def plan(
         self, body: GenerateInput, request_id: str, caller: Caller, *, version: str | None = None
     ) -> Job:
-        """What `body` asks for; category and persona that it leaves out are those of its session."""
+        """Plan the job of `body`; a missing category or persona comes from its session. RequestError."""
         with self.telemetry.refusals():
             body = await self.sessions.continued(body, caller)
             return plan(self.catalogue, body, request_id, caller=caller, version=version)

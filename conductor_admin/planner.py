@@ -1,4 +1,4 @@
-"""From a checked body to what a worker is asked: the row, its worker set, persona, parameters.
+"""Plans the job of a checked body: the row, its worker set, persona and parameters.
 
 Pure functions of the catalogue and the body; no I/O, no state. Every refusal is a RequestError.
 """
@@ -22,7 +22,7 @@ _SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class SessionAsk:
-    """The session that a request goes on with, or begins under an `id` of its own; `persona` is kept then."""
+    """The session that a request continues, or begins with a new `id` and its `persona`."""
 
     id: str
     is_new: bool = False
@@ -33,9 +33,9 @@ class SessionAsk:
 class Job:
     """One generation: the row that answers, the set that serves it, and the request for its worker.
 
-    `version` is the archive version that the client insists on; `max_wait_s` bounds its wait for a load,
-    `keep_alive_s` is how long its set is kept afterwards. `caller` is who is charged for it. Of a job with a
-    `session`, `request` holds the new messages only. `reason` is why `auto` chose this row.
+    `version` is the archive version that the client requires; `max_wait_s` limits its wait for a load,
+    `keep_alive_s` is the time for which its set is kept afterwards. `caller` pays for it. If there is a
+    `session`, `request` has only the new messages. `reason` explains the choice of `auto`.
     """
 
     row: Row
@@ -52,7 +52,7 @@ class Job:
 def find_row(catalogue: Catalogue, category: str | None, caller: Caller) -> Row:
     """The row of a slug or a category's name; without one the conversational row, else the first.
 
-    Raises 404 `model_not_found` with close names. A row that is not for the caller does not exist to it.
+    Raises 404 `model_not_found` with close names, also for a row that the caller may not use.
     """
     if category is None:
         return _default_row(catalogue, caller)
@@ -69,7 +69,7 @@ def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
     rows = visible(catalogue, caller)
     if not rows:
         raise RequestError(
-            "this key is for no category of this server",
+            "this key may use no category of this server",
             status=404,
             code="model_not_found",
             param="category",
@@ -93,7 +93,7 @@ def plan(
     caller: Caller,
     version: str | None = None,
 ) -> Job:
-    """What `body` asks for; its decoding values over the row's parameters."""
+    """Plan the job of `body`; its decoding values override the row's parameters. Raises RequestError."""
     row = find_row(catalogue, body.category, caller)
     engine = _engine(body.engine, row)
     if engine != row.engine and caller.is_restricted:
@@ -122,7 +122,7 @@ def plan(
 def _session(body: GenerateInput) -> SessionAsk | None:
     if body.session and body.session_id is not None:
         raise RequestError(
-            "session makes a new one, session_id goes on with one: give one of them",
+            "give session for a new session or session_id to continue one, not both",
             param="session",
             code="invalid_value",
         )
@@ -149,7 +149,7 @@ def persona_text(catalogue: Catalogue, name: str | None, row: Row) -> str | None
 
 
 def known_persona(catalogue: Catalogue, name: str) -> str:
-    """The text of a persona, whatever the case of its name; 404 `persona_not_found`."""
+    """Text of a persona, in any case of its name. Raises RequestError 404 `persona_not_found`."""
     by_fold = {known.casefold(): text for known, text in catalogue.personas.items()}
     if name.casefold() not in by_fold:
         known = ", ".join(sorted(catalogue.personas)) or "none"
@@ -163,10 +163,10 @@ def known_persona(catalogue: Catalogue, name: str) -> str:
 
 
 def row_sampling(row: Row) -> Sampling:
-    """Those parameters of the row that are about decoding."""
+    """The row's decoding parameters."""
     return Sampling.model_validate({k: v for k, v in row.parameters.items() if k in Sampling.model_fields})
 
 
 def row_options(row: Row) -> dict[str, float | int | str | bool]:
-    """Those parameters of the row that are its engine's own options."""
+    """The row's parameters that are options of its engine."""
     return {k: v for k, v in row.parameters.items() if k not in Sampling.model_fields}

@@ -1,7 +1,7 @@
-"""Who keeps a started gateway alive: each client holds a shared lock, which the kernel takes from the dead.
+"""Lock that keeps a started gateway alive: each client holds it shared; the kernel frees it when one dies.
 
-The gateway asks for the same lock alone: it gets it when the last client has gone, however that ended, and
-keeps it until its own end, so that nobody takes a gateway that is about to leave.
+The gateway waits for the same lock exclusively. It gets it once the last client is gone, however that ended,
+and keeps it until its own end, so that no client uses a gateway that is about to end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _GATEWAY_LOOK_S = 1.0
 
 
 class Hold:
-    """An open lock file; closing it, or the end of the process, gives the lock back."""
+    """An open lock file; `release` or the end of the process frees the lock."""
 
     def __init__(self, path: Path) -> None:
         self._file = open_private(path, os.O_RDWR)
@@ -42,14 +42,14 @@ class Hold:
 
 
 async def hold_gateway(state: StateDir) -> Hold:
-    """Keep the gateway of `state` from ending; waits for one that is about to."""
+    """Keep the gateway of `state` from ending; if one is about to end, wait for its end first."""
     hold = Hold(_clients(state))
     await hold.take(fcntl.LOCK_SH)
     return hold
 
 
 async def until_nobody_holds(state: StateDir) -> Hold:
-    """Returns when no client is left; the gateway keeps what it gets until it has ended."""
+    """Wait until no client is left; the gateway keeps the returned lock until its end."""
     hold = Hold(_clients(state))
     await hold.take(fcntl.LOCK_EX, _GATEWAY_LOOK_S)
     return hold
@@ -57,7 +57,7 @@ async def until_nobody_holds(state: StateDir) -> Hold:
 
 @asynccontextmanager
 async def only_starter(state: StateDir) -> AsyncIterator[None]:
-    """Of several clients that find no gateway, one at a time is in this block."""
+    """Admit one client at a time to the block in which a gateway is started."""
     hold = Hold(state.root / "start.lock")
     try:
         await hold.take(fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 """`/mcp`: the MCP server as an ASGI application inside the gateway, behind the gateway's own guard.
 
-Host, Origin and keys are checked before a request comes here, so that the first key closes `/mcp` at once;
-the SDK's own checks, fixed at construction, are off. A session belongs to the key that opened it.
+Host, Origin and keys are checked before a request comes here, so that the first key closes `/mcp` at once.
+The SDK's own checks, which are fixed at construction, are off. A session belongs to the key that opened it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from conductor_mcp.session_shares import Opening, SessionShares, opens_session
 
 PATH = "/mcp"
 MOST_SESSIONS = 128
-"""Open sessions of one client; the SDK's own bound is one for all clients together."""
+"""Most open sessions of one client; the SDK's own limit is for all clients together."""
 IDLE_S = 600.0
-"""A session that nobody uses for so long ends; its client opens another when it is told so."""
+"""Seconds after which an unused session ends; its client then has to open another one."""
 
 
 class McpEndpoint:
-    """The routes of `/mcp`; they answer while `run` runs."""
+    """The routes of `/mcp`; they work while `run` runs."""
 
     def __init__(self, gateway: Gateway) -> None:
         server = build_server(gateway)
@@ -56,13 +56,13 @@ class McpEndpoint:
         return [Route(path, endpoint=self, include_in_schema=False) for path in (PATH, f"{PATH}/")]
 
     async def run(self) -> None:
-        """Serve until cancelled; can be called once."""
+        """Serve until cancelled; may be called only once."""
         async with self._sessions.run():
             await asyncio.Event().wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request in the name of its caller."""
-        # The HTTP parser leaves blanks at the end of a value, which the SDK would take for part of it.
+        # The HTTP parser leaves blanks at the end of a value, which the SDK would read as part of it.
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         caller = caller_of(Request(scope))
         if caller.key_id is not None:
@@ -82,13 +82,13 @@ class McpEndpoint:
                 async with self._session(scope, caller, send) as told:
                     await self._sessions.handle_request(scope, receive_frame, told)
         finally:
-            left.set()  # also where the connection was cut from here: its key was revoked
+            left.set()  # also if the gateway cut the connection because its key was revoked
 
     @asynccontextmanager
     async def _session(self, scope: Scope, caller: Caller, send: Send) -> AsyncIterator[Send]:
-        """Keep the account of the caller's sessions around one request; it sends by what this gives.
+        """Count the caller's sessions around one request, which has to send with the yielded function.
 
-        Raises RequestError 429 for a session too many, which counts as a request of the key's minute.
+        Raises RequestError 429 for one session too many; opening a session counts as a request of the key.
         """
         headers = Headers(scope=scope)
         session_id = headers.get(MCP_SESSION_ID)
@@ -117,21 +117,21 @@ class McpEndpoint:
         return noted
 
     async def _end(self, scope: Scope, session_id: str) -> None:
-        """End a session as its own client would; one that has ended already is as good."""
+        """End a session as its own client would; does nothing if it has ended already."""
         told = [(MCP_SESSION_ID.encode(), session_id.encode()), (b"accept", b"application/json")]
 
         async def nothing() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
         async def unheard(_: Message) -> None:
-            """Nobody waits for the answer."""
+            """Discard the answer."""
 
         await self._sessions.handle_request(
             {**scope, "method": "DELETE", "headers": told, "state": dict(scope["state"])}, nothing, unheard
         )
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
-        """What gives the SDK a body that it can parse cheaply; None where it was refused."""
+        """Check the body, and return a `receive` that replays it for the SDK; None if it was refused."""
         if scope["method"] != "POST":
             return receive
         try:

@@ -1,7 +1,7 @@
-"""JSON-RPC frames as MCP uses them: read, told apart, refused, and the HTTP headers that go with each.
+"""JSON-RPC frames of MCP: parsing, kinds, errors, and the HTTP headers of each.
 
-Pure. The two eras of the protocol: with a handshake and a session, or each request by itself with its version
-under `_meta` and repeated in headers.
+Pure. The protocol has two eras: with a handshake and a session, or stateless, where each request has its
+version under `_meta` and again in headers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ACCEPT = {"accept": "application/json, text/event-stream", "content-type": "appl
 
 
 class BadFrame(Exception):
-    """A text that is no frame; `answer` is the error that JSON-RPC has for it."""
+    """A text that is no frame; `answer` is the JSON-RPC error frame for it."""
 
     def __init__(self, code: int, message: str, id: object = None) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class BadFrame(Exception):
 
 
 def read_json(text: str | bytes) -> Any:
-    """The value of a JSON text; BadFrame -32700 where it is none."""
+    """Parse a JSON text. Raises BadFrame -32700 if it is invalid."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -40,7 +40,7 @@ def read_json(text: str | bytes) -> Any:
 
 
 def read_frame(value: Any) -> Frame:
-    """`value` as one frame; BadFrame -32600 where it is none, with its id if that can be told."""
+    """Check that `value` is one frame. Raises BadFrame -32600 or -32602, with a valid id if it has one."""
     if not isinstance(value, dict):
         raise BadFrame(INVALID_REQUEST, "Invalid Request: a frame is a JSON object")
     is_answer = "method" not in value and ("result" in value or "error" in value)
@@ -70,23 +70,23 @@ def _no_constant(name: str) -> Any:
 
 
 def is_id(value: object) -> bool:
-    """Whether MCP allows `value` as the id of a request."""
+    """True if MCP allows `value` as the id of a request."""
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def is_request(frame: Frame) -> bool:
-    """Whether an answer is owed."""
+    """True if the frame is a request, which needs an answer."""
     return "method" in frame and "id" in frame
 
 
 def error_frame(code: int, message: str, id: object = None, data: object = None) -> Frame:
-    """An answer that says what went wrong."""
+    """Answer frame with an error."""
     error = {"code": code, "message": message} | ({} if data is None else {"data": data})
     return {"jsonrpc": "2.0", "id": id, "error": error}
 
 
 def http_error(status: int, body: bytes, id: object) -> Frame:
-    """The answer to a request that HTTP refused: the server's own frame, else one made of what it says."""
+    """Answer frame for an HTTP error: the server's own frame, else one made of its error body."""
     try:
         said = json.loads(body)
         error = said["error"]
@@ -100,14 +100,14 @@ def http_error(status: int, body: bytes, id: object) -> Frame:
 
 
 def version_of(frame: Frame) -> str | None:
-    """The protocol version that a request names for itself; None in the era of the handshake."""
+    """Protocol version in the request's `_meta`; None in the handshake era."""
     meta = frame.get("params", {}).get("_meta")
     version = meta.get(PROTOCOL_VERSION_META_KEY) if isinstance(meta, dict) else None
     return version if isinstance(version, str) else None
 
 
 def modern_headers(frame: Frame, version: str) -> dict[str, str]:
-    """The headers that repeat what a request of the stateless era says."""
+    """HTTP headers that repeat version, method and name of a stateless request."""
     headers = {MCP_PROTOCOL_VERSION_HEADER: version, MCP_METHOD_HEADER: frame["method"]}
     name = frame.get("params", {}).get(NAME_BEARING_METHODS.get(frame["method"], ""))
     if isinstance(name, str):
@@ -116,5 +116,5 @@ def modern_headers(frame: Frame, version: str) -> dict[str, str]:
 
 
 def dumped(frame: Frame | list[Frame]) -> str:
-    """A frame on one line."""
+    """A frame or a batch as JSON on one line."""
     return json.dumps(frame, separators=(",", ":"), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Where an MCP call comes from: the HTTP request that carried it, its caller, whether its client has left.
+"""Origin of an MCP call: the HTTP request that carried it, its caller, and its client's disconnect.
 
 A call without an HTTP request was made in this process, by the owner of the machine.
 """
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`left` is set when the client has gone away, None where that cannot happen; `address` is its host."""
+    """Origin of one call. `left` is set once the client has left, None if it cannot; `address` its host."""
 
     request_id: str
     caller: Caller
@@ -33,7 +33,7 @@ class Origin:
     address: str | None = None
 
     async def while_there(self, work: Awaitable[T]) -> T:
-        """The result of `work`, which ends early when the client has left: nobody could read its answer."""
+        """Run `work`; cancel it and raise RequestError 499 once the client has left."""
         if self.left is None:
             return await work
         result = await until_left(self._disconnect, work)
@@ -51,12 +51,12 @@ _origin: ContextVar[Origin] = ContextVar("origin")
 
 
 def origin() -> Origin:
-    """Where the call that is being handled comes from."""
+    """The origin of the current call."""
     return _origin.get()
 
 
 async def remember_origin(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware of the MCP server that makes `origin` known to what handles the message."""
+    """Middleware of the MCP server that sets `origin` for the handler of a message."""
     token = _origin.set(_origin_of(ctx.request))
     try:
         return await call_next(ctx)

@@ -1,7 +1,8 @@
 """The body of a POST to `/mcp`, checked in a thread before the SDK parses it once more on the event loop.
 
-The SDK bounds its bytes alone. A second parse is the price of its reading bodies itself: what passes these
-bounds takes it 10 to 50 ms. What passes is not written anew, since that would round large numbers.
+The SDK limits only the bytes of a body, and it reads bodies itself, so a second parse is unavoidable: within
+these limits it takes 10 to 50 ms. The body is passed on as it came, because rewriting would round large
+numbers.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from handlers.strict_json import read_value
 from handlers.wire import RequestError
 
 BOUNDS = Bounds(containers=20_000, values=200_000, escapes=2_000_000, depth=100)
-"""Tighter than for other bodies: the SDK parses and checks each frame on the loop."""
+"""Limits of one frame, tighter than for other bodies: the SDK parses it on the event loop."""
 
 
 async def posted_frame(request: Request) -> bytes:
-    """The body as it came; BadFrame for what is no single frame or too much."""
+    """Read and check the body; return its bytes. Raises BadFrame if it is no single frame or too large."""
     raw = bytes(await read_body(request))
     await parsed(raw, lambda: _check(raw))
     return raw

@@ -1,6 +1,6 @@
 """Prompts of the MCP server: one for each engine, which asks the client's model to use the engine's tool.
 
-Arguments of a prompt are texts; those of an engine are its tool's, so that both say the same. Pure.
+Arguments of prompts are texts; an engine's prompt has the arguments of its tool. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PLAIN = {
 
 
 def prompts() -> list[Prompt]:
-    """All prompts, none of which needs a model to be loaded."""
+    """All prompts; none of them needs a loaded model."""
     plain = [
         _prompt(name, title, f"{description}.", [_QUESTION], "generate_text", {"category": engine})
         for engine, (name, title, description) in _PLAIN.items()
@@ -37,7 +37,7 @@ def prompts() -> list[Prompt]:
 
 
 def choices(prompt: str, argument: str) -> list[str]:
-    """The values that an argument of a prompt may have, none where any text will do."""
+    """The allowed values of a prompt's argument, empty if any text is allowed."""
     tool = next((tool for tool in existing() if tool.name == prompt), None)
     fields = _fields(tool) if tool else {}
     return _literals(fields[argument].annotation) if argument in fields else []
@@ -52,7 +52,7 @@ def _engine_prompt(tool: EngineTool) -> Prompt:
 
 
 def _fields(tool: EngineTool) -> dict[str, Any]:
-    """The arguments of the tool that are about the task, by the names that clients use."""
+    """The tool's arguments without decoding and routing, by the names that clients use."""
     fields = input_type(tool, engine_class(tool.engine).options_type).model_fields
     return {
         field.alias or name: field for name, field in fields.items() if name not in {**DECODING, **ROUTING}
@@ -79,7 +79,7 @@ def _asking(tool: str, fixed: dict[str, str]) -> Callable[..., Any]:
 
 
 def _literals(annotation: Any) -> list[str]:
-    """The texts that a type is made of: those of a Literal, alone or in a union."""
+    """The texts of a Literal type, alone or in a union."""
     parts = get_args(annotation)
     texts = [part for part in parts if isinstance(part, str)]
     return texts or [text for part in parts for text in _literals(part)]

@@ -1,4 +1,4 @@
-"""Resources of the MCP server: models, SETTINGS.md, kept conversations, as far as the caller may see them."""
+"""Resources of the MCP server: models, SETTINGS.md and stored conversations that the caller may see."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEWEST = 50
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Resources below one path: `read` gets the caller and the part behind the path, empty for the list."""
+    """Resources below one path; `read` gets the caller and the rest of the path, empty for the list."""
 
     path: str
     title: str
@@ -39,7 +39,7 @@ class Kind:
 
 
 class Resources:
-    """What clients may read of `gateway`."""
+    """Resources of `gateway` that clients may read."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -56,7 +56,7 @@ class Resources:
             Kind(
                 "sessions",
                 "Conversations",
-                "The newest conversations that the gateway keeps",
+                "The newest conversations that the gateway has stored",
                 JSON,
                 self._sessions,
                 "session_id",
@@ -68,7 +68,7 @@ class Resources:
         )
 
     def listed(self) -> list[Resource]:
-        """The resources that have a fixed address."""
+        """The resources with a fixed URI."""
         return [
             Resource(
                 uri=SCHEME + kind.path,
@@ -81,7 +81,7 @@ class Resources:
         ]
 
     def templates(self) -> list[ResourceTemplate]:
-        """The addresses with a part to be filled in."""
+        """The URI templates."""
         return [
             ResourceTemplate(
                 uri_template=f"{SCHEME}{kind.path}/{{{kind.item}}}",
@@ -95,7 +95,7 @@ class Resources:
         ]
 
     async def read(self, uri: str, caller: Caller) -> list[ReadResourceContents]:
-        """The content of `uri`; ResourceNotFoundError where there is none, ResourceError where refused."""
+        """Content of `uri`. Raises ResourceNotFoundError, or ResourceError if the caller may not read it."""
         path, _, part = uri.removeprefix(SCHEME).partition("/")
         kind = next((one for one in self._kinds if one.path == path), None)
         if not uri.startswith(SCHEME) or kind is None or (part and not kind.item):
@@ -126,7 +126,7 @@ class Resources:
     async def _settings(self, caller: Caller, _: str) -> str:
         if caller.categories is not None:
             raise RequestError(
-                "this key is for some categories, the table is about all",
+                "this key is limited to some categories, and the table is about all",
                 status=403,
                 code="category_not_allowed",
             )

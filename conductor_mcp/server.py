@@ -1,6 +1,6 @@
-"""The MCP server over a gateway: tools, resources, prompts and completion put together.
+"""The MCP server of a gateway: combines tools, resources, prompts and completion.
 
-Knows which of them a caller gets to see. How it is reached is `conductor_mcp.endpoint`'s business.
+Decides which of them a caller sees. `conductor_mcp.endpoint` serves it over HTTP.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MOST = 100  # values of one completion, by the protocol
 
 
 class ConductorMCP(MCPServer[Any]):
-    """MCP over `gateway`; what is listed follows SETTINGS.md and the caller's key."""
+    """MCP server of `gateway`; its lists depend on SETTINGS.md and the caller's key."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(
@@ -65,36 +65,36 @@ class ConductorMCP(MCPServer[Any]):
         self.completion()(self._complete)  # type: ignore[no-untyped-call]
 
     async def list_tools(self) -> list[Tool]:
-        """The tools that the caller may use, those of engines where a row uses the engine."""
+        """The tools that the caller may use; an engine's tool is listed if a visible row uses the engine."""
         caller = origin().caller
         return [tool for tool in await super().list_tools() if self._offers(tool.name, caller)]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """Call a tool; an unknown one is the client's mistake, not the tool's."""
+        """Call a tool. Raises MCPError for an unknown one."""
         if self._tool_manager.get_tool(name) is None:
             raise MCPError(INVALID_PARAMS, f"no tool {name[:64]!r}; tools/list names them")
         return await super().call_tool(name, arguments, context)
 
     async def list_resources(self) -> list[Resource]:
-        """Everything that can be read without filling in an address."""
+        """The resources with a fixed URI."""
         return self._resources.listed()
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
-        """The addresses with a part to be filled in."""
+        """The URI templates."""
         return self._resources.templates()
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents]:
-        """A resource as the caller may see it."""
+        """Read a resource for the caller."""
         return await self._resources.read(str(uri), origin().caller)
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
-        """A prompt filled in; an unknown one, or missing arguments, are the client's mistake."""
+        """Fill in a prompt. Raises MCPError for an unknown one, and for missing or unknown arguments."""
         prompt = self._prompt_manager.get_prompt(name)
         if prompt is None:
             raise MCPError(INVALID_PARAMS, f"no prompt {name[:64]!r}; prompts/list names them")
@@ -131,6 +131,6 @@ class ConductorMCP(MCPServer[Any]):
 
 def build_server(gateway: Gateway) -> MCPServer[Any]:
     """The MCP server over `gateway`; logging must be configured before, or the SDK configures it."""
-    # Its lines below a warning carry session ids, which open a session to whoever reads them.
+    # Its lines below a warning have session ids, which give access to a session.
     logging.getLogger("mcp").setLevel(logging.WARNING)
     return ConductorMCP(gateway)

@@ -1,7 +1,7 @@
-"""Sessions of the MCP protocol by client: how many one may have, and which of its own make room for another.
+"""Sessions of the MCP protocol by client: a limit for each, and the idle sessions that end for a new one.
 
-Knows session ids and clients, not the SDK that keeps the sessions. One that the SDK has forgotten meanwhile
-stays here until its client needs its room.
+Knows session ids and clients, not the SDK that keeps the sessions. A session that the SDK has dropped stays
+counted until its client needs its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from handlers.wire import RequestError
 
 
 def opens_session(method: str, headers: Mapping[str, str]) -> bool:
-    """Tell whether a request without a session's id opens a session: one of the handshake's era does."""
+    """True if a request without a session id opens a session, as one of the handshake era does."""
     version = headers.get(MCP_PROTOCOL_VERSION_HEADER)
     return method == "POST" and (version is None or version in HANDSHAKE_PROTOCOL_VERSIONS)
 
@@ -37,17 +37,17 @@ class SessionShares:
     def __init__(self, most: int) -> None:
         self._most = most
         self._used: defaultdict[str, OrderedDict[str, int]] = defaultdict(OrderedDict)
-        """Requests in progress of each session, by client, the session that was used last at the end."""
+        """Number of running requests of each session by client; the last used session is last."""
         self._opening: defaultdict[str, list[Opening]] = defaultdict(list)
 
     def opened(self, client: str, session_id: str, opening: Opening | None = None) -> None:
-        """Count a session that the client has opened, in the place that was kept for it."""
+        """Count a session that the client has opened, instead of its reserved place."""
         self._used[client][session_id] = 0
         if opening is not None:
             self._no_more(opening)
 
     def ended(self, client: str, session_id: str) -> None:
-        """Count a session no more."""
+        """Stop counting a session."""
         self._used[client].pop(session_id, None)
         if not self._used[client]:
             del self._used[client]
@@ -64,15 +64,15 @@ class SessionShares:
         finally:
             if session_id in sessions:
                 sessions[session_id] -= 1
-            # What another request has put in the place of an empty account meanwhile is not this one's.
+            # Another request may have replaced the empty entry meanwhile: that one must stay.
             if not sessions and self._used.get(client) is sessions:
                 del self._used[client]
 
     @contextmanager
     def opening(self, client: str) -> Iterator[Opening]:
-        """The place of one more session, kept until it is `opened` or the block ends; raises as `to_end`.
+        """Reserve a place for one more session until it is `opened` or the block ends; raises as `to_end`.
 
-        It counts from here on: many that open at once would else all be given the same place.
+        The place counts at once, so that sessions opened at the same time do not share it.
         """
         opening = Opening(client, self.to_end(client))
         self._opening[client].append(opening)
@@ -89,9 +89,9 @@ class SessionShares:
                 del self._opening[opening.client]
 
     def to_end(self, client: str) -> list[str]:
-        """The sessions that have to end before the client opens another: its own that rest longest.
+        """Sessions that have to end before the client opens another: its own longest idle ones.
 
-        Raises RequestError 429 where all of them are in use.
+        Raises RequestError 429 if too many of them are in use.
         """
         sessions = self._used.get(client, OrderedDict[str, int]())
         excess = len(sessions) + len(self._opening.get(client, ())) - self._most + 1

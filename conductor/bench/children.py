@@ -1,6 +1,6 @@
-"""A process for each side of a bench, spoken to by JSON lines; and the CPU time of the served side.
+"""Child processes for the two sides of a bench, with JSON lines as protocol; CPU time of the gateway's side.
 
-Knows processes, nothing about models. A child idles on its standard input while the other side has its turn.
+Knows processes, nothing about models. A child waits on its standard input during the other side's turn.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Child:
         self._process.stdout.close()  # type: ignore[union-attr]
 
     def ready(self) -> None:
-        """Wait until the child has loaded what it needs."""
+        """Wait until the child has loaded its model."""
         self._receive()
 
     def turn(self, prompts: Sequence[Any], tokens: int) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class ServedProcesses:
         self._gateway = ancestors[place + 2 : place + 3] if place is not None else []
 
     def cpu_seconds(self) -> dict[str, float]:
-        """User and system time so far, by kind; workers with all that they started."""
+        """User and system time in seconds so far, by kind; workers include their children."""
         workers = [one for worker in self._workers for one in (worker, *worker.children(recursive=True))]
         kinds = {"gateway": self._gateway, "jvm": self._jvm, "worker": workers}
         return {kind: sum(map(_cpu, processes)) for kind, processes in kinds.items()}

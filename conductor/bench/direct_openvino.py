@@ -1,7 +1,7 @@
 """The openvino side of a bench: openvino-genai and its own step loop, nothing of this project.
 
 A script of its own, run by path. Reads JSON lines: first {model, threads, scheduler}, then turns of
-{prompts: [[token ids]], tokens}; writes a line for each. Token ids in, token ids out: no template, no text.
+{prompts: [[token ids]], tokens}; writes a line for each. Works on token ids only: no template, no text.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def turn(pipeline: Any, prompts: list[list[int]], tokens: int) -> dict[str, Any]
 
 
 def read(handle: Any, stream: dict[str, Any], now: float, end_tokens: set[int]) -> None:
-    """Note the tokens that the last step made."""
+    """Record the tokens that the last step made."""
     if not handle.can_read():
         return
     for output in handle.read().values():

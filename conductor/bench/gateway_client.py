@@ -1,8 +1,8 @@
 """The gateway side of a bench: a light client in a process of its own.
 
-Raw asyncio on purpose: it shares the cores with what it measures. Reads JSON lines: first {host, port,
-category}, then turns of {prompts: [messages], tokens}; writes a line for each. Trusts its own gateway: no
-event spans two chunks of the body, so chunk headers are lines like any other.
+Raw asyncio on purpose: the client shares the cores with the gateway that it measures. Reads JSON lines: first
+{host, port, category}, then turns of {prompts: [messages], tokens}; writes a line for each. Trusts its own
+gateway: no event spans two chunks of the body, so chunk headers are lines like any other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uvloop
 
 
 class Target(NamedTuple):
-    """Where and whom to ask, and the headers that say who asks."""
+    """Address and category of the requests, and the headers that authenticate them."""
 
     host: str
     port: int
@@ -26,7 +26,7 @@ class Target(NamedTuple):
 
 
 class AnswerStream(asyncio.Protocol):
-    """One request on one connection; notes when each piece came."""
+    """One request on one connection; records the time of each piece."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -37,13 +37,13 @@ class AnswerStream(asyncio.Protocol):
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask at once; the clock starts here."""
+        """Send the request at once, and start the clock."""
         self.start = time.monotonic()
         # uvloop's transports do not derive from asyncio's classes.
         cast(asyncio.Transport, transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Note pieces by their prefix; only the last record is parsed, after the end."""
+        """Record pieces by their prefix; only the last record is parsed, after the end."""
         now = time.monotonic()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -53,14 +53,14 @@ class AnswerStream(asyncio.Protocol):
                 self.last = line
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The answer is over, well or badly."""
+        """End the answer, complete or not."""
         if not self.last.startswith(b"data: {") and self._rest.startswith(b'{"error"'):
             self.last = self._rest
         if not self.finished.done():
             self.finished.set_result(None)
 
     def result(self) -> dict[str, Any]:
-        """The stream's times and counts, or `{"error"}` with what the gateway said."""
+        """The stream's times and counts, or `{"error"}` with the gateway's message."""
         if not self.last.startswith(b"data: {"):
             return {"error": self.last.decode(errors="replace")[:500] or "the gateway closed the connection"}
         record = orjson.loads(self.last[6:])

@@ -1,8 +1,8 @@
-"""What a bench measures and in which order; pure.
+"""Plan of a bench: its measurements and their order; pure.
 
-The two sides, the gateway and the library called directly, take turns; every round turns their order round,
-so that neither always runs on the warmer machine. Both get the same prompts, and no prompt comes twice: a
-prefix cache would answer the second time.
+The two sides, the gateway and the library called directly, take turns; every round reverses their order, so
+that neither always runs on the warmer machine. Both get the same prompts, and no prompt is repeated, because
+a prefix cache would answer it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Plan:
     tokens: int = 128
 
     def turns(self) -> Iterator[Turn]:
-        """Every turn in order; each number of streams begins with a short one of both sides, not counted."""
+        """Yield every turn in order; each number of streams begins with a short uncounted one per side."""
         for streams in self.streams:
             for side in SIDES:
                 yield Turn(streams, -1, side, prompts(-1, streams), min(self.tokens, WARM_UP_TOKENS))
@@ -57,9 +57,9 @@ class Plan:
 
 
 def prompts(number: int, streams: int) -> tuple[str, ...]:
-    """The prompts of a round: of one length within a few tokens, each asking for a text that will be long.
+    """Prompts of a round, equally long within a few tokens; each asks for a long text.
 
-    The words that differ come first, or the beginning would be a shared prefix.
+    The words that differ come first, so that the prompts share no prefix.
     """
     return tuple(_prompt(number + 1, streams, index) for index in range(streams))
 

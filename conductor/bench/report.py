@@ -16,7 +16,7 @@ from conductor.bench.plan import SIDES, Side
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One answer: when it was asked for, when each piece came, and the tokens by the model's own count."""
+    """One answer: time of its request, time of each piece, and tokens by the model's own count."""
 
     start: float
     times: tuple[float, ...]
@@ -37,7 +37,7 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """From the first question to the last piece."""
+        """Seconds from the first request to the last piece."""
         ends = [stream.times[-1] for stream in self.streams if stream.times]
         return max(ends, default=0.0) - min((stream.start for stream in self.streams), default=0.0)
 
@@ -57,7 +57,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a number of streams gave: `measures[side][name]`, and gateway over direct, round by round.
+    """Result of one number of streams: `measures[side][name]`, and the ratio gateway/direct by round.
 
     `tokens` are totals; `tokens_equal` and `prompts_equal` say whether every stream had equal counts on both
     sides, which makes their times comparable.
@@ -74,7 +74,7 @@ class Comparison:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the values lie, linear between ranks; nan of nothing."""
+    """The value below which `share` (0 to 1) of the values lie, linear between ranks; nan without values."""
     ranked = sorted(values)
     if not ranked:
         return math.nan
@@ -84,7 +84,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def measure(sample: Sample) -> dict[str, float]:
-    """The figures of one turn."""
+    """Figures of one turn, named with their units."""
     first = [stream.times[0] - stream.start for stream in sample.streams if stream.times]
     gaps = [b - a for stream in sample.streams for a, b in zip(stream.times, stream.times[1:], strict=False)]
     figures = {
@@ -154,7 +154,7 @@ def _spread_json(spread: Spread) -> dict[str, float | None]:
 
 
 def doubts(comparisons: Iterable[Comparison]) -> list[str]:
-    """Sentences about what makes a comparison unfair; none when both sides did the same work."""
+    """Sentences on what makes a comparison unfair; none if both sides did the same work."""
     found = []
     for one in comparisons:
         if not one.tokens_equal:

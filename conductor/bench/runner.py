@@ -19,7 +19,7 @@ Report = Callable[[Turn], None]
 
 
 def run(plan: Plan, target: Target, gateway: Gateway, report: Report) -> list[Comparison]:
-    """Measure every turn of `plan`, telling `report` before each; CommandError where a side fails."""
+    """Measure every turn of `plan`, calling `report` before each. Raises CommandError if a side fails."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conductor-bench-")))
         client_log, direct_log = (
@@ -40,7 +40,7 @@ def run(plan: Plan, target: Target, gateway: Gateway, report: Report) -> list[Co
 
 
 def worker_pids(gateway: Gateway, category: str) -> list[int]:
-    """Processes that serve a row at this moment."""
+    """Pids of the workers that serve a row now."""
     return [int(worker["pid"]) for worker in gateway.model(category).get("workers") or ()]
 
 
@@ -56,7 +56,7 @@ def measure(plan: Plan, take: Callable[[Turn], Sample], report: Report) -> list[
 
 
 class _Sides:
-    """Gives a turn to the side it belongs to."""
+    """Runs a turn on its side."""
 
     def __init__(self, target: Target, client: Child, direct: Child, served: ServedProcesses) -> None:
         self._target = target

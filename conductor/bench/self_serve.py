@@ -1,4 +1,4 @@
-"""A gateway of its own for a bench: free port, temporary state folder, ended with the bench."""
+"""Gateway that a bench starts for itself: free port, temporary state folder, ended with the bench."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLL_S = 0.25
 
 @contextmanager
 def own_gateway(settings: OperatorSettings) -> Iterator[tuple[Gateway, StateDir]]:
-    """`conductor serve` on `settings`' table; CommandError with the end of its log if it does not come up."""
+    """Start `conductor serve` on `settings`' table. CommandError has its log's last line if that fails."""
     with tempfile.TemporaryDirectory(prefix="conductor-bench-") as folder:
         state, port = StateDir.at(Path(folder) / "state"), free_port()
         log = Path(folder) / "serve.log"
@@ -48,7 +48,7 @@ def command(settings: OperatorSettings, state: StateDir, port: int) -> list[str]
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What a bench compares: the archive that the running gateway serves, as setup and prompts of both sides.
+"""Target of a bench: the archive that the running gateway serves, as setup and prompts of both sides.
 
 Reads the archive's own configuration, so that the direct side gets the same weights, threads and tokens.
 """
@@ -20,7 +20,7 @@ from handlers.wire import GenerateRequest, Message, Sampling
 from handlers.worker_config import WorkerConfig
 
 SYSTEM = "You are a helpful assistant."
-"""Sent with each request: whatever persona the settings have, both sides then see the same conversation."""
+"""System message of each request, so that both sides get the same conversation whatever the persona is."""
 
 _FOLDER = Path(__file__).parent
 _DIRECT = {
@@ -40,7 +40,7 @@ class Target:
 
     @property
     def direct_script(self) -> Path:
-        """The script that calls this runtime's library; CommandError where there is none."""
+        """Script that calls this runtime's library. Raises CommandError if there is none."""
         if self.config.runtime not in _DIRECT:
             raise CommandError(f"bench knows no direct side for runtime {self.config.runtime}")
         return _DIRECT[self.config.runtime]
@@ -83,7 +83,7 @@ class Target:
 
 
 def _scheduler(config: WorkerConfig) -> dict[str, Any]:
-    """Cache and batch sizes of the library, as large as the worker's; nothing of it may be the bottleneck."""
+    """Cache and batch sizes of the library, as large as the worker's, so that they are no bottleneck."""
     if config.runtime == "openvino":
         return {"cache_size": 1, "enable_prefix_caching": True}
     if config.device == "cpu":

@@ -34,7 +34,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
 @click.command()
 @operator_options("settings", "state_dir")
 @click.option("--url", help="Gateway to measure; it must run on this machine. [default: the running one]")
-@click.option("--self-serve", is_flag=True, help="Start a gateway for the bench where none is running.")
+@click.option("--self-serve", is_flag=True, help="Start a gateway for the bench.")
 @click.option("-c", "--category", help="Row to measure. [default: the first of SETTINGS.md]")
 @click.option("--streams", default="1,8,32", callback=_numbers, show_default=True, metavar="N,...")
 @click.option("--rounds", default=5, type=click.IntRange(1, 1000), show_default=True)
@@ -60,7 +60,7 @@ def bench(
 def gateway_to_measure(
     settings: OperatorSettings, url: str | None, self_serve: bool
 ) -> Iterator[tuple[Gateway, StateDir]]:
-    """The named or running gateway and its state folder; with `self_serve` one made for the occasion."""
+    """The named or running gateway and its state folder; with `self_serve` a newly started gateway."""
     if self_serve:
         with own_gateway(settings) as made:
             yield made
@@ -79,7 +79,7 @@ def _named(settings: OperatorSettings, url: str) -> Gateway:
 
 
 def find_target(gateway: Gateway, state: StateDir, category: str | None) -> Target:
-    """The row to measure, loaded."""
+    """Find the row to measure, and load it."""
     models = gateway.models()
     if not models:
         raise CommandError("the gateway has no models; add a row to SETTINGS.md")
@@ -91,13 +91,13 @@ def find_target(gateway: Gateway, state: StateDir, category: str | None) -> Targ
 
 
 def announce(turn: Turn) -> None:
-    """Say on standard error what runs now."""
+    """Print the current turn on standard error."""
     what = "warm-up" if turn.is_warm_up else f"round {turn.round + 1}"
     click.echo(f"{turn.streams} streams, {what}: {turn.side}", err=True)
 
 
 def document(plan: Plan, target: Target, comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """What `--json` writes."""
+    """JSON document of `--json`."""
     return {
         "category": target.category,
         "weights": target.config.weights,
@@ -115,7 +115,7 @@ _HEADINGS = ("streams", "side", "tokens/s", "ttft p50 ms", "ttft p99 ms", "gap p
 
 
 def print_report(comparisons: Sequence[Comparison]) -> None:
-    """The table of speeds, the ratios, the CPU time, and what makes a comparison doubtful."""
+    """Print the table of speeds, the ratios, the CPU time, and doubts about the comparison."""
     show(_HEADINGS, [line for one in comparisons for line in _lines(one)])
     click.echo("\nMedians of the rounds with (lowest to highest); a gap is the time between two pieces.")
     for one in comparisons:

@@ -63,7 +63,7 @@ def pull(categories: tuple[str, ...], refresh: bool, verify: bool, **given: Any)
 
 @contextmanager
 def workshop(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[Workshop]:
-    """A workshop that shows its progress on standard error; a BuildError becomes the command's."""
+    """Make a workshop with progress on standard error; a BuildError in the block becomes a CommandError."""
     progress = progress_for(sys.stderr)
     try:
         if isinstance(progress, Bars):
@@ -78,7 +78,7 @@ def workshop(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[Workshop
 
 
 def chosen_rows(table: Catalogue, categories: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of these slugs, all for none; WrongInput with a close name for one that is not there."""
+    """The rows of these slugs, all rows without slugs. Raises WrongInput for an unknown slug."""
     for slug in categories:
         if table.row(slug) is None:
             known = [row.slug for row in table.rows]

@@ -1,4 +1,4 @@
-"""`conductor doctor`: what is wrong with this machine, and the commands that mend it."""
+"""`conductor doctor`: problems of this machine, and the commands that fix them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def doctor(install: bool, as_json: bool, **given: Any) -> None:
 
 
 def print_finding(finding: Finding) -> None:
-    """A line, and below it the cure where there is one."""
+    """Print a finding, and below it its cure, if there is one."""
     mark, colour = _MARKS[finding.grade]
     click.echo(f"{click.style(mark, fg=colour)}  {finding.subject}: {finding.text}")
     if finding.cure is not None:
@@ -48,7 +48,7 @@ def print_finding(finding: Finding) -> None:
 
 
 def install_packages(requirements: Sequence[str]) -> None:
-    """Let pip install pinned requirements into this Python; shown before. CommandError if pip fails."""
+    """Print and run a pip command that installs pinned requirements. Raises CommandError if pip fails."""
     command = [sys.executable, "-m", "pip", "install", *requirements]
     click.echo(f"running: {' '.join(command)}", err=True)
     if subprocess.run(command, stdout=sys.stderr).returncode != 0:

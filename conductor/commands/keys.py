@@ -1,4 +1,4 @@
-"""`conductor keys`: who may use the gateway. Changes the state folder's file, which a gateway watches."""
+"""`conductor keys`: the API keys. Changes the state folder's file, which a running gateway watches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from conductor_core.quantities import parse_duration
 from handlers.wire import RequestError
 
 ANY = "any"
-"""What takes a limit away."""
+"""Value that removes a limit."""
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -38,20 +38,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def keys() -> None:
     """Make, change and revoke the keys of a gateway.
 
-    With the first key the gateway answers nobody without one, but for the owner's own commands.
+    Once there is a key, the gateway refuses requests without one, except the owner's own commands.
     """
 
 
 def rule_options(command: Command) -> Command:
-    """Add the options that say what a key may do; one that is not given is None or empty."""
+    """Add the options for a key's rules; a missing option is None or empty."""
     options = (
         click.option("--scope", "scopes", multiple=True, help="infer or admin; may be repeated."),
         click.option("--category", "categories", multiple=True, help="Only this category; may be repeated."),
-        click.option("--load/--no-load", "may_load", default=None, help="May have a model loaded."),
-        click.option("--evict/--no-evict", "may_evict", default=None, help="May have another one unloaded."),
+        click.option("--load/--no-load", "may_load", default=None, help="May load a model."),
+        click.option("--evict/--no-evict", "may_evict", default=None, help="May evict other models."),
         click.option("--requests-per-minute", metavar="N", help="Generations begun in a minute."),
         click.option("--tokens-per-minute", metavar="N", help="Tokens in a minute, prompts included."),
-        click.option("--streams", metavar="N", help="Generations at a time."),
+        click.option("--streams", metavar="N", help="Generations that may run at a time."),
         click.option("--expires", metavar="WHEN", help="A date (2027-01-31), or a time from now (30d)."),
     )
     for option in reversed(options):
@@ -65,7 +65,7 @@ def rule_options(command: Command) -> Command:
 @operator_options("state_dir")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def create(name: str, state_dir: str | None, as_json: bool, **rules: Any) -> None:
-    """Make a key and print it, this one time."""
+    """Create a key and print its text, which is never shown again."""
     state = _state(state_dir)
     body = _checked(lambda: KeyBody(name=name, **_given(rules)))
     key, text = _audited(state, f"keys create {name}", lambda: KeysFile(state).create(body))
@@ -108,7 +108,7 @@ def show(key: str, state_dir: str | None, as_json: bool) -> None:
 @rule_options
 @operator_options("state_dir")
 def change(key: str, state_dir: str | None, **rules: Any) -> None:
-    """Change what KEY may do; `any` takes a limit away."""
+    """Change the rules of KEY; `any` removes a limit."""
     state, given = _state(state_dir), _given(rules)
     if not given:
         raise WrongInput("nothing to change: give an option such as --requests-per-minute 60")
@@ -122,7 +122,7 @@ def change(key: str, state_dir: str | None, **rules: Any) -> None:
 @click.argument("key")
 @operator_options("state_dir")
 def revoke(key: str, state_dir: str | None) -> None:
-    """Revoke KEY at once, with whatever runs by it."""
+    """Revoke KEY at once, and end its running requests."""
     state = _state(state_dir)
     revoked = _audited(state, f"keys revoke {key}", lambda: KeysFile(state).revoke(key), revokes=True)
     click.echo(f"{revoked.name} ({revoked.id}) is revoked")
@@ -143,7 +143,7 @@ def _read(state: StateDir) -> tuple[Key, ...]:
 def _audited(
     state: StateDir, action: str, act: Callable[[], T], *, revokes: bool = False, **details: Any
 ) -> T:
-    """Do what is recorded before and after; what cannot be recorded is not done, but for a revocation."""
+    """Record `act` before and after it runs; if that fails, only a revocation still runs."""
     state.create()
     audit, who = Audit(state), Act(_user(), action, "command line")
     with _recording(done=revokes):
@@ -168,7 +168,7 @@ def _user() -> str:
 
 @contextmanager
 def _recording(*, done: bool) -> Iterator[None]:
-    """A fault of the audit log ends the command, unless what it tells of is `done` in any case."""
+    """Turn a fault of the audit log into a CommandError, or a warning if the action is `done` anyway."""
     try:
         yield
     except OSError as error:
@@ -201,7 +201,7 @@ def _option(field: str) -> str:
 
 
 def _given(rules: dict[str, Any]) -> dict[str, Any]:
-    """The rules by their names that the user gave; `any` is None."""
+    """The rules that the user gave, by name; `any` becomes None."""
     given: dict[str, Any] = {}
     for name, value in rules.items():
         if value in (None, ()):

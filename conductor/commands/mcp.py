@@ -16,8 +16,8 @@ from conductor.options import FILES, operator_options, resolve
 def mcp(**given: Any) -> None:
     """Serve MCP on standard input and output.
 
-    It talks to the gateway of the state folder, and starts one where none runs. Any number may run at once; a
-    gateway that was started ends with the last of them.
+    Uses the gateway of the state folder, or starts one. Any number of clients may run at once; a gateway that
+    was started this way ends with the last of them.
     """
     settings = resolve(**given)
     from conductor_mcp.client.shared_gateway import GatewayError

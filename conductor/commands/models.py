@@ -40,7 +40,7 @@ class Described:
 
 
 def described(table: Catalogue, row: Row, state: StateDir) -> Described:
-    """What is known of a row without a gateway."""
+    """Describe a row without a gateway."""
     worker_set = table.set_of(row.slug)
     return Described(
         category=row.slug,
@@ -120,7 +120,7 @@ def _facts(table: Catalogue, row: Row, settings: OperatorSettings) -> dict[str, 
 
 
 def _contexts(worker_set: WorkerSet, settings: OperatorSettings) -> float | None:
-    """The number of longest conversations in the KV cache of one worker, told from the weights here."""
+    """Number of conversations of full length in the KV cache of one worker, from the local weights."""
     return in_tenths(known_weights(worker_set, Workshop(ProjectPaths.at(settings.settings))).contexts)
 
 

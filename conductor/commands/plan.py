@@ -1,4 +1,4 @@
-"""`conductor plan`: what an edit of SETTINGS.md will change, before it does."""
+"""`conductor plan`: the changes of an edit of SETTINGS.md, before they are applied."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.placement import device_budgets
 
 CANNOT = 1
-"""Exit code for a table that is right, but not for this machine."""
+"""Exit code for a valid table that does not fit this machine."""
 
 _CHANGES = ("added", "rebuilt", "changed", "removed", "untouched")
 
@@ -37,12 +37,12 @@ def plan(
 ) -> None:
     """Show what SETTINGS.md, or FILE in its place, would change on the running gateway.
 
-    Without a gateway it is the plan of a first start. Exits 2 for a table with mistakes, 1 for one that does
+    Without a gateway, show the plan of a first start. Exits 2 for a table with mistakes, 1 for one that does
     not fit this machine's memory.
     """
     operator = resolve(settings=file or settings, memory_budget=memory_budget, **address)
     if file is not None:
-        catalogue(operator)  # so that its mistakes carry its name
+        catalogue(operator)  # so that its errors have its name
     try:
         with gateway_of(**address) as gateway:
             found = gateway.plan(file)
@@ -58,10 +58,10 @@ def plan(
 
 
 def first_start(operator: OperatorSettings, project: ProjectPaths) -> dict[str, Any]:
-    """The answer of `/admin/plan` of a gateway that serves nothing yet, on this machine.
+    """Answer of `/admin/plan` of a gateway that serves nothing yet, on this machine.
 
-    Memory is told by the models' files below `project`, and by what earlier gateways of the state folder
-    have measured.
+    Memory figures come from the models' files below `project` and from measurements of earlier gateways of
+    the state folder.
     """
     table = placed(operator)
     peaks, workshop = Peaks(StateDir.at(operator.state_dir).peaks_file), Workshop(project)
@@ -70,7 +70,7 @@ def first_start(operator: OperatorSettings, project: ProjectPaths) -> dict[str, 
 
 
 def plan_lines(found: Mapping[str, Any]) -> list[str]:
-    """The answer of `/admin/plan` for a reader."""
+    """The answer of `/admin/plan` as lines of text."""
     lines = [f"{word}: {', '.join(found[word])}" for word in _CHANGES if found.get(word)]
     lines += [_memory_line(one) for one in found["sets"]]
     for device, memory in found["memory"].items():

@@ -1,4 +1,4 @@
-"""`conductor ps`, `load` and `unload`: what the running gateway holds."""
+"""`conductor ps`, `load` and `unload`: the worker sets of the running gateway."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDLE_STATES = frozenset({"UNAVAILABLE"})
 
 @click.command()
 @operator_options(*ADDRESS)
-@click.option("-a", "--all", "everything", is_flag=True, help="Also sets that are not loaded.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also list sets that are not loaded.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ps(everything: bool, as_json: bool, **given: Any) -> None:
     """List the worker sets that are loaded, loading or failed."""
@@ -64,17 +64,17 @@ def _notes(model: Mapping[str, Any]) -> Iterator[str]:
     if model.get("last_error"):
         yield error_text(model["last_error"])
     if cell := (model.get("memory") or {}).get("correction"):
-        yield f"measured memory asks for the cell {cell}"
+        yield f"measured memory suggests the cell {cell}"
 
 
 def _pending(health: Mapping[str, Any]) -> list[str]:
-    """What of an edit of SETTINGS.md is not in force, and why."""
+    """Parts of an edit of SETTINGS.md that are not in force, with the cause."""
     mistakes = [f"not applied: {error}" for error in (health.get("settings") or {}).get("errors") or ()]
     return mistakes + [f"change failed: {cause}" for cause in health.get("failed_changes") or ()]
 
 
 def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One of the rows of each set: the one that names it where it is there."""
+    """One row of each set: the row that the set is named after, if it is among `models`."""
     chosen: dict[str, Mapping[str, Any]] = {}
     for model in models:
         name = model.get("set") or model["category"]
@@ -84,7 +84,7 @@ def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def error_text(error: Any) -> str:
-    """The message of a `last_error`, which may be an object."""
+    """Message of a `last_error`, which may be an object."""
     return str(error.get("message") if isinstance(error, Mapping) else error)
 
 
@@ -112,7 +112,7 @@ def _state(model: Mapping[str, Any]) -> str:
 
 
 def expiry(value: Any, now: float) -> str:
-    """Time until a set ends, from an ISO time or seconds since 1970; a dash where it stays."""
+    """Time until a set ends, from an ISO time or seconds since 1970; a dash if it stays."""
     if value is None:
         return "-"
     at = datetime.fromisoformat(value).timestamp() if isinstance(value, str) else float(value)
@@ -125,7 +125,7 @@ def expiry(value: Any, now: float) -> str:
 @operator_options(*ADDRESS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def load(category: str, as_json: bool, **given: Any) -> None:
-    """Load the set that serves CATEGORY, and wait until it is there; Ctrl-C ends only the waiting."""
+    """Load the set that serves CATEGORY, and wait until it is loaded; Ctrl-C ends only the wait."""
     with gateway_of(**given) as gateway:
         with _waiting("load", gateway, category):
             gateway.load(category)
@@ -135,13 +135,13 @@ def load(category: str, as_json: bool, **given: Any) -> None:
 @click.command()
 @click.argument("category")
 @operator_options(*ADDRESS)
-@click.option("--force", is_flag=True, help="End the set also for the other rows that hold it.")
+@click.option("--force", is_flag=True, help="Unload the set also for the other rows that claim it.")
 @click.option("--mode", type=click.Choice(("drain", "now")), default="drain", show_default=True,
-              help="Wait for running answers, or end them.")  # fmt: skip
+              help="Wait for running answers, or break them off.")  # fmt: skip
 @click.option("--now", "mode", flag_value="now", help="Short for --mode now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def unload(category: str, force: bool, mode: str, as_json: bool, **given: Any) -> None:
-    """Drop CATEGORY's claim on its set, which ends when no row holds it."""
+    """Drop CATEGORY's claim on its set, which is unloaded when no row claims it."""
     with gateway_of(**given) as gateway:
         with _waiting("unload", gateway, category):
             gateway.unload(category, force=force, mode=mode)

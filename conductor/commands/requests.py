@@ -1,4 +1,4 @@
-"""`conductor requests`: what the latest generations waited for, and how they ended."""
+"""`conductor requests`: the latest generations, their waits and their ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HEADINGS = ("id", "began", "route", "category", "state", "queue", "first", "tok
 @click.command()
 @click.argument("request", required=False)
 @operator_options(*ADDRESS)
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="So many. [default: 20]")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="Most to list. [default: 20]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def requests(request: str | None, limit: int, as_json: bool, **given: Any) -> None:
-    """List the latest requests, or say what REQUEST, an id, waited for and how it ended."""
+    """List the latest requests, or show the waits and the end of REQUEST, an id."""
     with gateway_of(**given) as gateway:
         if request is None:
             found = gateway.requests(limit)
@@ -50,7 +50,7 @@ def _line(trace: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _story(trace: dict[str, Any]) -> Iterator[str]:
-    """The trace in the order in which it happened."""
+    """Yield the lines of a trace in order of time."""
     reason = f" ({trace['reason']})" if trace["reason"] else ""
     yield f"{_when(trace['started_at'])}  {trace['route']} for {trace['category']}{reason}, {trace['model']}"
     queue = trace["queue"]

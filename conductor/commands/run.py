@@ -50,7 +50,7 @@ def run(
     words: tuple[str, ...], category: str | None, verbose: bool, host: str | None, port: str | None,
     state_dir: str | None, **sampling: Any,
 ) -> None:  # fmt: skip
-    """Ask for an answer, or chat where no PROMPT is given. A PROMPT of - , or a pipe, is read to its end."""
+    """Print an answer, or chat if there is no PROMPT. For a PROMPT of - , or a pipe, read standard input."""
     category, prompt = _split(words, category)
     prompt = _piped(prompt)
     body = {name: value for name, value in sampling.items() if value not in (None, (), {})}
@@ -74,7 +74,7 @@ def _split(words: tuple[str, ...], category: str | None) -> tuple[str | None, st
 
 
 def _piped(prompt: str | None) -> str | None:
-    """The prompt, taken from standard input where that is a pipe and nothing else was given."""
+    """The prompt, read from standard input for `-`, or if that is a pipe and no prompt was given."""
     if prompt != "-" and (prompt is not None or sys.stdin.isatty()):
         return prompt
     text = sys.stdin.read().strip()

@@ -1,4 +1,4 @@
-"""`conductor sessions`: the conversations that the running gateway keeps."""
+"""`conductor sessions`: the stored conversations of the running gateway."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from conductor.tables import show_json
 
 @click.group()
 def sessions() -> None:
-    """List, show, rename and delete the conversations that the gateway keeps."""
+    """List, show, rename and delete the gateway's stored conversations."""
 
 
 @sessions.command(name="list")
 @operator_options(*ADDRESS)
-@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, help="At most so many. [default: 50]")
+@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, help="Most to list. [default: 50]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_sessions(limit: int, as_json: bool, **given: Any) -> None:
     """List sessions, the last used first."""
@@ -37,7 +37,7 @@ def list_sessions(limit: int, as_json: bool, **given: Any) -> None:
 @operator_options(*ADDRESS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(session: str, as_json: bool, **given: Any) -> None:
-    """Show what was said in SESSION, an id."""
+    """Show the turns of SESSION, an id."""
     with gateway_of(**given) as gateway:
         found = gateway.session(session)
     if as_json:
@@ -65,7 +65,7 @@ def rename(session: str, title: str, **given: Any) -> None:
 @click.argument("session")
 @operator_options(*ADDRESS)
 def delete(session: str, **given: Any) -> None:
-    """Delete SESSION with all that was said in it."""
+    """Delete SESSION with all its turns."""
     with gateway_of(**given) as gateway:
         gateway.delete_session(session)
         click.echo(f"{session} is deleted")

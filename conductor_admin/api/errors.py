@@ -1,4 +1,4 @@
-"""Failures in the words of the client: a field is called what the client's own body calls it."""
+"""Request errors that name a field as the client's own body names it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from handlers.wire import RequestError
 
 @contextmanager
 def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors name the fields of the client's body instead of the worker's."""
+    """Replace the worker's name of a field in a RequestError by the client's; other names stay."""
     try:
         yield
     except RequestError as error:
         if error.param is None or error.param not in names:
             raise
-        # One failed load is told to all who wait for it: the error itself stays as it is.
+        # All requests that wait for one load get the same error object: copy it, do not change it.
         told = copy.copy(error)
         told.param = names[error.param]
         raise told from error

@@ -1,6 +1,6 @@
-"""Several generations at a time as one stream of their records.
+"""Several generations at a time, with their records merged into one stream.
 
-Knows jobs and records, no protocol. Whoever closes the stream ends all of them.
+Knows jobs and records, no protocol. Closing the stream ends all generations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 _AT_A_TIME = 16
 _AHEAD = 4
-"""Blocks of records that wait for a slow reader; behind them the workers wait. A block has up to 512 KiB."""
+"""Blocks of records that are queued for a slow reader, each up to 512 KiB; then the workers wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one job, and its prompt where it was asked for."""
+    """The last record of one job, and its prompt if requested."""
 
     job: Job
     done: Done
@@ -49,7 +49,7 @@ class Outcome:
 async def news(
     generations: Generations, jobs: Sequence[Job], quiet_s: Callable[[], float], *, sends: bool = True
 ) -> AsyncGenerator[News | None, None]:
-    """What the jobs say, as they say it; None whenever nothing came for `quiet_s()` seconds.
+    """Stream the records of all jobs as they come; yield None after `quiet_s()` seconds without any.
 
     Raises the RequestError of the first job that fails, which ends the others.
     """
@@ -76,7 +76,7 @@ async def news(
 
 
 async def outcomes(generations: Generations, jobs: Sequence[Job]) -> list[Outcome]:
-    """The end of each job, in the order of the jobs."""
+    """Run the jobs; return their ends in the order of the jobs. Raises RequestError."""
     ended: dict[int, Done] = {}
     echoes: dict[int, Echo] = {}
     async with aclosing(news(generations, jobs, lambda: 3600.0, sends=False)) as stream:
@@ -106,7 +106,7 @@ async def _pump(records: Records, number: int, queue: asyncio.Queue[News | Reque
                 await queue.put(_read(number, record))
     except RequestError as error:
         await queue.put(error)
-    except Exception as error:  # the outermost loop of this task: who reads the queue must hear of its end
+    except Exception as error:  # the outermost loop of this task: the reader of the queue must get the error
         log.exception("generation_broken")
         await queue.put(failure_of(error))
 

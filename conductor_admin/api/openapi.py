@@ -1,7 +1,7 @@
-"""The OpenAPI document: what FastAPI cannot see of routes that read and answer by themselves.
+"""The OpenAPI document of routes that read bodies and write answers without FastAPI's help.
 
-Bodies are said at the route, by `reads`; answers in the one table here, statuses and keys by rule. The schema
-of `options` is made from the engines themselves.
+A route declares its body with `reads`, the table here declares answers, rules give statuses and security. The
+schema of `options` is made from the engines' own types.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _ONE_INPUT: list[dict[str, Any]] = [
         },
     },
 ]
-"""What pydantic checks of GenerateBody as a whole, and says in no schema."""
+"""Rules of GenerateBody as a whole, which pydantic checks but leaves out of the schema."""
 
 MAX_TEXT_CHARS = 1_000_000
-"""Of an answer to check: more than any model here writes."""
+"""Longest answer to check, in characters: more than any model here writes."""
 
 
 def describe_options(schemas: dict[str, Any], place: str) -> None:
-    """Give every `options` in `schemas` the engines' own schemas; `place` makes a reference of a name."""
+    """Give every `options` in `schemas` the engines' own schemas; `place` is the template of a reference."""
     references = {}
     for engine in engine_names():
         kind = engine_class(engine).options_type
@@ -85,7 +85,7 @@ class CheckBody(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an operation answers where it succeeds; `also` are statuses of the same shape."""
+    """The answer of an operation that succeeds; `also` are further statuses with that shape."""
 
     model: type[BaseModel] | None
     status: int = 200
@@ -147,7 +147,7 @@ def reads(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI, more: Sequence[type[BaseModel]] = ()) -> None:
-    """Let `app.openapi` say what the routes read and answer: the native bodies, and `more`."""
+    """Make `app.openapi` describe bodies and answers of all routes: the native bodies and `more`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -200,12 +200,12 @@ def _describe(operation: dict[str, Any], name: str, path: str) -> None:
         content[answer.other] = {"schema": _EVENT if answer.other == _EVENTS else {"type": "string"}}
     worked = {status: _response(status, content) for status in (answer.status, *answer.also)}
     operation["responses"] = {str(status): told for status, told in sorted({**failed, **worked}.items())}
-    # Beside a key nothing, since a gateway without keys asks for none.
+    # `{}` stands for no key: a gateway without keys asks for none.
     operation["security"] = [] if need == "nothing" else [{"bearer": []}, {"header": []}, {}]
 
 
 def _refusals(need: str, *, has_body: bool, is_named: bool) -> set[int]:
-    """The statuses from 400 on that an operation may have, by what it takes and what it needs."""
+    """Statuses of 400 and more that an operation may answer, by its body, path and need."""
     found = {400, 403, 421, 500}
     if need != "nothing":
         found |= {401}

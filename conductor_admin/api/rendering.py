@@ -1,7 +1,7 @@
-"""How a generation is shown: one JSON object, server-sent events, or the worker's own records.
+"""Rendering of a generation: one JSON object, server-sent events, or the worker's own records.
 
 Knows the shapes of `/generate`, `/generate/stream` and `/predictions`; the records come from
-`conductor_admin.dispatcher`. A stream that has begun tells a failure as its last event.
+`conductor_admin.dispatcher`. A stream that has begun reports a failure as its last event.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def whole_answer(job: Job, done: Done) -> Response:
 
 
 def answer_size(*ended: Done) -> int:
-    """What the answer has, in characters or what costs as much to write."""
+    """Size of the answers, in characters or in units that cost as much to serialise."""
     return sum(len(done.text) + _rows_size(done) + _vectors_size(done) for done in ended)
 
 
@@ -75,17 +75,17 @@ def last_record(job: Job, done: Done) -> dict[str, Any]:
 
 
 def session_header(job: Job) -> dict[str, str]:
-    """The session's id where one is asked for, since the last record may never come."""
+    """Header with the session's id, if there is a session: the last record may never come."""
     return {"x-conductor-session": job.session.id} if job.session else {}
 
 
 def sse_lines(lines: bytes) -> bytes:
-    """Whole NDJSON lines as one event each, unparsed: JSON has no raw line end inside."""
+    """Turn whole NDJSON lines into one event each, unparsed: JSON has no raw line ends."""
     return b"data: " + lines[:-1].replace(b"\n", b"\n\ndata: ") + b"\n\n"
 
 
 async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
-    """The generation as server-sent events, with comments while nothing else is to be said."""
+    """The generation as server-sent events, with comments while no record comes."""
 
     async def render(record: bytes | Done) -> bytes:
         if isinstance(record, bytes):
@@ -124,15 +124,15 @@ def _last_line(done: Done, named: dict[str, Any]) -> bytes:
 
 
 def loading_comment(slug: str, view: SetView) -> bytes:
-    """What a stream says while it has nothing else to say: `waiting_for` as a comment, or a keep-alive."""
+    """Comment for a stream without records: the text of `waiting_for`, or a keep-alive."""
     text = "keep-alive" if view.state is State.READY else waiting_for(slug, view)
     return f": {text}\n\n".encode()
 
 
 def waiting_for(slug: str, view: SetView) -> str:
-    """What a request for `slug` waits for: `loading maths 41% (convert)`, `queued 2nd of 3 for maths, ...`.
+    """Cause of the wait for `slug`: `loading maths 41% (convert)`, `queued 2nd of 3 for maths, ...`.
 
-    The queue is that of the sets that wait for memory; seconds are said where earlier loads were timed.
+    The queue is that of the sets that wait for memory; seconds are given if earlier loads were timed.
     """
     if view.position is not None:
         return f"queued {ordinal(view.position)} of {view.queue} for {slug}, waiting for memory"
@@ -155,7 +155,7 @@ async def _with_comments(
     comment: Callable[[], bytes],
     quiet_s: Callable[[], float],
 ) -> AsyncGenerator[bytes | Done, None]:
-    """`records`, with a comment whenever nothing came for a while."""
+    """`records`, with a comment after every `quiet_s()` seconds without a record."""
     coming = asyncio.ensure_future(anext(records))
     try:
         while True:

@@ -1,6 +1,6 @@
-"""What the routes answer, as the OpenAPI document shows it: shapes only, no route reads them.
+"""Response models for the OpenAPI document only; no route uses them.
 
-A shape names what a client may rely on and leaves room for more. Memory is in bytes, times in Unix seconds
+A model names the fields that a client may rely on and allows more. Memory is in bytes, times in Unix seconds
 unless a name says otherwise.
 """
 
@@ -12,7 +12,7 @@ from handlers.wire import FinishReason, Shape
 
 
 class Fault(Shape):
-    """What went wrong: `code` is a stable word, `param` the field at fault."""
+    """An error: `code` is a stable word, `param` the field at fault."""
 
     message: str
     type: str
@@ -21,13 +21,13 @@ class Fault(Shape):
 
 
 class Failure(Shape):
-    """Every answer from 400 on."""
+    """Body of every answer with a status of 400 or more."""
 
     error: Fault
 
 
 class TorchserveFailure(Failure):
-    """The same for clients of TorchServe, with its own words beside it."""
+    """Error body for TorchServe's clients: TorchServe's own fields beside `error`."""
 
     code: int
     type: str
@@ -46,7 +46,7 @@ class Seconds(Shape):
 
 
 class Generated(Shape):
-    """An answer; `findings` is what the category's engine checked of it."""
+    """An answer; `findings` are the results of the category engine's checks."""
 
     id: str
     category: str
@@ -136,7 +136,7 @@ class Traces(Shape):
 
 
 class Plan(Shape):
-    """What another SETTINGS.md would change."""
+    """Changes that another SETTINGS.md would make."""
 
 
 class Session(Shape):
@@ -173,7 +173,7 @@ class KeyShown(Shape):
 
 
 class KeyMade(KeyShown):
-    """A key with its text, which cannot be had again."""
+    """A key with its text, which is never shown again."""
 
     key: str
 

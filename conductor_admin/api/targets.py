@@ -1,7 +1,7 @@
-"""Targets of a `model` field: a category and its engine, a model alone, or `auto`; and all those names.
+"""Targets of a `model` field: a category with its engine, a model without engine, or `auto`.
 
-Knows the catalogue, not its states: a name is listed whether its set is loaded or not. `auto` asks
-`conductor_admin.auto.chooser` with what this gateway has, its rows and its embedding row.
+Reads the catalogue, not the states of sets: a name is listed even if its set is not loaded. `auto` calls
+`conductor_admin.auto.chooser` with the gateway's rows and its embedding row.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The row that answers and, in a few words for a header, why it does."""
+    """The chosen row and, for a response header, a short reason."""
 
     row: Row
     reason: str
 
 
 async def choose(gateway: Gateway, prompt: str, caller: Caller) -> Chosen:
-    """The row for `prompt` among those that the caller may use; 403 where there is none."""
+    """The row for `prompt` among those that the caller may use; RequestError 404 if there is none."""
     rows = [row for row in visible(gateway.catalogue, caller) if row.engine != EMBEDDING_ENGINE]
     if not rows:
         return Chosen(find_row(gateway.catalogue, None, caller), "default: there is no other row")
@@ -51,7 +51,7 @@ async def choose(gateway: Gateway, prompt: str, caller: Caller) -> Chosen:
 
 
 def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
-    # A choice is not worth another model's place in memory, nor a wait as long as an answer's.
+    # A choice must not evict another model, nor wait as long as an answer may.
     asker = replace(caller, may_evict=False)
 
     async def embed(texts: list[str]) -> list[list[float]]:
@@ -65,9 +65,9 @@ def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The row that answers; `bare` is its model without an engine, `name` what the answer calls it.
+    """The row that answers; `bare` asks its model without an engine, `name` is `model` in the answer.
 
-    `reason` says why this category was chosen, where nobody named it.
+    `reason` explains the choice that `auto` made.
     """
 
     row: Row
@@ -77,7 +77,7 @@ class Target:
 
 
 async def target_of(gateway: Gateway, model: str, caller: Caller, prompt: str) -> Target:
-    """What `model` names for this caller; `prompt` is what `auto` chooses by.
+    """Target of a `model` field for this caller; `auto` chooses by `prompt`.
 
     Raises RequestError 404 `model_not_found` with close names.
     """
@@ -88,7 +88,7 @@ async def target_of(gateway: Gateway, model: str, caller: Caller, prompt: str) -
 
 
 def named(catalogue: Catalogue, model: str, caller: Caller) -> Target:
-    """What `model` names, `auto` aside."""
+    """Target of a category or technical model name; RequestError 404 for another name."""
     row = _category(catalogue, model)
     if row is not None and caller.may_use(row.slug):
         return Target(row, row.slug)
@@ -99,7 +99,7 @@ def named(catalogue: Catalogue, model: str, caller: Caller) -> Target:
 
 
 def names(catalogue: Catalogue, caller: Caller) -> Iterator[tuple[str, Row]]:
-    """Every name with its row, categories first, each name once."""
+    """Yield every name with its row, categories first, each name once."""
     rows = visible(catalogue, caller)
     seen = {row.slug for row in rows}
     yield from ((row.slug, row) for row in rows)

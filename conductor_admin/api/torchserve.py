@@ -1,4 +1,4 @@
-"""`POST /predictions/...` and `GET /ping`: for clients of TorchServe, in its words."""
+"""`POST /predictions/...` and `GET /ping`: in the formats of TorchServe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/ping")
     async def ping() -> Response:
-        """`Healthy`, or 500 `Unhealthy`, as TorchServe says it."""
+        """Answer `Healthy`, or 500 `Unhealthy`, as TorchServe does."""
         healthy = is_ready(gateway.lifecycle.views(), gateway.lifecycle.torchserve_up)
         return JsonResponse({"status": "Healthy" if healthy else "Unhealthy"}, 200 if healthy else 500)
 
@@ -38,7 +38,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def predict(
         request: Request, category: str, version: str | None = None, engine: str | None = None
     ) -> Response:
-        """The body and answer of `/generate`; `stream: true` answers with the worker's records as lines."""
+        """Generate as `/generate` does; `stream: true` answers with the worker's records as lines."""
         try:
             body = await read_json(request, GenerateBody)
             return await _predict(gateway, request, _named(body, category, engine), version)

@@ -1,7 +1,7 @@
-"""Who may do what: the one table of routes, and the middleware that holds every request against it.
+"""Authorisation: the table of scopes that routes need, and the middleware that enforces it.
 
-Knows routes by their templates and the caller by its key; what a caller may do inside a route, the route
-asks. A route that the table does not name is refused unless the gateway has no keys, and a test names it.
+Knows routes by their templates and the caller by its key; each route checks by itself what the caller may do
+inside it. A route that the table lacks is refused unless the gateway has no keys, and a test reports it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from conductor_admin.http.request_context import UNMATCHED, arrived_for
 from handlers.wire import RequestError
 
 Need = Literal["nothing", "key", "infer", "admin", "decision"]
-"""What a route asks for: nothing, any valid key, a key with that scope, or a line in the table first."""
+"""Need of a route: nothing, any key, a key with that scope, or `decision`: the table lacks the route."""
 
 NEEDS: Mapping[str, Need] = {
     "/health/live": "nothing",
@@ -67,14 +67,14 @@ LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
 LOOKS_BY_POST = frozenset({"/admin/plan"})
-"""Routes that change nothing with any method; every other one is recorded before it acts."""
+"""Admin routes that change nothing with any method; other changes are recorded before they run."""
 
 REVOKES = ("DELETE", "/admin/keys/{key}")
-"""The one act that is done even where it cannot be recorded at once."""
+"""The only action that runs even if its audit line cannot be written at once."""
 
 
 class Access:
-    """The middleware around the router, whose `routes` it shares; `scope["state"]["caller"]` is who asks."""
+    """Middleware around the router, whose `routes` it shares; sets `scope["state"]["caller"]`."""
 
     def __init__(
         self, app: ASGIApp, routes: Sequence[BaseRoute], keys: KeyRing, quotas: Quotas, audit: AuditWriter
@@ -86,7 +86,7 @@ class Access:
         self._audit = audit
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Let the request pass, or raise 401 or 403."""
+        """Let the request pass, or raise RequestError 401 or 403."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -101,7 +101,7 @@ class Access:
             await self._pass(self._admit(need, scope), scope, receive, send)
 
     def _admit(self, need: Need, scope: AsgiScope) -> Caller:
-        """Who asks. Raises 401 or 403 where that is nobody, or somebody who may not."""
+        """Find the caller and check its scope. Raises RequestError 401 or 403."""
         caller = self._keys.caller(Headers(scope=scope))
         scope["state"]["caller"] = caller
         _check(caller, need, is_open=self._keys.is_open)
@@ -117,10 +117,10 @@ class Access:
                 raise
             if not answer.has_begun:
                 raise invalid_key() from None
-            # The answer is left without its end: the server closes the connection.
+            # The answer stays incomplete: the server closes the connection.
 
     async def _administer(self, template: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Record what an operator does before it is done, and its outcome before the answer tells of it."""
+        """Record an operator's action before it runs, and its outcome before the answer is sent."""
         try:
             caller = self._admit("admin", scope)
         except RequestError as error:
@@ -154,14 +154,14 @@ class Access:
             raise
 
     def _changes(self, template: str, scope: AsgiScope) -> bool:
-        """Whether the request asks for more than a look; a method that the route lacks does nothing."""
+        """True if the request may change something; a method that the route lacks changes nothing."""
         route = matching_route(self._routes, scope)
         answers = route is not None and route.matches(scope)[0] is Match.FULL
         return answers and scope["method"] not in LOOKS and template not in LOOKS_BY_POST
 
 
 class _Answer:
-    """Adds what is left of the caller's allowance to an answer."""
+    """Adds headers with the caller's remaining rate limits to an answer."""
 
     def __init__(self, quotas: Quotas, caller: Caller, send: Send) -> None:
         self.has_begun = False
@@ -194,12 +194,12 @@ def template_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> str:
 
 
 def need_of(template: str) -> Need:
-    """What a request for the route of that template needs; where there is none, a key for its 404."""
+    """Need of the route with that template; an unmatched path needs a key for its 404."""
     return "key" if template == UNMATCHED else NEEDS.get(template, "decision")
 
 
 def matching_route(routes: Sequence[BaseRoute], scope: AsgiScope) -> BaseRoute | None:
-    """The route of the router's own matching, so that no spelling of a path means two things."""
+    """The route that the router itself will choose, so that both read every path alike."""
     partial: BaseRoute | None = None
     for route in routes:
         match, _ = route.matches(scope)
@@ -215,7 +215,7 @@ def _check(caller: Caller, need: Need, *, is_open: bool) -> None:
         need_scope(caller, need)
     elif need == "decision" and not is_open:
         raise RequestError(
-            "nobody has decided who may use this route",
+            "this route has no entry in the table of scopes",
             status=403,
             type="permission_error",
             code="route_not_declared",

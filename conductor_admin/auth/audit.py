@@ -1,8 +1,8 @@
-"""The audit log: one JSON line for each thing that an operator did or was refused; never a key's text.
+"""The audit log: one JSON line for each action of an operator, done or refused; never a key's text.
 
-Three files, so that no kind of line pushes another out: what changes something, as it begins and as it ends;
-what was only read; what was refused, which costs whoever is refused nothing. Written by the gateway
-(`conductor_admin.auth.audit_writer`) and by the command line. Every field is bounded as JSON spells it.
+Three files, so that no kind of line pushes another out: changes, as they begin and as they end; reads; and
+refusals, which anybody can cause. Written by the gateway (`conductor_admin.auth.audit_writer`) and by the
+command line. The length of every field is bounded, measured as JSON.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from conductor_core.paths import StateDir
 
 LARGEST_BYTES = 16 * 2**20
 KEPT = 9
-"""Older files of what was done, `audit.jsonl.1` the youngest of them."""
+"""Number of older files of changes, of which `audit.jsonl.1` is the youngest."""
 
 LARGEST_OTHER_BYTES = 8 * 2**20
 KEPT_OTHER = 3
 
 BEGUN = "begun"
-"""The result of a line that is written before anything is done; a line with its outcome follows."""
+"""Result in a line that is written before an action runs; a line with the outcome follows."""
 
 _LONGEST = {"who": 100, "action": 300, "source": 100, "request_id": 100, "key_id": 50}
 _LONGEST_DETAIL = 1000
@@ -36,7 +36,7 @@ _LONGEST_DETAIL = 1000
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who does what: by name and `key_id`, from which address, in which request."""
+    """An action and its actor: name and `key_id`, source address, and request id."""
 
     who: str
     action: str
@@ -56,11 +56,11 @@ class Audit:
         self._reads = Journal(state.reads_file, **others)
 
     def begin(self, act: Act) -> None:
-        """Say that `act` begins. What cannot be written here must not be done."""
+        """Record that `act` begins; if this raises, the action must not run."""
         self.append(line_of(act, BEGUN))
 
     def begin_revocation(self, act: Act) -> None:
-        """Say that a key is about to be revoked; on a full disk the reserve is given up for it."""
+        """Record that a key is about to be revoked; on a full disk, free the reserve file for the line."""
         try:
             self.begin(act)
         except OSError as error:
@@ -69,24 +69,24 @@ class Audit:
             self.begin(act)
 
     def end(self, act: Act, result: str | int, **details: Any) -> None:
-        """Say how `act` ended: with an HTTP status, or in a word."""
+        """Record how `act` ended: an HTTP status or a word."""
         self.append(line_of(act, result, details))
 
     def append(self, line: bytes) -> None:
-        """Add a line of `line_of` to those of what was done, and wait until the disk has it."""
+        """Add a line made by `line_of` to the changes, and wait until the disk has it."""
         self._done.append(line, lasting=True)
 
     def refused(self, act: Act, result: str | int, **details: Any) -> None:
-        """Say that `act` was refused before it began."""
+        """Record that `act` was refused before it began."""
         self._refusals.append(line_of(act, result, details))
 
     def was_read(self, act: Act, result: str | int, **details: Any) -> None:
-        """Say what somebody read who may change things."""
+        """Record that an operator read something."""
         self._reads.append(line_of(act, result, details))
 
 
 def line_of(act: Act, result: str | int, details: Mapping[str, Any] | None = None) -> bytes:
-    """The line of `act` at this moment; JSON escapes line ends and controls."""
+    """Line of `act` with the current time; JSON escapes line ends and control characters."""
     fields = {
         name: value if value is None else bounded(value, _LONGEST[name])
         for name, value in asdict(act).items()
@@ -105,13 +105,13 @@ def _detail(value: Any) -> Any:
         return bounded(value, _LONGEST_DETAIL)
     try:
         spelled = orjson.dumps(value, default=str).decode()
-    except TypeError:  # half characters, of a command line
+    except TypeError:  # lone surrogates, from a command line
         return bounded(json.dumps(value, default=str), _LONGEST_DETAIL)
     return value if len(spelled) <= _LONGEST_DETAIL else bounded(spelled, _LONGEST_DETAIL)
 
 
 def bounded(text: str, most: int) -> str:
-    """The beginning of `text` that JSON spells in at most `most` bytes; half characters become escapes."""
+    """The beginning of `text` that takes at most `most` bytes as JSON; lone surrogates are escaped."""
     text = text[:most].encode("utf-8", "backslashreplace").decode()
     while (spelled := len(orjson.dumps(text)) - 2) > most:
         text = text[: min(len(text) - 1, len(text) * most // spelled)]

@@ -1,7 +1,7 @@
-"""The gateway's hand on the audit log: lines are written in order by one thread, not by the event loop.
+"""Writer of the gateway's audit log: one thread writes all lines in order, outside the event loop.
 
-What cannot be recorded is not begun. The outcome of what was begun is kept here while the disk does not take
-it, and is written before any later line. Refusals are written within limits; the rest is counted.
+An action that cannot be recorded does not begin. If the disk refuses the outcome of one that has begun, the
+line is kept in memory and written before any later line. Refusals are written within limits, else counted.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 KEPT_BACK = 1000
-"""Lines that wait for a disk that takes them; of more the oldest is lost, and gateway.log says so."""
+"""Most lines that are kept in memory while the disk fails; then the oldest is lost. gateway.log has each."""
 
 TELL_S = 60.0
-"""Between two looks at the refusals that were only counted, and at the reserve."""
+"""Seconds between two writes of the counted refusals and two checks of the reserve."""
 
 
 class AuditWriter:
-    """Writes to `audit`; `tend` belongs into every beat, `close` to the end."""
+    """Writes to `audit`; call `tend` at every heartbeat and `close` at the end."""
 
     def __init__(self, audit: Audit, clock: Callable[[], float] = time.monotonic) -> None:
         self._audit = audit
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "audit")
         self._kept_back: deque[bytes] = deque(maxlen=KEPT_BACK)  # of the thread alone
-        # Apart, so that refusals without a key leave room for those of a key that tries what it may not.
+        # Separate, so that refusals without a key leave room for refusals of a key that lacks a scope.
         self._without_key, self._with_key = RefusalLimits(), RefusalLimits()
         self._told_at = clock()
         self._is_closed = False
         self._tending: Future[None] | None = None
 
     async def begin(self, act: Act, *, revokes: bool = False) -> None:
-        """Record that `act` begins. Raises 507 `insufficient_storage` where that is not possible.
+        """Record that `act` begins. Raises RequestError 507 `insufficient_storage` if it cannot.
 
-        What `revokes` a key goes on all the same: its line is written once there is room.
+        An action that `revokes` a key runs nevertheless; its line is written once there is room.
         """
         try:
             await self._run(lambda: self._begin(act, revokes=revokes))
@@ -67,14 +67,14 @@ class AuditWriter:
         self._thread.submit(self._append_or_keep, line)
 
     async def was_read(self, act: Act, result: str | int, **details: Any) -> None:
-        """Record a look at something; it is not held up by a disk that is full."""
+        """Record that an operator read something; a failure is logged and does not stop the request."""
         try:
             await self._run(lambda: self._audit.was_read(act, result, **details))
         except OSError as error:
             log.warning("audit_read_not_recorded", action=act.action, cause=fault(error))
 
     async def refused(self, act: Act, result: int) -> None:
-        """Record that `act` was refused, or count it: neither costs the log more than its limits."""
+        """Record that `act` was refused, or only count it once the limits are reached."""
         limits = self._without_key if act.key_id is None else self._with_key
         source = act.key_id or act.source or "unknown"
         untold = limits.admit(source, self._clock())
@@ -88,7 +88,7 @@ class AuditWriter:
             log.warning("refusal_not_recorded", cause=fault(error))
 
     def tend(self) -> None:
-        """Have written what is due: lines that were kept back, counts of refusals. Never waits."""
+        """Begin to write the lines that were kept and, when due, the counts of refusals. Never waits."""
         if self._tending is not None and not self._tending.done():
             return
         now = self._clock()
@@ -100,7 +100,7 @@ class AuditWriter:
             self._tending = self._thread.submit(self._tend, counts)
 
     def close(self) -> None:
-        """Write what is due, and end the thread."""
+        """Write all that is left, and end the thread."""
         if not self._is_closed:
             self._is_closed = True
             self._thread.submit(self._tend, self._counts())
@@ -147,7 +147,7 @@ class AuditWriter:
         try:
             self._append_kept_back()
         except OSError:
-            return  # said when the lines were kept back
+            return  # logged when the lines were kept
         finally:
             for limits, source, count in counts:
                 self._tell(limits, source, count)

@@ -1,8 +1,8 @@
-"""The keys in force: whose a request's credential is, and the end of what runs with a key that is no more.
+"""Authentication: finds the caller of a request's credential, and ends requests whose key is revoked.
 
-The file is looked at by its stamp at every request and every beat, so that a key that was made or revoked by
-another process counts at once. A file that breaks or goes while the gateway runs changes nothing: it stays as
-closed as it was. A key is revoked here first and in the file then, so that no disk keeps it valid.
+The file's stamp is checked at every request and every heartbeat, so that keys made or revoked by another
+process count at once. A file that breaks or vanishes while the gateway runs changes nothing: access stays
+as closed as it was. A key is revoked in memory first and then in the file, so that no disk keeps it valid.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class KeyRing:
-    """Keys of `file`; `owner` is the owner's token. `always_closed` where other machines reach the port."""
+    """Keys of `file`; `owner` is the owner's token. `always_closed` if other machines reach the port."""
 
     def __init__(self, file: KeysFile, *, owner: str | None = None, always_closed: bool = False) -> None:
         """Raises KeysFileError for a broken file."""
@@ -43,13 +43,13 @@ class KeyRing:
         self._keys: dict[str, Key] = {key.id: key for key in keys or ()}
         self._closed = keys is not None
         self._running: defaultdict[str, set[asyncio.Timeout]] = defaultdict(set)
-        self._revoked: set[str] = set()  # what the file may still have is not valid here
-        self._unwritten: set[str] = set()  # those of them whose writing has failed
+        self._revoked: set[str] = set()  # not valid here, even if the file still has it
+        self._unwritten: set[str] = set()  # revoked keys that could not be written to the file
         self._writing: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody who reaches the port may do everything."""
+        """True if everybody who reaches the port may do everything."""
         return not (self._closed or self._always_closed)
 
     @property
@@ -58,16 +58,16 @@ class KeyRing:
         return tuple(self._keys.values())
 
     def tend(self) -> None:
-        """What is due at each beat: look at the file, and write revocations that the disk did not take."""
+        """Check the file, and retry revocations that the disk did not take; called at each heartbeat."""
         self.look()
         if self._unwritten and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write_revoked(), name="revoked keys")
 
     async def revoke(self, name: str) -> Key:
-        """End the key with this id or name, and what runs with it, now; then take it out of the file.
+        """Revoke the key with this id or name, end its requests, then remove it from the file.
 
-        Raises 404 `key_not_found`. Where the file cannot be written the key stays revoked while this gateway
-        runs, `tend` writes it as soon as that is possible, and what is raised says so.
+        Raises RequestError 404 `key_not_found`. If the file cannot be written, raises 507 or 503; the key
+        stays revoked while this gateway runs, and `tend` retries the write.
         """
         self.look()
         key = named(self.all, name)
@@ -92,7 +92,7 @@ class KeyRing:
             try:
                 await asyncio.to_thread(self.file.revoke, key_id)
             except KeysFileError:
-                return  # told when it failed first
+                return  # logged when it failed first
             except RequestError:
                 pass  # the command line was faster
             self._unwritten.discard(key_id)
@@ -100,7 +100,7 @@ class KeyRing:
         self.look()
 
     def look(self) -> None:
-        """Take up a file that has changed, and end what runs with keys that are gone."""
+        """Read the file if it has changed, and end the requests of keys that are gone."""
         try:
             stamp = self.file.stamp()
             if stamp in (self._stamp, None):
@@ -118,7 +118,7 @@ class KeyRing:
             self._end(key_id)
 
     def caller(self, headers: Headers) -> Caller:
-        """Who asks. Raises 401 `missing_api_key` or `invalid_api_key`."""
+        """Find the caller. Raises RequestError 401 `missing_api_key` or `invalid_api_key`."""
         self.look()
         if self.is_open:
             return ANYONE
@@ -139,7 +139,7 @@ class KeyRing:
 
     @contextlib.asynccontextmanager
     async def while_valid(self, caller: Caller) -> AsyncIterator[asyncio.Timeout]:
-        """The block ends with TimeoutError, and the timeout is `expired`, once the key is no longer valid."""
+        """Run the block while the key is valid; then it ends with TimeoutError and an `expired` timeout."""
         key = self._keys.get(caller.key_id or "")
         left = None if key is None or key.expires is None else max(0.0, key.expires - time.time())
         try:
@@ -160,7 +160,7 @@ class KeyRing:
 
 
 def credential(headers: Headers) -> str:
-    """The text of `Authorization: Bearer` or `x-api-key`; nothing else is looked at."""
+    """The text of `Authorization: Bearer` or `x-api-key`. Raises RequestError 401."""
     given = headers.getlist("authorization")
     if not given:
         keys = headers.getlist("x-api-key")
@@ -180,7 +180,7 @@ def credential(headers: Headers) -> str:
 
 
 def invalid_key() -> RequestError:
-    """What a request gets whose key is unknown, revoked, expired or no key at all."""
+    """The refusal of a key that is unknown, revoked, expired or malformed."""
     return RequestError(
         "the API key is not valid", status=401, type="authentication_error", code="invalid_api_key"
     )

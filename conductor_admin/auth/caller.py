@@ -1,9 +1,9 @@
-"""Callers: who asks, and what they may do. `conductor_admin.auth.access` makes them of keys.
+"""Callers of requests and their permissions. `conductor_admin.auth.access` makes them of keys.
 
-Shapes and refusals only. For a route `plan(..., caller=caller_of(request))` is all that a generation needs,
-since the category is checked there and the rest in `Generations.run`. A list of rows is
-`visible(catalogue, caller)`; a row that is not in it does not exist for the caller, and no figure tells of
-it. An MCP tool that acts on the gateway calls `need_scope(caller, "admin")`.
+Shapes and refusals only. A route that generates calls `plan(..., caller=caller_of(request))`, which checks
+the category; `Generations.run` checks the rest. A list of rows is `visible(catalogue, caller)`: other rows do
+not exist for the caller, and no figure may reveal them. An MCP tool that acts on the gateway calls
+`need_scope(caller, "admin")`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Scope = Literal["infer", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a key may use in any minute, and how many generations may run at a time; None is no limit."""
+    """Limits of a key: requests and tokens in any minute, generations at a time; None is no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -32,8 +32,8 @@ class Allowance:
 class Caller:
     """The holder of a key; `key_id` None is the machine's owner, or anybody on a gateway without keys.
 
-    `categories` None means every one. `may_load` and `may_evict` are about what a request for a set that is
-    not loaded may cause. `name` is for people and for the audit log.
+    `categories` None means all. `may_load` and `may_evict` say if a request for a set that is not loaded may
+    load it, and may evict other sets for that. `name` is for people and for the audit log.
     """
 
     key_id: str | None = None
@@ -46,16 +46,16 @@ class Caller:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether the caller may use, and know of, some categories only."""
+        """True if the caller may use and see only some categories."""
         return self.categories is not None
 
     @property
     def client(self) -> str:
-        """A word for whoever shares out places: the public id of the key, never the key."""
+        """Name of the client when places are shared: the public id of the key, never its text."""
         return self.key_id or self.name
 
     def may_use(self, slug: str) -> bool:
-        """Whether the caller may ask for the category."""
+        """True if the caller may use the category."""
         return self.categories is None or slug in self.categories
 
 
@@ -64,7 +64,7 @@ OWNER = Caller(name="owner")
 
 
 def caller_of(request: Request) -> Caller:
-    """The caller that the gateway's guard found."""
+    """The caller that `conductor_admin.auth.access` found."""
     found = getattr(request.state, "caller", ANYONE)
     assert isinstance(found, Caller)
     return found

@@ -1,7 +1,7 @@
-"""A file of JSON lines that only grows, set aside at a size; several processes may write to it.
+"""A file of JSON lines that is only appended to and rotated at a size; several processes may write to it.
 
-A writer holds the file's own lock while it adds a line or sets the file aside, so that no two set it aside at
-once and none adds to a file that another one has just moved away.
+A writer holds the file's own lock while it appends a line or rotates the file, so that no two rotate it at
+once and none appends to a file that another one has just renamed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Journal:
             os.close(file)
 
     def _locked(self) -> int:
-        """A descriptor of the locked file that has the name now, and room for a line."""
+        """Descriptor of the locked file that has the name now and room for a line."""
         while True:
             file = open_private(self.path, os.O_WRONLY | os.O_APPEND)
             try:
@@ -46,7 +46,7 @@ class Journal:
             os.close(file)
 
     def _has_name(self, file: int) -> bool:
-        """Tell whether nobody has set the open file aside while its lock was waited for."""
+        """True unless another process has rotated the open file while this one waited for its lock."""
         try:
             named = self.path.stat()
         except FileNotFoundError:

@@ -1,7 +1,6 @@
-"""Keys: what one may do, how it is made, and how a text is found to be one. Pure; the file is `keys_file`.
+"""API keys: their rules, their creation, and the check of a given text. Pure; `keys_file` stores them.
 
-A key's text is random and is shown once. What is kept is its SHA-256: of 32 random bytes no slower hash is
-needed.
+A key's text is random and is shown once. Only its SHA-256 is stored: 32 random bytes need no slower hash.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ Categories = Annotated[list[Category], Field(min_length=1, max_length=1000), Aft
 
 
 class KeyRules(Shape):
-    """What a key may do; None is no limit. `expires` is in Unix seconds."""
+    """Permissions and limits of a key; None is no limit. `expires` is in Unix seconds."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -63,24 +62,24 @@ class KeyRules(Shape):
 
 
 class KeyBody(KeyRules):
-    """A key to be made: its name, for people, and its rules."""
+    """A key to create: its name, for people, and its rules."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
 
 
 class Key(KeyBody):
-    """A key as it is kept; `created` is in Unix seconds."""
+    """A key as it is stored; `created` is in Unix seconds."""
 
     id: Annotated[str, Field(pattern=r"^key_[0-9a-f]{12}$")]
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     created: float
 
     def is_valid(self, now: float) -> bool:
-        """Whether it has not expired at `now`, in Unix seconds."""
+        """True if the key has not expired at `now`, in Unix seconds."""
         return self.expires is None or now < self.expires
 
     def shown(self) -> dict[str, Any]:
-        """Everything but the hash."""
+        """The key as JSON, without the hash."""
         fields = self.model_dump(exclude={"hash"})
         return {name: fields.pop(name) for name in ("id", "name")} | fields
 
@@ -89,7 +88,7 @@ class Key(KeyBody):
         return self.model_copy(update=dict(changes))
 
     def caller(self) -> Caller:
-        """Who asks with this key."""
+        """The caller of a request with this key."""
         return Caller(
             key_id=self.id,
             name=self.name,
@@ -102,7 +101,7 @@ class Key(KeyBody):
 
 
 def make_key(body: KeyBody, keys: Iterable[Key]) -> tuple[Key, str]:
-    """A new key beside `keys`, and its text. Raises 409 `key_exists` where the name is taken."""
+    """Make a new key and its text. Raises RequestError 409 `key_exists` if one of `keys` has the name."""
     if any(key.name == body.name for key in keys):
         raise RequestError(
             f"there is a key {body.name!r} already", status=409, param="name", code="key_exists"
@@ -113,12 +112,12 @@ def make_key(body: KeyBody, keys: Iterable[Key]) -> tuple[Key, str]:
 
 
 def digest(text: str) -> str:
-    """What is kept of a key's text."""
+    """SHA-256 of a key's text, in hex; the only form in which it is stored."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def matching(keys: Iterable[Key], text: str) -> Key | None:
-    """The key of which this is the text. Every hash is compared, in a time that tells nothing of it."""
+    """The key with this text, or None. Compares every hash in constant time."""
     asked, found = digest(text), None
     for key in keys:
         if hmac.compare_digest(key.hash, asked):

@@ -1,8 +1,7 @@
-"""`keys.json` of a state directory: read whole, changed under a lock, replaced at once, private to its user.
+"""`keys.json` of a state directory: read whole, changed under a lock, replaced atomically, mode 0600.
 
-The command line and the gateway both write it. A file that is not understood is an error for both: taking it
-for an empty one would open the gateway. Where there is nobody to make a key by hand, a gateway makes the
-first one itself.
+The command line and the gateway both write it. A file that cannot be parsed is an error for both: to read it
+as empty would open the gateway. A gateway can create the first key itself, where no person does.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from handlers.wire import Shape
 Stamp = tuple[int, int, int] | None
 
 LARGEST_BYTES = 4 * 2**20
-"""Of the file: some eight thousand keys."""
+"""Largest size of the file, about eight thousand keys."""
 
 FIRST_KEY_NAME = "first"
 
 
 class KeysFileError(Exception):
-    """The file cannot be used; one line that names it and what to do. `cause` is what the disk said."""
+    """The file cannot be used; the message is one line with the cure. `cause` is the disk's error."""
 
     def __init__(self, message: str, cause: OSError | None = None) -> None:
         super().__init__(message)
@@ -46,7 +45,7 @@ class _Content(Shape):
 
 
 class KeysFile:
-    """The keys of one state directory. No file is no key; an empty list means that all were revoked."""
+    """The keys of one state directory. No file means no key was made; an empty list, all were revoked."""
 
     def __init__(self, state: StateDir) -> None:
         self._path = state.keys_file
@@ -54,7 +53,7 @@ class KeysFile:
         self._reserve = Reserve(state.reserve_file)
 
     def stamp(self) -> Stamp:
-        """Differs after every change; None where there is no file."""
+        """Stamp of the file, different after every change; None if there is no file."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -64,7 +63,7 @@ class KeysFile:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def read(self) -> tuple[Key, ...] | None:
-        """All keys, None where there is no file. Raises KeysFileError."""
+        """All keys, None if there is no file. Raises KeysFileError."""
         try:
             raw = read_bounded(self._path, LARGEST_BYTES)
         except FileNotFoundError:
@@ -80,9 +79,9 @@ class KeysFile:
             ) from error
 
     def create(self, body: KeyBody, keep: Callable[[str], None] | None = None) -> tuple[Key, str]:
-        """A new key, and its text, which is nowhere else. Raises 409 `key_exists`.
+        """Create a key; return it and its text, which the file lacks. RequestError 409 `key_exists`.
 
-        `keep` gets the text before the key counts.
+        `keep` gets the text before the key becomes valid.
         """
         with self._changing() as keys:
             key, text = make_key(body, keys)
@@ -94,7 +93,7 @@ class KeysFile:
     def revoke(self, name: str) -> Key:
         """Take out the key with this id or name. Raises 404 `key_not_found`.
 
-        On a full disk the reserve is given up for it.
+        On a full disk, frees the reserve file and tries again.
         """
         try:
             return self._take_out(name)
@@ -140,15 +139,15 @@ def _unreadable(error: OSError) -> KeysFileError:
 
 
 def has_key(state: StateDir) -> bool:
-    """Whether the state directory has a key that is valid now. Raises KeysFileError."""
+    """True if the state directory has a key that is valid now. Raises KeysFileError."""
     now = time.time()
     return any(key.is_valid(now) for key in KeysFile(state).read() or ())
 
 
 def create_first_key(state: StateDir) -> Path | None:
-    """Make a key that may do everything and write its text to the file that is returned.
+    """Create a key with all scopes; return the file that has its text.
 
-    None where there is a file of keys already, even one from which all were revoked.
+    None if there is a file of keys already, even one without keys.
     """
     if KeysFile(state).read() is not None:
         return None
@@ -160,5 +159,5 @@ def create_first_key(state: StateDir) -> Path | None:
 
 
 def _keep_first_key(state: StateDir, text: str) -> None:
-    # Before the key counts: one whose text was lost would close the gateway to everybody.
+    # Before the key becomes valid: a key whose text is lost would close the gateway to everybody.
     write_whole(state.first_key, f"{text}\n".encode())

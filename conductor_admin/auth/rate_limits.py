@@ -1,7 +1,7 @@
-"""What each key has used in the last minute and has running now: the refusals, and the `x-ratelimit` headers.
+"""Rate limits: requests and tokens per minute and running generations of each key; `x-ratelimit` headers.
 
-Kept in memory on a monotonic clock, so that a restart forgets it. Requests are counted when they begin,
-tokens when a generation ends: one that runs is let through to its end.
+Counts are kept in memory on a monotonic clock; a restart clears them. Requests are counted when they begin,
+tokens when a generation ends: a running generation is never cut off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Clock = Callable[[], float]
 
 
 class _Window:
-    """Amounts of the last WINDOW_S seconds, each with its own end."""
+    """Sliding window: amounts of the last WINDOW_S seconds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,11 +63,11 @@ class Meter:
         self.tokens = 0
 
     def relayed(self, lines: bytes) -> None:
-        """Pieces of an answer went out; each is a token at least, should the client leave before the end."""
+        """Count pieces of an answer as one token each, in case the client leaves before the end."""
         self.tokens += lines.count(b"\n")
 
     def ended(self, total_tokens: int) -> None:
-        """The worker's own count, prompt included."""
+        """Set the worker's own count, which includes the prompt."""
         self.tokens = total_tokens
 
 
@@ -79,7 +79,7 @@ class Quotas:
 
     @contextmanager
     def admitted(self, caller: Caller) -> Iterator[Meter]:
-        """Count one generation of the caller. Raises 429 `rate_limit_exceeded` before anything is counted."""
+        """Count one generation of the caller during the block. Raises 429 `rate_limit_exceeded` before it."""
         meter = Meter()
         if caller.key_id is None:
             yield meter
@@ -95,7 +95,7 @@ class Quotas:
             use.tokens.add(meter.tokens)
 
     def headers(self, caller: Caller) -> dict[str, str]:
-        """What is left to the caller, in OpenAI's words; nothing about what is not limited."""
+        """The caller's limits and what is left of them, as OpenAI's `x-ratelimit` headers."""
         if caller.key_id is None:
             return {}
         use, allowance = self._uses[caller.key_id], caller.allowance

@@ -1,7 +1,7 @@
-"""Limits of the refusals that are written: a few for each address, a few in all; the rest is counted. Pure.
+"""Limits on refusals in the audit log: a few per address, a few in all; the rest is only counted. Pure.
 
-A refusal costs whoever asks nothing, so that its lines must not grow with the requests. An address that is
-refused often is told of in one line with the number of those that were not written.
+A refused request costs its sender nothing, so the log must not grow with such requests. An address that is
+refused often gets one line with the number of its refusals that were not written.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 OTHERS = "other addresses"
 
 ADDRESSES = 1024
-"""Sources that are remembered; the longest unseen goes, its count to OTHERS."""
+"""Number of sources that are remembered; the least recent goes first, and OTHERS gets its count."""
 
 TOLD = 5
-"""Sources that a look at the counts names; the rest is OTHERS."""
+"""Number of sources that `take_counts` names; OTHERS has the rest."""
 
 
 @dataclass(slots=True)
 class Bucket:
-    """Tokens that come back with time; `at` is when they were last counted."""
+    """Token bucket; `at` is the time of its last refill, `untold` the count of unwritten refusals."""
 
     tokens: float
     at: float
     untold: int = 0
 
     def refill(self, now: float, burst: float, per_s: float) -> None:
-        """Count what has come back until `now`."""
+        """Add the tokens that have come back until `now`."""
         self.tokens, self.at = min(burst, self.tokens + (now - self.at) * per_s), now
 
 
@@ -50,7 +50,7 @@ class RefusalLimits:
         self._others = 0
 
     def admit(self, source: str, now: float) -> int | None:
-        """Untold refusals of `source` before this one; None where this one is only counted."""
+        """Number of unwritten refusals of `source` before this one; None if this one is only counted."""
         bucket = self._bucket(network_of(source), now)
         everything = self._all = self._all or Bucket(self._burst_of_all, now)
         bucket.refill(now, self._burst, self._per_s)
@@ -64,7 +64,7 @@ class RefusalLimits:
         return untold
 
     def unwritten(self, source: str, count: int) -> None:
-        """Count again what was admitted and could not be written."""
+        """Count refusals again that were admitted but could not be written."""
         bucket = self._sources.get(network_of(source))
         if bucket is None:
             self._others += count
@@ -72,7 +72,7 @@ class RefusalLimits:
             bucket.untold += count
 
     def take_counts(self) -> dict[str, int]:
-        """Refusals that no line has told of, by source, the most first; they count as told from now on."""
+        """Take the numbers of unwritten refusals by source, the largest first; all counts become zero."""
         found = sorted(
             ((bucket.untold, source) for source, bucket in self._sources.items() if bucket.untold),
             reverse=True,
@@ -95,7 +95,7 @@ class RefusalLimits:
 
 
 def network_of(source: str) -> str:
-    """The source as it is counted: an IPv6 address by its network, of which one host has every address."""
+    """The source that is counted: for IPv6 the /64 network, because one host may use all of it."""
     if ":" not in source:
         return source
     try:

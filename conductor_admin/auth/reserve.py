@@ -1,4 +1,4 @@
-"""Disk space that is kept for one purpose: on a full disk it is given up, so that a key can be revoked."""
+"""Reserved disk space: a file that is removed when the disk is full, so that a key can still be revoked."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LEAST_BYTES = 256 * 2**10
 
 
 class Reserve:
-    """The file at `path`, which holds nothing but its blocks."""
+    """The file at `path`, which only occupies blocks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def fill(self, keys_bytes: int = 0) -> bool:
-        """Take the space for a file of keys of that size, where it is to be had; whether it is there now."""
+        """Reserve space for a file of keys of that size in bytes; True if it is reserved now."""
         wanted = LEAST_BYTES + 2 * keys_bytes
         try:
             if self._path.lstat().st_size >= wanted:
@@ -33,14 +33,14 @@ class Reserve:
         try:
             os.posix_fallocate(file, 0, wanted)
         except OSError:
-            self.give_up()  # the last bytes of a disk are better left to others
+            self.give_up()  # leave the last bytes of a disk to others
             return False
         finally:
             os.close(file)
         return True
 
     def give_up(self) -> bool:
-        """Free the space; whether there was some."""
+        """Free the space; True if there was some."""
         with contextlib.suppress(OSError):
             self._path.unlink()
             return True

@@ -1,9 +1,9 @@
-"""`auto`: which category a prompt is for, by clear rules and else by its meaning; never a guess.
+"""`auto`: chooses a prompt's category by rules, else by similarity of meaning, else the default row.
 
-Rules come first. Where none holds, the prompt's vector is compared with those of `examples`, made by
+Rules come first. If none matches, the prompt's vector is compared with those of `examples`, made by
 the table's own embedding row. The score of an engine is the mean of its two most similar phrases; it must
 reach `NEAR` and lead by `LEAD`, otherwise the conversational row answers. Both figures were chosen
-on 67 prompts with MiniLM-L6; of the choices by meaning that were right, nine in ten scored above 0.30.
+on 67 prompts with MiniLM-L6; nine in ten correct choices by meaning scored above 0.30.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Embed = Callable[[list[str]], Awaitable[list[Vector]]]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An engine, or None for the default row; `reason` says in a few words why."""
+    """An engine, or None for the default row; `reason` is a short explanation."""
 
     engine: str | None
     reason: str
 
 
 def scores(prompt: Vector, examples: Mapping[str, Sequence[Vector]]) -> dict[str, float]:
-    """How near each engine's examples are to the prompt: cosines of normalised vectors, -1 to 1."""
+    """Similarity of each engine's examples to the prompt: mean of the best cosines, -1 to 1."""
     found = {}
     for engine, vectors in examples.items():
         similar = sorted((sum(map(mul, prompt, vector)) for vector in vectors), reverse=True)[:_MOST_SIMILAR]
@@ -45,7 +45,7 @@ def scores(prompt: Vector, examples: Mapping[str, Sequence[Vector]]) -> dict[str
 
 
 def nearest(found: Mapping[str, float]) -> Choice:
-    """The engine of the highest score, if it is near enough and alone at the top."""
+    """The engine with the highest score, if it reaches NEAR and leads by LEAD; else no engine."""
     ranked = sorted(found.items(), key=lambda item: -item[1])
     engine, score = ranked[0]
     if score < NEAR:
@@ -66,9 +66,9 @@ class Chooser:
     async def choose(
         self, prompt: str, rows: Sequence[Row], embed: Embed | None, version: str
     ) -> tuple[Row, str]:
-        """The row for `prompt` and why. `embed` is None where the table has no embedding row.
+        """The row for `prompt` and the reason. `embed` is None if the table has no embedding row.
 
-        `version` names the embedding model. A failure of it is told in the reason, and fails nothing.
+        `version` names the embedding model. If that model fails, the reason says so; nothing is raised.
         """
         able = {row.engine: row for row in reversed(rows)}
         for rule in by_rule(prompt[:_READ_CHARS]):

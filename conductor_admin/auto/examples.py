@@ -1,7 +1,7 @@
-"""What people ask of each engine, as phrases that a prompt is compared with by an embedding model.
+"""Example phrases of each engine's tasks, which an embedding model compares with a prompt.
 
-Data alone. An engine without phrases of its own is never chosen by meaning. Phrases are short and of many
-subjects, so that what they have in common is the task.
+Data only. An engine without phrases is never chosen by meaning. Phrases are short and on many subjects, so
+that only the task is common to them.
 """
 
 from __future__ import annotations

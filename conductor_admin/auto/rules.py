@@ -1,7 +1,7 @@
-"""Rules that tell what a prompt asks for by its own words. Pure; no model.
+"""Rules that find a prompt's task by its words. Pure; no model.
 
-A rule is for prompts that leave no doubt: what only resembles a task is for `conductor_admin.auto.chooser` to
-compare. Rules come in the order in which they are asked, the narrower before the wider.
+A rule is for unmistakable prompts; `conductor_admin.auto.chooser` compares the others with examples. Rules
+are tried in order, the narrower before the wider.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FORMULA = r"[-+*/^=().,\d\s]|\b(sin|cos|tan|log|ln|exp|sqrt|pi)\b|(?<![a-z])[a-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Prompts that match `pattern` are for `engine`; `reason` says it to people."""
+    """Sends prompts that match `pattern` to `engine`; `reason` is for people."""
 
     engine: str
     pattern: re.Pattern[str]
@@ -82,5 +82,5 @@ RULES: tuple[Rule, ...] = (
 
 
 def by_rule(prompt: str) -> list[Rule]:
-    """The rules that `prompt` matches, the first ones counting most."""
+    """The rules that `prompt` matches, most important first."""
     return [rule for rule in RULES if rule.pattern.search(prompt)]

@@ -1,7 +1,6 @@
-"""Request bodies: read, parsed strictly, checked; every fault is a RequestError.
+"""Request bodies: reads, parses strictly and validates them; every fault is a RequestError.
 
-Knows HTTP requests and pydantic models; sizes and times are `conductor_admin.http.body_gate`'s. No refusal
-ever repeats a value that the client sent.
+`conductor_admin.http.body_gate` limits sizes and times. No error repeats a value that the client sent.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from handlers.strict_json import parse
 from handlers.wire import RequestError
 
 LOOP_BYTES = 64 * 2**10
-"""Larger bodies are parsed in a thread: 64 KiB take 15 ms at the worst, 25 MB take 60 to 250."""
+"""Larger bodies are parsed in a thread: 64 KiB take 15 ms at most, 25 MB take 60 to 250 ms."""
 
 # One thread: a second would only take turns with the first, and with the event loop.
 _PARSER = ThreadPoolExecutor(1, "bodies")
 
-# JSON, or nothing said; the last is what curl says of any `-d` body. No form is ever parsed, and a page of
-# another site that posts a form is stopped by its Origin.
+# JSON, or no type; the last is what curl sends with any `-d` body. No form is ever parsed, and the check of
+# Origin stops a page of another site that posts a form.
 _CONTENT_TYPES = frozenset({"application/json", "", "application/x-www-form-urlencoded"})
 
 M = TypeVar("M", bound=BaseModel)
@@ -32,7 +31,7 @@ T = TypeVar("T")
 
 
 async def read_json(request: Request, model: type[M]) -> M:
-    """The body as a `model`. Also refused: another content type or encoding, repeated keys, deep nesting."""
+    """Read the body as a `model`; refuse other content types, compression, repeated keys, deep nesting."""
     _check_headers(request)
     raw = await read_body(request)
     if not raw or raw.isspace():
@@ -41,7 +40,7 @@ async def read_json(request: Request, model: type[M]) -> M:
 
 
 async def parsed(raw: bytes | bytearray, parse: Callable[[], T]) -> T:
-    """The result of `parse`, which is about `raw`: made in a thread where that is large."""
+    """Result of `parse`, which parses `raw`; runs in a thread if `raw` is large."""
     if len(raw) <= LOOP_BYTES:
         return parse()
     return await asyncio.get_running_loop().run_in_executor(_PARSER, parse)

@@ -1,7 +1,7 @@
-"""Memory for the bodies of all requests together: what each may take of it, and what is kept for small ones.
+"""Memory budget for the bodies of all requests: the share of each key, and a reserve for small bodies.
 
-Pure but for its counts. A body counts from its first byte until its request ends, since its text lives on in
-the request; a body that is announced and does not come counts nothing.
+No I/O. A body counts from its first byte until its request ends, because the request keeps its text; a body
+that is announced but not sent does not count.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from handlers.wire import RequestError
 BUDGET_BYTES = 256 * 2**20
 SMALL_BYTES = 256 * 2**10
 RESERVE_BYTES = 32 * 2**20
-"""What only small bodies may take, so that they get through while large ones fill the rest."""
+"""Bytes for small bodies only, so that they get through while large ones fill the rest."""
 
 LARGE_OF_A_KEY = 16
-"""Requests with a large body that one key may have at a time, within its share of the bytes."""
+"""Most requests with a large body that one key may have at a time."""
 
 _RETRY_S = 1.0
 
@@ -32,10 +32,10 @@ class BodyShare:
         self.taken = 0
         self.is_large = False
         self.of_large = 0
-        """What it took after it was found to be large."""
+        """Bytes taken since the body was found to be large."""
 
     def take(self, size: int) -> None:
-        """Take `size` bytes more. Raises 503 where they are not there, 429 for too many large bodies."""
+        """Take `size` more bytes. Raises 503 if the budget is used up, 429 if the key's share is."""
         if not self.is_large and self.taken + size > SMALL_BYTES:
             self._budget.begin_large(self._key_id)
             self.is_large = True
@@ -47,14 +47,14 @@ class BodyShare:
         self.taken += size
 
     def give_back(self) -> None:
-        """Give all of it back."""
+        """Return all bytes to the budget."""
         self._budget.give_back(self.taken)
         if self.is_large:
             self._budget.end_large(self._key_id, self.of_large)
 
 
 class BodyBudget:
-    """The bytes of all bodies that are held, and the large ones of each key."""
+    """Counts the bytes of all bodies in memory, and the large bodies of each key."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -63,7 +63,7 @@ class BodyBudget:
 
     @contextmanager
     def share(self, key_id: str | None) -> Iterator[BodyShare]:
-        """The share of one request of that key; `None` is for who has none, whom no count bounds."""
+        """The share of one request of that key; without a key (`None`) only the whole budget limits it."""
         share = BodyShare(self, key_id)
         try:
             yield share
@@ -71,10 +71,10 @@ class BodyBudget:
             share.give_back()
 
     def take(self, size: int, kept: int) -> None:
-        """Take bytes, but for `kept` ones."""
+        """Take bytes, but leave `kept` bytes free. Raises RequestError 503."""
         if self.used + size > BUDGET_BYTES - kept:
             raise RequestError(
-                "the bodies of other requests take all the memory there is for them; try again",
+                "the bodies of other requests use all the memory for bodies; try again",
                 status=503,
                 type="server_error",
                 code="bodies_too_large_together",
@@ -83,13 +83,13 @@ class BodyBudget:
         self.used += size
 
     def take_large(self, key_id: str | None, size: int) -> None:
-        """Take bytes of a large body: where n keys have some, each may have an (n + 1)th part."""
+        """Take bytes of a large body: while n keys hold some, each may hold 1/(n + 1) of them."""
         most = BUDGET_BYTES - RESERVE_BYTES
         if key_id is not None:
             keys = len(self._large_bytes.keys() | {key_id})
             if self._large_bytes[key_id] + size > most // (keys + 1):
                 raise RequestError(
-                    "the bodies of this key take its share of the memory for bodies",
+                    "the bodies of this key use up its share of the memory for bodies",
                     status=429,
                     type="rate_limit_error",
                     code="share_exceeded",
@@ -100,11 +100,11 @@ class BodyBudget:
             self._large_bytes[key_id] += size
 
     def give_back(self, size: int) -> None:
-        """Take back bytes."""
+        """Return bytes to the budget."""
         self.used -= size
 
     def begin_large(self, key_id: str | None) -> None:
-        """Count a large body of the key."""
+        """Count a large body of the key. Raises RequestError 429 for too many."""
         if key_id is None:
             return
         if self._large[key_id] >= LARGE_OF_A_KEY:
@@ -118,7 +118,7 @@ class BodyBudget:
         self._large[key_id] += 1
 
     def end_large(self, key_id: str | None, size: int) -> None:
-        """Count it, and the bytes it took as a large one, no longer."""
+        """Stop counting a large body of the key and its `size` bytes."""
         if key_id is not None:
             self._large -= Counter({key_id: 1})
             self._large_bytes -= Counter({key_id: size})

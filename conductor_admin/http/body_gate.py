@@ -1,6 +1,6 @@
-"""ASGI middleware around every body: its size, its pace, and its share of the memory for all bodies.
+"""ASGI middleware for request bodies: limits size, pace, and the share of memory for all bodies.
 
-Stands behind the keys, so that who has none holds nothing. Knows nothing of what a body says.
+Runs after authentication, so that a client without a key takes no memory. Knows nothing of a body's content.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from conductor_admin.http.request_context import arrival
 from handlers.wire import RequestError
 
 BODY_S = 300.0
-"""Seconds in which a body has to be whole."""
+"""Seconds in which a body has to be complete."""
 
 PACE_BYTES = 16 * 2**10
 PACE_S = 20.0
-"""Seconds in which so many bytes have to come, or the end."""
+"""Seconds in which PACE_BYTES or the end of the body have to come."""
 
 
 class BodyGate:
-    """The middleware; the limit is that of the route that `access` has found."""
+    """The middleware; the route that `access` has found sets the limit."""
 
     def __init__(self, app: ASGIApp, budget: BodyBudget) -> None:
         self._app = app
         self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request pass; its body is refused by its announced length, or while it is read."""
+        """Pass the request on; refuse its body by the announced length or while it is read."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -44,7 +44,7 @@ class BodyGate:
 
 
 class _Body:
-    """One body while it comes; `receive` is ASGI's."""
+    """One body while it is received; wraps ASGI's `receive`."""
 
     def __init__(self, receive: Receive, limit: int, share: BodyShare) -> None:
         self._receive = receive

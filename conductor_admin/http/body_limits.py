@@ -1,4 +1,4 @@
-"""The most bytes that the body of a request may have: one table, by the template of the route."""
+"""Limits of request bodies in bytes: one table, by the template of the route."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from handlers.wire import MAX_PROMPT_CHARS
 
 OTHER_BYTES = 2 * 2**20
-"""For every route that the table does not name."""
+"""Limit of every route that the table does not name."""
 
 TEXT_BYTES = 6 * MAX_PROMPT_CHARS + 2**20
-"""The longest text, each of its characters escaped as `\\uXXXX`, and what goes with it."""
+"""The longest text with every character escaped as `\\uXXXX`, and 1 MiB for the rest."""
 
 UNESCAPED_BYTES = 4 * MAX_PROMPT_CHARS + 2**20
 """The longest text in UTF-8; the SDK behind `/mcp` parses on the event loop, at 50 ms for 20 MB."""
@@ -32,5 +32,5 @@ LIMITS: Mapping[str, int] = {
 
 
 def limit_of(template: str) -> int:
-    """The limit of the route of that template."""
+    """Limit in bytes of the route with that template."""
     return LIMITS.get(template, OTHER_BYTES)

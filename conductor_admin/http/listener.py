@@ -1,4 +1,4 @@
-"""The gateway's TCP socket: bound before anything is started, refused in one line that names the cure."""
+"""The gateway's TCP socket, bound before anything is started; errors are one line that names the cure."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from conductor_core.operator import LOOPBACK
 from conductor_core.run_file import StartError
 
 _OTHER_FILES = 256
-"""What a gateway has open beside its connections: logs, sockets of TorchServe and of workers, pipes."""
+"""Open files of a gateway besides connections: logs, sockets of TorchServe and of workers, pipes."""
 
 _UNSENT_BYTES = 128 * 2**10
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
 
 
 def host_policy(host: str) -> HostPolicy:
-    """By which names a gateway on `host` may be called."""
+    """The names by which clients may call a gateway on `host`."""
     if host in _EVERYWHERE:
         return HostPolicy(LOOPBACK | {socket.gethostname().lower()}, any_address=True)
     return HostPolicy(LOOPBACK | {host.lower()})
 
 
 def is_private(host: str) -> bool:
-    """Whether only this machine reaches a gateway on `host`."""
+    """True if only this machine reaches a gateway on `host`."""
     return host in LOOPBACK
 
 
 def check_open(host: str, has_key: bool) -> None:
-    """Refuse to be reachable from other machines before there is a key."""
+    """Raise StartError for a `host` that other machines reach while there is no key."""
     if not is_private(host) and not has_key:
         raise StartError(
             f"--host {host} would let anybody on the network use the models; make a key first: "
@@ -41,7 +41,7 @@ def check_open(host: str, has_key: bool) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one."""
+    """A listening socket; port 0 takes a free one. Raises StartError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -63,7 +63,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def most_connections() -> int:
-    """How many connections this process can hold, each with one to a worker, once its limit is raised."""
+    """Raise the limit of open files; return the most connections, each with one to a worker."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -91,6 +91,6 @@ def _holder(port: int) -> int | None:
 
 
 def url_of(host: str, port: int) -> str:
-    """Where a client on this machine reaches the gateway."""
+    """URL by which a client on this machine reaches the gateway."""
     shown = "127.0.0.1" if host in _EVERYWHERE else host
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -1,4 +1,4 @@
-"""ASGI middleware that every request passes: request id, access log, Host and Origin checks, the last resort.
+"""ASGI middleware of every request: request id, access log, Host and Origin checks, answer to any error.
 
 Knows HTTP only. Host, Origin and Sec-Fetch-Site are checked because a page of any site can reach a loopback
 port.
@@ -38,22 +38,22 @@ _SINGLE = (
     "sec-fetch-mode",
     "sec-fetch-dest",
 )
-"""Headers that may not come twice with different values; credentials are refused by the authenticator."""
-_LEFT = 499  # the status of a request whose client left before it had an answer
+"""Headers that may not be repeated; the authenticator refuses repeated credentials."""
+_LEFT = 499  # status of a request whose client left before the answer
 
 
 @dataclass(frozen=True, slots=True)
 class HostPolicy:
     """Names by which this gateway may be called; `any_address` also allows every literal address.
 
-    A literal address cannot be rebound by DNS, so that a gateway on all interfaces may take any.
+    DNS cannot rebind a literal address, so a gateway on all interfaces may accept any.
     """
 
     names: Collection[str] = LOOPBACK
     any_address: bool = False
 
     def allows(self, authority: str) -> bool:
-        """Whether `authority` (host, with or without a port) names this gateway."""
+        """True if `authority` (host, with or without a port) names this gateway."""
         host = _host_of(authority)
         return host is not None and (host in self.names or (self.any_address and _is_address(host)))
 
@@ -76,20 +76,20 @@ def _is_address(host: str) -> bool:
 def check_source(
     headers: Headers, policy: HostPolicy, method: str = "GET", authority: str | None = None
 ) -> None:
-    """Raise RequestError for what has two sources, a foreign Host, or comes from a page of another origin.
+    """Raise RequestError for repeated headers, a foreign Host, or a page of another origin.
 
-    `authority` is the host that the request's target names itself, None where it is a path.
+    `authority` is the host in the request's target, None if the target is a path.
     """
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not policy.allows(hosts[0]):
-        raise RequestError("this server is not known by that Host", status=421, code="host_not_allowed")
+        raise RequestError("Host does not name this server", status=421, code="host_not_allowed")
     if authority is not None and authority.lower() != hosts[0].lower():
         raise RequestError("the target names another host than Host", status=421, code="host_not_allowed")
     for name in _SINGLE:
         if len(headers.getlist(name)) > 1:
             raise RequestError(f"there is more than one header {name}", code="repeated_header")
     if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
-        # What else a body was coded with would be taken for the body itself.
+        # A body with another encoding would be read as if it had none.
         raise RequestError(
             "the only transfer-encoding is chunked",
             param="transfer-encoding",
@@ -100,9 +100,9 @@ def check_source(
 
 
 def _is_own_page(headers: Headers, host: str, method: str) -> bool:
-    """Whether no page of another origin has sent the request, as far as a browser tells.
+    """False if the browser's headers show that a page of another origin has sent the request.
 
-    Another port of the same machine is another origin. A link to this gateway may be followed from anywhere.
+    Another port of the same machine is another origin. Links to this gateway are allowed from anywhere.
     """
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
@@ -114,10 +114,10 @@ def _is_own_page(headers: Headers, host: str, method: str) -> bool:
 
 
 class Guard:
-    """The middleware; the request id is `scope["state"]["request_id"]` and in every log line."""
+    """The middleware; puts the request id into `scope["state"]["request_id"]` and every log line."""
 
     def __init__(self, app: ASGIApp, policy: HostPolicy, answered: Callable[[str, int], None]) -> None:
-        """`answered` is told the route's template and the status of each request."""
+        """`answered` gets the route's template and the status of each request."""
         self._app = app
         self._policy = policy
         self._answered = answered
@@ -125,7 +125,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "websocket":
-            # Nothing here is a websocket; a mounted application that has one must be let in by a decision.
+            # No route here is a websocket; a mounted application that has one would need a rule of its own.
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] != "http":

@@ -1,8 +1,8 @@
-"""Connections to the gateway: what a client may cost that is late, large, silent, or reads nothing.
+"""Connections to the gateway: limits for clients that are slow, silent, send too much, or do not read.
 
-uvicorn bounds none of it with its C parser: a connection that says nothing, a header without an end, an
-answer that nobody reads would be held for ever. A client that takes nothing costs a generation its worker,
-and keeps what was written for it. Knows uvicorn's protocol class and its transport, not what a request means.
+uvicorn with its C parser has none of these limits: a silent connection, an endless header or an unread answer
+would be held for ever. A client that does not read blocks a worker and keeps its answer in memory. Knows
+uvicorn's protocol class and its transport, not the meaning of requests.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from handlers.wire import RequestError
 
 LEAST_BYTES = 16 * 2**10
-"""What a client has to take within the time; one byte now and then is as good as nothing."""
+"""Bytes that a client has to read within the time limit; a byte now and then does not count."""
 
 HEAD_S = 20.0
 HEAD_BYTES = 64 * 2**10
 HEADER_LINES = 100
 LINE_BYTES = 16 * 2**10
 FRAMING_BYTES = 64 * 2**10
-"""Chunk sizes, chunk extensions and trailers of a body have at most so many bytes more than the body."""
+"""Most bytes by which chunk sizes, chunk extensions and trailers may exceed the body."""
 FRAMING_RUN_BYTES = 16 * 2**10
-"""Bytes of these that may come without a byte of the body between: one chunk extension, or all trailers."""
+"""Most bytes of them without a byte of the body in between: one chunk extension, or all trailers."""
 PIPELINED = 64
-"""Requests that may wait on a connection for the answer to the one before."""
+"""Most requests that may be queued on a connection behind the one that is being answered."""
 SEND_S = 30.0
 UNREAD_BODY_S = 5.0
-"""Seconds in which the rest of a body is thrown away, so that its sender gets to read why it was refused."""
+"""Seconds for which the rest of a refused body is discarded, so that its sender can read the answer."""
 
 _SLICE_BYTES = 8 * 2**10
-"""The parser is fed in slices, so that what it has not told of yet is bounded by one of them."""
+"""Most bytes that the parser gets at a time, so that it holds at most so many unreported."""
 _TARGET = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 _REASONS = {
@@ -50,9 +50,9 @@ _REASONS = {
 
 
 class Outflow:
-    """Resets `transport` where its client takes less than LEAST_BYTES in `limit_s` of what waits for it.
+    """Resets `transport` if its client reads less than LEAST_BYTES of the waiting data in `limit_s` seconds.
 
-    `is_standing()` says that nothing is added meanwhile, so that the buffer shrinks by what was taken.
+    `is_standing()` is true while nothing is added to the buffer, so that it shrinks only by reading.
     """
 
     def __init__(
@@ -70,20 +70,20 @@ class Outflow:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begin, or begin anew: from here on nothing is written until the client has read."""
+        """Begin to watch, or begin again: from now on nothing is written until the client has read."""
         self.stop()
         self._unread = self._transport.get_write_buffer_size()
         if self._unread and self._is_standing():
             self._timer = self._loop.call_later(self._limit_s, self._look)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def end(self) -> None:
-        """Watch never again, and let go of the connection that asked for it."""
+        """Stop watching for good, and drop the reference to the connection."""
         self.stop()
         self._is_standing = bool  # false
 
@@ -95,16 +95,16 @@ class Outflow:
             self.watch()
 
     def _reset(self) -> None:
-        # Without this the kernel would keep what is unread until the client, still alive, has ended.
+        # Without this the kernel would keep the unread data for as long as the client lives.
         own = self._transport.get_extra_info("socket")
         own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a bound on each wait, and one error shape for what is no request.
+    """uvicorn's protocol with a limit on each wait, and one error shape for invalid requests.
 
-    At most `most` connections are held; a client has `send_s` to take what waits for it.
+    Holds at most `most` connections; a client has `send_s` seconds to read LEAST_BYTES of waiting data.
     """
 
     send_s = SEND_S
@@ -121,7 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _framing_run = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first head is due."""
+        """Begin to wait for the first head, or refuse one connection too many."""
         super().connection_made(transport)
         self._outflow = Outflow(transport, self.loop, self.send_s, self._is_standing)
         self.app = self._watched(self.app)
@@ -131,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, and count what belongs to a head that is not complete yet or is no body."""
+        """Feed the parser, and count bytes of incomplete heads and of chunk framing."""
         rest = memoryview(data)
         while rest and not self.transport.is_closing():
             self._feed(bytes(rest[:_SLICE_BYTES]))
@@ -143,7 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        # Of what began or ended in this slice nobody knows how many bytes are its own; a slice is little.
+        # A head or body that began or ended inside this slice is not counted; a slice is small.
         if due is not None and due is self._late:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
@@ -154,7 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(400, "too_many_requests", f"more than {PIPELINED} requests came before an answer")
 
     def _count_framing(self, fed: int, body: int) -> None:
-        """A slice of `fed` bytes had `body` bytes of the body."""
+        """Count a slice of `fed` bytes, of which `body` were bytes of the body."""
         self._framing += fed - body
         self._framing_run = 0 if body else self._framing_run + fed
         if self._framing_run > FRAMING_RUN_BYTES:
@@ -163,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(400, "chunks_too_small", "the chunks of the body are too small for their number")
 
     def on_message_begin(self) -> None:
-        """Another head is due, on a connection that was kept."""
+        """Begin to wait for the next head on a kept connection."""
         super().on_message_begin()
         self._header_lines = 0
         self._in_body = False
@@ -171,13 +171,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def on_url(self, url: bytes) -> None:
-        """Keep a piece of the target."""
+        """Add a piece of the target; refuse one that is too long."""
         super().on_url(url)
         if len(self.url) > LINE_BYTES:
             self._refuse(414, "target_too_long", f"the target has more than {LINE_BYTES} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header of the head; what comes behind the body is a trailer, and means nothing here."""
+        """Add a header of the head; ignore trailers, which come after the body."""
         if self._in_body:
             return
         self._header_lines += 1
@@ -191,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there; the body has a time of its own."""
+        """End the wait for the head, and begin to count the body."""
         if self.transport.is_closing():
             return
         self._head_is_there()
@@ -201,56 +201,56 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Count and keep a piece of the body."""
+        """Count a piece of the body and pass it on."""
         if self._in_body:
             self._body_bytes += len(body)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is there, wanted or not."""
+        """End the body, read or discarded."""
         self._rest_is_there()
         if self._in_body:
             self._in_body = False
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Nobody will read the rest of a body that was answered before its end."""
+        """Limit the time in which the rest of a body is discarded that was answered before its end."""
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._rest = self.loop.call_later(UNREAD_BODY_S, self.transport.close)
 
     def pause_writing(self) -> None:
-        """The client has to read before more is written."""
+        """Watch the client, which has to read before more is written."""
         super().pause_writing()
         self._outflow.watch()
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """Go on writing, and begin to watch anew: the client has read."""
         super().resume_writing()
         self._outflow.watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is due any more."""
+        """Cancel all timers and drop all references."""
         self._head_is_there()
         self._rest_is_there()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:
-            # uvicorn tells only the request that came last.
+            # uvicorn notifies only the request that came last.
             self._running.disconnected = True
             self._running.message_event.set()
-        # The ways from this object to itself: with them it would stay until a full collection of garbage.
+        # References from this object to itself would keep it until a full garbage collection.
         self._outflow.end()
         self.app = self.config.loaded_app
         self.pipeline.clear()
         self.cycle = self._running = None  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, in the shape of every other refusal."""
+        """Refuse bytes that are not HTTP, in the shape of every other error."""
         self._refuse(400, "invalid_http", "this is not a valid HTTP request")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: any client could fill the log with it."""
+        """Log nothing: any client could fill the log with it."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         self._running = cycle
@@ -261,7 +261,7 @@ class BoundedProtocol(HttpToolsProtocol):
             try:
                 await app(scope, receive, send)
             finally:
-                # However it ended: uvicorn closes what was left without an end once this has returned.
+                # In every case: uvicorn closes an incomplete answer once this has returned.
                 self.loop.call_soon(self._outflow.watch)
 
         return watched
@@ -270,7 +270,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.flow.write_paused or self.transport.is_closing() or not self._is_answering
 
     def _idle_again(self) -> None:
-        """uvicorn forgets to count a connection as idle on which there came anything but a request."""
+        """Start uvicorn's keep-alive timer, which it forgets after bytes that are no request."""
         waits = self._late is None and self.cycle is not None and not self._is_answering
         if waits and self.timeout_keep_alive_task is None and not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -308,12 +308,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded(send_s: float, most: int | None = None) -> type[BoundedProtocol]:
-    """The protocol with the operator's bounds, as uvicorn wants it: a class."""
+    """The protocol with the operator's limits, as a class because uvicorn takes one."""
     return type("Protocol", (BoundedProtocol,), {"send_s": send_s, "most": most})
 
 
 def _authority(target: bytes) -> str | None:
-    """The host that the target of a request names itself; None for a path, "" for what is no URL of HTTP."""
+    """The host in a request's target; None for a path, "" for a target that is no HTTP URL."""
     if target.startswith(b"/") or target == b"*":
         return None
     found = _TARGET.match(target)

@@ -1,6 +1,6 @@
-"""How the request came that is being handled: its route, and the trace that its client has begun.
+"""Context of the current request: its route, host, and the trace headers of its client.
 
-The guard makes an Arrival of each request, and `conductor_admin.auth.access` adds which route it is for.
+The guard makes an Arrival of each request; `conductor_admin.auth.access` adds its route.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from starlette.datastructures import Headers
 
 UNMATCHED = "unmatched"
-"""The route of what no route is for, so that no path of a client becomes the name of anything."""
+"""Name for requests without a route, so that no client's path becomes a metric label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Arrival:
 
     @classmethod
     def of(cls, headers: Headers) -> Arrival:
-        """The arrival of a request with these headers, whose route is not known yet."""
+        """Make the arrival of a request with these headers; its route is not known yet."""
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         return cls(host=headers.get("host", ""), carrier=carrier)
 
@@ -40,12 +40,12 @@ _routes: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
 
 
 def arrived_for(template: str) -> None:
-    """Notes the route of the request that the current task handles."""
+    """Record the route of the request that the current task handles."""
     arrival.set(replace(arrival.get(), route=template))
     if (task := asyncio.current_task()) is not None:
         _routes[task] = template
 
 
 def route_of(task: asyncio.Task[Any]) -> str | None:
-    """The route of the request that `task` handles, None where it handles none. From any thread."""
+    """The route of the request that `task` handles, None if it handles none. Callable from any thread."""
     return _routes.get(task)

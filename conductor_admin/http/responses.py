@@ -1,8 +1,8 @@
 """Responses of the gateway: JSON, failures in one shape, and streams that end when the client leaves.
 
-A failure has `Retry-After` where a retry helps. Starlette's own StreamingResponse cannot turn a failure
-before the first byte into a status. A client that reads nothing holds `send` until
-`conductor_admin.http.protocol` cuts it, which is the same as its leaving.
+A failure has `Retry-After` if a retry helps. Starlette's StreamingResponse cannot turn a failure before the
+first byte into a status. `send` blocks while a client reads nothing, until `conductor_admin.http.protocol`
+disconnects it, which ends the stream as its leaving does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from handlers.strict_json import refusal
 from handlers.wire import RequestError
 
 _RETRIED = frozenset({408, 409, 429})
-"""Statuses below 500 that OpenAI's clients take for passing ones."""
+"""Statuses below 500 after which OpenAI's clients retry."""
 
 Pieces = AsyncGenerator[bytes, None]
 
@@ -48,7 +48,7 @@ class JsonResponse(Response):
 async def json_answer(
     size: int, make: Callable[[], object], headers: dict[str, str] | None = None
 ) -> JsonResponse:
-    """What `make` makes, written in a thread where its `size` is much."""
+    """Answer with the result of `make`, serialised in a thread if its `size` is large."""
     return await off_loop(size, lambda: JsonResponse(make(), headers=headers))
 
 
@@ -58,9 +58,9 @@ def error_response(error: RequestError) -> Response:
 
 
 def retry_header(error: RequestError) -> dict[str, str]:
-    """`Retry-After` in whole seconds where the error says that a retry helps.
+    """`Retry-After` in whole seconds if the error says that a retry helps.
 
-    Elsewhere `x-should-retry: false`, for clients that would try again by themselves.
+    Else `x-should-retry: false`, for clients that would retry by themselves.
     """
     if error.retry_after_s is None:
         return {"x-should-retry": "false"} if error.status in _RETRIED or error.status >= 500 else {}
@@ -68,22 +68,22 @@ def retry_header(error: RequestError) -> dict[str, str]:
 
 
 def insufficient_storage(effect: str, error: OSError) -> RequestError:
-    """A disk that does not take what has to be kept: the `effect` of that, the path, and what mends it.
+    """Error 507 of a failed disk: its `effect`, the path and the cure.
 
-    For those who may know paths of this machine.
+    For callers who may see paths of this machine.
     """
     return _storage(f"{effect}: {fault(error)}")
 
 
 def keys_file_failed(message: str, cause: OSError | None) -> RequestError:
-    """A file of keys that cannot be read or written: 507 where the disk is at fault, else 503."""
+    """Error of a file of keys that cannot be used: 507 if the disk is at fault, else 503."""
     if cause is not None:
         return _storage(message)
     return RequestError(message, status=503, type="server_error", code="keys_file_unusable")
 
 
 def storage_failed(error: OSError) -> RequestError:
-    """The same for anybody: without the path."""
+    """Error 507 of a failed disk for any caller: without the path."""
     return _storage(f"the server's disk failed: {fault(OSError(error.errno, error.strerror))}")
 
 
@@ -92,10 +92,10 @@ def _storage(message: str) -> RequestError:
 
 
 def failure_of(error: Exception) -> RequestError:
-    """The answer to a request that `error`, which nobody expected, has ended; the log has the rest.
+    """Error for the client of a request that an unexpected `error` has ended; the log has the details.
 
-    A ValidationError is a 400: fields within their limits have made a shape that is beyond one of its own. A
-    disk that fails is a 507.
+    A ValidationError is a 400: valid fields together made a shape that is beyond its limits. A failed disk is
+    a 507.
     """
     if isinstance(error, ValidationError):
         return refusal(error)
@@ -105,7 +105,7 @@ def failure_of(error: Exception) -> RequestError:
 
 
 def install(app: FastAPI) -> None:
-    """Render every failure that FastAPI lets through in the one shape."""
+    """Make FastAPI render every error in the one shape."""
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(HTTPException, _http_error)
 

@@ -1,8 +1,7 @@
-"""Admission of worker sets to memory: keeps who waits and who holds, and acts on the policy's decisions.
+"""Memory admission: tracks the sets that wait for memory and that hold it, and carries out the policy.
 
-The rules are `conductor_admin.memory.policy`. Everything runs on one event loop. `settle` is called after
-each event that may change a decision: it admits and refuses those who wait, and has sets unloaded through the
-one function it is given.
+The rules are in `conductor_admin.memory.policy`. Everything runs on one event loop. `settle` is called after
+each event that may change a decision: it admits and refuses waiting sets, and unloads sets through `evict`.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ _UNKNOWN_LOAD_S = 10.0
 
 
 class NoRoom(LoadError):
-    """A set fits into the memory in no case; the message has needed, free and evictable."""
+    """The set can never fit into the memory; the message has needed, free and evictable bytes."""
 
 
 class Rooms:
-    """The memory of `entries` under `budget`; `evict` begins to unload a READY set: SetJobs sets it."""
+    """The memory of `entries` under `budget`; SetJobs sets `evict`, which begins to unload a READY set."""
 
     def __init__(
         self,
@@ -59,30 +58,30 @@ class Rooms:
 
     @property
     def charged(self) -> dict[str, int]:
-        """Bytes that sets hold or have been given, by device."""
+        """Bytes by device that are charged to sets: held by them or admitted."""
         return policy.total(holding.memory for holding in self._holdings())
 
     def figures(self, worker_set: WorkerSet) -> Figures:
-        """The memory of a set; by its archive where an entry with the same workers has one."""
+        """Memory figures of a set; from the archive of an entry with the same workers, if there is one."""
         for entry in self._entries.values():
             if entry.archive and worker_key(entry.worker_set) == worker_key(worker_set):
                 return self.gauges.figures(entry)
         return self.gauges.needed(worker_set)
 
     def asked(self, entry: SetEntry) -> None:
-        """A request for the set has come, whether it is loaded or not."""
+        """Count a request for the set, loaded or not."""
         entry.use = entry.use.another(time.monotonic())
         self.swaps.asked(entry.key, self.gauges.figures(entry).admission)
 
     def check(self, entry: SetEntry) -> None:
-        """Refuse a set that fits in no case, before anything is downloaded for it. Raises NoRoom."""
+        """Raise NoRoom for a set that can never fit, before anything is downloaded for it."""
         if entry.held is None:
             refusal = policy.refuse(self._demand(entry), self._holdings(), self._room(), self.budget)
             if refusal:
                 raise _no_room(refusal)
 
     async def admit(self, entry: SetEntry) -> None:
-        """Wait until the set may take its memory, and charge it. Raises NoRoom where it never may."""
+        """Wait until the set may take its memory, and charge it. Raises NoRoom if it can never fit."""
         if entry.held is not None:
             return
         entry.enter("wait")
@@ -98,23 +97,23 @@ class Rooms:
         entry.enter("start")
 
     def gave_back(self, entry: SetEntry) -> None:
-        """The set's workers are gone and so is what they held."""
+        """Release the memory of a set whose workers are gone."""
         entry.held, entry.measured = None, {}
         self.settle()
 
     def settle(self) -> None:
-        """Act on every decision that is due."""
+        """Carry out every decision of the policy that is due."""
         while self._act():
             pass
 
     def relieve(self) -> None:
-        """Unload what has to go because loaded sets grew beyond the budget."""
+        """Unload sets if the loaded ones have grown beyond the budget."""
         for name in policy.overrun(self._holdings(), self.budget):
             log.warning("memory_overrun", set=name, budget=self.budget, held=self.charged)
             self._evict(self._entries[name], "overrun")
 
     def has_room_for(self, entry: SetEntry) -> bool:
-        """Whether the set could be loaded without anything being unloaded or anybody being overtaken."""
+        """True if the set could be loaded without unloading or overtaking another set."""
         return not self._asking and not policy.lack(self.gauges.figures(entry).admission, self._room())
 
     async def clear_for(self, entry: SetEntry) -> None:
@@ -146,7 +145,7 @@ class Rooms:
         return acted
 
     def _queue(self) -> list[str]:
-        """Those who wait, the oldest first; each is told its position among how many."""
+        """Waiting sets, the oldest first; updates the position and queue length of each."""
         waiting = [name for name, answer in self._asking.items() if not answer.done()]
         waiting.sort(key=lambda name: self._entries[name].demanded_at)
         for position, name in enumerate(waiting, 1):
@@ -199,13 +198,13 @@ class Rooms:
 
 
 def _nobody_evicts(entry: SetEntry) -> None:
-    raise RuntimeError(f"nobody was given the task to unload {entry.name}")
+    raise RuntimeError(f"no function was set that unloads {entry.name}")
 
 
 def _hold(entry: SetEntry) -> Hold:
     if entry.state is State.READY and not entry.waiting:
         return Hold.BUSY if entry.in_flight else Hold.IDLE
-    # READY a moment ago: its waiters are not awake yet, and it is theirs before it is anybody else's.
+    # READY just now: its waiting requests have not run yet, and they come before those of other sets.
     return Hold.LEAVING if entry.state is State.UNLOADING else Hold.LOADING
 
 

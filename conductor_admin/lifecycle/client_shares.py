@@ -1,7 +1,7 @@
-"""Shares of a bounded number of places between the clients that want them.
+"""Fair shares of a limited number of places for requests, by client.
 
-A client that takes all it can get leaves room for one more that has none yet: where n clients hold places,
-each may hold an (n + 1)th part. Some places are kept for administrators, who must get in while others flood.
+A client that takes all it can get still leaves room for a new one: while n clients hold places, each may hold
+1/(n + 1) of them. Some places are reserved for administrators, who must get in during a flood.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RETRY_S = 1.0
 
 
 class Shares:
-    """`most` places for requests, of which some are kept for administrators."""
+    """`most` places for requests, some of them reserved for administrators."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -35,7 +35,7 @@ class Shares:
     def place(self, client: str, *, is_admin: bool) -> Iterator[None]:
         """Hold one place of `client` during the block.
 
-        Raises RequestError 429 where the client has its share, 503 where all places are taken.
+        Raises RequestError 429 if the client has its share, 503 if all places are taken.
         """
         if self.taken >= (self._most if is_admin else self._most - self._kept):
             raise overloaded(self._most)

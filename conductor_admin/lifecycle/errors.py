@@ -1,4 +1,4 @@
-"""Refusals of the lifecycle: the RequestError of each reason why a request gets no worker."""
+"""Errors of the lifecycle: a RequestError for each reason why a request gets no worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOADING_RETRY_S = 5.0
 
 
 def load_failed(name: str, failure: Failure, now: float) -> RequestError:
-    """What every waiter of a failed load gets, and who comes during its cool-down."""
+    """Error for requests that waited for a failed load or come during its cool-down."""
     return RequestError(
         f"{name} {failure.message}" if failure.refused else f"{name} could not be loaded: {failure.message}",
         status=503,
@@ -22,9 +22,9 @@ def load_failed(name: str, failure: Failure, now: float) -> RequestError:
 
 
 def still_loading(name: str, waited_s: float, eta_s: float | None) -> RequestError:
-    """What a request gets whose patience ended before the load did; the load goes on.
+    """Error at the end of a request's longest wait; the load goes on.
 
-    `eta_s` is None where nobody knows how long it will take.
+    `eta_s` is the expected rest in seconds, None if unknown.
     """
     rest = "" if eta_s is None else f", for about {eta_s:.0f} s more"
     return RequestError(
@@ -37,7 +37,7 @@ def still_loading(name: str, waited_s: float, eta_s: float | None) -> RequestErr
 
 
 def overloaded(queue_size: int) -> RequestError:
-    """What a request gets that finds the gateway full."""
+    """Error of a gateway that already has its largest number of requests."""
     return RequestError(
         f"the server is busy: {queue_size} requests are being answered or waiting",
         status=503,
@@ -48,7 +48,7 @@ def overloaded(queue_size: int) -> RequestError:
 
 
 def row_removed(slug: str) -> RequestError:
-    """What a request gets whose row was taken out of SETTINGS.md while it waited."""
+    """Error for a request whose row was removed from SETTINGS.md while it waited."""
     return RequestError(
         f"{slug} is no longer in the settings",
         status=404,
@@ -58,7 +58,7 @@ def row_removed(slug: str) -> RequestError:
 
 
 def loading_skipped() -> RequestError:
-    """What a request for a model gets under --skip-model-loading."""
+    """Error of a gateway without models, started with --skip-model-loading."""
     return RequestError(
         "models are not served: the gateway was started with --skip-model-loading",
         status=503,
@@ -68,7 +68,7 @@ def loading_skipped() -> RequestError:
 
 
 def shutting_down() -> RequestError:
-    """What requests get that are still running when the gateway has to end."""
+    """Error for requests that come or still run while the gateway ends."""
     return RequestError(
         "the server is shutting down",
         status=503,
@@ -79,7 +79,7 @@ def shutting_down() -> RequestError:
 
 
 def unloaded(name: str) -> RequestError:
-    """What a request gets whose worker set was unloaded with mode=now."""
+    """Error for a request whose worker set was unloaded with mode=now."""
     return RequestError(
         f"{name} was unloaded",
         status=503,

@@ -1,4 +1,4 @@
-"""The beat of the gateway: reconciles the worker sets every second, and tells whether the loop lives."""
+"""Heartbeat of the gateway: reconciles the worker sets every second and shows that the event loop lives."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _REFRESH_BEATS = 5
 
 
 class Heart:
-    """Reconciles the lifecycle every second; its beat is what `/health/live` looks at."""
+    """Reconciles the lifecycle every second; `/health/live` checks that it does."""
 
     def __init__(self, lifecycle: Lifecycle, *looks: Callable[[], None]) -> None:
-        """`looks` are called at each beat, for what has to be looked at besides."""
+        """`looks` are further functions that are called at each beat."""
         self._lifecycle = lifecycle
         self._looks = looks
         self._last_beat = time.monotonic()
@@ -53,12 +53,12 @@ class Heart:
                 await asyncio.wait({self._refreshing})
 
     def _refresh(self) -> None:
-        """Ask the workers beside the beat: one that hangs holds up nothing but its own answer."""
+        """Ask the workers in a task of its own: a worker that hangs must not delay the beat."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._look_at_workers(), name="refresh")
 
     async def _look_at_workers(self) -> None:
         try:
             await self._lifecycle.refresh()
-        except Exception:  # the outermost loop of a look: the next one comes all the same
+        except Exception:  # the outermost loop of a refresh: the next one must still come
             log.exception("refresh_failed")

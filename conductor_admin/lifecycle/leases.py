@@ -1,9 +1,9 @@
-"""Leases: a request's wish for a worker, the wait for it, and the worker while it answers.
+"""Leases: a request asks for a worker, waits for it, and holds it while it answers.
 
-Bounds the number of requests, lets them wait for a load, counts them in and out. A lease is the only way to a
-worker. Whether a set is loaded, restarted or unloaded is decided elsewhere; a request that finds none joins
-the set's job and leaves it, and the job belongs to no request. A request that may cause less than others, no
-load or no eviction, joins what they have caused, and never makes their load wait.
+Limits the number of requests, lets them wait for a load, and counts those in flight. A lease is the only way
+to a worker. Other modules decide about restarts and unloads. A request without a worker waits for its set's
+load job, which belongs to no request and outlives it. A request without permission to load or to evict may
+wait for a load that others began, and never delays it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,19 @@ _HUNG = "the worker did not answer any more"
 
 @dataclass(slots=True)
 class Place:
-    """Which worker, by its pid, answered last, and so holds what was said; None where nobody knows."""
+    """Pid of the worker that answered last, whose cache holds the conversation; None if unknown."""
 
     pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request says of its set: the row that asks, how long it waits, how long the set is kept.
+    """Request for a lease: the row, the longest wait, and the time for which the set is kept; in seconds.
 
-    None leaves both to the gateway's and the set's own; `keep_alive_s` below 0 is for ever. `may_load` and
-    `may_evict` are what the request may cause: a load, and the end of another set for that load's sake.
-    `prefers` is the pid of the worker that would answer best; `wait` is told what the request waits for.
-    `client` is whose share of the server the request takes; `may_shorten` that `keep_alive_s` may end the set
-    sooner than the table has it.
+    None takes the defaults of the gateway and of the set; a negative `keep_alive_s` keeps the set for ever.
+    `may_load` and `may_evict` permit a load, and the eviction of other sets for it. `prefers` is the pid of
+    the preferred worker; `wait` records what the request waits for. `client` is the client whose share of the
+    places is used; `may_shorten` allows a `keep_alive_s` that is shorter than the set's own idle time.
     """
 
     slug: str
@@ -75,7 +74,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in seconds, requests and bytes by device; `load_s` maps a set's memory to a deadline."""
+    """Limits in seconds, requests and bytes by device; `load_s` maps a set's memory to a deadline."""
 
     max_wait_s: float
     queue_size: int
@@ -84,7 +83,7 @@ class Limits:
 
 
 def load_for(jobs: SetJobs, rooms: Rooms, entry: SetEntry, wish: Wish) -> asyncio.Task[None]:
-    """The job that the request waits for, begun or joined. Raises 503 where it may not begin one."""
+    """Begin or join the job that the request waits for. RequestError 503 if it may not begin one."""
     if entry.state in (State.UNAVAILABLE, State.FAILED):
         _refuse(rooms, entry, wish)
         return jobs.begin_load(entry, may_evict=wish.may_evict)
@@ -109,7 +108,7 @@ def _not_allowed(message: str, code: str) -> RequestError:
 
 
 class Lessor:
-    """Leases on the workers of `table`'s sets."""
+    """Gives leases on the workers of `table`'s sets."""
 
     def __init__(
         self,
@@ -131,7 +130,7 @@ class Lessor:
 
     @contextlib.asynccontextmanager
     async def lease(self, wish: Wish) -> AsyncIterator[Lease]:
-        """A worker of the set that serves the row of `wish`, loaded if need be.
+        """Lease a worker of the set that serves the row of `wish`, and load the set if needed.
 
         Raises RequestError. The request counts from here to the end of the block.
         """
@@ -146,7 +145,7 @@ class Lessor:
             except WorkerUnreachable as error:
                 self._jobs.lost(entry, worker)
                 if worker.condition is Condition.HUNG and not was_silent:
-                    # It may be what the worker hangs on: it would take the next one with it.
+                    # This request may be the cause of the hang: a retry would hang the next worker.
                     raise worker_unresponsive(_HUNG) from error
                 raise
             except RequestError as error:
@@ -155,7 +154,7 @@ class Lessor:
                 self._release(entry, worker, wish)
 
     async def load(self, slug: str) -> None:
-        """Wait until the row's set is READY, as a request does that then asks nothing of it."""
+        """Load the row's set and wait until it is READY. Raises RequestError."""
         wish = Wish(slug)
         entry, worker = await self._acquire(wish)
         self._release(entry, worker, wish)
@@ -180,7 +179,7 @@ class Lessor:
         raise errors.row_removed(wish.slug)
 
     async def _worker(self, entry: SetEntry, wish: Wish, wait_s: float, deadline: float) -> Worker | None:
-        """A worker of the set; None where the set was retired, so that another one answers for its rows."""
+        """A worker of the set; None if the set was retired and another one serves its rows."""
         while True:
             self._refuse_while_ending()
             if entry.retired:

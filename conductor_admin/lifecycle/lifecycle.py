@@ -1,7 +1,7 @@
-"""The one owner of every worker set's state: what operators, TorchServe's ends and edits ask of the sets.
+"""Owner of the state of every worker set: commands of operators, ends of TorchServe, edits of SETTINGS.md.
 
-Decisions are the pure functions of `conductor_admin.memory` and `states`, effects those of
-`conductor_admin.workers.loader`. A load is a job that requests join and leave; it belongs to none of them.
+Pure functions of `conductor_admin.memory` and `states` decide; `conductor_admin.workers.loader` acts. A load
+is a job that requests wait for; it belongs to none of them.
 Everything runs on one event loop: between two awaits nothing changes, so there is no lock.
 """
 
@@ -31,7 +31,7 @@ from handlers.wire import RequestError
 
 
 class Lifecycle:
-    """States of all worker sets; `start` before use, `close` at the end."""
+    """States of all worker sets; call `start` before use and `close` at the end."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Lifecycle:
         return self._jobs.torchserve_up.is_set()
 
     def view(self, name: str) -> SetView:
-        """What serves the row `name` at this moment, with the failure of what was to serve it instead."""
+        """View of the set that serves the row `name` now, with the failure of its replacement, if any."""
         view, failure = self.rooms.gauges.view(self._table.named(name)), self._changes.failure_of(name)
         return replace(view, failure=failure) if failure and view.state is State.READY else view
 
@@ -74,7 +74,7 @@ class Lifecycle:
         return self._lessor.lease(wish)
 
     async def load(self, slug: str) -> None:
-        """Load the row's set on an operator's word: a cool-down is cleared. Raises what a waiter gets."""
+        """Load the row's set for an operator; ends a cool-down. Raises RequestError as a lease does."""
         if not self._jobs.closing:
             await self._changes.retry(slug)
         entry = self._table.named(slug)
@@ -84,7 +84,7 @@ class Lifecycle:
         await self._lessor.load(slug)
 
     async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
-        """Drop the row's claim and end the set's workers; 409 while other rows hold it and not `force`."""
+        """Drop the row's claim and end the set's workers; 409 while other rows claim it, without `force`."""
         entry = self._table.named(slug)
         others = sorted(entry.claims - {slug})
         entry.claims.discard(slug)
@@ -109,29 +109,29 @@ class Lifecycle:
                 self._jobs.begin_load(entry)
 
     def apply(self, plan: Plan) -> None:
-        """Begin to change the sets as `plan` says; what serves goes on until its successor is there."""
+        """Begin to change the sets as `plan` says; a set goes on serving until its replacement is ready."""
         self._changes.apply(plan.catalogue, loads=self.serves_models and not self._jobs.closing)
 
     @property
     def failed_changes(self) -> list[str]:
-        """Sets that could not be loaded, while what was there before them still serves their rows."""
+        """Messages about replacements that failed to load, while the old sets still serve their rows."""
         return self._changes.failures
 
     async def torchserve_started(self) -> None:
         self.torchserve_heard()
 
     def torchserve_heard(self) -> None:
-        """It answers, again: what waits for it goes on."""
+        """TorchServe answers again: loads that wait for it go on."""
         self.torchserve_fault = None
         self._jobs.torchserve_up.set()
 
     def torchserve_silent(self, fault: str) -> None:
-        """It lives and does not answer: loads wait, workers that are loaded go on serving."""
+        """TorchServe does not answer: loads wait, loaded workers go on serving."""
         self.torchserve_fault = fault
         self._jobs.torchserve_up.clear()
 
     async def torchserve_ended(self) -> None:
-        """Its workers are gone with it: what was READY is loaded again once TorchServe is back."""
+        """TorchServe and its workers have ended: READY sets are loaded again once it is back."""
         self.torchserve_silent("TorchServe has ended and is being started anew")
         for entry in self._table.entries.values():
             entry.registered = False
@@ -139,7 +139,7 @@ class Lifecycle:
                 self._jobs.lost(entry, worker)
 
     async def reconcile(self) -> None:
-        """Bring what is observed and what is wanted together; called every second."""
+        """Reconcile observed and wanted states of all sets; called every second."""
         self.rooms.gauges.notice(self._table.present())
         self._changes.look()
         await self._upkeep.reconcile()
@@ -149,7 +149,7 @@ class Lifecycle:
         await self._upkeep.refresh()
 
     def refuse(self) -> None:
-        """Refuse new leases from now on; streams that end early are told why."""
+        """Refuse new leases from now on; streams that break off get `shutting_down` as their error."""
         self._jobs.closing = True
         for entry in self._table.entries.values():
             entry.ended_by = lambda _: errors.shutting_down()

@@ -1,6 +1,6 @@
-"""What happened in one load of a worker set: its phases, its place in the queue, what went for its sake.
+"""Record of one load of a worker set: its phases, its place in the queue, the sets evicted for it.
 
-Written by the lifecycle's own modules, read by whoever explains why a request was slow. Times are monotonic
+The lifecycle writes it; traces and metrics read it to explain why a request was slow. Times are monotonic
 seconds.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol
 
 Result = Literal["ready", "failed", "refused", "cancelled"]
 Why = Literal["memory", "overrun", "out_of_memory"]
-"""Why a set was unloaded that nobody asked to unload: another one needed its room, loaded sets had grown
-beyond the budget, or memory ran out in the middle of a load.
+"""Reason of an eviction: another set needed the memory, loaded sets had grown beyond the budget, or memory
+ran out during a load.
 """
 
 _MOST = 32  # phases and evictions of one load that are kept
@@ -22,7 +22,7 @@ _MOST = 32  # phases and evictions of one load that are kept
 
 @dataclass(slots=True, eq=False)
 class LoadStory:
-    """One load, from its first step to its end; `place` is its first one of how many that wait for memory."""
+    """One load from its beginning to its end; `place` is its first (position, length) of the memory queue."""
 
     set_name: str
     clock: Callable[[], float] = time.monotonic
@@ -38,26 +38,26 @@ class LoadStory:
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken so far."""
+        """Seconds that the load took, or has taken so far."""
         return (self.clock() if self.ended is None else self.ended) - self.began
 
     @property
     def is_restart(self) -> bool:
-        """Whether it only waits for TorchServe to start a lost worker again."""
+        """True if the load only waits for TorchServe to restart a lost worker."""
         return bool(self._phases) and self._phases[0][0] == "restart"
 
     def enter(self, phase: str) -> None:
-        """The load does something else now; saying the same again changes nothing."""
+        """Begin a phase; repeating the current one changes nothing."""
         known = self._phases
         if self.ended is None and len(known) < _MOST and (not known or known[-1][0] != phase):
             known.append((phase, self.clock()))
 
     def queued(self, position: int, queue: int) -> None:
-        """It waits for memory at that place; the first one counts."""
+        """Record the place in the queue for memory; only the first call counts."""
         self.place = self.place or (position, queue)
 
     def took_the_place_of(self, name: str, why: Why) -> None:
-        """Another set was unloaded for its sake."""
+        """Record that another set was evicted for this load."""
         if len(self.evicted) < _MOST:
             self.evicted.append((name, why))
 
@@ -83,19 +83,19 @@ class LoadStory:
 
 @dataclass(slots=True)
 class Wait:
-    """What a request has waited for: loads, and `ahead` requests that were waiting for its set already."""
+    """Causes of a request's wait: loads, and `ahead` requests that were waiting for its set already."""
 
     ahead: int = 0
     loads: list[LoadStory] = field(default_factory=list)
 
     def joins(self, story: LoadStory | None) -> None:
-        """It waits for this load now."""
+        """Record that the request waits for this load."""
         if story and story not in self.loads and len(self.loads) < _MOST:
             self.loads.append(story)
 
 
 class SetWatcher(Protocol):
-    """Who is told of what happens to worker sets, by the sets' names; it must not fail and not wait."""
+    """Listener for events of worker sets, by the sets' names; its methods must neither fail nor wait."""
 
     def load_ended(self, story: LoadStory) -> None: ...
 
@@ -105,13 +105,13 @@ class SetWatcher(Protocol):
 
 
 class Unwatched:
-    """A SetWatcher that takes no notice."""
+    """A SetWatcher that does nothing."""
 
     def load_ended(self, story: LoadStory) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
     def evicted(self, name: str, why: Why) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
     def worker_lost(self, name: str) -> None:
-        """Take no notice."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""The jobs on worker sets: load, restart, unload. They change a SetEntry step by step as the effects succeed.
+"""Jobs of worker sets: load, restart, unload. They update a SetEntry step by step as their effects succeed.
 
-Called by those who decide when a job is due: `lifecycle` for requests and operators, `reconciler` for time
-that passes, `admission` for memory.
+Called by the modules that decide when a job is due: `lifecycle` for requests and operators, `reconciler` for
+the passing of time, `admission` for memory.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ log = structlog.get_logger()
 
 _RETRY_S = 0.2
 LAST_WORDS_S = 2.0
-"""Time in which a worker that ends by itself tells its requests why; then it is killed."""
+"""Seconds for a worker that ends by itself to report errors to its requests; then it is killed."""
 
 
 class SetJobs:
     """Runs at most one job for each set; `load_s` maps a set's memory in bytes to its load's deadline.
 
-    `torchserve_up` is set while TorchServe answers; a load waits for it. Once `closing` is set nothing is
-    loaded again.
+    `torchserve_up` is set while TorchServe answers; a load waits for it. Once `closing` is set, nothing is
+    loaded any more.
     """
 
     def __init__(self, loader: Loader, rooms: Rooms, load_s: Callable[[int | None], float]) -> None:
@@ -65,9 +65,9 @@ class SetJobs:
         return self._run(entry, self._unload(entry, archive, drain=drain))
 
     async def end(self, entry: SetEntry, *, drain: bool) -> None:
-        """Bring the set to UNAVAILABLE from whatever it does, after running answers if `drain`."""
+        """Bring the set to UNAVAILABLE from any state, after running answers if `drain`."""
         if entry.job and entry.has_job:
-            # What gives memory back already is not interrupted, only its wait for answers.
+            # An unload that releases memory already is not interrupted, only its wait for answers.
             if entry.state is State.LOADING or (entry.in_flight and not drain):
                 entry.job.cancel()
             await asyncio.wait({entry.job})
@@ -82,9 +82,9 @@ class SetJobs:
             self.begin_unload(entry, entry.archive, drain=True)
 
     def lost(self, entry: SetEntry, worker: Worker) -> None:
-        """A worker is gone or hangs: another one serves, or the set is LOADING until there is a new one.
+        """Remove a worker that is gone or hangs; a set without workers is LOADING until a new one answers.
 
-        What is left of its process is killed, so that TorchServe starts another one.
+        The rest of its process is killed, so that TorchServe starts another one.
         """
         if entry.workers.pop(worker.pid, None) is None:
             return
@@ -98,7 +98,7 @@ class SetJobs:
             self.begin_load(entry, "restart")
 
     async def adopt_more(self, entry: SetEntry) -> None:
-        """Take up workers of a READY set that have begun to answer; end those that never do."""
+        """Adopt workers of a READY set that have begun to answer; end those that never do."""
         known = {*entry.workers, *entry.dead}
         if entry.archive is None or entry.job is None or not entry.job.done():
             return
@@ -115,7 +115,7 @@ class SetJobs:
         self._end_late(entry, silent)
 
     def _end_late(self, entry: SetEntry, silent: Collection[int]) -> None:
-        """End those of the `silent` workers that have had the time that a load may take."""
+        """End those of the `silent` workers that did not answer within the deadline of a load."""
         now, limit = time.monotonic(), self._load_s(entry.worker_set.declared_memory)
         entry.starting = {pid: entry.starting.get(pid, now) for pid in silent}
         for pid, since in entry.starting.items():
@@ -130,7 +130,7 @@ class SetJobs:
         task.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
-        """Wait until the workers that were given up are gone."""
+        """Wait until the workers that were lost have ended."""
         if self._ending:
             await asyncio.wait(set(self._ending))
 
@@ -188,7 +188,7 @@ class SetJobs:
             raise LoadError(f"no worker answered within {deadline:g} s") from error
 
     async def _torchserve(self, limit: asyncio.Timeout, seconds: float) -> None:
-        """Wait until TorchServe answers; that is no part of the time that the load may take."""
+        """Wait until TorchServe answers; the wait does not count against the load's deadline."""
         if not self.torchserve_up.is_set():
             limit.reschedule(None)
             await self.torchserve_up.wait()
@@ -207,7 +207,7 @@ class SetJobs:
                     entry.registered = True
                 worker = await self._loader.first_worker(archive, entry.dead)
             except TorchServeError as error:
-                # TorchServe has gone or has been started anew: it must be told of the archive again.
+                # TorchServe has ended or was restarted: the archive must be registered again.
                 if str(error) != told:
                     told = str(error)
                     log.warning("torchserve_lost_set", set=entry.name, cause=told)
@@ -249,7 +249,7 @@ class SetJobs:
         entry.failure = states.failed(message, entry.failure, time.monotonic())
         entry.state = State.FAILED
         self._ended(entry, "failed")
-        # The build looks again at what it needs, which may be what has to be mended.
+        # The next load builds again, because a missing or broken input may be the cause.
         entry.archive = None
         log.error("set_failed", set=entry.name, cause=message, failures=entry.failure.count)
 
@@ -258,7 +258,7 @@ class SetJobs:
             entry.drained.clear()
             await entry.drained.wait()
         if drain:
-            await self._rooms.gauges.sample(entry)  # the last chance to learn what it took
+            await self._rooms.gauges.sample(entry)  # the last chance to measure its memory
         entry.ended_by = errors.unloaded
         await self._forget(entry)
         entry.state = State.UNAVAILABLE

@@ -1,7 +1,7 @@
-"""Measurements of each set's memory and loads: asks its workers, and learns from what they say.
+"""Measurements of each set's memory and load times: asks its workers and records their figures.
 
-Decides nothing; `conductor_admin.memory.accounting` says what a figure is good for, and
-`conductor_admin.memory.history` keeps it.
+Decides nothing; `conductor_admin.memory.accounting` evaluates the figures, `conductor_admin.memory.history`
+stores them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from conductor_core.catalogue import WorkerSet
 from conductor_core.weights import worker_key
 
 Survey = Callable[[WorkerSet], Awaitable[KnownWeights]]
-"""What is known of a set's weights before it is built; it downloads nothing."""
+"""Function that finds the known facts about a set's weights before it is built; downloads nothing."""
 
 
 class Gauges:
-    """Measures sets on `machine` and remembers in `peaks`; `survey` tells of sets that were not built yet."""
+    """Measures sets on `machine` and records in `peaks`; `survey` is for sets that are not built yet."""
 
     def __init__(self, machine: MemoryOf, peaks: Peaks, survey: Survey) -> None:
         self._machine = machine
@@ -35,34 +35,34 @@ class Gauges:
         self._looking: asyncio.Task[None] | None = None
 
     def notice(self, entries: Iterable[SetEntry]) -> None:
-        """Begin to look up those of `entries` that were neither built nor looked up yet."""
+        """Begin to look up the weights of those of `entries` that were not looked up yet."""
         new = [one.worker_set for one in entries if worker_key(one.worker_set) not in self._surveyed]
         if new and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self.look_up(new), name="survey")
 
     async def look_up(self, sets: Sequence[WorkerSet]) -> None:
-        """Learn from their files what the figures of `sets` stand on until they are built."""
+        """Read the weights' files of `sets`, the basis of their figures until they are built."""
         for worker_set in sets:
             self._surveyed.setdefault(worker_key(worker_set), KnownWeights())
         for worker_set in sets:
             self._surveyed[worker_key(worker_set)] = await self._survey(worker_set)
 
     async def close(self) -> None:
-        """End the looking up that is under way."""
+        """Cancel a running look-up."""
         if self._looking and not self._looking.done():
             self._looking.cancel()
             await asyncio.wait({self._looking})
 
     def figures(self, entry: SetEntry) -> Figures:
-        """The set's memory as it is known now."""
+        """Current memory figures of the set."""
         return self._peaks.figures(entry.worker_set, self._known(entry), entry.measured)
 
     def needed(self, worker_set: WorkerSet) -> Figures:
-        """The memory of a set that nobody has entered, by its files where they were looked up."""
+        """Memory figures of a set that has no entry, from its files if they were looked up."""
         return self._peaks.figures(worker_set, self._looked_up(worker_set))
 
     def view(self, entry: SetEntry) -> SetView:
-        """The entry with what is known of its memory, loaded or not."""
+        """View of the entry with its memory figures, loaded or not."""
         known, device = self._known(entry), entry.worker_set.device
         peak = accounting.higher(entry.peak, self._peaks.of(entry.worker_set, known.identity))
         return entry.view(known, peak.get(device))
@@ -76,29 +76,29 @@ class Gauges:
         return self._surveyed.get(worker_key(worker_set), KnownWeights())
 
     def expect(self, entry: SetEntry) -> None:
-        """Tell the entry how long it will load, where an earlier load of it was timed."""
+        """Set the entry's expected load time, if an earlier load was timed."""
         if entry.load_s is None and entry.archive:
             entry.load_s = self._peaks.load_s(entry.worker_set, entry.archive.identity)
 
     def loaded(self, entry: SetEntry, seconds: float) -> None:
-        """A load has succeeded, and took so long."""
+        """Record the seconds of a load that succeeded."""
         entry.load_s = seconds
         if entry.archive:
             self._peaks.loaded(entry.worker_set, entry.archive.identity, seconds)
 
     async def sample(self, entry: SetEntry, *, in_use: bool = False) -> list[Worker]:
-        """Ask the set's workers for their health, and measure it; returns those that gave none.
+        """Ask the set's workers for their health, and measure the set; return the workers without answer.
 
-        `in_use` says that an answer has just ended.
+        `in_use` means that an answer has just ended.
         """
         workers = list(entry.workers.values())
-        # At once: each that hangs takes the whole time-out.
+        # All at once, because each hung worker takes the whole time-out.
         answers = await asyncio.gather(*(_answers(worker) for worker in workers))
         self.measure(entry, in_use=in_use)
         return [worker for worker, answer in zip(workers, answers, strict=True) if not answer]
 
     def measure(self, entry: SetEntry, *, in_use: bool = False) -> None:
-        """Take the workers' own figures, and learn from them once all workers are there."""
+        """Sum up the workers' own figures, and record them as peaks once all workers are there."""
         sizes = [worker.health.memory for worker in entry.workers.values()]
         if not sizes or None in sizes:
             return

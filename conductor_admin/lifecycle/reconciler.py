@@ -1,4 +1,4 @@
-"""What time alone makes due: lost and hung workers, failed residents, idle sets, grown memory, `yield` sets.
+"""Periodic work: lost and hung workers, failed residents, idle sets, grown memory, `yield` sets.
 
 Called every second by `conductor_admin.lifecycle.heartbeat.Heart`; decides nothing about requests.
 """
@@ -30,7 +30,7 @@ SAMPLE_S = 1.0
 
 
 class Upkeep:
-    """Brings what is observed and what is wanted of the sets of `table` together."""
+    """Reconciles observed and wanted states of the sets of `table`."""
 
     def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms, machine: MemoryOf) -> None:
         self._table = table
@@ -41,7 +41,7 @@ class Upkeep:
         self._busy: set[str] = set()
 
     async def reconcile(self) -> None:
-        """One look at every set."""
+        """Check every set once."""
         for entry in list(self._table.entries.values()):
             for worker in list(entry.workers.values()):
                 if not is_alive(worker.pid):
@@ -58,7 +58,7 @@ class Upkeep:
     async def refresh(self) -> None:
         """Ask the machine for its memory and every worker for its health; one that hangs is lost."""
         await self._machine.look()
-        # At once: one worker that hangs must not hold up the looks at others.
+        # All at once: a hung worker must not delay the checks of others.
         await asyncio.gather(*(self._look_at(entry) for entry in self._table.entries.values()))
 
     def answered(self, entry: SetEntry, worker: Worker) -> None:
@@ -74,12 +74,12 @@ class Upkeep:
             self._begin(f"{entry.key} sample", self._sample(entry))
 
     def timed_out(self, entry: SetEntry, worker: Worker) -> None:
-        """A request's promised time has run out on the worker: see now whether it hangs."""
+        """Check now if the worker hangs, because a request on it has timed out."""
         worker.liveness = liveness.timed_out(worker.liveness)
         self._begin(f"{entry.key} look", self._look_at(entry))
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel all running tasks."""
         samples = set(self._samples)
         for task in samples:
             task.cancel()
@@ -87,7 +87,7 @@ class Upkeep:
             await asyncio.wait(samples)
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work` beside the beat, which no worker may hold up; nothing is done twice at a time."""
+        """Run `work` in a task, so that no worker delays the beat; at most one task per `name`."""
         if name in self._busy:
             work.close()
             return
@@ -108,7 +108,7 @@ class Upkeep:
                 self._jobs.lost(entry, worker)
 
     async def _look_at(self, entry: SetEntry) -> None:
-        """Ask the set's workers for their health; what a look has shown counts once."""
+        """Ask the set's workers for their health, and update each worker's liveness once."""
         workers = list(entry.workers.values())
         silent = await self._rooms.gauges.sample(entry)
         for worker in workers:
@@ -141,13 +141,13 @@ class Upkeep:
             self._jobs.lost(entry, worker)
 
     def end_if_idle(self, entry: SetEntry) -> None:
-        """Unload the set if nobody asked for it for long enough."""
+        """Unload the set if its idle time is over."""
         if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
             self._rooms.swaps.ended(entry.key)
             self._jobs.evict(entry)
 
     def _restore(self, entry: SetEntry) -> None:
-        """Load what stays loaded and is not: residents after a failure, `yield` sets once there is room."""
+        """Load sets that should stay loaded: residents after a failure, `yield` sets once there is room."""
         if not entry.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
             return
         has_failed = entry.state is State.FAILED and has_cooled(entry.failure, time.monotonic())

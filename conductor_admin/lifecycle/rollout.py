@@ -1,7 +1,7 @@
-"""Applies another SETTINGS.md to the worker sets: what serves a row serves on until its successor is there.
+"""Applies another SETTINGS.md to the worker sets: a set serves its rows until its replacement is ready.
 
-A successor is a set that is loaded beside those that serve its rows. One that fails serves nothing, is shown
-as the failure of its rows, and is tried again by `look`, by an operator's load and by the next reload.
+A replacement is loaded beside the sets that serve its rows. If it fails, it serves nothing and appears as the
+failure of its rows; `look`, an operator's load and the next reload try it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class Changes:
-    """Changes to the sets of `table`."""
+    """Applies changes of SETTINGS.md to the sets of `table`."""
 
     def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms) -> None:
         self._table = table
@@ -34,16 +34,16 @@ class Changes:
 
     @property
     def failures(self) -> list[str]:
-        """Successors that could not be loaded, one line each."""
+        """Replacements that could not be loaded, one line each."""
         return [f"{new.name}: {_told(new)}" for new in self._successors if new.failure]
 
     def failure_of(self, slug: str) -> Failure | None:
-        """Why the row `slug` is still served by the set before its successor, if that has failed."""
+        """Failure of the replacement for row `slug` while the old set still serves it; else None."""
         new = self._successor_of(slug)
         return replace(new.failure, message=_told(new)) if new and new.failure else None
 
     def apply(self, catalogue: Catalogue, *, loads: bool) -> None:
-        """Begin all that it takes to serve `catalogue`; `loads` is whether models are served at all."""
+        """Begin to serve `catalogue`; `loads` is False if the gateway serves no models."""
         alive = {worker_key(e.worker_set): e for e in self._table.entries.values() if not e.retired}
         before, self._successors = self._successors, []
         for worker_set in catalogue.sets:
@@ -61,7 +61,7 @@ class Changes:
             self._attempt(new)
 
     def look(self) -> None:
-        """What is due of successors: another attempt, or their rows where nothing else serves those now."""
+        """Retry failed replacements, and let those that are ready or have no rival serve their rows."""
         for new in list(self._successors):
             if new.has_job:
                 continue
@@ -72,7 +72,7 @@ class Changes:
                 self._attempt(new)
 
     async def retry(self, slug: str) -> None:
-        """Load the successor that the row `slug` waits for, if any, now. Raises what a waiter gets."""
+        """Load the replacement for row `slug` now, if there is one. Raises RequestError if it fails."""
         new = self._successor_of(slug)
         if new is None:
             return
@@ -97,7 +97,7 @@ class Changes:
             self._load_if_it_stays(entry)
 
     def _enter(self, new: SetEntry, *, loads: bool) -> None:
-        """Serve with what is not loaded: at once where nothing else serves its rows, else once it is."""
+        """Let a new set serve its rows: at once if no loaded set serves them, else once it is loaded."""
         self._table.serve_new(new)
         if loads and self._table.serves_beside(new):
             self._successors.append(new)
@@ -112,13 +112,13 @@ class Changes:
             self._jobs.begin_load(entry)
 
     def _attempt(self, new: SetEntry) -> asyncio.Task[None]:
-        """Load the successor beside what serves its rows, or after that where both do not fit."""
+        """Load the replacement beside the sets that serve its rows, or instead of them if both do not fit."""
         if new.has_job and new.job:
             return new.job
         if not self._rooms.has_room_for(new):
             self._take_over(new)
             return self._jobs.begin_load(new)
-        new.waiting += 1  # it is spoken for: nobody may evict it before it serves
+        new.waiting += 1  # counts as a request: no other set may evict it before it serves
         job = self._jobs.begin_load(new)
         job.add_done_callback(lambda _: self._attempted(new))
         return job
@@ -130,11 +130,11 @@ class Changes:
         if new.state is State.READY:
             self._take_over(new)
             return
-        new.wanted = False  # nothing but `look` restores what serves nobody
+        new.wanted = False  # it serves no row: only `look` may load it again
         log.error("successor_failed", set=new.name, cause=new.failure and new.failure.message)
 
     def _take_over(self, new: SetEntry) -> None:
-        """The successor answers for its rows from now on, and holds the claims that they had."""
+        """Let the replacement serve its rows from now on, and move their claims to it."""
         self._successors.remove(new)
         slugs = [row.slug for row in new.worker_set.rows]
         served_by = [old for old in map(self._table.serving, slugs) if old and old is not new]
@@ -143,7 +143,7 @@ class Changes:
             new.claims |= old.claims.intersection(slugs)
             old.claims.difference_update(slugs)
             if new.archive is not None and new.archive == old.archive:
-                # Another name for the same content: TorchServe's one archive and its workers change hands.
+                # The same archive under another name: the new set takes over its workers.
                 old.registered = False
                 old.workers.clear()
         self._table.serve(new)

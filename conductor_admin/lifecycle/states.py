@@ -21,7 +21,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class State(StrEnum):
-    """Where a worker set is in its life."""
+    """State of a worker set."""
 
     UNAVAILABLE = "UNAVAILABLE"
     LOADING = "LOADING"
@@ -34,7 +34,7 @@ class State(StrEnum):
 class Failure:
     """A load that failed; `until` is the monotonic time before which no request tries again.
 
-    `code` is what requests are told; `refused` of a set that fits in no case, where waiting does not help.
+    `code` is the error code of requests; `refused` marks a set that can never fit: waiting is useless.
     """
 
     message: str
@@ -45,7 +45,7 @@ class Failure:
 
 
 def failed(message: str, before: Failure | None, now: float) -> Failure:
-    """The next failure: its cool-down is 10 s, doubled for each failure in a row, at most 5 minutes."""
+    """The next failure; its cool-down is 10 s, doubled for each failure in a row, at most 5 minutes."""
     count = before.count + 1 if before else 1
     cooldown = min(COOLDOWN_FIRST_S * 2.0 ** min(count - 1, 10), COOLDOWN_LONGEST_S)
     code = "insufficient_memory" if is_out_of_memory(message) else "model_load_failed"
@@ -53,15 +53,15 @@ def failed(message: str, before: Failure | None, now: float) -> Failure:
 
 
 def refused(message: str, now: float) -> Failure:
-    """The failure of a set that fits in no case; it is looked at again soon, since nothing was tried."""
+    """The failure of a set that can never fit; its cool-down is short, because nothing was tried."""
     return Failure(message, 1, now + REFUSED_S, code="insufficient_memory", refused=True)
 
 
 def has_cooled(failure: Failure | None, now: float) -> bool:
-    """Whether it may be tried again."""
+    """True if the load may be tried again."""
     return failure is None or now >= failure.until
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Whether a worker's last words say that memory ran out."""
+    """True if a worker's last message says that memory ran out."""
     return _OUT_OF_MEMORY.search(message) is not None

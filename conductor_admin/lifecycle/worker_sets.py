@@ -1,8 +1,8 @@
-"""Worker sets: the lifecycle's record of each, the frozen view for routes, and the table of who serves a row.
+"""Worker sets: the mutable record of each, a frozen view for routes, and the table of which set serves a row.
 
-A set is asked for by the slug of any of its rows; its name is that of its first. One that is retired takes no
-new request; it stays in the table until its workers and their memory are gone. Modules of the lifecycle alone
-write a SetEntry; everybody else gets a SetView.
+Requests name a set by the slug of any of its rows; its own name is that of its first row. A retired set takes
+no new request and stays in the table until its workers and their memory are gone. Only modules of the
+lifecycle write a SetEntry; all others get a SetView.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class WorkerView:
 class SetView:
     """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
     fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a
-    load will still take where earlier ones were timed. `peak` is the highest that was ever measured here,
-    `replacing` is whether a worker was lost that has no successor yet.
+    load will still take if earlier ones were timed. `peak` is the highest measured on this machine,
+    `replacing` is True while a lost worker has no replacement.
     """
 
     worker_set: WorkerSet
@@ -71,11 +71,11 @@ class SetView:
 
     @property
     def unresponsive(self) -> list[int]:
-        """Pids of the workers that do not answer, but may only be busy."""
+        """Pids of workers that do not answer; they may hang or only be busy."""
         return [worker.pid for worker in self.workers if worker.condition is not Condition.READY]
 
     def row(self, slug: str) -> Row:
-        """The row as this set serves it; one that it serves until its own set is loaded is as its first."""
+        """The row as this set serves it; the set's first row if `slug` is served here only for now."""
         return self.worker_set.row(slug)
 
     @property
@@ -85,19 +85,19 @@ class SetView:
 
 @dataclass(slots=True, eq=False)
 class SetEntry:
-    """The lifecycle's own record.
+    """The lifecycle's record of one worker set.
 
-    `key` tells it from others of the same name; `retired` ones serve nobody any more. `job` is the load or
-    unload under way; `registered` whether TorchServe has the archive; `dead` are pids never to be adopted
-    again; `starting` are workers that do not answer yet, with the time when each was first seen; `replacing`
-    says that a worker was lost and has no successor yet; `claims` are the rows that asked for the set;
-    `ended_by` is what its streams get, by their row, when ended on purpose; `wanted` is False after an unload
-    until the next load. `waiting` counts requests that have no worker yet, `may_evict` is whether others may
-    be unloaded for this load. Memory is by device: `held` what the set was admitted with, None while it holds
-    nothing; `measured` now and `peak` in this life. Times are monotonic: `demanded_at` when it asked for
-    memory, `started_at` when its load began, `sampled_at` when an answer's end was last measured, `expires`
-    when it will have been idle for long enough; `load_s` is how long the last load took, None before the
-    first, and `story` what happened in it.
+    `key` is unique among sets of one name; a `retired` set serves no new requests. `job` is the running load
+    or unload; `registered` means that TorchServe has the archive; `dead` are pids that must not be adopted
+    again; `starting` maps pids of workers that do not answer yet to the time they were first seen;
+    `replacing` means that a lost worker has no replacement yet; `claims` are the rows that asked for the set;
+    `ended_by` makes the error of streams, by their row, when they are ended on purpose; `wanted` is False
+    after an unload until the next load. `waiting` counts requests without a worker, `may_evict` allows this
+    load to evict other sets. Memory is in bytes by device: `held` is the admission, None while the set holds
+    nothing; `measured` the latest figure, `peak` the highest since the last load. Times are monotonic
+    seconds: `demanded_at` of the demand for memory, `started_at` of the load, `sampled_at` of the last
+    measurement after an answer, `expires` of the end by idleness. `load_s` are the seconds of the last load,
+    None before the first; `story` is the record of the latest load.
     """
 
     worker_set: WorkerSet
@@ -139,7 +139,7 @@ class SetEntry:
         return self.worker_set.name
 
     def enter(self, phase: Phase | None, progress: float | None = None) -> None:
-        """The load is in that phase now, and so far in it."""
+        """Set the phase of the load and its progress, a fraction."""
         self.phase, self.progress = phase, progress
         if self.story and phase:
             self.story.enter(phase)
@@ -150,14 +150,14 @@ class SetEntry:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether its workers answer, or will as soon as TorchServe has restarted them."""
+        """True if its workers answer, or will once TorchServe has restarted them."""
         return self.state is State.READY or (self.state is State.LOADING and self.phase == "restart")
 
     @property
     def ready_workers(self) -> list[Worker]:
         """The workers that may be given requests: none before the set is READY.
 
-        One that does not answer gets none while another one does.
+        A worker that does not answer gets none while another one answers.
         """
         if self.state is not State.READY:
             return []
@@ -178,7 +178,7 @@ class SetEntry:
         return Idleness(worker_set.idle_timeout_s, stays=worker_set.stay_loaded is not StayLoaded.FALSE)
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds that the load will still take; None where no load was timed, or this one takes longer."""
+        """Seconds that the load will still take; None if none was timed or this one takes longer."""
         begun = self.state is State.LOADING and self.phase in ("start", "restart") and self.held is not None
         if self.load_s is None or not begun:
             return None
@@ -226,7 +226,7 @@ class SetEntry:
 
 
 class SetTable:
-    """`entries` are all sets that may hold anything, by key; each row is served by one of them."""
+    """Table of all sets: `entries` by key, and the entry that serves each row."""
 
     def __init__(self, sets: Iterable[WorkerSet]) -> None:
         self.entries: dict[str, SetEntry] = {}
@@ -236,7 +236,7 @@ class SetTable:
             self.serve(self.add(worker_set))
 
     def add(self, worker_set: WorkerSet) -> SetEntry:
-        """A new entry that serves no row yet."""
+        """Add an entry that serves no row yet."""
         key = worker_set.name
         while key in self.entries:
             key = f"{worker_set.name}#{next(self._serial)}"
@@ -244,24 +244,24 @@ class SetTable:
         return entry
 
     def serve(self, entry: SetEntry) -> None:
-        """Let the entry answer for all its rows from now on."""
+        """Let the entry serve all its rows from now on."""
         self._serving |= {row.slug: entry for row in entry.worker_set.rows}
 
     def serve_new(self, entry: SetEntry) -> None:
-        """Let the entry answer for those of its rows that nothing else that is loaded answers for."""
+        """Let the entry serve those of its rows that no other loaded set serves."""
         for row in entry.worker_set.rows:
             other = self._serving.get(row.slug)
             if other is None or not other.is_loaded:
                 self._serving[row.slug] = entry
 
     def keep_rows(self, slugs: Collection[str]) -> None:
-        """Forget rows that are not among `slugs`, and list the others in their order."""
+        """Forget rows that are not among `slugs`; keep the others in that order."""
         self._serving = {slug: self._serving[slug] for slug in slugs if slug in self._serving}
 
     def named(self, slug: str) -> SetEntry:
-        """What answers for the row `slug`, or did and still does for those who have it.
+        """The set that serves the row `slug`, or one that still exists and once served it.
 
-        Raises RequestError 404 once that is gone too.
+        Raises RequestError 404 if there is none.
         """
         if entry := self._serving.get(slug):
             return entry
@@ -271,30 +271,30 @@ class SetTable:
         raise row_removed(slug)
 
     def serving(self, slug: str) -> SetEntry | None:
-        """What answers requests for the row `slug`, if it still takes any."""
+        """The set that takes requests for the row `slug`, or None."""
         entry = self._serving.get(slug)
         return entry if entry and not entry.retired else None
 
     def serves_beside(self, entry: SetEntry) -> bool:
-        """Whether another one that is loaded answers for a row of `entry`."""
+        """True if another loaded set serves a row of `entry`."""
         others = [self._serving.get(row.slug) for row in entry.worker_set.rows]
         return any(other and other is not entry and other.is_loaded for other in others)
 
     def present(self) -> list[SetEntry]:
-        """The entries that answer for a row, each once."""
+        """The entries that serve a row, each once."""
         return [entry for entry in dict.fromkeys(self._serving.values()) if not entry.retired]
 
     def forget_gone(self) -> None:
-        """Drop retired entries that hold nothing any more."""
+        """Drop retired entries that hold no memory and run no job."""
         gone = [e for e in self.entries.values() if e.retired and e.held is None and not e.has_job]
         for entry in gone:
             del self.entries[entry.key]
 
 
 def is_ready(views: Sequence[SetView], torchserve_up: bool) -> bool:
-    """Tell whether requests can be served: residents are settled, and at least one set has not failed.
+    """True if requests can be served: residents are READY or FAILED, and not all sets have FAILED.
 
-    Without TorchServe nothing can be loaded; workers that are loaded serve without it.
+    Without TorchServe nothing can be loaded, but loaded workers still serve.
     """
     settled = all(view.state in (State.READY, State.FAILED) for view in views if view.is_resident)
     can_serve = any(view.state is not State.FAILED for view in views)

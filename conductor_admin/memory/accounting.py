@@ -1,6 +1,6 @@
-"""What a worker set's memory is taken to be: declared, estimated, measured and learned, and where they part.
+"""Memory accounting: computes a set's need and charge from declared, estimated, measured and learned figures.
 
-Pure. Bytes throughout; a mapping is by device. Whoever holds memory is charged here, nothing is allocated.
+Pure. All figures are bytes; a mapping is by device. Sets are only charged here, nothing is allocated.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from conductor_core.quantities import format_bytes
 from conductor_core.sizes import needed_memory
 
 DRIFT = 0.15
-"""Share by which a declared cell may miss the measured memory before it is said."""
+"""Share by which declared and measured memory may differ before a correction is proposed."""
 
 OUTGROWN = 1.1
-"""Times its admission that a set may hold before it is the first to go."""
+"""Factor of its admission up to which a set may grow; beyond it, the set is evicted first."""
 
 HOST_OF_GPU_WORKER = 2_000_000_000
 """RAM beside the GPU memory of a worker that was never measured."""
@@ -25,9 +25,9 @@ HOST_OF_GPU_WORKER = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One set's memory. `declared` and `estimated` are of all its workers on its device, `measured` is now,
-    `learned` the peak on this machine; the last two empty where nothing is known. `settled` says that the
-    peak was seen under enough use to stand for itself.
+    """Memory of one set. `declared` and `estimated` are of all workers on its device, `measured` is the
+    latest figure, `learned` the peak on this machine; the last two are empty if unknown. `settled` means
+    that the peak was seen under enough use to replace the estimates.
     """
 
     device: str
@@ -48,7 +48,7 @@ class Figures:
         *,
         settled: bool = False,
     ) -> Figures:
-        """The figures of `worker_set`; before an archive tells, the estimate comes from the model's name."""
+        """Figures of `worker_set`; without `estimated` from an archive, the rows' model names give it."""
         declared = worker_set.declared_memory
         guess = max(needed_memory(row) for row in worker_set.rows) * worker_set.workers
         return cls(
@@ -63,10 +63,10 @@ class Figures:
 
     @property
     def admission(self) -> dict[str, int]:
-        """What the set must be given to be loaded: its settled peak, else the largest of peak and guesses.
+        """Bytes to reserve for a load: the settled peak, else the largest of peak and estimates.
 
-        A worker that has just loaded holds a third less than one that has answered for a while, so that a
-        young peak would admit more sets than the budget holds.
+        A worker that has just loaded holds a third less than one that has answered for a while, so that an
+        early peak would admit more sets than the budget holds.
         """
         if self.learned and self.settled:
             return dict(self.learned)
@@ -77,12 +77,12 @@ class Figures:
 
 
 def has_outgrown(admitted: Bytes, measured: Bytes) -> bool:
-    """Whether a set holds more than it was admitted for, by more than a tenth."""
+    """True if a set holds over a tenth more than it was admitted for."""
     return any(size > admitted.get(d, 0) * OUTGROWN for d, size in measured.items())
 
 
 def charge(admitted: Bytes, measured: Bytes) -> dict[str, int]:
-    """What a loaded set is charged: on each device the larger of what it was given and what it holds."""
+    """Charge of a loaded set: on each device the larger of its admission and its measured memory."""
     devices = admitted.keys() | measured.keys()
     return {d: max(admitted.get(d, 0), measured.get(d, 0)) for d in devices}
 
@@ -93,14 +93,14 @@ def higher(peak: Bytes, measured: Bytes) -> dict[str, int]:
 
 
 def pending(admitted: Bytes, measured: Bytes) -> dict[str, int]:
-    """What a set that is still loading has been given and has not yet taken."""
+    """Bytes that a loading set was admitted for and does not hold yet."""
     return {d: max(0, size - measured.get(d, 0)) for d, size in admitted.items()}
 
 
 def room(budget: Bytes, charged: Bytes, free: Bytes, awaited: Bytes) -> dict[str, int]:
-    """What can be given out: the budget less all charges, and not more than is really free.
+    """Bytes that can be admitted: the budget less all charges, at most what is really free.
 
-    `free` is the machine's own figure where it is known; `awaited` is what pending loads will still take.
+    `free` is the machine's own figure, if known; `awaited` is what running loads will still take.
     """
     left = {d: size - charged.get(d, 0) for d, size in budget.items()}
     real = {d: size - awaited.get(d, 0) for d, size in free.items()}
@@ -108,9 +108,9 @@ def room(budget: Bytes, charged: Bytes, free: Bytes, awaited: Bytes) -> dict[str
 
 
 def corrected_cell(declared: int | None, peak: int, precision: str) -> str | None:
-    """The `VRAM/RAM Requirements` cell that measuring asks for; None where the cell is near enough.
+    """A better `VRAM/RAM Requirements` cell, from the peak; None if the declared one is close enough.
 
-    `declared` and `peak` are of one worker; what was never declared has not drifted.
+    `declared` and `peak` are bytes of one worker; None without a declared figure.
     """
     if declared is None or not peak or abs(peak - declared) <= DRIFT * declared:
         return None
@@ -118,7 +118,7 @@ def corrected_cell(declared: int | None, peak: int, precision: str) -> str | Non
 
 
 def parse_peak(value: object) -> dict[str, int]:
-    """A peak as it was kept in a file, empty where it is none."""
+    """Peak from a file's JSON, bytes by device; empty if it is invalid."""
     if not isinstance(value, Mapping):
         return {}
     sizes = {

@@ -1,6 +1,6 @@
-"""What was measured of worker sets on this machine, kept across restarts: memory peaks, seconds of a load.
+"""History of measurements on this machine, kept across restarts: memory peaks and load times of worker sets.
 
-Knows a JSON file and keys; what a peak is good for, `conductor_admin.memory.accounting` says.
+Knows a JSON file and its keys; `conductor_admin.memory.accounting` evaluates the peaks.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {
 }
 LARGEST_BYTES = 4 * 2**20
 _WORTH_KEEPING = 1.02
-"""Times the kept peak; smaller steps are not written."""
+"""Factor by which a new peak must exceed the stored one to be written."""
 
 SETTLED = 20
-"""Measurements right after an answer, at most one a second, until a peak stands for itself."""
+"""Number of measurements right after an answer, at most one a second, until a peak is settled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is kept of one set: its peak in bytes by device, and how long its last load took.
+    """Stored figures of one set: its peak in bytes by device, and the seconds of its last load.
 
-    `uses` counts the measurements in use, up to SETTLED.
+    `uses` counts the measurements right after an answer, up to SETTLED.
     """
 
     memory: Bytes = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Known:
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """What a file says; parts that are no figures are left out."""
+        """Read one entry of the file; ignores invalid figures."""
         if not isinstance(value, dict):
             return cls()
         seconds = value.get("load_s")
@@ -61,8 +61,8 @@ class Known:
 
 
 def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
-    """Names what decides a set's memory: weights, device, context, workers, library version, and what the
-    table gives it, since its KV cache grows up to that.
+    """Key of everything that decides a set's memory: weights, device, context, workers, library version, and
+    the declared memory, up to which its KV cache grows.
     """
     weights = weights_id(worker_set.first.ref, worker_set.first.precision)
     context = worker_set.context or "model"
@@ -73,7 +73,7 @@ def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
 
 @cache
 def runtime_version(runtime: RuntimeName) -> str:
-    """The installed version of the runtime's library, "none" where it is missing."""
+    """The installed version of the runtime's library, "none" if it is missing."""
     versions = []
     for name in _LIBRARIES[runtime]:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -82,7 +82,7 @@ def runtime_version(runtime: RuntimeName) -> str:
 
 
 class Peaks:
-    """The learned figures of one state directory; a file that cannot be read is an empty one."""
+    """The stored figures of one state directory; a file that cannot be read counts as empty."""
 
     def __init__(self, path: Path, version_of: Callable[[RuntimeName], str] = runtime_version) -> None:
         self._path = path
@@ -95,11 +95,11 @@ class Peaks:
         return dict(self._known(worker_set, identity).memory)
 
     def is_settled(self, worker_set: WorkerSet, identity: str | None) -> bool:
-        """Whether the set was measured in use often enough for its peak to stand for itself."""
+        """True if the set was measured in use often enough for its peak to replace the estimates."""
         return self._known(worker_set, identity).uses >= SETTLED
 
     def figures(self, worker_set: WorkerSet, known: KnownWeights, measured: Bytes | None = None) -> Figures:
-        """All that is known of the set's memory, `measured` now."""
+        """All memory figures of the set; `measured` are the latest bytes by device."""
         return Figures.of(
             worker_set,
             known.memory,
@@ -113,7 +113,7 @@ class Peaks:
         return self._known(worker_set, identity).load_s
 
     def learn(self, worker_set: WorkerSet, identity: str, measured: Bytes, *, in_use: bool = False) -> None:
-        """Remember `measured` where it is above the peak that is kept; `in_use`: right after an answer."""
+        """Store `measured` if it exceeds the stored peak; `in_use` means right after an answer."""
         known = self._known(worker_set, identity)
         uses = min(SETTLED, known.uses + in_use)
         has_grown = any(s > known.memory.get(device, 0) * _WORTH_KEEPING for device, s in measured.items())
@@ -122,7 +122,7 @@ class Peaks:
             self._keep(worker_set, identity, replace(known, memory=memory, uses=uses))
 
     def loaded(self, worker_set: WorkerSet, identity: str, seconds: float) -> None:
-        """Remember how long a load took."""
+        """Store the seconds of a load."""
         known = self._known(worker_set, identity)
         self._keep(worker_set, identity, replace(known, load_s=round(seconds, 2)))
 
@@ -137,7 +137,7 @@ class Peaks:
             write_whole(self._path, content, keep=False)
             self._failed = False
         except OSError as error:
-            if not self._failed:  # once: it is tried again with each measurement
+            if not self._failed:  # logged once: each measurement tries again
                 log.warning("peaks_not_kept", cause=fault(error))
             self._failed = True
 

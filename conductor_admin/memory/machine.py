@@ -1,7 +1,6 @@
-"""How much memory is really free on this machine, and how much its GPUs give to which process.
+"""Free memory of this machine, and GPU memory by process.
 
-Reading /proc is cheap and done at once; GPUs are asked by a child process, so their figures are of the last
-`look`.
+/proc is cheap and read on each call; a child process asks the GPUs, so their figures are of the last `look`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from conductor_core.machine import free_memory, gpu_memory_by_pid, probe
 
 
 class MemoryOf(Protocol):
-    """What the lifecycle asks of a machine; bytes by device."""
+    """Memory figures that the lifecycle needs of a machine; bytes by device."""
 
     def free(self) -> dict[str, int]: ...
 
@@ -33,11 +32,11 @@ class MachineMemory:
         self._by_pid: dict[int, int] = {}
 
     def free(self) -> dict[str, int]:
-        """Bytes that can be taken now, on each device that has answered."""
+        """Free bytes on each device that has answered."""
         return {"cpu": free_memory(), **self._gpu_free}
 
     def on_gpu(self, pids: Collection[int]) -> int | None:
-        """GPU memory of `pids`; None where the driver does not show all of them, as inside a container."""
+        """GPU memory of `pids`; None if the driver does not show all of them, as in a container."""
         return sum(self._by_pid[pid] for pid in pids) if self._by_pid.keys() >= set(pids) else None
 
     async def look(self) -> None:
@@ -51,7 +50,7 @@ class MachineMemory:
 
 
 def kernel_oom_kills() -> int:
-    """Processes that the kernel has killed for want of memory so far; 0 where it does not say."""
+    """Number of processes that the kernel has killed for lack of memory; 0 if unknown."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:

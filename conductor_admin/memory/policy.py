@@ -1,11 +1,11 @@
-"""Who may hold memory: one pure function from demands, holdings and room to what is to be done now.
+"""Memory policy: one pure function from demands, holdings and free memory to decisions.
 
-The rules, all of them here. A demand is admitted where there is room for it. Else it evicts the sets that
-free enough at the least cost, reload seconds times recent use; one that outgrew what it was admitted for
-costs nothing, a `yield` set goes only where nothing else will do, a resident set never. Sets that are
-loading are left alone, busy ones for GROUP_S seconds, so that requests for one set are answered together;
-after that they take no new request and go when their last one has ended. What fits beside the resident sets
-in no case is refused. Older demands come first; a younger one may take room that an older one can do without.
+All rules are here. A demand is admitted if it fits. Else it evicts the sets that free enough memory at the
+least cost, reload seconds times recent use; a set that outgrew its admission costs nothing, a `yield` set is
+evicted only if nothing else suffices, a resident set never. Loading sets are not evicted. Busy sets are left
+alone for GROUP_S seconds, so that requests for one set are answered together; then they take no new request
+and are unloaded after their last one. A demand that can never fit beside the resident sets is refused. Older
+demands come first; a younger one may take memory that an older one does not need.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ GROUP_S = 10.0
 """Seconds that a demand waits for a busy set to become idle by itself, before that set is drained."""
 
 EXACT = 12
-"""Candidates up to which the very cheapest subset is looked for."""
+"""Number of candidates up to which the cheapest subset is searched exactly."""
 
 Bytes = Mapping[str, int]
-"""Memory by device (`cpu`, `cuda:0`); a device that is missing counts as nothing."""
+"""Memory by device (`cpu`, `cuda:0`); a missing device counts as 0."""
 
 
 class Hold(Enum):
-    """What a set that holds memory is doing with it."""
+    """Activity of a set that holds memory."""
 
     LOADING = "loading"
     IDLE = "idle"
@@ -38,7 +38,7 @@ class Hold(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A set that holds memory; `recent_use` counts requests, lately made ones more."""
+    """A set that holds memory; `recent_use` counts requests, recent ones more."""
 
     name: str
     memory: Bytes
@@ -51,9 +51,9 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A set that wants `memory` to be loaded in, and how long somebody has waited for it.
+    """A set that needs `memory` for its load, and the seconds for which it has waited.
 
-    Without `may_evict` it waits until there is room by itself.
+    Without `may_evict` it waits until memory becomes free by itself.
     """
 
     name: str
@@ -64,24 +64,24 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Load it now."""
+    """Decision to load the set now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be done until something else ends."""
+    """Decision to wait until other sets end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Unload these sets, busy ones after their requests; then decide again."""
+    """Decision to unload these sets, busy ones after their requests, and then to decide again."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It fits in no case; the figures are those of the first device that is too small."""
+    """Refusal of a set that can never fit; the bytes are those of the first device that is too small."""
 
     device: str
     needed: int
@@ -92,13 +92,13 @@ class Refuse:
 Decision = Admit | Wait | Evict | Refuse
 
 _Cost = tuple[int, float, int]
-"""Yield sets displaced, then seconds, then bytes freed: of equals the smaller one goes."""
+"""Number of yield sets, then seconds, then freed bytes: of two equal sets the smaller is evicted."""
 
 
 def schedule(
     demands: Sequence[Demand], holdings: Sequence[Holding], room: Bytes, budget: Bytes
 ) -> dict[str, Decision]:
-    """What each of `demands`, oldest first, may do; `room` is what is free now on each device."""
+    """Decide on each of `demands`, oldest first; `room` is the free bytes by device."""
     decisions: dict[str, Decision] = {}
     left = list(holdings)
     coming = total(h.memory for h in holdings if h.hold is Hold.LEAVING)
@@ -111,7 +111,7 @@ def schedule(
             freed = [h for h in left if isinstance(decision, Evict) and h.name in decision.names]
             pool = total([coming, *(h.memory for h in left if _displaceable(h))])
             coming = lack(total([coming, *(h.memory for h in freed)]), lack(demand.memory, room))
-            # An older demand keeps of the room what it cannot get elsewhere.
+            # An older demand keeps the free memory that evictions cannot provide.
             room = lack(room, lack(demand.memory, pool))
             left = [h for h in left if h not in freed]
     return decisions
@@ -120,7 +120,7 @@ def schedule(
 def decide(
     demand: Demand, holdings: Iterable[Holding], room: Bytes, coming: Bytes, budget: Bytes
 ) -> Decision:
-    """What one demand may do; `coming` is memory that sets under way out will give back."""
+    """Decide on one demand; `coming` is memory that sets being unloaded will release."""
     others = [h for h in holdings if h.name != demand.name]
     if refusal := refuse(demand, others, room, budget):
         return refusal
@@ -149,7 +149,7 @@ def refuse(demand: Demand, others: Iterable[Holding], room: Bytes, budget: Bytes
 
 
 def overrun(holdings: Sequence[Holding], budget: Bytes) -> tuple[str, ...]:
-    """Idle sets to unload because what is held has grown beyond the budget; those that grew come first."""
+    """Idle sets to unload because held memory exceeds the budget; sets that have outgrown come first."""
     held = total(h.memory for h in holdings)
     coming = total(h.memory for h in holdings if h.hold is Hold.LEAVING)
     short = lack(lack(held, budget), coming)
@@ -158,7 +158,7 @@ def overrun(holdings: Sequence[Holding], budget: Bytes) -> tuple[str, ...]:
 
 
 def cheapest(able: Sequence[Holding], short: Bytes) -> list[Holding]:
-    """Those of `able` that free `short` at the least cost; none where nothing is short or all are too few."""
+    """Those of `able` that free `short` at the least cost; none if nothing is short or all are not enough."""
     useful = [h for h in able if any(h.memory.get(device, 0) > 0 for device in short)]
     if not short or lack(short, total(h.memory for h in useful)):
         return []
@@ -166,7 +166,7 @@ def cheapest(able: Sequence[Holding], short: Bytes) -> list[Holding]:
 
 
 def _cheapest_of_all(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
-    # Best first: subsets leave the heap in the order of their cost, so the first that frees enough is it.
+    # Best first: subsets leave the heap in order of cost, so the first that frees enough is the cheapest.
     heap: list[tuple[_Cost, tuple[int, ...]]] = [((0, 0.0, 0), ())]
     while True:
         cost, chosen = heapq.heappop(heap)
@@ -177,7 +177,7 @@ def _cheapest_of_all(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
 
 
 def _cheap_enough(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
-    # Give up the dearest ones that the rest can do without: no search through the subsets of many sets.
+    # Drop the most expensive sets that are not needed, instead of a search through all subsets.
     kept = list(useful)
     for holding in sorted(useful, key=lambda h: _dearer((0, 0.0, 0), h), reverse=True):
         rest = [h for h in kept if h is not holding]
@@ -194,7 +194,7 @@ def _dearer(cost: _Cost, holding: Holding) -> _Cost:
 
 
 def is_spare(holding: Holding) -> bool:
-    """Whether the set may be unloaded at once for another one's sake."""
+    """True if the set may be unloaded at once to free memory."""
     return holding.hold is Hold.IDLE and _displaceable(holding)
 
 
@@ -212,6 +212,6 @@ def total(amounts: Iterable[Bytes]) -> dict[str, int]:
 
 
 def lack(wanted: Bytes, had: Bytes) -> dict[str, int]:
-    """What of `wanted` is left over `had`, on the devices where anything is."""
+    """Positive difference `wanted` - `had` by device; devices without one are left out."""
     over = {device: size - had.get(device, 0) for device, size in wanted.items()}
     return {device: size for device, size in over.items() if size > 0}

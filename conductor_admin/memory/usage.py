@@ -1,8 +1,8 @@
-"""Use of worker sets: when one has been idle for long enough, how much it was used, and swaps counted.
+"""Use of worker sets: end by idleness, weight of recent requests, and numbers of swaps.
 
-Pure functions of monotonic times in seconds; nobody here reads a clock. A swap is a load that had to unload
-something first. Those that serving in order would have made come from a shadow of the memory in which every
-request is served in the order of arrival, the set that was used least lately making room for the next.
+Pure functions of monotonic times in seconds; nothing here reads a clock. A swap is a load that had to unload
+other sets first. Avoided swaps are found with a simulated memory that serves all requests in order of arrival
+and evicts the least recently used set.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from conductor_admin.memory.policy import Bytes, lack, total
 
 HALF_LIFE_S = 600.0
-"""After so many seconds a request counts half in `Use.recent`."""
+"""Seconds after which a request counts half in `Use.recent`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """How long a set may be idle; `stays` is true of sets that no idle time ends."""
+    """Idle time of a set in seconds; sets that `stays` is true of are never unloaded for idleness."""
 
     timeout_s: float
     stays: bool
 
     def expires(self, now: float, keep_alive_s: float | None = None, *, may_shorten: bool = True) -> float:
-        """When a set that became READY, or whose request ended, at `now` is to be unloaded; infinite: never.
+        """Time at which a set is unloaded that became READY or ended a request at `now`; infinity is never.
 
-        A request's own `keep_alive_s` counts instead of the timeout: 0 is at once, below 0 never. Whichever
-        request ends last decides. Without `may_shorten` it counts only where it is the longer one.
+        A request's own `keep_alive_s` replaces the timeout: 0 is at once, negative is never. The request that
+        ends last decides. Without `may_shorten` only a longer time counts.
         """
         if self.stays:
             return math.inf
@@ -39,22 +39,22 @@ class Idleness:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Requests lately: `count` as it was at the monotonic time `at`."""
+    """Weighted number of recent requests: `count` at the monotonic time `at`."""
 
     count: float = 0.0
     at: float = 0.0
 
     def recent(self, now: float) -> float:
-        """The count at `now`, older requests weighing less."""
+        """The count at `now`; older requests weigh less."""
         return float(self.count * 0.5 ** (max(0.0, now - self.at) / HALF_LIFE_S))
 
     def another(self, now: float) -> Use:
-        """After one more request."""
+        """The use after one more request."""
         return Use(self.recent(now) + 1.0, now)
 
 
 class Swaps:
-    """Swaps since the start; `made` is counted by whoever evicts."""
+    """Numbers of swaps since the start; the memory admission counts `made`."""
 
     def __init__(self, budget: Bytes) -> None:
         self.made = 0
@@ -64,18 +64,18 @@ class Swaps:
 
     @property
     def avoided(self) -> int:
-        """Swaps that answering requests strictly in order would have made beyond those that were."""
+        """Number of swaps saved compared with serving requests strictly in order."""
         return max(0, self._in_order - self.made)
 
     def asked(self, name: str, memory: Bytes) -> None:
-        """A request for the set `name` has come."""
+        """Count a request for the set `name`, which needs `memory`."""
         known = self._shadow.pop(name, None)
         if known is None and self._make_room(memory):
             self._in_order += 1
         self._shadow[name] = memory
 
     def ended(self, name: str) -> None:
-        """The set was unloaded for a reason of its own, not for another one's sake."""
+        """Remove a set that was unloaded for idleness, not by an eviction."""
         self._shadow.pop(name, None)
 
     def _make_room(self, memory: Bytes) -> bool:

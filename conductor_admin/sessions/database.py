@@ -1,6 +1,6 @@
-"""The database of sessions: its tables, how it is opened, and what is refused at the start.
+"""The database of sessions: its tables, its opening, and the checks at the start.
 
-SQLite, in a file, by SQLAlchemy. A file that is damaged, foreign or of another schema is left as it is.
+A SQLite file through SQLAlchemy. A file that is damaged, foreign or of another schema is never changed.
 """
 
 from __future__ import annotations
@@ -76,23 +76,23 @@ turns = Table(
 
 
 class SessionDatabaseError(Exception):
-    """The database cannot be used; one line says which, why, and what mends it."""
+    """The database cannot be used; the message is one line with file, cause and cure."""
 
 
 def default_url(state_folder: Path) -> str:
-    """The database in the state folder, where no other is named."""
+    """URL of the default database in the state folder."""
     return URL.create(_OURS, database=str(state_folder / "sessions.db")).render_as_string()
 
 
 async def open_database(url: str) -> AsyncEngine:
-    """An engine on a checked database of this schema, made where there is none.
+    """Open the database, checked or newly made, with this schema. Raises SessionDatabaseError.
 
-    Raises SessionDatabaseError. It has one connection: there is never a second writer to wait for.
+    The engine has one connection, so that it never waits for a second writer.
     """
     place = _place(url)
     name = str(place.database)
     try:
-        # Before SQLite does it, which would let others of this machine read what people said.
+        # Before SQLite creates it, which would let other users of this machine read the conversations.
         file = os.open(name, os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600)
         is_file = stat.S_ISREG(os.fstat(file).st_mode)
         os.close(file)
@@ -120,19 +120,19 @@ async def open_database(url: str) -> AsyncEngine:
 
 
 def reason_of(error: SQLAlchemyError) -> str:
-    """What SQLite itself said, in one line and without the statement, which holds what people said."""
+    """SQLite's own message in one line, without the statement, which contains text of users."""
     cause = getattr(error, "orig", None)
     return str(cause or type(error).__name__).splitlines()[0]
 
 
 def is_fault_of_disk(error: SQLAlchemyError) -> bool:
-    """Whether the disk is full, read-only or broken, rather than the database."""
+    """True if the disk is full, read-only or broken, and not the database."""
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF in _DISK_CODES
 
 
 def _has_no_room(name: str) -> bool:
-    """Whether the disk lacks room for SQLite's own two files; it calls that a disk I/O error, too."""
+    """True if the disk lacks space for SQLite's own two files, which SQLite reports as an I/O error."""
     disk = os.statvfs(Path(name).parent)
     return disk.f_bavail * disk.f_frsize < _LEAST_BYTES
 
@@ -150,7 +150,7 @@ def _place(url: str) -> URL:
 
 
 def _connected(connection: Any, _: object) -> None:
-    # The driver begins transactions before some statements only; we say BEGIN ourselves, for tables too.
+    # The driver begins transactions before some statements only; we send BEGIN ourselves, for tables too.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):

@@ -1,4 +1,4 @@
-"""What a session is: shapes that the database, the routes and a running generation share. No I/O."""
+"""Models of sessions and turns, shared by the database, the routes and running generations. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from handlers.wire import Message, Shape, Usage
 
 MAX_TURNS = 4000
 MAX_CHARS = 16_000_000
-"""Bounds of one session: its whole history travels to the worker with each request."""
+"""Limits of one session: its whole history goes to the worker with each request."""
 
 _TITLE_CHARS = 60
 
@@ -20,7 +20,7 @@ TurnState = Literal["complete", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the user said and what was answered, kept together; times are Unix seconds.
+    """One stored turn: the user's text and the answer; times are Unix seconds.
 
     A `cancelled` turn holds the part that was sent before the client left or the generation failed.
     """
@@ -52,7 +52,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A kept conversation; `owner` is the id of the key that began it, `updated` when its last turn ended."""
+    """A stored conversation; `owner` is the id of its key, `updated` the Unix time of its last turn."""
 
     id: str
     owner: str | None
@@ -77,7 +77,7 @@ class Session:
 
 
 class SessionChange(Shape):
-    """Body of `PATCH /sessions/{session_id}`; what it leaves out stays. `persona` null is the default one."""
+    """Body of `PATCH /sessions/{session_id}`; missing fields stay. `persona` null is the default one."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -87,7 +87,7 @@ class SessionChange(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One turn as the model is told it again."""
+    """Texts of a past turn, as the model gets them again."""
 
     user: str
     assistant: str
@@ -100,7 +100,7 @@ class Said:
 
 
 def title_of(prompt: str) -> str:
-    """The first words of a prompt, on one line."""
+    """Title of a session: the first words of its prompt, on one line."""
     words = " ".join(prompt[: 20 * _TITLE_CHARS].split())
     if len(words) <= _TITLE_CHARS:
         return words or "(empty)"

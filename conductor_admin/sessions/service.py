@@ -1,8 +1,8 @@
-"""Sessions while they are used: who is being answered, what the model is told, what is kept of the answer.
+"""Sessions in use: locks a session while it is answered, adds its history to the prompt, stores its turns.
 
 The only writer of turns. Knows jobs and records; `conductor_admin.sessions.store` has the database. A turn is
-kept before its last record goes out, so that an answer that was seen whole is never lost. Of one that the
-client left, or that failed, the part that was sent is kept; a turn of which nothing was sent is not.
+stored before its last record is sent, so that a complete answer is never lost. If the client leaves or the
+answer fails, the part that was sent is stored; a turn without any sent text is not.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from conductor_core.catalogue import Catalogue
 from handlers.wire import Done, GenerateInput, RequestError
 
 _PLACES = 10_000
-"""Sessions whose worker is remembered."""
+"""Number of sessions whose worker is remembered."""
 
 Records = AsyncGenerator[bytes | Done, None]
 Generate = Callable[[Job, Place], Records]
 
 
 class Sessions:
-    """The sessions of one gateway; `open` before use, `close` at the end."""
+    """The sessions of one gateway; their `store` must be open."""
 
     def __init__(self, store: SessionStore, catalogue: Callable[[], Catalogue]) -> None:
         self.store = store
@@ -40,14 +40,14 @@ class Sessions:
         self._places: OrderedDict[str, Place] = OrderedDict()
 
     async def read(self, session_id: str, owner: str | None) -> Session:
-        """The caller's session; 404 `session_not_found` where there is none, or it is another's."""
+        """The caller's session; 404 `session_not_found` if there is none or it belongs to another key."""
         found = await self.store.find(session_id, owner)
         if found is None:
             raise not_found()
         return found
 
     async def continued(self, body: GenerateInput, caller: Caller) -> GenerateInput:
-        """`body` with the category and the persona of the session that it goes on with, where it names none.
+        """Fill in the category and persona of the session that `body` continues, if it names none.
 
         Raises 404 `session_not_found`, 409 `session_busy`.
         """
@@ -59,9 +59,9 @@ class Sessions:
         return body.model_copy(update=own)
 
     async def run(self, job: Job, generate: Generate, *, sends: bool) -> Records:
-        """The records of one turn, which is kept; `sends` says that the client sees them as they come.
+        """Yield the records of one turn and store it; `sends` means that the client gets them as they come.
 
-        Raises what `generate` does, and RequestError 400, 404 and 409 about the session.
+        Raises what `generate` raises, and RequestError 400, 404 and 409 about the session.
         """
         ask = _ask(job)
         with self._claim(ask.id, job.caller.key_id):
@@ -81,14 +81,14 @@ class Sessions:
                     await self._cancelled(job, session, text)
 
     async def _begin(self, job: Job, ask: SessionAsk) -> tuple[Session, Job]:
-        """The session, and the job with what was said in it before."""
+        """The session, and the job with the session's history."""
         if ask.is_new:
             return first_session(job, ask, time.time()), told(job, job.request.system, [])
         session = await self.read(ask.id, job.caller.key_id)
         return session, told(job, self._persona(job, session), await self.store.said(ask.id))
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
-        """The session with another title or persona; 404 where there is none."""
+        """Change the title or persona of the session; 404 if there is none."""
         if values and not await self.store.change(session_id, owner, values):
             raise not_found()
         return await self.read(session_id, owner)
@@ -110,13 +110,13 @@ class Sessions:
         try:
             await self._keep(job, session, turn_of(job, done.text, done))
         except RequestError as error:
-            # The answer is there, and worth more than the record of it.
+            # The answer is complete: return it although it could not be stored.
             warnings = [*done.findings.get("warnings", []), f"this turn is not kept: {error.message}"]
             return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
         return done
 
     async def _cancelled(self, job: Job, session: Session, text: str) -> None:
-        with contextlib.suppress(RequestError):  # logged where it failed; nobody is there to be told
+        with contextlib.suppress(RequestError):  # the store has logged it; the client has left
             await self._keep(job, session, turn_of(job, text, None))
 
     async def _keep(self, job: Job, session: Session, turn: Turn) -> None:
@@ -144,7 +144,7 @@ class Sessions:
     def _refuse_busy(self, session_id: str, owner: str | None) -> None:
         if session_id in self._busy and self._busy[session_id] == owner:
             raise RequestError(
-                "the session is being answered; wait for the answer, or leave it",
+                "the session is being answered; wait for the answer, or stop it",
                 status=409,
                 code="session_busy",
                 param="session_id",
@@ -153,7 +153,7 @@ class Sessions:
 
 
 def not_found() -> RequestError:
-    """What is said of a session that is not there, and of one that belongs to another key."""
+    """Error 404 of a session that does not exist or belongs to another key."""
     return RequestError("no such session", status=404, code="session_not_found", param="session_id")
 
 

@@ -1,6 +1,6 @@
-"""Sessions in the database: read, listed, renamed, deleted, and one turn added in one transaction.
+"""Store of sessions in the database: reads, lists, renames and deletes them, adds turns in transactions.
 
-Knows rows and owners; not who is busy, nor models. A session of another owner is one that is not there.
+Knows rows and owners, not busy sessions or models. For an owner, sessions of other owners do not exist.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COUNT = (
 
 
 class SessionStore:
-    """The sessions of one database; `open` before use, `close` at the end."""
+    """The sessions of one database; call `open` before use and `close` at the end."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -40,11 +40,11 @@ class SessionStore:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
-        """Raises SessionDatabaseError for a database that cannot be used."""
+        """Open the database. Raises SessionDatabaseError if it cannot be used."""
         self._opened = await open_database(self._url)
 
     async def close(self) -> None:
-        """Let what is being written end, then close."""
+        """Wait for running transactions, then close the database."""
         if self._running:
             await asyncio.wait(self._running)
         if self._opened is not None:
@@ -52,7 +52,7 @@ class SessionStore:
             await opened.dispose()
 
     async def find(self, session_id: str, owner: str | None) -> Session | None:
-        """The session without its turns."""
+        """The session without its turns; None if there is none of this owner."""
 
         async def read(connection: AsyncConnection) -> Session | None:
             found = await connection.execute(select(sessions, _COUNT).where(_is(session_id, owner)))
@@ -71,7 +71,7 @@ class SessionStore:
         return await self._run(read)
 
     async def said(self, session_id: str) -> list[Said]:
-        """The words of every turn of a session that was found, the oldest first."""
+        """Texts of every turn of a session that was found, the oldest first."""
 
         async def read(connection: AsyncConnection) -> list[Said]:
             wanted = select(turns.c.user, turns.c.assistant).where(turns.c.session_id == session_id)
@@ -94,7 +94,7 @@ class SessionStore:
         return await self._run(read)
 
     async def count(self) -> int:
-        """How many sessions there are, of all owners."""
+        """Number of sessions of all owners."""
 
         async def read(connection: AsyncConnection) -> int:
             return int((await connection.execute(select(func.count()).select_from(sessions))).scalar_one())
@@ -102,7 +102,7 @@ class SessionStore:
         return await self._run(read)
 
     async def add(self, session: Session, turn: Turn, *, is_new: bool) -> None:
-        """Keep a turn at the end of its session, and the session with its first one. All or nothing."""
+        """Store a turn at the end of its session, and the session with its first turn, in one transaction."""
         last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session.id)
         values = {**_columns(turn), "session_id": session.id, "number": last.scalar_subquery() + 1}
 
@@ -117,7 +117,7 @@ class SessionStore:
         await self._run(write)
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> bool:
-        """Set the title or the persona; whether there is such a session."""
+        """Set the title or the persona; True if there is such a session."""
 
         async def write(connection: AsyncConnection) -> bool:
             changed = update(sessions).where(_is(session_id, owner)).values(**values)
@@ -126,7 +126,7 @@ class SessionStore:
         return await self._run(write)
 
     async def delete(self, session_id: str, owner: str | None) -> bool:
-        """Delete the session with all its turns; whether there was one."""
+        """Delete the session with all its turns; True if there was one."""
 
         async def write(connection: AsyncConnection) -> bool:
             return (await connection.execute(delete(sessions).where(_is(session_id, owner)))).rowcount > 0
@@ -134,7 +134,7 @@ class SessionStore:
         return await self._run(write)
 
     async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """`work` in one transaction that goes on to its end even where the client leaves meanwhile."""
+        """Run `work` in one transaction, which finishes even if the client leaves meanwhile."""
         task = asyncio.ensure_future(self._transaction(work))
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -143,7 +143,7 @@ class SessionStore:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Asked for, since the one who waited for it may have left.
+            # Retrieve the exception, because the task that waited for it may have been cancelled.
             task.exception()
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:

@@ -1,4 +1,4 @@
-"""What a turn of a session is made of: pure functions from a job, its history and its records."""
+"""Turns of a session: pure functions of a job, its history and its records."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from handlers.wire import Done, Message, RequestError, Usage
 
 @dataclass(slots=True)
 class Heard:
-    """What a client has been sent of an answer, unparsed: most answers end and tell their text again."""
+    """Part of an answer that was sent, unparsed: the last record of most answers repeats the text."""
 
     blocks: list[bytes] = field(default_factory=list)
     is_kept: bool = False
 
     def text(self) -> str:
-        """The pieces of the last attempt."""
+        """The text that was sent, of the last attempt only."""
         pieces: list[str] = []
         for line in b"".join(self.blocks).splitlines():
             record = orjson.loads(line)
@@ -32,7 +32,7 @@ class Heard:
 
 
 def new_prompt(job: Job) -> str:
-    """What the user says in this turn; 400 unless it is one message, with system messages at most."""
+    """The user's text in this turn; RequestError 400 unless there is exactly one user message."""
     users = [turn for turn in job.request.turns if turn.role != "system"]
     if len(users) != 1 or users[0].role != "user":
         raise RequestError(
@@ -44,8 +44,8 @@ def new_prompt(job: Job) -> str:
 
 
 def told(job: Job, persona: str | None, history: list[Said]) -> Job:
-    """The job with the whole history before its own messages; 400 and 409 where that cannot be."""
-    new_prompt(job)  # for its refusal, before anything is loaded
+    """The job with the whole history before its own messages; 400 without a session, 409 if it is full."""
+    new_prompt(job)  # raises before anything is loaded
     engine = job.request.engine
     if not engine_class(engine).converses:
         raise RequestError(
@@ -66,7 +66,7 @@ def told(job: Job, persona: str | None, history: list[Said]) -> Job:
 
 
 def first_session(job: Job, ask: SessionAsk, now: float) -> Session:
-    """The session that a first turn begins."""
+    """The new session of a first turn."""
     return Session(
         id=ask.id,
         owner=job.caller.key_id,
@@ -79,7 +79,7 @@ def first_session(job: Job, ask: SessionAsk, now: float) -> Session:
 
 
 def turn_of(job: Job, text: str, done: Done | None) -> Turn:
-    """The turn that ends now: `complete` with its last record, else `cancelled`; the store numbers it."""
+    """The turn that ends now: `complete` with a last record, else `cancelled`; the store numbers it."""
     return Turn(
         number=0,
         user=new_prompt(job),

@@ -1,4 +1,4 @@
-"""What another SETTINGS.md would change: rows and sets, and what of it fits into memory. Pure."""
+"""Plan of another SETTINGS.md: changed rows and sets, and whether they fit into memory. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from conductor_core.weights import worker_key
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """From one catalogue to the next. Sets of `kept` and `rebuilt` are pairs of before and after.
+    """Change from one catalogue to the next. `kept` and `rebuilt` are pairs of old and new set.
 
-    A kept set goes on with its workers, whatever else changed about it; `rows` says by slug what happens.
+    A kept set keeps its workers, even if its other values change; `rows` maps each slug to its change.
     """
 
     catalogue: Catalogue
@@ -33,7 +33,7 @@ class Plan:
 
 
 def plan_change(old: Catalogue, new: Catalogue) -> Plan:
-    """What goes from `old` to `new`."""
+    """Plan the change from `old` to `new`."""
     before = {worker_key(one): one for one in old.sets}
     kept = tuple((before[worker_key(one)], one) for one in new.sets if worker_key(one) in before)
     left = {one.name: one for one in old.sets if one not in [pair[0] for pair in kept]}
@@ -61,7 +61,7 @@ def _row_change(old: Catalogue, new: Catalogue, row: Row) -> str:
 def describe(
     plan: Plan, figures: Mapping[str, Figures], before: Mapping[str, Bytes], budget: Bytes
 ) -> dict[str, Any]:
-    """The answer of `GET /admin/plan`; `figures` of new sets and the memory `before` of old ones, by name."""
+    """Answer of `GET /admin/plan`; `figures` of new sets, and memory `before` of old ones, by set name."""
     needs = {name: one.admission for name, one in figures.items()}
     words = ("added", "rebuilt", "changed", "removed", "untouched")
     sets = plan.catalogue.sets
@@ -83,7 +83,7 @@ def describe(
 
 
 def _set(one: WorkerSet, figures: Figures) -> dict[str, Any]:
-    """Bytes of all workers on the set's device; null where they are not known."""
+    """Bytes of all workers on the set's device; null if unknown."""
     return {
         "set": one.name,
         "device": one.device,
@@ -95,7 +95,7 @@ def _set(one: WorkerSet, figures: Figures) -> dict[str, Any]:
 
 
 def _corrections(one: WorkerSet, figures: Figures) -> Iterator[dict[str, Any]]:
-    """Rows whose declared memory the measured peak has left by more than the drift that is let pass."""
+    """Yield a correction for each row whose declared memory differs too much from the measured peak."""
     peak = figures.learned.get(one.device, 0) // one.workers
     for row in one.rows:
         if cell := corrected_cell(row.declared_memory, peak, row.precision_word):
@@ -103,20 +103,20 @@ def _corrections(one: WorkerSet, figures: Figures) -> Iterator[dict[str, Any]]:
 
 
 def plan_start(catalogue: Catalogue) -> Plan:
-    """What a gateway does that serves nothing yet: everything is added."""
+    """Plan of a gateway that serves nothing yet: every row is added."""
     return plan_change(replace(catalogue, rows=(), sets=(), persona=None, personas={}), catalogue)
 
 
 def _is_tight(
     new: WorkerSet, needs: Mapping[str, Bytes], before: Mapping[str, Bytes], taken: Bytes, budget: Bytes
 ) -> bool:
-    """Whether the new version does not fit beside the old one and the resident sets."""
+    """True if the new version does not fit beside the old one and the resident sets."""
     beside = [] if new.stay_loaded is StayLoaded.TRUE else [needs[new.name]]
     return bool(lack(total([taken, *beside, before[new.name]]), budget))
 
 
 def _never_fits(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[dict[str, Any]]:
-    """Sets that are refused whenever they are asked for: they do not fit beside those that stay loaded."""
+    """Sets that can never be loaded, because they do not fit beside the resident sets."""
     refused = []
     for one in catalogue.sets:
         beside = [s for s in catalogue.sets if s.stay_loaded is StayLoaded.TRUE and s is not one]
@@ -130,7 +130,7 @@ def _never_fits(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes)
 
 
 def _never_together(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[tuple[str, str]]:
-    """Pairs of sets that do not fit at once beside the resident ones, though each of them does."""
+    """Pairs of sets that fit singly beside the resident sets, but not together."""
     pairs = []
     alone = {refused["set"] for refused in _never_fits(catalogue, needs, budget)}
     able = [one for one in catalogue.sets if one.name not in alone]

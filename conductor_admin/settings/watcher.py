@@ -1,8 +1,7 @@
-"""Watches SETTINGS.md: reads it when it has changed, and keeps what is wrong with it for whoever asks.
+"""Watches SETTINGS.md: reads it when it has changed, and keeps the list of its errors.
 
-The file is looked at every LOOK_S by its size, time and inode; a change counts once it has been still for
-one look, so that an editor's several writes are one edit. Reading and parsing are a thread's work: a large
-table takes seconds of it.
+Size, time and inode of the file are checked every LOOK_S seconds; a change counts once two checks agree, so
+that several writes of an editor are one edit. A thread reads and parses, because a large table takes seconds.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ Stamp = tuple[int, int, int] | None
 
 
 class SettingsWatch:
-    """`read` gives the catalogue of a text and its name, of the file for None; `apply` makes a plan true.
+    """Watch of one file: `read` parses a text with a name, or the file for None; `apply` applies a plan.
 
-    `now` is the catalogue in force, `issues` are those of a pending broken edit.
+    `now` is the catalogue in force, `issues` are the errors of an edit that could not be applied.
     """
 
     def __init__(
@@ -49,15 +48,15 @@ class SettingsWatch:
         self._applied = self._seen = _stamp(path)
 
     async def plan(self, text: str | None = None, name: str | None = None) -> Plan:
-        """What applying `text`, or the file as it is, would change. Raises SettingsError for a broken one.
+        """Plan the change to `text`, or to the file as it is. Raises SettingsError if it has errors.
 
-        `name` is what mistakes and warnings call the text.
+        Errors and warnings call the text `name`.
         """
         catalogue = await asyncio.to_thread(self._read, text, name)
         return plan_change(self.now, catalogue)
 
     async def reload(self) -> Plan:
-        """Apply the file as it is. Raises SettingsError for a broken one, which changes nothing."""
+        """Apply the file as it is. Raises SettingsError if it has errors, and then changes nothing."""
         async with self._one:
             return await self._reload(await asyncio.to_thread(_stamp, self._path))
 
@@ -66,7 +65,7 @@ class SettingsWatch:
         try:
             plan = await self.plan()
         except asyncio.CancelledError:
-            self._applied = before  # nothing was applied: the next look does it
+            self._applied = before  # nothing was applied: the next check does it
             raise
         except SettingsError as error:
             self.issues = error.issues
@@ -84,11 +83,11 @@ class SettingsWatch:
         return content.decode("utf-8", "replace")
 
     async def run(self) -> None:
-        """Look until cancelled; a loop of its own, so that workers that answer late delay no edit."""
+        """Check the file until cancelled, in a loop of its own, so that slow workers delay no edit."""
         while True:
             try:
                 await self.look()
-            except Exception:  # the outermost loop: one edit that breaks us must not be the last
+            except Exception:  # the outermost loop: one failed check must not be the last
                 log.exception("settings_look_failed")
             await asyncio.sleep(LOOK_S)
 

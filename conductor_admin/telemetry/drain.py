@@ -1,7 +1,7 @@
-"""A bounded queue of lines before a file or a pipe, which a thread of its own empties.
+"""A bounded queue of log lines before a file or a pipe; a thread of its own writes them.
 
-A pipe that nobody reads, and a disk that is full, cost lines and never time: what finds no room is dropped
-and counted, and the number is told once something can be written again.
+An unread pipe or a full disk costs lines, never time: lines that do not fit are dropped and counted, and one
+line reports their number once writing works again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CLOSE_S = 1.0
 
 
 class Drain:
-    """Lines on their way to `write`, which may block or raise OSError; `dropped_line(n)` tells of a loss."""
+    """Queue before `write`, which may block or raise OSError; `dropped_line(n)` reports n lost lines."""
 
     def __init__(
         self, write: Callable[[bytes], object], dropped_line: Callable[[int], bytes], name: str
@@ -29,12 +29,12 @@ class Drain:
         self._dropped = 0
         self._is_closed = False
         self._changed = threading.Condition()
-        # A daemon: one that is stuck in a full pipe must not hold the end of the process.
+        # A daemon: a thread that is stuck in a full pipe must not delay the end of the process.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Queue `line`, or drop it where the queue is full; never waits."""
+        """Queue `line`, or drop it if the queue is full; never waits."""
         with self._changed:
             if self._is_closed or self._bytes + len(line) > MOST_BYTES:
                 self._dropped += 1
@@ -76,7 +76,7 @@ class Drain:
 
 
 def to_descriptor(number: int) -> Callable[[bytes], None]:
-    """A writer to a file descriptor, past Python's own buffer, whose lock would be waited for at the end."""
+    """Make a writer to a file descriptor without Python's buffer, whose lock could delay the end."""
 
     def write(data: bytes) -> None:
         while data:

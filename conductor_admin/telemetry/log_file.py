@@ -1,4 +1,4 @@
-"""A log file that is renamed when it is full, so that a few old ones are kept."""
+"""A rotating log file: a full one is renamed, and a few old ones are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class LogFile:
     """`path` with at most `most_bytes`, and `kept` older files `path.1`, `path.2` and so on."""
 
     def __init__(self, path: Path, most_bytes: int, kept: int) -> None:
-        """Raises OSError where the file cannot be opened."""
+        """Open the file. Raises OSError."""
         self._path = path
         self._most_bytes = most_bytes
         self._kept = kept
@@ -21,7 +21,7 @@ class LogFile:
         self._open()
 
     def write(self, line: bytes) -> None:
-        """Append `line`; OSError where the disk takes none or only a part of it."""
+        """Append `line`. Raises OSError if the disk takes none or only a part of it."""
         if self._descriptor is None:
             self._open()
         if self._size and self._size + len(line) > self._most_bytes:

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, in a rotating file, and on standard error that is no terminal.
+"""Structured logs: one JSON object a line, in a rotating file, and on standard error unless it is a terminal.
 
-Prompts and answers are never logged; every line of a request carries its id. Who logs never waits: threads
-write, and drop what a full disk or a pipe without a reader does not take.
+Prompts and answers are never logged; every line of a request has its id. Logging never waits: threads write,
+and drop lines that a full disk or an unread pipe does not take.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILES = 5
 def configure_logs(folder: Path, level: str) -> Callable[[], None]:
     """Send the logs of this process, those of libraries included, to `<folder>/gateway.log`.
 
-    Calling the result ends that, and writes what still can be written.
+    Call the result to stop and to write the lines that are left.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -49,7 +49,7 @@ def configure_logs(folder: Path, level: str) -> Callable[[], None]:
             structlog.processors.JSONRenderer(serializer=_json),
         ],
     )
-    # A disk that takes no line of a log would put a traceback for each of them on standard error.
+    # Else each line that a full disk refuses would print a traceback on standard error.
     logging.raiseExceptions = False
     root = logging.getLogger()
     file = LogFile(folder / "gateway.log", _FILE_BYTES, _FILES)
@@ -72,7 +72,7 @@ def configure_logs(folder: Path, level: str) -> Callable[[], None]:
 
 
 class _ToDrains(logging.Handler):
-    """Writes each record once, for all places that logs go to."""
+    """Formats each record once and puts it into all drains."""
 
     def __init__(self, drains: list[Drain]) -> None:
         super().__init__()

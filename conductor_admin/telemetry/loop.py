@@ -1,4 +1,4 @@
-"""The watch over the gateway's event loop: a histogram of held steps, and a line that names each."""
+"""Watch of the gateway's event loop: a histogram of steps that blocked it, and a log line for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def watch_loop(metrics: Metrics) -> LoopWatch:
-    """A watch that `start` begins; what it sees is counted, and logged once a minute for each place."""
+    """Make a watch, begun by `start`, that counts blocking steps and logs each place once a minute."""
     holds = Holds()
 
     def told(held: Held) -> None:

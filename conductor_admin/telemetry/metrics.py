@@ -1,8 +1,8 @@
-"""Counters and histograms for `/metrics`, by prometheus-client: what happened since the start.
+"""Counters and histograms for `/metrics`, by prometheus-client, counted since the start.
 
-Names are vLLM's stems under `conductor_`, so that a board of vLLM's fits after one replacement. Knows no
-gateway; what holds at the moment of a scrape is for `conductor_admin.api.native.metrics`. Label values come
-from SETTINGS.md, from the table of routes and from this code, never from a client.
+Names are those of vLLM with the prefix `conductor_`, so that vLLM's dashboards fit after one replacement.
+Knows no gateway; `conductor_admin.api.native.metrics` adds the gauges of the moment of a scrape. Label values
+come from SETTINGS.md, from the table of routes and from this code, never from a client.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOAD_S = (0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 
 
 class Category:
-    """The figures of one category, found once: a look-up by labels costs as much as the count."""
+    """Metrics of one category, looked up once: a look-up by labels costs as much as counting."""
 
     def __init__(self, of: Metrics, slug: str) -> None:
         self.of = of
@@ -72,10 +72,10 @@ class Category:
 
 
 class Metrics:
-    """A registry of its own. Also a `SetWatcher`: it is told of loads, evictions and lost workers."""
+    """All metrics in a registry of their own. Also a `SetWatcher`, for loads, evictions and lost workers."""
 
     def __init__(self) -> None:
-        # Each counter would have a second series with the time of its first count.
+        # Else each counter would have a second series with the time of its creation.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._categories: dict[str, Category] = {}
@@ -86,7 +86,7 @@ class Metrics:
         self._process()
 
     def category(self, slug: str) -> Category:
-        """The figures of a category of SETTINGS.md; from then on they are shown, be they 0."""
+        """Metrics of a category of SETTINGS.md; from the first call on they are exposed, even as 0."""
         found = self._categories.get(slug)
         if found is None:
             found = self._categories[slug] = Category(self, slug)
@@ -115,7 +115,7 @@ class Metrics:
             self.load_seconds.labels(story.set_name).observe(story.seconds)
 
     def evicted(self, name: str, why: Why) -> None:
-        """Count a set that was unloaded though nobody asked for that."""
+        """Count an eviction."""
         self.evictions.labels(name, why).inc()
 
     def worker_lost(self, name: str) -> None:
@@ -140,26 +140,26 @@ class Metrics:
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts of answered requests.", by)
         self.generation_tokens = self._counter("generation_tokens", "Tokens of answers.", by)
         self.success = self._counter(
-            "request_success", "Generations that ended well, by how.", by, "finished_reason"
+            "request_success", "Generations that succeeded, by finish reason.", by, "finished_reason"
         )
         long = (*_FIRST_TOKEN_S, *_LONGER_S)
         self.first_token = self._histogram(
-            "time_to_first_token_seconds", "From arrival to the first piece of the answer.", by, long
+            "time_to_first_token_seconds", "Time from arrival to the first piece of the answer.", by, long
         )
         self.token = self._histogram(
-            "inter_token_latency_seconds", "From token to token, the mean of each answer.", by, _TOKEN_S
+            "inter_token_latency_seconds", "Mean time between two tokens of each answer.", by, _TOKEN_S
         )
         self.e2e = self._histogram(
-            "e2e_request_latency_seconds", "From arrival to the end of the answer.", by, _REQUEST_S
+            "e2e_request_latency_seconds", "Time from arrival to the end of the answer.", by, _REQUEST_S
         )
         self.queue = self._histogram(
-            "request_queue_time_seconds", "Waiting for a worker, loads included.", by, _REQUEST_S
+            "request_queue_time_seconds", "Time of the wait for a worker, loads included.", by, _REQUEST_S
         )
         self.prefill = self._histogram(
-            "request_prefill_time_seconds", "In the worker, until the first token.", by, long
+            "request_prefill_time_seconds", "Time in the worker until the first token.", by, long
         )
         self.decode = self._histogram(
-            "request_decode_time_seconds", "In the worker, after the first token.", by, _REQUEST_S
+            "request_decode_time_seconds", "Time in the worker after the first token.", by, _REQUEST_S
         )
 
     def _failures(self) -> None:
@@ -167,7 +167,7 @@ class Metrics:
             "request_errors", "Generations that failed or were refused, by code.", "model_name", "code"
         )
         self.cancelled = self._counter(
-            "request_cancelled", "Generations that were cancelled, by how far.", "model_name", "phase"
+            "request_cancelled", "Generations that were cancelled, by phase.", "model_name", "phase"
         )
         self.rate_limited = self._counter("rate_limited", "Generations refused by the limits of a key.")
         self.http = self._counter("http_requests", "HTTP requests, by route and status.", "route", "code")
@@ -175,7 +175,7 @@ class Metrics:
     def _sets(self) -> None:
         self.loads = self._counter("model_loads", "Loads that ended, by result.", "category", "result")
         self.load_seconds = self._histogram(
-            "model_load_seconds", "Loads that succeeded, the wait for memory included.", "category", _LOAD_S
+            "model_load_seconds", "Time of loads, the wait for memory included.", "category", _LOAD_S
         )
         self.evictions = self._counter(
             "model_evictions", "Worker sets unloaded to free memory, by reason.", "category", "reason"
@@ -183,15 +183,15 @@ class Metrics:
         self.restarts = self._counter("worker_restarts", "Workers that ended by themselves.", "category")
 
     def _process(self) -> None:
-        build = Info("conductor_build", "What runs.", registry=self.registry)
+        build = Info("conductor_build", "Version of Conductor and of Python.", registry=self.registry)
         build.info({"version": metadata.version("conductor"), "python": platform.python_version()})
         self.loop_held = self._histogram(
-            "event_loop_held_seconds", "Steps that held the event loop for 50 ms and more.", "step", _HELD_S
+            "event_loop_held_seconds", "Steps that blocked the event loop for 50 ms or more.", "step", _HELD_S
         )
-        self.loop_held.labels(OTHER)  # shown from the beginning, be it 0
+        self.loop_held.labels(OTHER)  # exposed from the beginning, even as 0
         self.loop_lag = Histogram(
             "conductor_event_loop_lag_seconds",
-            "Waiting of a callback for its turn on the event loop, sampled while that is busy.",
+            "Wait of a callback for the event loop, sampled while the loop is busy.",
             buckets=_LAG_S,
             registry=self.registry,
         )

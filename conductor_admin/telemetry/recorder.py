@@ -1,4 +1,4 @@
-"""Follows each generation to its end, and then tells everybody who keeps figures: once, in one place."""
+"""Follows each generation, and records its end once in metrics, traces, spans and the log."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Telemetry:
 
     @contextlib.contextmanager
     def follow(self, job: Job) -> Iterator[Trace]:
-        """The trace of a generation, which ends with the block.
+        """Begin the trace of a generation, which ends with the block.
 
-        What was not `done` then, and ended with no RequestError, was cancelled.
+        A generation that ends without a last record and without a RequestError counts as cancelled.
         """
         trace = Trace(job)
         self.traces.begin(trace)

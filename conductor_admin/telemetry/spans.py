@@ -1,8 +1,8 @@
 """One OpenTelemetry span for each generation, named by the conventions for generative AI.
 
-Exported where `OTEL_EXPORTER_OTLP_ENDPOINT` says, if the extra `otel` is installed. The provider is the
-process's own, so that the spans which the MCP SDK begins by itself go the same way, and those of generations
-lie below them. No prompt and no answer is an attribute.
+Exported to `OTEL_EXPORTER_OTLP_ENDPOINT`, if the extra `otel` is installed. The provider is the process's
+global one, so that spans of the MCP SDK are exported too and are parents of those of generations. No prompt
+and no answer is an attribute.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ Finish = Callable[[Trace], None]
 
 
 class Spans(Protocol):
-    """Where spans go."""
+    """Receiver of spans of generations."""
 
     def begin(self, trace: Trace) -> Finish:
-        """Notice what the generation is part of; the result is called at its end."""
+        """Begin the span of a generation under its parent; call the result at the generation's end."""
         ...
 
     def close(self) -> None:
-        """Send what has not been sent; blocks for some seconds at most."""
+        """Export the remaining spans; blocks for a few seconds at most."""
         ...
 
 
 class NoSpans:
-    """Nobody wants spans."""
+    """Receiver that makes no spans."""
 
     def begin(self, trace: Trace) -> Finish:
         return _nothing
 
     def close(self) -> None:
-        """Nothing to send."""
+        """Do nothing."""
 
 
 class OtelSpans:
-    """Spans by `provider`."""
+    """Spans that `provider` exports."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -79,7 +79,7 @@ class OtelSpans:
 
 
 def open_spans(environment: Mapping[str, str]) -> Spans:
-    """Spans to where the environment says; a variable without the extra is told once, and is no failure."""
+    """Open the exporter that the environment names; without the extra, log a warning and make no spans."""
     if not any(environment.get(name) for name in ENDPOINTS):
         return NoSpans()
     try:
@@ -99,17 +99,17 @@ def open_spans(environment: Mapping[str, str]) -> Spans:
 
 
 def _nothing(trace: Trace) -> None:
-    """Take no notice."""
+    """Do nothing with the trace."""
 
 
 def _is_inside(parent: context.Context) -> bool:
-    """Whether the SDK of a protocol has begun a span in this process."""
+    """True if an SDK, as that of MCP, has begun a span around this call."""
     return trace.get_current_span(parent).get_span_context().is_valid
 
 
 def _emit(tracer: Tracer, parent: context.Context, kind: SpanKind, ended: Trace) -> None:
     def at(moment: float) -> int:
-        """Nanoseconds since 1970 of a monotonic moment of this generation."""
+        """Unix time in nanoseconds of a monotonic time of this generation."""
         return int((ended.started_at + moment - ended.began) * 1e9)
 
     span = tracer.start_span(
@@ -171,7 +171,7 @@ def _load(story: LoadStory) -> dict[str, AttributeValue]:
 
 
 def _events(ended: Trace) -> Iterator[tuple[str, float, dict[str, AttributeValue]]]:
-    """What the generation waited for, and when it had its worker and its first token."""
+    """Yield events of the generation: loads it waited for, its worker, its first token."""
     for story in ended.wait.loads:
         yield "conductor.load", max(story.began, ended.began), _load(story)
     if ended.given is not None:

@@ -1,6 +1,6 @@
 """Counts and times of generations by category, for `/stats`.
 
-Knows numbers only; it is told of each generation when it ends. Times are seconds in, milliseconds out.
+Knows numbers only; each generation is counted at its end. Takes seconds, returns milliseconds.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Stats:
             category.ttft_s.append(ttft_s)
 
     def failed(self, slug: str) -> None:
-        """Count a generation that the server could not give; a client's mistake is none."""
+        """Count a generation that the server failed to give, not one with a client's mistake."""
         self._categories[slug].errors += 1
 
     def categories(self) -> dict[str, dict[str, Any]]:
@@ -81,7 +81,7 @@ def _figures(category: _Category) -> dict[str, Any]:
 
 
 def percentiles_ms(times_s: Sequence[float]) -> dict[str, float | None]:
-    """Median and 99th percentile (nearest rank), None of no times."""
+    """Median and 99th percentile (nearest rank) in milliseconds, None without times."""
     ordered = sorted(times_s)
     if not ordered:
         return {"p50": None, "p99": None}

@@ -1,9 +1,9 @@
-"""Traces: the story of one generation from its arrival to its end, and the latest of them in memory.
+"""Traces: the record of one generation from its arrival to its end, and the latest of them in memory.
 
-Holds figures and names, never a prompt or an answer, and never a key. Written by `conductor_admin.dispatcher`
-through `conductor_admin.telemetry.recorder`. Moments are monotonic seconds, `started_at` is Unix time. Those
-kept are bounded in number and in bytes; ids are given by clients, so that several traces may have the same:
-the newest that the reader may see is meant.
+A trace has figures and names, never a prompt, an answer or a key. `conductor_admin.dispatcher` writes it
+through `conductor_admin.telemetry.recorder`. Times are monotonic seconds, `started_at` is Unix time. Stored
+traces are limited in number and in bytes. Clients choose ids, so several traces may have one id: a look-up
+returns the newest that the reader may see.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from conductor_admin.planner import Job
 from handlers.wire import Done, RequestError
 
 _CONCLUSIONS = frozenset({"verified", "mode", "language", "attempts", "words", "dimensions"})
-"""Findings whose value is a word of ours or a count; any other text or number may be the answer itself."""
+"""Findings whose value is a fixed word or a count; any other text or number may be part of the answer."""
 
 _MOST_FINDINGS = 32
 _CONCLUSION_CHARS = 40
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["queue", "prefill", "decode"]
-"""Where a request was when it ended: waiting for a worker, before its first token, or after that."""
+"""Stage of a request at its end: waiting for a worker, before its first token, or after it."""
 
 MOST_TRACES = 1000
 MOST_TRACE_BYTES = 8 * 2**20
@@ -40,7 +40,7 @@ _PREFIX = re.compile(r"^(chatcmpl-|cmpl-|resp_)")
 
 
 def conclusions(findings: dict[str, Any]) -> dict[str, Any]:
-    """`findings` with sizes in the place of texts, lists and numbers that may be part of an answer."""
+    """`findings` with sizes instead of texts, lists and numbers that may be part of an answer."""
     return {name: _conclusion(name, value) for name, value in list(findings.items())[:_MOST_FINDINGS]}
 
 
@@ -74,23 +74,23 @@ class Trace:
     error: RequestError | None = None
 
     def has_worker(self, pid: int) -> None:
-        """The request leaves the queue for this worker."""
+        """Record that the request was given to this worker."""
         self.workers.append(pid)
         self.given = time.monotonic()
 
     def is_queued_again(self) -> None:
-        """The worker took no connection."""
+        """Record that the worker took no connection and the request waits again."""
         self.given = None
 
     def relayed(self, records: bytes) -> None:
-        """The client is sent records."""
+        """Record that records were sent to the client."""
         if self.first is None:
             self.first = time.monotonic()
-        # A delta cannot look so: quotation marks within a JSON text are escaped.
+        # A delta cannot contain this: quotation marks inside JSON text are escaped.
         self.attempts += records.count(b'{"attempt":')
 
     def is_done(self, done: Done) -> None:
-        """The worker has said its last."""
+        """Record the last record of the worker."""
         self.done, self.ended = done, time.monotonic()
 
     @property
@@ -113,34 +113,34 @@ class Trace:
 
     @property
     def queue_s(self) -> float:
-        """How long it waited for a worker, loads included."""
+        """Seconds of the wait for a worker, loads included."""
         return self.seconds if self.given is None else self.given - self.began
 
     @property
     def first_token_s(self) -> float | None:
-        """From its arrival to the first piece of the answer."""
+        """Seconds from arrival to the first piece of the answer."""
         return None if self.first is None else self.first - self.began
 
     @property
     def prefill_s(self) -> float | None:
-        """In the worker, until the first token."""
+        """Seconds in the worker until the first token."""
         return self.done.timings.first_token_s if self.done else None
 
     @property
     def decode_s(self) -> float | None:
-        """In the worker, from the first token to the last."""
+        """Seconds in the worker from the first token to the last."""
         if self.done is None or self.prefill_s is None:
             return None
         return max(0.0, self.done.timings.total_s - self.prefill_s)
 
     @property
     def token_s(self) -> float | None:
-        """From one token to the next, on average; None of an answer with less than two."""
+        """Mean seconds between two tokens; None for less than two tokens."""
         tokens = self.done.usage.completion_tokens if self.done else 0
         return self.decode_s / (tokens - 1) if self.decode_s and tokens > 1 else None
 
     def figures(self) -> dict[str, Any]:
-        """The figures of the generation's line in the log; seconds."""
+        """Figures of the generation's log line; times in seconds."""
         caller, usage = self.job.caller, self.done.usage if self.done else None
         return {
             "id": self.job.request.id,
@@ -191,7 +191,7 @@ class Trace:
 
 
 def _told(error: RequestError | None) -> dict[str, Any] | None:
-    """What went wrong; the words of a client's mistake are left out, since they may repeat what it sent."""
+    """The error as JSON; the message of a client's mistake is left out, as it may repeat client data."""
     if error is None:
         return None
     message = error.message[:500] if error.status >= 500 else None
@@ -210,7 +210,7 @@ class _EndedTrace:
 
 
 class Traces:
-    """`most` ended traces of at most `most_bytes` together, and all that run."""
+    """All running traces, and up to `most` ended ones of at most `most_bytes` together."""
 
     def __init__(self, most: int = MOST_TRACES, most_bytes: int = MOST_TRACE_BYTES) -> None:
         self._running: dict[int, Trace] = {}
@@ -226,7 +226,7 @@ class Traces:
         self._running[id(trace)] = trace
 
     def end(self, trace: Trace) -> None:
-        """Keep what the trace says now; the oldest ones make room for it."""
+        """Store the ended trace as JSON, and drop the oldest ones beyond the limits."""
         del self._running[id(trace)]
         kept = _EndedTrace(trace.job.request.id, trace.job.caller.key_id, orjson.dumps(trace.as_json()))
         self._ended.append(kept)
@@ -237,7 +237,7 @@ class Traces:
     def read(self, given: str, caller: Caller) -> dict[str, Any]:
         """The newest trace of that id, with or without the prefix of an answer's id under /v1.
 
-        Raises 404 `request_not_found`, of another key's too.
+        Raises RequestError 404 `request_not_found`, also for a request of another key.
         """
         for wanted in dict.fromkeys((given, _PREFIX.sub("", given))):
             if found := self._find(wanted, caller):
@@ -245,7 +245,7 @@ class Traces:
         raise RequestError("no such request", status=404, code="request_not_found", param="id")
 
     def latest(self, limit: int) -> list[dict[str, Any] | orjson.Fragment]:
-        """Those of all keys, the newest first: what runs, then what ended last, as it was written then."""
+        """The latest traces of all keys, newest first: running ones, then ended ones as stored."""
         running = [trace.as_json() for trace in islice(reversed(self._running.values()), limit)]
         ended = [orjson.Fragment(kept.body) for kept in islice(reversed(self._ended), limit - len(running))]
         return [*running, *ended]
@@ -263,9 +263,9 @@ class Traces:
 
 
 def _known_to(caller: Caller, trace: dict[str, Any]) -> dict[str, Any]:
-    """The trace with the caller's own category in the place of each set that is named after another one.
+    """The trace for a restricted caller: names of other categories' sets are replaced by the caller's own.
 
-    Nothing is left of what had to go for its sake but the number.
+    Evicted sets of other categories stay in the list without a name.
     """
     if not caller.is_restricted:
         return trace

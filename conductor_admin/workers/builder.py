@@ -1,4 +1,4 @@
-"""The build tool behind the lifecycle's small interface: builds in a thread, with its progress as phases."""
+"""Adapter of the build tool for the lifecycle: builds in a thread and reports progress as phases."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _PHASES: dict[str, Phase] = {
 
 
 class SetBuilder:
-    """Builds worker sets into one store; what is up to date is found, not built."""
+    """Builds worker sets into one store; archives that are up to date are reused."""
 
     def __init__(self, store: Path, workshop: Workshop) -> None:
         self._store = store
         self._workshop = workshop
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
-        """The set's archive. Cancelling ends the build at its next step."""
+        """Build or find the set's archive. Cancelling ends the build at its next step. Raises LoadError."""
         progress = _Progress(asyncio.get_running_loop(), report)
         workshop = replace(self._workshop, progress=progress)
         built = await _in_thread(workshop, lambda shop: build_set(worker_set, self._store, shop))
@@ -51,16 +51,16 @@ class SetBuilder:
         )
 
     async def check(self, worker_set: WorkerSet) -> None:
-        """LoadError where the set's weights differ from their digests. Cancelling ends it."""
+        """Raise LoadError if the set's weights differ from their digests. Cancelling ends the check."""
         await _in_thread(self._workshop, lambda shop: check_set(worker_set, shop))
 
     async def survey(self, worker_set: WorkerSet) -> KnownWeights:
-        """What the files of the set's weights say, as far as they are here."""
+        """Facts from the files of the set's weights, as far as they are on this machine."""
         return await asyncio.to_thread(known_weights, worker_set, self._workshop)
 
 
 async def _in_thread(workshop: Workshop, work: Callable[[Workshop], Made]) -> Made:
-    """What `work` makes of the workshop, whose stop is set by cancelling. Raises LoadError."""
+    """Run `work` in a thread; cancelling sets the workshop's stop. Raises LoadError."""
     stop = threading.Event()
     try:
         return await asyncio.to_thread(work, replace(workshop, stop=stop))

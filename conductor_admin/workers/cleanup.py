@@ -12,8 +12,8 @@ Result = TypeVar("Result")
 async def finish(work: Coroutine[Any, Any, Result]) -> Result:
     """Run `work` to its end, however often the caller is cancelled meanwhile; then raise the cancellation.
 
-    An end has many authors (a signal, a second one, a drain that ran out, a task that failed), and each of
-    them cancels. `work` must be bounded in time by itself, since nobody can stop it.
+    Several causes may cancel a task at its end: one signal or two, a drain that ran out, a failed task.
+    `work` must limit its own time, because nothing can stop it.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

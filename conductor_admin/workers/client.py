@@ -1,8 +1,8 @@
 """Client of one worker's private Unix socket: health, and the records of one generation.
 
 Knows the wire between gateway and worker (handlers.wire), not worker sets or HTTP routes. The relay passes
-records through as bytes and parses only the last one, because the cost of an event is paid from the cores
-that the runtime needs.
+records through as bytes and parses only the last one, because each event costs time of the cores that
+the runtime needs.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _LAST = (b'{"done"', b'{"error"')
 _GENERATE = "http://worker/generate"
 _JSON = {"content-type": "application/json"}
-_BUFFER = 2**18  # bytes that a client who reads slowly may leave unread
+_BUFFER = 2**18  # bytes that may be buffered for a slow client
 _LIMIT = 64 * 2**20  # bytes of one record; the last one repeats the whole text
 
 
 class WorkerUnreachable(Exception):
-    """The worker took no connection, or ended before it gave a head."""
+    """The worker took no connection, or ended before it sent a response head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a worker says of itself; `kv_usage` is a fraction, `memory` bytes.
+    """Health report of a worker; `kv_usage` is a fraction, `memory` in bytes.
 
-    `loop_held` counts the steps that held its event loop, the longest of them `loop_longest_s` seconds.
+    `loop_held` counts the steps that blocked its event loop; the longest took `loop_longest_s` seconds.
     """
 
     wire: int
@@ -75,7 +75,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that a relay waits for the first record, connection and head included, and between records."""
+    """Longest waits in seconds: for the first record, connection and head included, and between records."""
 
     first_token_s: float
     token_s: float
@@ -104,15 +104,15 @@ def worker_unresponsive(message: str) -> RequestError:
 
 
 class WorkerClient:
-    """HTTP over one worker's socket. Nothing is kept between calls: a kept connection that the worker has
-    closed in the meantime would look like its death.
+    """HTTP client of one worker's socket. Keeps no connection between calls: one that the worker has closed
+    in the meantime would look like the worker's death.
     """
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
     async def health(self) -> Health:
-        """The worker's own report; WorkerUnreachable where it gives none."""
+        """The worker's health report. Raises WorkerUnreachable."""
         try:
             async with (
                 self._session(_HEALTH_TIMEOUT) as session,
@@ -123,23 +123,23 @@ class WorkerClient:
             raise WorkerUnreachable(f"no health from the worker: {type(error).__name__}") from error
 
     async def generate(self, request: GenerateRequest, patience: Patience) -> AsyncGenerator[bytes | Done]:
-        """Blocks of whole NDJSON lines as they come, then the parsed last record.
+        """Yield blocks of whole NDJSON lines as they come, then the parsed last record.
 
         Raises RequestError for an error record, for a worker that died and for a timeout; WorkerUnreachable
-        where it ended before its head. Closing the iterator cancels the generation.
+        if it ended before its response head. Closing the iterator cancels the generation.
         """
         body = await off_loop(request.size, _written, request)
         deadline = asyncio.get_running_loop().time() + patience.first_token_s
         async with self._session(_NO_TIMEOUT) as session:
             try:
                 async with asyncio.timeout_at(deadline):
-                    # Bytes would be written in one step; a file's are in parts, between which others go on.
+                    # Bytes would be written in one step; between parts of a file other tasks run.
                     response = await session.post(_GENERATE, data=io.BytesIO(body), headers=_JSON)
-            # A process that is being killed still takes connections, and nothing came of the request.
+            # A process that is being killed still takes connections, but has not begun the request.
             except aiohttp.ClientError as error:
                 raise WorkerUnreachable("the worker takes no request") from error
-            # A worker answers with its head before it begins. One that gives none in all that time stands,
-            # and this request may be why: nobody else is asked.
+            # A worker sends its response head before it begins. Without one in all that time it hangs, and
+            # this request may be the cause: no other worker gets it.
             except TimeoutError as error:
                 seconds = patience.first_token_s
                 raise worker_unresponsive(
@@ -183,7 +183,7 @@ async def _records(
                 yield _last_record(line, lists)
                 return
             lists.take(line)
-            await asyncio.sleep(0)  # others have their turn: a block may have many lines
+            await asyncio.sleep(0)  # lets other tasks run: a block may have many lines
     raise worker_died()
 
 
@@ -209,7 +209,7 @@ async def _read(content: aiohttp.StreamReader, patience: Patience, first_by: flo
 
 
 def _parted(lines: bytes) -> tuple[bytes, list[bytes]]:
-    """What is passed on unread, and the lines of the last record, where they have begun."""
+    """Split a block into bytes to pass on unread, and the lines of the last record, once they begin."""
     if lines.startswith((*_LAST, *BEFORE_LAST)):
         return b"", lines.split(b"\n")
     begins = [at for at in (lines.find(b"\n" + mark) for mark in BEFORE_LAST) if at >= 0]

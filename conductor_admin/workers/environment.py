@@ -1,4 +1,4 @@
-"""Variables that TorchServe and its workers inherit: those they need, since a secret may have any name."""
+"""Allow list of variables that TorchServe and its workers inherit, because a secret may have any name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIXES = (
     *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMEXPR_", "TBB_", "MALLOC_"),
     *("OV_", "OPENVINO_", "ONEDNN_", "DNNL_"),
 )
-# A family may have a member that is no setting of its library, as NVIDIA_API_KEY shows.
+# A prefix may match a variable that is no setting of its library, such as NVIDIA_API_KEY.
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH")
 
 

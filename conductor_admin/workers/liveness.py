@@ -1,20 +1,20 @@
-"""Tells a worker that hangs from one that is busy: what its looks have shown in, its condition out; pure.
+"""Liveness: tells a hung worker from a busy one by the results of its health checks; pure.
 
-A look is a health request, every five seconds and whenever a request's time has run out. The openvino runtime
-steps on the worker's own event loop, so a worker that reads a long prompt gives no health for as long as one
-step takes: seconds, and more on a slow machine. Silence alone therefore ends nobody soon. The rule:
+A check (a look) is a health request, every five seconds and whenever a request has timed out. The openvino
+runtime steps on the worker's own event loop, so a worker that reads a long prompt does not answer during a
+step: seconds, and more on a slow machine. Silence alone therefore ends no worker soon. The rules:
 
-- Stopped (every thread is stopped, by SIGSTOP): the third look without an answer ends it. No honest worker
-  is stopped.
-- Idle (no processor time, no thread that runs or waits for the disk): the sixth look without an answer. It
-  waits for something that does not come.
+- Stopped (every thread is stopped, by SIGSTOP): the third look without an answer ends it. A healthy worker
+  is never stopped.
+- Idle (no processor time, no thread that runs or waits for the disk): the sixth look without an answer. Such
+  a worker waits for something that does not come.
 - Busy: the twenty-fourth look without an answer, two minutes; no step takes that long.
-- Once a request's promised time has run out on it, all of this comes sooner.
-- A worker that answers is hung too: where a request's time has run out while its runtime had work and used
-  no processor time for six looks; and where its runtime goes on for a minute with work that nobody wants.
+- Once a request on the worker has timed out, the limits are lower.
+- A worker that answers is hung too if a request has timed out while its runtime had work and used no
+  processor time for six looks, or if its runtime works for a minute although no request is in flight.
 
-A debugger's stop (state `t`) counts as idle. Looks are counted, not seconds: while the gateway itself stands,
-nobody is looked at.
+A debugger's stop (state `t`) counts as idle. Looks are counted, not seconds, because a
+gateway that is itself stopped makes none.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ IDLE_LOOKS, IDLE_LOOKS_AFTER_TIMEOUT = 6, 2
 BUSY_LOOKS, BUSY_LOOKS_AFTER_TIMEOUT = 24, 12
 ABANDONED_LOOKS = 12
 LATE_LOOKS = 2
-"""Looks without an answer from which on a worker is avoided and told of."""
+"""Looks without an answer after which a worker is avoided and reported."""
 LEAST_APART_S = 3.0
-"""Looks without an answer that follow closer are one: a flood of requests that time out hastens nothing."""
+"""Least seconds between two counted looks without answer, so that many time-outs at once count once."""
 
 
 class Condition(StrEnum):
-    """A worker's condition as shown in `/models`; one that is HUNG is ended at once."""
+    """Condition of a worker as shown in `/models`; a HUNG worker is ended at once."""
 
     READY = "READY"
     UNRESPONSIVE = "UNRESPONSIVE"
@@ -44,9 +44,9 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """The result of the looks at one worker; each count is of looks in a row, up to the latest.
+    """Results of the looks at one worker; each count is of consecutive looks up to the latest.
 
-    `timed_out` says that a request's promised time has run out since its runtime last had nothing to do.
+    `timed_out` means that a request has timed out since the runtime last had nothing to do.
     """
 
     missed: int = 0
@@ -69,7 +69,7 @@ class Liveness:
 
 
 def answered(before: Liveness, activity: Activity | None, *, running: int, in_flight: int) -> Liveness:
-    """After a look that was answered; `running` is what the runtime works on, `in_flight` what is wanted."""
+    """Liveness after an answered look; `running` requests in the runtime, `in_flight` in the gateway."""
     is_idle = running > 0 and activity is not None and activity.is_idle_since(before.activity)
     return Liveness(
         idle=before.idle + 1 if is_idle else 0,
@@ -80,7 +80,7 @@ def answered(before: Liveness, activity: Activity | None, *, running: int, in_fl
 
 
 def missed(before: Liveness, activity: Activity | None) -> Liveness:
-    """After a look that was not answered; `activity` None where the process cannot be seen."""
+    """Liveness after a look without answer; `activity` is None if the process cannot be read."""
     last = before.activity
     if before.missed and activity and last and activity.at - last.at < LEAST_APART_S:
         return before
@@ -96,12 +96,12 @@ def missed(before: Liveness, activity: Activity | None) -> Liveness:
 
 
 def timed_out(before: Liveness) -> Liveness:
-    """After a request whose promised time has run out."""
+    """Liveness after a request that has timed out."""
     return replace(before, timed_out=True)
 
 
 def finished(before: Liveness) -> Liveness:
-    """After a request that the worker has answered."""
+    """Liveness after a request that the worker has answered."""
     return replace(before, timed_out=False, abandoned=0)
 
 

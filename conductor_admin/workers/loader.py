@@ -1,7 +1,7 @@
-"""The effects of loading a worker set: build, register, find the worker's socket, unregister.
+"""Effects of loading a worker set: build, register, find the worker's socket, unregister.
 
-Knows TorchServe and the build tool through two small interfaces, and keeps no state between calls; what a
-failure means is decided by `conductor_admin.lifecycle.lifecycle`.
+Knows TorchServe and the build tool through two small interfaces, and keeps no state between calls;
+`conductor_admin.lifecycle.lifecycle` decides the consequences of a failure.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POLL_S = 0.1
 _GONE_TIMEOUT_S = 10.0
 _LARGEST_NOTICE = 64 * 2**10
 _SHOWN = 500  # characters of a traceback's last line
-_SILENT_END = "the worker ended while loading without a word, as if it was killed; see logs/torchserve.log"
+_SILENT_END = "the worker ended while loading without a message, as if it was killed; see logs/torchserve.log"
 _OOM_END = "the kernel killed the worker while it was loading: out of memory"
 
 Report = Callable[[Phase, float | None], None]
@@ -74,15 +74,15 @@ class Loader:
         return await self._builder.build(worker_set, report)
 
     async def check(self, worker_set: WorkerSet) -> None:
-        """LoadError where the set's weights are no longer what was built."""
+        """Raise LoadError if the set's weights are no longer those of the build."""
         await self._builder.check(worker_set)
 
     async def survey(self, worker_set: WorkerSet) -> KnownWeights:
-        """What is known of the set's weights before they are built; downloads nothing."""
+        """Known facts about the set's weights before they are built; downloads nothing."""
         return await self._builder.survey(worker_set)
 
     async def register(self, archive: Archive) -> None:
-        """Start the archive's workers; LoadError where TorchServe refuses the archive."""
+        """Start the archive's workers. Raises LoadError if TorchServe refuses the archive."""
         try:
             await self._processes.register(archive.file)
         except TorchServeError as error:
@@ -95,7 +95,7 @@ class Loader:
         """Wait for a worker that answers and serves this archive.
 
         Raises LoadError with the last line of its traceback if a worker fails to load, TorchServeError if
-        TorchServe is gone or no longer knows the archive. Pids in `dead` are not looked at.
+        TorchServe is gone or no longer knows the archive. Pids in `dead` are ignored.
         """
         seen: set[int] = set()
         oom_kills = kernel_oom_kills()
@@ -112,7 +112,7 @@ class Loader:
             await asyncio.sleep(_POLL_S)
 
     async def more_workers(self, archive: Archive, known: Collection[int]) -> tuple[list[Worker], set[int]]:
-        """Of the archive's workers that are not in `known`: those that answer, the pids of the others."""
+        """Workers of the archive that are not in `known`: those that answer, and the pids of the others."""
         described = await self._processes.describe(archive.name, archive.version)
         pids = {process.pid for process in described} - set(known)
         found = await asyncio.gather(*(self.adopt(pid, archive) for pid in pids))
@@ -134,9 +134,9 @@ class Loader:
         return Worker(pid=pid, client=client, health=health)
 
     async def unregister(self, archive: Archive, pids: Collection[int]) -> None:
-        """End the workers, and wait until they, `pids` and all their children are gone, and so their memory.
+        """End the workers, and wait until they, `pids` and all their children are gone with their memory.
 
-        Where TorchServe does not answer, its workers end with it.
+        If TorchServe does not answer, its workers end with it.
         """
         known = set(pids)
         with contextlib.suppress(TorchServeError):
@@ -152,25 +152,25 @@ class Loader:
         self.sweep(known | self._left_notices_of(archive))
 
     async def end_worker(self, pid: int, *, grace_s: float) -> None:
-        """See that one worker and its children are gone, killed if need be; TorchServe starts another one."""
+        """End one worker and its children, by kill after `grace_s`; TorchServe starts another one."""
         if not await asyncio.to_thread(_end_family, pid, grace_s):
             log.error("worker_not_gone", pid=pid, seconds=_GONE_TIMEOUT_S)
         self.sweep([pid])
 
     def sweep(self, pids: Collection[int]) -> None:
-        """Remove what workers that are gone left in the run folder: a later process may get their pid."""
+        """Remove files of ended workers from the run folder: a later process may get their pid."""
         for pid in pids:
             if not is_alive(pid):
                 self._state.worker_socket(pid).unlink(missing_ok=True)
                 self._notice(pid).unlink(missing_ok=True)
 
     def _left_notices_of(self, archive: Archive) -> set[int]:
-        """Pids of workers that left a notice, some of which TorchServe started after it was last asked."""
+        """Pids of workers that left a notice; TorchServe may have started some after it was last asked."""
         pids = (int(file.stem) for file in self._state.run.glob("*.error") if file.stem.isdigit())
         return {pid for pid in pids if self._read_notice(pid).get("version") == archive.version}
 
     def _last_words(self, pid: int) -> str | None:
-        """What the worker `pid` left about its end, as one line, or None."""
+        """Message that the worker `pid` left about its end, as one line, or None."""
         notice = self._read_notice(pid)
         # Libraries put line ends into their messages.
         return " ".join(str(notice.get("error") or _SILENT_END).split())[:_SHOWN] if notice else None

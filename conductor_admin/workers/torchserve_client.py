@@ -2,7 +2,8 @@
 
 Knows nothing of worker sets, requests or processes. To load is `register` and polling `describe`, to unload
 is `unregister`. Only bare file names of our own store ever reach TorchServe. Each call carries the key that
-TorchServe's key file names; keys that TorchServe refuses are read or bought anew, and the call is made again.
+TorchServe's key file names; if TorchServe refuses a key, new ones are read or requested and the call is made
+again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 class TorchServeError(Exception):
-    """TorchServe refused or did not answer; `status` is its HTTP status, 0 where there was no answer.
+    """TorchServe refused or did not answer; `status` is its HTTP status, 0 without an answer.
 
     `kind` is the class of the exception in its answer, if it names one.
     """
@@ -41,7 +42,7 @@ class TorchServeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """One worker as TorchServe describes it; its status is never trusted beyond the pid."""
+    """One worker as TorchServe describes it; only its pid is relied upon."""
 
     pid: int
     ready: bool
@@ -77,7 +78,7 @@ class TorchServe:
         ]
 
     async def unregister(self, name: str, version: str) -> None:
-        """Kill the version's workers and forget it; a version that is not there is no error."""
+        """Kill the version's workers and unregister it; a missing version is no error."""
         try:
             await self._call("DELETE", self._path(name, version))
         except TorchServeError as error:
@@ -87,7 +88,7 @@ class TorchServe:
                 raise
 
     async def _unregister_default(self, name: str, version: str) -> None:
-        # The default version can only go when it is the last one, or another one is the default.
+        # The default version can be removed only if it is the last one or another one becomes the default.
         answer = await self._call("GET", self._path(name, "all"))
         others = [found["modelVersion"] for found in answer if found["modelVersion"] != version]
         if not others:
@@ -96,7 +97,7 @@ class TorchServe:
         await self._call("DELETE", self._path(name, version))
 
     async def ping(self) -> bool:
-        """Whether TorchServe takes calls; its verdict on the workers is not used."""
+        """True if TorchServe takes calls; its status of the workers is ignored."""
         try:
             await self._call("GET", "/ping", "inference")
         except TorchServeError as error:
@@ -104,7 +105,7 @@ class TorchServe:
         return True
 
     async def fault(self) -> str | None:
-        """None where both APIs answer, with a refusal for all it matters; else the cause in one line."""
+        """None if both APIs answer, even with a refusal; else the cause in one line."""
         found = await asyncio.gather(
             self._probe("/ping", "inference"), self._probe("/models?limit=1", "management")
         )
@@ -121,7 +122,7 @@ class TorchServe:
         return None
 
     async def renew_when_due(self) -> None:
-        """Buy new keys where half of the old ones' time is over."""
+        """Request new keys once half of the lifetime of the old ones is over."""
         keys = self._known_keys()
         if keys.is_due(time.time(), self._lifetime_min):
             await self._renew(keys)
@@ -140,7 +141,7 @@ class TorchServe:
         except TorchServeError as error:
             if error.kind != "InvalidKeyException":
                 raise
-        # A call with a refused key has done nothing, so that it may be made again.
+        # A call with a refused key has had no effect, so it may be repeated.
         await self._renew(keys)
         return await self._send(method, path, api, self._known_keys())
 
@@ -155,7 +156,7 @@ class TorchServe:
             raise TorchServeError(str(error)) from error
 
     async def _renew(self, old: Keys) -> None:
-        """Replace `old` by what the file says, or, where that is `old`, by new ones. One at a time."""
+        """Replace `old` by the keys in the file, or by new ones if it still has `old`. One at a time."""
         async with self._renewing:
             written = self._keys_in_file(old)
             if written == old:
@@ -166,7 +167,7 @@ class TorchServe:
             self._keys = written
 
     def _keys_in_file(self, old: Keys) -> Keys:
-        # A TorchServe that was started anew has written new ones.
+        # A restarted TorchServe has written new keys.
         try:
             return self._read_keys()
         except TorchServeError:

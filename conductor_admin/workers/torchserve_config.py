@@ -1,4 +1,4 @@
-"""What a supervised TorchServe is started with: Java, config.properties, log4j2, environment, command line.
+"""Configuration of a supervised TorchServe: Java, config.properties, log4j2, environment, command line.
 
 Knows TorchServe 0.12.0's settings and nothing of requests or of the gateway's state. Pure but for
 `find_java` (looks at the machine) and `write` (creates the files).
@@ -36,12 +36,12 @@ def log_config_file(state: StateDir) -> Path:
 
 
 def output_file(state: StateDir) -> Path:
-    """Everything that TorchServe and its workers print."""
+    """File for all output of TorchServe and its workers."""
     return state.logs / "torchserve.log"
 
 
 def check_lengths(state: StateDir) -> None:
-    """Raise StartError where a Unix socket path would not fit the kernel's limit."""
+    """Raise StartError if a Unix socket path exceeds the kernel's limit."""
     for path in (state.management_socket, state.torchserve_tmp / _WORKER_SOCKET):
         if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
             raise StartError(
@@ -68,10 +68,10 @@ def find_java(environment: Mapping[str, str]) -> Path:
 def properties(state: StateDir) -> str:
     """config.properties: two private sockets, gRPC on ports of the kernel's choice, a token for every call.
 
-    TorchServe opens its gRPC ports whatever it is told, and every user of the machine can connect to them:
-    the token is all that keeps others from registering code of their own. It does not confine who has it:
-    TorchServe registers any absolute folder, whatever `allowed_urls` says, so only `TorchServe.register`
-    does. Management runs on the same event loops as inference, hence more threads than the default.
+    TorchServe always opens its gRPC ports, and every user of the machine can connect to them: only the token
+    keeps others from registering code of their own. It does not confine its holder: TorchServe registers any
+    absolute folder despite `allowed_urls`, so only `TorchServe.register` restricts archives to the store.
+    Management runs on the same event loops as inference, hence more threads than the default.
     """
     values = {
         "inference_address": f"unix:{state.inference_socket}",
@@ -114,7 +114,7 @@ LOG4J2 = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def write(state: StateDir) -> None:
-    """Create the folders and files; what a killed TorchServe left in them is removed."""
+    """Create the folders and files, and remove the remains of a killed TorchServe."""
     check_lengths(state)
     sweep(state)
     state.create()
@@ -123,16 +123,16 @@ def write(state: StateDir) -> None:
 
 
 def sweep(state: StateDir) -> None:
-    """Remove what a TorchServe that was killed, as it always is, and its workers leave in the run folder."""
+    """Remove files that a TorchServe, which is always killed, and its workers leave in the run folder."""
     for stale in (*state.run.glob("*.sock"), *state.run.glob("*.error"), state.torchserve_keys):
         stale.unlink(missing_ok=True)
     shutil.rmtree(state.torchserve_tmp, ignore_errors=True)
 
 
 def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The JVM's environment, which its workers inherit: what they need of `inherited`, and settings of ours.
+    """Environment of the JVM and its workers: the allowed part of `inherited`, and settings of our own.
 
-    Workers run offline, since the build has fetched everything.
+    Workers run offline, because the build has fetched everything.
     """
     return {
         **allowed(inherited),
@@ -151,7 +151,7 @@ def environment(state: StateDir, inherited: Mapping[str, str]) -> dict[str, str]
 
 
 def command(state: StateDir, java: Path) -> list[str]:
-    """The command line of guard and JVM. The launcher would add a pid file and the cwd as class path."""
+    """Command line of guard and JVM. TorchServe's launcher would add a pid file and the cwd as class path."""
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
         raise StartError("the package torchserve is not installed: run make install")

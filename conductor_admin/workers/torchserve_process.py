@@ -1,6 +1,6 @@
-"""Keeps one TorchServe running: starts it, waits for its answer, notices end and silence, replaces it.
+"""Keeps one TorchServe running: starts it, waits for its answer, detects its end and silence, replaces it.
 
-Knows processes only; who is registered on it is the lifecycle's business, which hears of every start and end.
+Knows processes only; the lifecycle, which is notified of every start and end, registers archives.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Listener(Protocol):
-    """Hears of each start that answers, of each end, and between them of each silence and its end."""
+    """Listener for starts and ends of TorchServe, and for silences and their ends in between."""
 
     async def torchserve_started(self) -> None: ...
 
@@ -45,7 +45,7 @@ class Listener(Protocol):
 
 
 class TorchServeProcess:
-    """A supervised TorchServe. `spawned` gets the pid of each, which is the leader of its session."""
+    """A supervised TorchServe. `spawned` gets the pid of each process, which is the leader of its session."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class TorchServeProcess:
         self._listener = listener
         self._spawned = spawned
         self._process: asyncio.subprocess.Process | None = None
-        self._lifeline: int | None = None  # TorchServe's guard ends everything once nobody holds it
+        self._lifeline: int | None = None  # pipe to the guard, which kills all at its end
         self._token_fault: str | None = None
 
     @property
@@ -83,7 +83,7 @@ class TorchServeProcess:
 
     async def _run_once(self) -> bool:
         try:
-            # Not to be cut short: a process that was started and not noted would be killed by nobody.
+            # Must not be cancelled: a process that was started but not recorded would never be killed.
             process = await finish(self._spawn())
         except OSError as error:  # a full disk, for one, which must not end the gateway
             log.error("torchserve_not_started", cause=fault(error))
@@ -99,7 +99,7 @@ class TorchServeProcess:
         return answered
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        # A slow disk takes a second to remove what was unpacked, in which no stream would go on.
+        # In a thread: a slow disk takes a second to remove unpacked files, and streams must go on.
         await asyncio.to_thread(torchserve_config.write, self._state)
         guard_end, self._lifeline = os.pipe()
         try:
@@ -128,7 +128,7 @@ class TorchServeProcess:
         return False
 
     async def _until_lost(self, process: asyncio.subprocess.Process) -> None:
-        """Return once TorchServe has ended, or has been silent for so long that it has to."""
+        """Return once TorchServe has ended, or has been silent for too long."""
         ended = asyncio.ensure_future(process.wait())
         pulse = Pulse(time.monotonic())
         try:
@@ -144,7 +144,7 @@ class TorchServeProcess:
             ended.cancel()
 
     def _told(self, pulse: Pulse, fault: str | None) -> Pulse:
-        """The pulse after a ping; silence and its end are told and logged once."""
+        """The pulse after a ping; silence and its end are reported and logged once."""
         after = pulse.after(time.monotonic(), answered=fault is None)
         if fault is None and pulse.is_silent:
             log.info("torchserve_heard_again")
@@ -168,7 +168,7 @@ class TorchServeProcess:
         self._token_fault = fault
 
     async def _kill(self) -> None:
-        """SIGKILL, which ends a stopped process as well, then remove what was left. Bounded in time."""
+        """Kill all processes, stopped ones too, and remove their files. Limited in time."""
         if self._process is not None:
             members = kill_session(self._process.pid)
             if not await asyncio.to_thread(wait_until_gone, members, _GONE_TIMEOUT_S):

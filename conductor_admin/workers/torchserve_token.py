@@ -1,8 +1,8 @@
-"""The keys that TorchServe asks for with each call, as it writes them into its key file.
+"""Keys that TorchServe requires with each call, read from its key file.
 
 TorchServe makes new keys at each start and writes `key_file.json` (mode 0600) into its working directory. Two
-of them expire: one for management, one for inference. The third never does, and buys new ones of the other
-two.
+of them expire: one for management, one for inference. The third never does, and is used to request new ones
+of the other two.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import orjson
 
 LIFETIME_MIN = 60.0
-"""Lifetime of the two keys, TorchServe's own default. It could be years; but then a key that leaked, into a
-dump of memory for one, would open TorchServe for as long as it runs."""
+"""Lifetime of the two keys in minutes, TorchServe's own default. It could be years, but then a leaked key, as
+in a memory dump, would give access to TorchServe for as long as it runs."""
 _LARGEST_FILE = 4096
 
 
@@ -25,7 +25,7 @@ class TokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """One generation of keys; `expires` is when the first of them does, in seconds since 1970."""
+    """One generation of keys; `expires` is the Unix time at which the first of them expires."""
 
     management: str
     inference: str
@@ -36,12 +36,12 @@ class Keys:
         return f"Keys(expires={self.expires:g})"
 
     def is_due(self, now: float, lifetime_min: float) -> bool:
-        """Tell whether half of the lifetime has gone, which leaves the other half for attempts that fail."""
+        """True once half of the lifetime is over, which leaves the other half for failed attempts."""
         return now >= self.expires - lifetime_min * 60 / 2
 
 
 def read_keys(file: Path) -> Keys:
-    """The keys in `file`; TokenError where it is missing or half written."""
+    """Read the keys in `file`. Raises TokenError if it is missing or incomplete."""
     try:
         with file.open("rb") as opened:
             return _parsed(opened.read(_LARGEST_FILE))

@@ -1,4 +1,4 @@
-"""Decides from pings when a TorchServe that lives counts as silent, and when it is replaced. Pure."""
+"""Decides from pings when a running TorchServe counts as silent and when it is replaced. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 PING_EVERY_S = 2.0
 PING_TIMEOUT_S = 5.0
 SILENT_S = 20.0
-"""Time without an answer after which TorchServe is replaced. That ends its workers, which may be serving
-well, so it must be longer than any pause of a healthy JVM on a busy machine."""
+"""Seconds without an answer after which TorchServe is replaced. That ends its workers, which may still serve,
+so it must be longer than any pause of a healthy JVM on a busy machine."""
 LEAST_MISSES = 3
-"""Pings without an answer before that: an event loop that stood still itself misses one ping, not three."""
+"""Pings without an answer before that: a gateway whose own event loop was blocked misses one, not three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """The last answer, and the pings missed since then; times are those of `time.monotonic`."""
+    """Time of the last answer, by `time.monotonic`, and the number of pings missed since then."""
 
     heard: float
     misses: int = 0
@@ -29,5 +29,5 @@ class Pulse:
         return self.misses > 0
 
     def is_lost(self, now: float) -> bool:
-        """Tell whether to give it up."""
+        """True if TorchServe has to be replaced."""
         return self.misses >= LEAST_MISSES and now - self.heard >= SILENT_S

@@ -1,4 +1,4 @@
-"""A worker process of a loaded archive, and which worker of a set gets a request."""
+"""Worker processes of a loaded archive, and the choice of the worker that gets a request."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from conductor_admin.workers.liveness import Condition, Liveness
 from handlers.wire import WIRE_VERSION
 
 WORTH_MOVING = 4
-"""Requests more than elsewhere that are worse than reading a conversation anew."""
+"""Number of extra requests in flight that costs more than reading a conversation again elsewhere."""
 
 Phase = Literal["download", "convert", "wait", "start", "warm", "restart"]
-"""What a set that is LOADING does; `wait` is for memory that others hold."""
+"""Phase of a LOADING set; `wait` is for memory that other sets hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
     """A built archive: `file` in the store, `name` in TorchServe, `version` of 12 hex digits, its memory.
 
-    `identity` tells one content of the weights from another, `contexts` is as in `KnownWeights`.
+    `identity` identifies the content of the weights, `contexts` is as in `KnownWeights`.
     """
 
     file: str
@@ -48,7 +48,7 @@ class Worker:
 
 
 def least_busy(workers: Iterable[Worker]) -> Worker | None:
-    """The worker with the fewest requests in flight, the first of equals; None of none."""
+    """The worker with the fewest requests in flight, the first of equals; None without workers."""
     return min(workers, key=lambda worker: worker.in_flight, default=None)
 
 
@@ -63,7 +63,7 @@ def best_worker(workers: Iterable[Worker], preferred: int | None) -> Worker | No
 
 
 def health_fault(health: Health, version: str) -> str | None:
-    """Why a worker that answers must not be used, or None."""
+    """The reason why a worker that answers must not be used, or None."""
     if health.wire != WIRE_VERSION:
         return (
             f"the worker speaks wire version {health.wire}, this gateway {WIRE_VERSION}: rebuild the archives"

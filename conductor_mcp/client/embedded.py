@@ -1,6 +1,6 @@
 """MCP for a program: JSON-RPC texts in, JSON-RPC texts out, answered by the gateway of a state directory.
 
-A text needs no handshake: what the protocol wants besides method and params is supplied here.
+A text needs no handshake: this module adds what the protocol requires besides method and params.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _TRIES = 2
 
 
 class ConductorServer:
-    """The MCP server of a state directory; `initialize` first, `shutdown` at the end.
+    """The MCP server of a state directory; call `initialize` first and `shutdown` at the end.
 
-    `state_dir` and `settings` are those of `conductor serve`, from the environment where not given. A gateway
-    that runs on the state directory is used, else one is started, which ends with the last of its clients.
+    `state_dir` and `settings` are those of `conductor serve`, by default from the environment. Uses the
+    gateway that runs on the state directory, or starts one, which ends with the last of its clients.
     """
 
     def __init__(self, *, settings: str | Path | None = None, state_dir: str | Path | None = None) -> None:
@@ -54,12 +54,12 @@ class ConductorServer:
         self._requests: dict[tuple[type, object], asyncio.Task[Frame]] = {}
 
     async def initialize(self) -> None:
-        """Find the gateway or start it; GatewayError where neither can be done."""
+        """Find the gateway or start it. Raises GatewayError if neither is possible."""
         await self._gateway.address()
         self._http = self._http or new_client()
 
     async def handle_mcp_request(self, text: str) -> str:
-        """The answer to one JSON-RPC text, or to a batch of them; empty where no answer is owed."""
+        """Answer one JSON-RPC text or a batch; returns an empty text for notifications."""
         try:
             value = read_json(text)
         except BadFrame as bad:
@@ -74,7 +74,7 @@ class ConductorServer:
         return dumped(owed) if owed else ""
 
     async def shutdown(self) -> None:
-        """Cancel what runs and let go of the gateway; a second call does nothing."""
+        """Cancel running requests and release the gateway; a second call does nothing."""
         tasks = list(self._requests.values())
         for task in tasks:
             task.cancel()
@@ -95,12 +95,12 @@ class ConductorServer:
         if not is_request(frame):
             self._notified(frame)
             return None
-        if frame["method"] == "ping":  # the stateless era has none, and there is somebody here
+        if frame["method"] == "ping":  # the stateless era has no ping, so it is answered here
             return {"jsonrpc": "2.0", "id": frame["id"], "result": {}}
         return await self._run(frame)
 
     def _notified(self, frame: Frame) -> None:
-        """A cancelled request stops its generation; other notifications say nothing to a stateless server."""
+        """Cancel a request and its generation; other notifications mean nothing to a stateless server."""
         if frame.get("method") == "notifications/cancelled":
             id = frame.get("params", {}).get("requestId")
             if task := self._requests.get((type(id), id)):
@@ -153,7 +153,7 @@ class ConductorServer:
 
 
 def _stateless(frame: Frame) -> Frame:
-    """The request with all that the stateless era wants to be told in each."""
+    """The request with the `_meta` fields that the stateless era requires in each."""
     params = frame.get("params", {})
     own = {
         PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,

@@ -1,4 +1,4 @@
-"""One frame to `/mcp` and the frames that come back, as one JSON body or as server-sent events."""
+"""HTTP exchange with `/mcp`: frames of an answer from one JSON body or from server-sent events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENTS = "text/event-stream"
 
 
 def new_client() -> httpx2.AsyncClient:
-    """A client for a gateway of this machine: no proxies, no timeout but to connect, no limit of requests."""
+    """Client for a gateway of this machine: no proxies, only a connect timeout, no limit of connections."""
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=5.0),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
@@ -23,7 +23,7 @@ def new_client() -> httpx2.AsyncClient:
 
 
 async def frames_of(reply: httpx2.Response) -> AsyncGenerator[Frame, None]:
-    """The frames of an answer, as they come."""
+    """Yield the frames of an answer as they come."""
     if not reply.headers.get("content-type", "").startswith(EVENTS):
         if body := await reply.aread():
             yield read_json(body)

@@ -1,8 +1,8 @@
 """Relays the frames of one stdio client to the gateway's `/mcp` and back, in whichever era the client speaks.
 
-Frames pass through as they are. What a client on a pipe cannot know is done for it: HTTP headers, the session
-of the handshake era, a new gateway and a new handshake where the old one is gone, and cancelling, which in
-the stateless era means to close the connection of the request.
+Frames pass through unchanged. The relay does for the client all that HTTP needs: headers, the session of the
+handshake era, a new gateway and a new handshake if the old gateway is gone, and cancelling, which in the
+stateless era means to close the connection of the request.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the handshake gave: the id and the version that all later messages carry."""
+    """Result of the handshake: the id and the version that all later messages carry."""
 
     id: str
     version: str
@@ -54,11 +54,11 @@ class Session:
 
 
 class SessionLost(Exception):
-    """The gateway does not know the session any more."""
+    """The gateway no longer knows the session."""
 
 
 class Relay:
-    """Takes lines of a client with `take`, gives lines to `write`; `find` tells where the gateway is."""
+    """Takes lines of a client with `take`, passes lines to `write`; `find` returns the gateway's address."""
 
     def __init__(
         self, find: Callable[[], Awaitable[Address]], write: Callable[[str], Awaitable[None]]
@@ -86,7 +86,7 @@ class Relay:
             await self._tell(frame)
 
     async def close(self) -> None:
-        """The client has closed its side: answers may still arrive within GRACE_S, then all is cancelled."""
+        """Wait GRACE_S seconds for answers to a client that has closed its side; then cancel all."""
         if self._requests:
             await asyncio.wait(self._requests.values(), timeout=GRACE_S)
         tasks = [*self._requests.values(), *([self._listening] if self._listening else [])]
@@ -114,7 +114,7 @@ class Relay:
         task.add_done_callback(ended)
 
     def _cancels(self, frame: Frame) -> bool:
-        """Cancel a request of the stateless era; in the other one the gateway does it, and is told."""
+        """Cancel a request of the stateless era; False in the handshake era, where the gateway does it."""
         if frame.get("method") != "notifications/cancelled" or self._session:
             return False
         id = frame.get("params", {}).get("requestId")
@@ -123,7 +123,7 @@ class Relay:
         return True
 
     async def _request(self, frame: Frame) -> None:
-        """Relay a request and all that answers it; where the gateway is gone, once more to another one."""
+        """Relay a request and its answers; if the gateway is gone, try once more with another one."""
         try:
             try:
                 await self._relay(frame)
@@ -185,7 +185,7 @@ class Relay:
         return self._address
 
     async def _mend(self, lost: Session | None) -> None:
-        """Find or start a gateway, and shake hands again in the client's name where it has done so."""
+        """Find or start a gateway, and repeat the client's handshake if there was one."""
         async with self._mending:
             if lost is not self._session:
                 return
@@ -203,7 +203,7 @@ class Relay:
         self._listening = asyncio.create_task(self._hear(self._session))
 
     async def _hear(self, session: Session | None) -> None:
-        """Pass on what the server says of itself, outside of any request, while the session lasts."""
+        """Pass on messages that the server sends outside of any request, while the session lasts."""
         while session and self._address:
             headers = {**ACCEPT, **self._address.headers, **session.headers}
             with suppress(httpx2.TransportError, BadFrame):

@@ -1,8 +1,8 @@
 """The gateway of a state directory for its clients on this machine: found by its run file, else started.
 
 A started gateway listens on a free port of loopback, belongs to no terminal, and ends with the last of its
-clients (`conductor_mcp.client_lock`). One that somebody started by hand is used as it is and outlives all of
-them.
+clients (`conductor_mcp.client_lock`). A gateway that was started by hand is used as it is and outlives all
+clients.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ START_S = 120.0
 _LOOK_S = 0.1
 _ANSWER_S = 5.0
 _TOLD_LINES = 5
-_BUSY = "already runs on"  # what a gateway says that finds its state directory taken
+_BUSY = "already runs on"  # in the message of a gateway whose state directory is in use
 
 
 class GatewayError(Exception):
-    """There is no gateway and none could be started; the message says why in a line or a few."""
+    """There is no gateway and none could be started; the message has the cause in a few lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where `/mcp` is, and the headers by which the gateway knows its owner."""
+    """URL of `/mcp`, and the headers that authenticate the gateway's owner."""
 
     url: str
     headers: dict[str, str]
@@ -53,7 +53,7 @@ class SharedGateway:
         self._hold: Hold | None = None
 
     async def address(self) -> Address:
-        """The gateway that answers now, started if there is none. GatewayError where that fails."""
+        """Address of a gateway that answers, started if there is none. Raises GatewayError."""
         if self._hold is None:
             self._state.create()
             self._hold = await hold_gateway(self._state)
@@ -66,7 +66,7 @@ class SharedGateway:
         raise GatewayError(f"no gateway answered within {START_S:g} s; see {self._log}")
 
     def release(self) -> None:
-        """Let the gateway end, if nobody else holds it."""
+        """Release the hold, so that the gateway may end if no other client holds it."""
         if self._hold is not None:
             self._hold.release()
             self._hold = None
@@ -91,11 +91,11 @@ class SharedGateway:
             return await self._until_up(self._spawn())
 
     def _spawn(self) -> int:
-        # Not subprocess.Popen: the child is to outlive this process where others hold it.
+        # Not subprocess.Popen: the child must outlive this process if other clients hold it.
         command = [sys.executable, "-m", "conductor.cli", "serve", "--while-used"]
         command += ["--host", "127.0.0.1", "--port", "0"]
         command += ["--state-dir", str(self._state.root), "--settings", str(self._settings)]
-        os.close(open_private(self._log, os.O_WRONLY))  # raises where the child would wait for a reader
+        os.close(open_private(self._log, os.O_WRONLY))  # raises for a pipe, which could block the child
         log = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -105,7 +105,7 @@ class SharedGateway:
         return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
 
     async def _until_up(self, child: int) -> str | None:
-        """The address of the gateway that was started; None where another one was faster."""
+        """URL of the started gateway; None if another gateway took the state directory first."""
         while not (url := self._running()):
             if os.waitpid(child, os.WNOHANG) != (0, 0):
                 told = last_text(self._log).strip()
@@ -117,7 +117,7 @@ class SharedGateway:
 
 
 async def _answers(url: str) -> bool:
-    """Whether somebody takes connections there, which a gateway that is ending does not."""
+    """True if the gateway takes connections, which one that is ending does not."""
     async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
         try:
             await http.get(f"{url}/health/live")

@@ -1,6 +1,7 @@
-"""MCP on standard input and output: one frame a line; the wire is kept free of everything else.
+"""MCP on standard input and output: one frame per line and nothing else.
 
-While it serves, file descriptor 1 is standard error, so that no print of any library reaches the client.
+Meanwhile file descriptor 1 is redirected to standard error, so that no output of a library reaches the
+client.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from conductor_core.operator import OperatorSettings
 from conductor_mcp.client.relay import Relay
 from conductor_mcp.client.shared_gateway import SharedGateway
 
-_LINES = 64  # read ahead of what is handled
+_LINES = 64  # that may be read ahead
 
 
 class _Out:
-    """The client's end of the wire, written to by one frame at a time."""
+    """Writer of standard output, one frame at a time."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -42,7 +43,7 @@ class _Out:
 
 
 class _In:
-    """Lines of standard input, read by a thread that may be left behind while it waits."""
+    """Reader of standard input; its daemon thread may still block at the end of the process."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -67,7 +68,7 @@ class _In:
 
 
 async def serve_stdio(settings: OperatorSettings) -> None:
-    """Relay until the client closes its side or takes no more; GatewayError where no gateway can be had."""
+    """Relay until the client closes its input or output. Raises GatewayError if there is no gateway."""
     lines, out = _In(), _Out()
     gateway = SharedGateway(settings)
     relay = Relay(gateway.address, out.write)

@@ -1,7 +1,7 @@
-"""The shape of one MCP tool: its input and output types, who may call it, and how its failures are told.
+"""Base of MCP tools: input and output types, the scope that callers need, and the texts of failures.
 
-Arguments are checked by `handlers.strict_json`, as every other body of the gateway is, so that a refusal
-reads the same on all interfaces. Knows nothing of models; what a tool does is its `act`.
+`handlers.strict_json` checks arguments, as every other body of the gateway, so that errors read the same on
+all interfaces. Knows nothing of models; a tool's `act` does its work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ToolInput(Shape):
 
 
 class _Arguments(ArgModelBase):
-    """All arguments as they came, for `parse` to check."""
+    """All arguments unchecked; `parse` checks them."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
@@ -46,7 +46,7 @@ class _Arguments(ArgModelBase):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Input]):
-    """One call of a tool: its checked arguments, where it comes from, and the way back to its client."""
+    """One call of a tool: its checked arguments, its origin, and the SDK's context."""
 
     arguments: Input
     origin: Origin
@@ -65,9 +65,9 @@ def make_tool(
     scope: Scope | None = "infer",
     audit: AuditWriter | None = None,
 ) -> Tool:
-    """The tool `name`: `act` on arguments of the type `takes`, for callers with `scope`.
+    """Make the tool `name`: it calls `act` with arguments of the type `takes`, for callers with `scope`.
 
-    Each call of one with an `audit` is recorded there, before it acts unless it only reads, and at its end.
+    `audit` records each call at its end and, unless the tool only reads, before it acts.
     """
 
     async def run(arguments: dict[str, Any], ctx: Context[Any, Any]) -> BaseModel:
@@ -106,7 +106,7 @@ async def _admit(asking: Origin, scope: Scope | None, tool: str, audit: AuditWri
 
 @asynccontextmanager
 async def audited(audit: AuditWriter, tool: str, asking: Origin, *, changes: bool) -> AsyncIterator[None]:
-    """Record who calls `tool` and how that ends, as the admin routes do. Raises 507 before the block."""
+    """Record a call of `tool` and its end, as admin routes do. Raises RequestError 507 before the block."""
     act = _act(tool, asking)
     if changes:
         await audit.begin(act)
@@ -129,7 +129,7 @@ def _act(tool: str, asking: Origin) -> Act:
 
 
 def failure_text(error: RequestError) -> str:
-    """`error` for a model to read: what is wrong, its code, and when a retry helps."""
+    """Text of `error` for a model: message, code, and the seconds after which a retry helps."""
     facts = [error.code or error.type]
     if error.retry_after_s is not None:
         facts.append(f"try again in {max(1, math.ceil(error.retry_after_s))} s")

@@ -1,7 +1,6 @@
-"""Tools of the engines: which engine has one, what its main argument is called, and its type.
+"""Tools of the engines: the table of them, and the input type of each.
 
-The options of an engine become arguments of its tool as they are typed there, so that a new option is a new
-argument. Pure: no server, no gateway.
+Every option of an engine becomes an argument of its tool with the same type. Pure: no server, no gateway.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from handlers.wire import MAX_PROMPT_CHARS, GenerateBody
 
 @dataclass(frozen=True, slots=True)
 class EngineTool:
-    """A tool for one engine; its argument `main` is the prompt, `hidden` options are not offered, `needed`
-    are those that the tool insists on, `words` describe those that the engine does not describe itself.
+    """A tool for one engine; its argument `main` is the prompt, `hidden` options are left out, `needed` ones
+    are required, `words` describe options that the engine does not describe itself.
     """
 
     name: str
@@ -201,7 +200,7 @@ def input_type(tool: EngineTool, options: type[EngineOptions]) -> type[ToolInput
 
 
 def _described(option: FieldInfo, words: str | None, *, needed: bool = False) -> tuple[Any, FieldInfo]:
-    """A field of a model for another one, with a description."""
+    """A copy of a model's field with a description, required if `needed`."""
     told = copy(option)
     told.description = option.description or words
     if needed:
@@ -210,7 +209,7 @@ def _described(option: FieldInfo, words: str | None, *, needed: bool = False) ->
 
 
 def body_of(tool: EngineTool, category: str, given: ToolInput) -> GenerateBody:
-    """What `/generate` would be asked for the arguments that were given."""
+    """Body of `/generate` for the given arguments. Raises RequestError."""
     values = given.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     prompt = values.pop(tool.main)
     flat = {name: values.pop(name) for name in (*DECODING, *ROUTING) if name in values}

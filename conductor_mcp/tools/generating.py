@@ -1,4 +1,4 @@
-"""One generation on behalf of an MCP client: the same router, leases and workers as `/generate`."""
+"""One generation for an MCP client: the same planner, leases and workers as for `/generate`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Timings(Shape):
 
 
 class Answer(Shape):
-    """What `/generate` answers; `findings` is what the engine's checks say of the text."""
+    """Answer of `/generate`; `findings` are the results of the engine's checks of the text."""
 
     id: str
     category: str
@@ -49,18 +49,18 @@ class Answer(Shape):
     session_id: str | None = None
 
 
-# The same question has another answer each time, and nothing but the model is asked.
+# Each call may give another answer, and uses nothing but the model.
 GENERATES = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=False
 )
 
 
 async def generate(gateway: Gateway, body: GenerateInput, call: Call[Input]) -> Answer:
-    """The answer to `body`; ends with the call, whoever ends it. Raises RequestError."""
+    """Generate the answer to `body`; cancelled if the call is. Raises RequestError."""
     job = await gateway.plan(body, call.origin.request_id, call.origin.caller)
     progress = Progress(call.context)
     if progress.is_wanted:
-        # What was told as progress cannot be taken back, so there is one attempt.
+        # Text that was sent as progress cannot be taken back, so there is only one attempt.
         job = replace(job, request=job.request.model_copy(update={"attempts": 1}))
         done = await call.origin.while_there(_told(gateway, job, progress))
     else:
@@ -81,7 +81,7 @@ async def _told(gateway: Gateway, job: Job, progress: Progress) -> Done:
 
 
 def status(gateway: Gateway, row: Row) -> tuple[float, str]:
-    """How far the model of `row` is: a share of its loading from 0 to 1, and words."""
+    """Status of the model of `row`: the progress of its load from 0 to 1, and a text."""
     view = gateway.lifecycle.view(row.slug)
     if view.state is State.READY:
         return 1.0, f"{row.slug} is at work"
@@ -89,7 +89,7 @@ def status(gateway: Gateway, row: Row) -> tuple[float, str]:
 
 
 def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
-    """The row called like the engine, else the first that uses it, of those that the caller may use."""
+    """The caller's row named after the engine, else the caller's first row that uses it. RequestError 404."""
     slugs = [row.slug for row in visible(catalogue, caller) if row.engine == engine]
     if not slugs:
         raise RequestError(
@@ -102,7 +102,7 @@ def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
 
 
 def with_picture(answer: Answer) -> Answer | CallToolResult:
-    """The answer with its chart as a picture, which a model would otherwise read as letters without end."""
+    """The answer with its chart as a picture instead of a very long base64 text."""
     chart = answer.findings.get("chart")
     if not isinstance(chart, str):
         return answer

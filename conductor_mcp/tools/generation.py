@@ -1,6 +1,6 @@
-"""The tools that generate: `generate_text` for any category, one for each engine in use, and `embed_texts`.
+"""Tools that generate: `generate_text` for any category, one for each engine, and `embed_texts`.
 
-The vectors of `embed_texts` are no answer to read but one to compute with.
+The vectors of `embed_texts` are for computations, not for reading.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Embeddings(Shape):
 
 
 def embed_texts(gateway: Gateway) -> Tool:
-    """The tool over `gateway`."""
+    """The tool `embed_texts` of `gateway`."""
 
     async def act(call: Call[EmbedInput]) -> Embeddings:
         asked = call.arguments
@@ -96,18 +96,18 @@ def _any_input() -> type[ToolInput]:
 
 
 def generation_tools(gateway: Gateway) -> list[Tool]:
-    """`generate_text`, and the tools of all engines whether or not a row uses them."""
+    """`generate_text`, `embed_texts`, and the tools of all engines, used by a row or not."""
     tools = [_engine_tool(gateway, one) for one in existing()]
     return [_generate_text(gateway), *tools, embed_texts(gateway)]
 
 
 def existing() -> tuple[EngineTool, ...]:
-    """The tools whose engine is among `handlers.engines`."""
+    """The tools whose engine exists in `handlers.engines`."""
     return tuple(tool for tool in ENGINE_TOOLS if tool.engine in engine_names())
 
 
 def needed_engine(name: str) -> str | None:
-    """The engine that the tool `name` is for, None of a tool for all of them."""
+    """The engine that the tool `name` needs, None if it needs no special one."""
     return (
         EMBEDDING if name == EMBED_TEXTS else next((t.engine for t in ENGINE_TOOLS if t.name == name), None)
     )

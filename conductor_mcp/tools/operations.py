@@ -1,4 +1,4 @@
-"""The tools that look at the gateway and operate it: models, loading and unloading, settings, figures."""
+"""Tools that inspect and operate the gateway: models, loading and unloading, settings, statistics."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PlanInput(ToolInput):
 
 
 class Model(Shape):
-    """One row and the state of what serves it, with every other field of `GET /models`."""
+    """One row and the state of its worker set, with every other field of `GET /models`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -82,7 +82,7 @@ class Models(Shape):
 
 
 class SettingsPlan(Shape):
-    """What applying a table would change, row by row, and whether what stays loaded fits."""
+    """Changes that a table would make, row by row, and whether the resident sets fit."""
 
     added: list[str]
     rebuilt: list[str]
@@ -102,7 +102,7 @@ class SettingsPlan(Shape):
 class Figures(Shape):
     """Figures since the gateway started: memory in bytes, times in milliseconds.
 
-    What is of the whole server is null for a key that is for some categories only.
+    Figures of the whole server are null for a key that is limited to some categories.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -115,7 +115,7 @@ class Figures(Shape):
 
 
 def operation_tools(gateway: Gateway) -> list[Tool]:
-    """The tools over `gateway`."""
+    """The operation tools of `gateway`."""
     return [
         _list_models(gateway),
         _load_model(gateway),

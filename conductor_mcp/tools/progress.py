@@ -1,7 +1,7 @@
-"""Progress of a generation for a client that asked for it: a value that always grows, and what happens now.
+"""Progress of a generation for a client that asked for it: a value that always grows, and a text.
 
-Below 1 the value is waiting and loading, from 1 on it counts pieces of the answer. Something is said at least
-every `BEAT_S`, since clients give up a call of which they hear nothing.
+Below 1 the value is the progress of the load, from 1 on it counts pieces of the answer. A report is sent at
+least every `BEAT_S` seconds, because clients give up silent calls.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mcp.server.mcpserver import Context
 
 BEAT_S = 2.0
 JOIN_S = 0.1  # pieces that come closer together are one message
-_MOST = 2**16  # letters that wait to be told
-_STEP = 1e-6  # of a beat that brings no news
+_MOST = 2**16  # characters that may wait to be sent
+_STEP = 1e-6  # growth of the value in a report without news
 
 
 class Progress:
-    """Tells one client how far its call is; silent where the client did not ask."""
+    """Reports the progress of one call to its client; silent if the client did not ask for it."""
 
     def __init__(self, ctx: Context[Any, Any]) -> None:
         meta = ctx.request_context.meta or {}
@@ -33,7 +33,7 @@ class Progress:
         self._letters = 0
 
     async def add(self, lines: bytes) -> None:
-        """Take the deltas of whole NDJSON lines, to be told soon; at once where they are many."""
+        """Take the deltas of whole NDJSON lines, to be sent soon, or at once if there are many."""
         if self.is_wanted:
             deltas = [
                 record["delta"] for record in map(orjson.loads, lines.splitlines()) if "delta" in record
@@ -42,11 +42,11 @@ class Progress:
             self._text += deltas
             self._letters += sum(map(len, deltas))
             if self._letters > _MOST:
-                await self._flush()  # behind a client that reads nothing the worker waits
+                await self._flush()  # makes the worker wait for a client that does not read
 
     @asynccontextmanager
     async def telling(self, status: Callable[[], tuple[float, str]]) -> AsyncIterator[None]:
-        """Tell while the block runs; `status` is the share of loading from 0 to 1 and its words."""
+        """Send reports while the block runs; `status` returns the load's progress from 0 to 1 and a text."""
         if not self.is_wanted:
             yield
             return

@@ -1,4 +1,4 @@
-"""What tests of commands call: `conductor` as a function."""
+"""Type of the command line as a function, for tests of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scripted gateway, a project folder, and the command line on both."""
+"""Fixtures: a scripted gateway, a project folder, and the command line with both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def conductor(project: Path) -> Invoke:
-    """`conductor` with arguments; `input` is what a pipe gives it."""
+    """`conductor` with arguments; `input` is its piped standard input."""
 
     def invoke(*arguments: str, input: str | None = None) -> Result:
         return CliRunner().invoke(main, list(arguments), input=input)

@@ -1,4 +1,4 @@
-"""A gateway that answers from a script, on a real port: streams are really streamed, leaving is noticed."""
+"""A gateway that answers from a script, on a real port: it streams, and notices clients that leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.routing import Route
 Lines = list[str]
 WAIT_S = 20.0
 HOLD = "hold"
-"""A line of the script: the stream stays open until the client leaves."""
+"""Marker in a script: the stream stays open until the client leaves."""
 
 
 def data(value: Any) -> str:
@@ -41,7 +41,7 @@ def last_record(tokens: int = 3, prompt_tokens: int = 7) -> dict[str, Any]:
 
 
 def answer(*pieces: str) -> Lines:
-    """A whole stream that says `pieces`."""
+    """A whole stream with the text of `pieces`."""
     return [*(data({"delta": piece}) for piece in pieces), data(last_record(len(pieces))), data("[DONE]")]
 
 
@@ -72,7 +72,7 @@ def model(category: str = "conversational_chat", **changes: Any) -> dict[str, An
 class FakeGateway:
     """Programmable: `reply` makes the lines of a stream from the request's body, one of `bodies`.
 
-    `row` makes one row of `/models` where it is set. `may_load` holds loads and unloads back while it is
+    `row`, if set, makes one row of `/models`. `may_load` holds loads and unloads back while it is
     clear, `busy` of them are told to ask again.
     """
 

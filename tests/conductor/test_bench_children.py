@@ -1,4 +1,4 @@
-"""The processes of a bench: the light client on a real port, children that die, and what is measured."""
+"""The processes of a bench: the light client on a real port, children that die, and the measured values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands on a disk that is full or broken, and on folders with odd things in them: one line each."""
+"""Commands on a full or broken disk and in folders with unusual contents: one line of error each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def one_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The only line that a command said, which ended with 1."""
+    """The only line of output of a command that exited with 1."""
     assert result.returncode == 1, result
     assert "Traceback" not in result.stderr
     (line,) = result.stderr.strip().splitlines()

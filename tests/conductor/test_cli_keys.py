@@ -1,4 +1,4 @@
-"""`conductor keys`, and who commands say they are."""
+"""`conductor keys`, and the credentials that commands send."""
 
 from __future__ import annotations
 

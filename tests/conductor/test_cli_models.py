@@ -29,7 +29,7 @@ BROKEN = """\
 
 
 def write_archive(store: Path, runtime: str = "openvino", version: str = "0123456789ab") -> Path:
-    """An archive of the demo table's one set, as far as the commands read it."""
+    """Write an archive of the demo table's one set, with only the parts that commands read."""
     config = WorkerConfig(
         wire=WIRE_VERSION, set="conversational_chat", version=version, category="conversational_chat",
         engine="conversational_chat", runtime=runtime, device="cpu", precision="Q4_1",  # type: ignore[arg-type]

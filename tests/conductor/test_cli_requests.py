@@ -19,7 +19,7 @@ from tests.conductor.fake_gateway import FakeGateway
 
 
 def trace(name: str) -> dict[str, Any]:
-    """What the gateway itself would say of an answered request that made a load evict another set."""
+    """The trace of an answered request whose load evicted another set, as the gateway writes it."""
     found = Trace(plan(parse_settings(TABLE), GenerateBody(prompt="x"), name, caller=OWNER))
     story = LoadStory("conversational_chat")
     story.enter("wait")

@@ -41,8 +41,8 @@ class Terminal:
     def wait_for(self, text: str, pressing: str = "") -> None:
         """Read until `text` is on the screen, and forget what was before it.
 
-        `pressing` is typed again each second: a signal between Python's last look and its blocking call waits
-        for the next key, and a user presses twice as well.
+        `pressing` is typed again each second: a signal just before Python's blocking call takes effect only
+        at the next key, and a user would press twice as well.
         """
         deadline = time.monotonic() + WAIT_S
         while text not in self.screen:
@@ -114,7 +114,7 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(gateway: FakeGa
 
 
 def typed(*lines: str) -> Callable[[str], str]:
-    """What a user types, then Ctrl-D."""
+    """A reader that returns the lines a user types, then raises EOFError for Ctrl-D."""
     rest = list(lines)
 
     def read(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""What `conductor doctor` concludes from facts, and how it looks for them."""
+"""`conductor doctor`: its findings from facts, and its probes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_gateway_s_own_port_and_a_usable_gpu_are_fine() -> None:
 
 @pytest.fixture
 def facts(monkeypatch: pytest.MonkeyPatch) -> list[Facts]:
-    """What the probes see, one after another; the last stays."""
+    """Facts that the probes return, one after another; the last one is repeated."""
     seen = [HEALTHY]
     monkeypatch.setattr(command, "collect", lambda *_: seen.pop(0) if len(seen) > 1 else seen[0])
     return seen

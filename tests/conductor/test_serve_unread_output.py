@@ -1,4 +1,4 @@
-"""A real `conductor serve` whose output nobody reads: it serves on, and ends in the usual time."""
+"""A real `conductor serve` with unread output: it keeps serving, and ends in the usual time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.source_tree import ROOT
 
 @contextmanager
 def full_pipe() -> Iterator[int]:
-    """The end of a pipe into which not a byte more goes."""
+    """Write end of a full pipe."""
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     try:
@@ -35,7 +35,7 @@ def full_pipe() -> Iterator[int]:
 
 
 def port_of(state: Path, process: subprocess.Popen[bytes]) -> int:
-    """The port in the run file, once it is there."""
+    """The port in the run file, once there is one."""
     for _ in range(1200):
         assert process.poll() is None
         files = list(state.rglob("run.json"))

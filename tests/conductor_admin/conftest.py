@@ -125,7 +125,7 @@ async def rig(make_rig: MakeRig) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 def keys(rig: Rig) -> Keys:
-    """The gateway of `rig`, closed by keys of each scope."""
+    """The gateway of `rig` with keys of each scope."""
     file = rig.gateway.keys.file
     bodies = {
         "infer": KeyBody(name="infer"),

@@ -1,4 +1,4 @@
-"""A TorchServe and workers that are no processes of their own, and refuse what the real ones refuse.
+"""Fakes of TorchServe and its workers inside the test process, with the refusals of the real ones.
 
 FakeTorchServe speaks the management API on a Unix socket: 404 for an archive that is not in the store, 409
 for one that is registered, 404 for an unknown model, 403 for a default version that is not the last; a worker
@@ -58,7 +58,7 @@ def done(text: str, finish_reason: str = "stop") -> dict[str, Any]:
 
 
 async def three_words(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """What a worker answers unless a test says otherwise."""
+    """Default answer of a worker: three words."""
     for word in ("one", " two", " three"):
         yield {"delta": word}
     yield done("one two three")
@@ -97,7 +97,7 @@ class SocketServer:
         await self._starting
         for server in self._server.servers:
             server.close()
-        # What was accepted in this turn of the loop becomes a connection in the next one.
+        # A socket accepted in this turn of the loop becomes a connection in the next one.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         for connection in list(self._server.server_state.connections):
@@ -116,9 +116,9 @@ def _is_set() -> asyncio.Event:
 
 @dataclass(eq=False)
 class FakeWorker:
-    """A worker's process and socket; `requests` are the bodies it got, `left` that a client went away.
+    """A worker's process and socket; `requests` are the bodies it got, `left` is set when a client leaves.
 
-    `hang` does what SIGSTOP does to a real one: its socket takes connections and is silent.
+    `hang` acts like SIGSTOP on a real one: the socket takes connections and never answers.
     """
 
     state: StateDir
@@ -156,7 +156,7 @@ class FakeWorker:
         self.answering = True
 
     async def kill(self) -> None:
-        """What `kill -9` does: the process ends, every connection breaks."""
+        """End like after `kill -9`: the process ends, every connection breaks."""
         self.answering = False
         if self.process is None and self.spawning is not None:
             self.process = await self.spawning
@@ -168,7 +168,7 @@ class FakeWorker:
             await self.server.stop()
 
     def hang(self, *, stopped: bool = True) -> None:
-        """Answer nothing from now on, with a process that is stopped or else asleep."""
+        """Stop answering, with a process that is stopped or only sleeps."""
         if stopped:
             os.kill(self.pid, signal.SIGSTOP)
         self.may_answer.clear()
@@ -216,7 +216,7 @@ class _Model:
 class FakeTorchServe:
     """The management and inference APIs; `registered` lists every archive that was registered, in order.
 
-    Every call needs the key of its API from the key file; `lifetime_s` is how long one lives. While
+    Every call needs the key of its API from the key file; `lifetime_s` is a key's lifetime. While
     `may_answer` is clear it takes calls and answers none.
 
     `may_load` holds loads back while it is clear, `may_unload` unloads; `traceback` makes the next loads fail
@@ -302,7 +302,7 @@ class FakeTorchServe:
             await server.start()
 
     async def stop(self) -> None:
-        # First the calls: one that was cut off in the middle has left a model half registered or half ended.
+        # First the calls: one that was cut off may leave a model half registered or half unregistered.
         for server in self._servers:
             await server.stop()
         for model in self._made:
@@ -422,7 +422,7 @@ def _refusal(code: int, kind: str, message: str) -> Response:
 class FakeBuilder:
     """A build tool whose archives are empty files; `may_build` holds it back, `fault` makes it fail.
 
-    `damage` is what has become of weights that were built, `known` what it says of those that were not yet.
+    `damage` is the fault that `check` finds in built weights, `known` the facts about weights not built yet.
     """
 
     def __init__(self, state: StateDir) -> None:

@@ -1,4 +1,4 @@
-"""A gateway over the fake TorchServe, on a real socket, in parts that a test may hold back."""
+"""A gateway over the fake TorchServe, on a real socket, whose parts a test may hold back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWNER_TOKEN = "cdo_of-the-rig"
 
 
 class FakeMemory:
-    """A machine whose free memory a test may set; by default it does not say."""
+    """A machine whose free memory a test may set; unknown by default."""
 
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
@@ -52,7 +52,7 @@ class FakeMemory:
         return self.gpu
 
     async def look(self) -> None:
-        """Nothing to ask."""
+        """Do nothing."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A gateway that is closed by keys, and their texts."""
+"""A gateway that requires keys, and the keys' texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to /v1 as clients send them, and what workers say to them."""
+"""Requests to /v1 as clients send them, and answers of workers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def says(*pieces: str, finish_reason: str = "stop", **fields: Any) -> Script:
 
 
 def token(text: str, logprob: float | None, offset: int, *others: tuple[str, float]) -> dict[str, Any]:
-    """A token as a worker tells of it; `others` are likelier alternatives."""
+    """A token row as a worker sends it; `others` are more likely alternatives."""
     top = [{"id": 1, "token": name, "bytes": list(name.encode()), "logprob": p} for name, p in others]
     return {
         "id": 2,

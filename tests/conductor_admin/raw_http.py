@@ -1,4 +1,4 @@
-"""A client of the test's own over a bare socket: it may stop reading, or say what no library would."""
+"""A client on a raw socket, which can stop reading or send requests that no library would."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def request_of(path: str, body: Mapping[str, Any], **headers: str) -> bytes:
 
 @contextlib.contextmanager
 def unread(url: str, request: bytes) -> Any:
-    """A connection that has sent `request` and whose small receive buffer nobody empties."""
+    """A connection that has sent `request` and never reads, with a small receive buffer."""
     client = socket.socket()
     try:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -34,7 +34,7 @@ def unread(url: str, request: bytes) -> Any:
 
 
 async def rest_of(client: socket.socket) -> bytes:
-    """What lies in a connection up to its end, a reset included."""
+    """The unread bytes of a connection up to its end or reset."""
     loop = asyncio.get_running_loop()
     pieces: list[bytes] = []
     with contextlib.suppress(ConnectionError):
@@ -57,7 +57,7 @@ async def connection(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 
 async def talk(url: str, *parts: str | bytes) -> bytes:
-    """What the server at `url` answers until it closes."""
+    """The answer of the server at `url` until it closes the connection."""
     async with connection(url) as (reader, writer):
         for part in parts:
             writer.write(part.encode() if isinstance(part, str) else part)

@@ -1,4 +1,4 @@
-"""What `/metrics` of a gateway says, read by prometheus-client's own parsers."""
+"""Scrapes of a gateway's `/metrics`, read by prometheus-client's own parsers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Scraped:
         return {sample.labels[label] for sample in samples if label in sample.labels}
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of the samples of that name with these labels; 0 of none."""
+        """The sum of the samples of that name with these labels; 0 without any."""
         return sum(
             sample.value
             for family in self.families

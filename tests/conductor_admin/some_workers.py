@@ -1,4 +1,4 @@
-"""Workers of no process, for the pure decisions about them."""
+"""Workers without a process, for tests of pure decisions."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from handlers.wire import WIRE_VERSION
 
 
 def some_worker(pid: int, in_flight: int) -> Worker:
-    """A worker that has so many requests in flight."""
+    """A worker with that many requests in flight."""
     return Worker(pid, WorkerClient(Path(f"{pid}.sock")), Health(wire=WIRE_VERSION, version="a"), in_flight)

@@ -1,4 +1,4 @@
-"""The audit log: what is in it, in which order, and what nobody can do to it."""
+"""The audit log: its contents, their order, and its protection."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def scope(method: str, path: str, source: str, text: str | None = None) -> dict[
 
 
 class Flood:
-    """Requests to the application of a rig as if from any address."""
+    """Sends requests to the application of a rig that seem to come from any address."""
 
     def __init__(self, rig: Rig) -> None:
         with own_work("builds an application"):

@@ -1,4 +1,4 @@
-"""Which category a prompt is for: rules by its words, else its meaning, never a guess."""
+"""The choice of a category for a prompt: by rules, else by meaning, else the default row."""
 
 from __future__ import annotations
 

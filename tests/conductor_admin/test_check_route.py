@@ -1,4 +1,4 @@
-"""`POST /check`: its bounds, and what a client is told where there is no place for a check."""
+"""`POST /check`: its limits, and its answer when no check can run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_what_is_too_long_is_a_400_that_names_the_field(
     ],
 )
 async def test_no_route_takes_more_options_than_a_check(rig: Rig, path: str, body: dict[str, Any]) -> None:
-    """A half million of them is one body within its bounds, and each is copied into a worker's request."""
+    """Half a million options fit into one body, and each is copied into a worker's request."""
     options = {str(number): 1 for number in range(MOST_OPTIONS + 1)}
     reply = await rig.client.post(path, json={**body, "options": options})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "options")
@@ -94,7 +94,7 @@ async def test_no_text_holds_the_event_loop(rig: Rig, text: str) -> None:
 
 
 async def longest_step() -> float:
-    """The most processor time that the loop's thread took between two looks, until cancelled."""
+    """Measure the longest processor time of the loop's thread between two checks, until cancelled."""
     longest, before = 0.0, time.thread_time()
     try:
         while True:

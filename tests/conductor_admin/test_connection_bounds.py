@@ -1,4 +1,4 @@
-"""What a connection may bring beside heads and bodies, and that nothing of it stays when it closes."""
+"""Limits of chunk framing and trailers, and no memory left after a connection closes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def error_of(answer: bytes) -> dict[str, Any]:
 
 
 async def flood(url: str, head: str, piece: bytes, most: int = 32 * MB) -> tuple[bytes, int]:
-    """What is answered to `head` and then `piece` again and again, and how many bytes were taken."""
+    """Send `head` and then `piece` repeatedly; return the answer and the number of bytes taken."""
     sent = 0
     async with connection(url) as (reader, writer):
         with contextlib.suppress(ConnectionError):
@@ -70,7 +70,7 @@ async def test_what_is_no_body_is_bounded(rig: Rig, kind: str, size: int) -> Non
     head, unit = FLOODS[kind]
     answer, sent = await flood(rig.url, head, unit * max(1, size // len(unit)), most=8 * MB)
     assert sent < 8 * MB
-    if answer:  # the refusal may be lost where more came after it
+    if answer:  # the refusal may be lost if more data came after it
         assert statuses(answer) in ([400], [431])
         assert error_of(answer)["message"]
     assert (await rig.client.get("/models")).status_code == 200
@@ -150,7 +150,7 @@ async def test_no_trailer_comes_to_the_application() -> None:
     async with served(app) as url:
         for name in ("authorization", "host", "x-api-key", "content-length", "content-type", "x-other"):
             head = "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-            # In two parts: what came before the trailers is already being handled.
+            # In two parts: the request before the trailers is already being handled.
             async with connection(url) as (reader, writer):
                 writer.write(f"{head}1\r\nx\r\n".encode())
                 await writer.drain()
@@ -188,7 +188,7 @@ async def test_requests_that_wait_for_an_answer_are_bounded(rig: Rig) -> None:
 
 
 async def answer(send: Send) -> None:
-    """The smallest answer."""
+    """Send the smallest answer."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
@@ -205,7 +205,7 @@ async def served(app: Any) -> Any:
 
 
 async def small_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the body, then answers; of `/endless` without an end."""
+    """Read the body, then answer; on `/endless` without an end."""
     message: Message = {"more_body": True}
     while message.get("more_body"):
         message = await receive()

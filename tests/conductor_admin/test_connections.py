@@ -65,7 +65,7 @@ async def test_a_body_that_does_not_come_is_given_up(rig: Rig, monkeypatch: pyte
 
 
 async def test_two_lengths_of_one_body_are_refused(rig: Rig) -> None:
-    """One server would take the rest for another request, the next one for a part of this."""
+    """One server would read the rest as another request, another server as a part of this one."""
     for lines in (
         "content-length: 12\r\ntransfer-encoding: chunked\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 12\r\n",

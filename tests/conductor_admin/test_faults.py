@@ -1,4 +1,4 @@
-"""Faults of the machine around the gateway: clocks that jump, pids that are used again, workers that hang."""
+"""Faults of the machine around the gateway: clocks that jump, reused pids, hung workers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ YEAR_S = 365 * 86400.0
 
 
 class WallClock:
-    """`time.time` under the test's hand."""
+    """`time.time` that the test controls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._real = time.time
@@ -138,7 +138,7 @@ async def test_what_dead_workers_leave_is_removed(rig: Rig) -> None:
 
 
 class OneDeadWorker:
-    """TorchServe with one worker, which was killed without a word."""
+    """TorchServe with one worker, which was killed without a message."""
 
     def __init__(self) -> None:
         process = subprocess.Popen(["true"])
@@ -146,10 +146,10 @@ class OneDeadWorker:
         self.pid = process.pid
 
     async def register(self, archive: str) -> None:
-        """Nothing to start."""
+        """Do nothing."""
 
     async def unregister(self, name: str, version: str) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     async def describe(self, name: str, version: str) -> list[WorkerProcess]:
         return [WorkerProcess(self.pid, ready=False)]

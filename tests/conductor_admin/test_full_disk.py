@@ -1,6 +1,6 @@
-"""A gateway on a full disk: what cannot be recorded is not done, a key can be revoked, nothing is a bare 500.
+"""A gateway on a full disk: unrecorded actions do not run, keys can be revoked, no error is a plain 500.
 
-On a file system of its own that is really full, where this user can mount one, and on a pretended one.
+On a really full file system, if this user can mount one, and on a simulated one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def test_what_cannot_be_recorded_is_not_done_and_the_cure_is_named(disk: D
     await keys.ask("POST", "/admin/models/translation/load", keys.admin)
     (state.root / "SETTINGS.md").write_text("broken")
     disk.fill()
-    for _ in range(50):  # a real file system gives a file some bytes more than it said
+    for _ in range(50):  # a real file system gives a file some more bytes than it reported
         if (await keys.ask("POST", "/admin/keys", keys.admin, json={})).status_code == 507:
             break
     before, kept = results(state), state.keys_file.read_bytes()

@@ -1,4 +1,4 @@
-"""Loads belong to jobs: joined, left, failed, cooled down, restarted; unloads drain."""
+"""Load jobs: requests join and leave them, they fail, cool down and restart; unloads drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the other routes say: models, health, check, TorchServe's own routes, the OpenAPI document."""
+"""The other routes: models, health, check, TorchServe's own routes, the OpenAPI document."""
 
 from __future__ import annotations
 

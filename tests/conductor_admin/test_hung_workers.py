@@ -1,4 +1,4 @@
-"""Workers that hang under the gateway are noticed, told of, ended and replaced; every wait has a limit."""
+"""Hung workers are detected, reported, ended and replaced; every wait has a limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT = Patience(0.5, 0.5)
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at a worker that does not answer takes a third of a second, and the next one counts at once."""
+    """Shorten health checks: one without an answer takes a third of a second, and each one counts."""
     monkeypatch.setattr(liveness, "LEAST_APART_S", 0.0)
     monkeypatch.setattr(client, "_HEALTH_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
 
@@ -42,7 +42,7 @@ async def the_worker(rig: Rig) -> FakeWorker:
 
 
 async def two_workers(rig: Rig) -> list[FakeWorker]:
-    """The chat model's two workers, both taken up."""
+    """The chat model's two workers, both adopted."""
     rig.torchserve.each = 2
     await ask(rig)
     for _ in range(200):
@@ -63,7 +63,7 @@ def two_row_settings() -> str:
 
 
 async def replaced(rig: Rig, worker: FakeWorker) -> None:
-    """The worker's process and socket are gone, and another one serves."""
+    """Wait until the worker's process and socket are gone and another worker serves."""
 
     def is_replaced() -> bool:
         view = rig.lifecycle.view(CHAT)
@@ -219,7 +219,7 @@ async def test_a_runtime_that_hangs_under_a_loop_that_answers_is_replaced(make_r
         await looks(rig, 1)
         refused = await ask(rig)
         assert (refused.status_code, refused.json()["error"]["code"]) == (504, "first_token_timeout")
-        await looks(rig, IDLE_LOOKS + 2)  # the look of the time-out itself may fall among them
+        await looks(rig, IDLE_LOOKS + 2)  # the check after the time-out may be one of them
         await replaced(rig, worker)
 
 

@@ -69,5 +69,5 @@ async def test_a_stream_is_never_silent_for_long(rig: Rig, monkeypatch: pytest.M
 
 
 async def comment(lines: AsyncIterator[str], wanted: str = ": ") -> str:
-    """The next comment that begins like `wanted`."""
+    """The next comment that begins with `wanted`."""
     return await anext(line async for line in lines if line.startswith(wanted))

@@ -1,4 +1,4 @@
-"""Which request may do what: every route with every kind of credential, and every spelling of a path."""
+"""Access rules: every route with every kind of credential, and every spelling of a path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def filled(template: str) -> str:
 
 
 async def test_every_route_has_a_line_in_the_table_and_every_line_a_route(rig: Rig) -> None:
-    """A new route has to be decided about: in `conductor_admin.auth.access.NEEDS`."""
+    """A new route needs an entry in `conductor_admin.auth.access.NEEDS`."""
     with own_work("builds an application"):
         app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes)
     assert set(templates(app.routes)) == set(NEEDS)
@@ -57,7 +57,7 @@ async def check_route(keys: Keys, method: str, path: str, need: str) -> None:
 
 
 async def refusal(keys: Keys, method: str, path: str, text: str | None) -> int | None:
-    """401 or 403 where the request was refused for its key; None where the route answered in any way."""
+    """401 or 403 if the request was refused for its key; None if the route itself answered."""
     response = await keys.ask(method, path, text, content=b"not json")
     if response.status_code not in (401, 403):
         return None
@@ -180,6 +180,6 @@ async def test_a_key_in_the_address_or_a_cookie_is_none(keys: Keys) -> None:
 
 
 async def test_without_keys_any_credential_is_as_good_as_none(rig: Rig) -> None:
-    """OpenAI's clients send one always."""
+    """OpenAI's clients always send a credential."""
     for line in ("x-api-key: unused", "authorization: Bearer sk-unused", "authorization: nonsense"):
         assert (await raw(rig, "GET /models HTTP/1.1", line))[0] == 200

@@ -1,4 +1,4 @@
-"""What a key may do and for how long: files that change, rates, categories, loads, the audit log."""
+"""Rules of keys and their lifetime: changed files, rates, categories, loads, the audit log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def code(response: Any) -> str:
 
 
 class Held:
-    """Workers that say one piece, and the rest once they are let go."""
+    """Workers that send one piece, and the rest once they are released."""
 
     def __init__(self, rig: Rig) -> None:
         self.may_end = asyncio.Event()
@@ -259,7 +259,7 @@ async def test_a_key_for_one_category_learns_nothing_of_the_others(rig: Rig) -> 
         told = await rig.client.get(path, headers=who)
         assert told.status_code == 200
         for other in ("conversational_chat", "legal_analysis"):
-            # The document describes examples and engines, whoever reads it.
+            # The document describes examples and engines to every reader.
             assert other not in told.text or path == "/openapi.json", path
         assert "translation" in told.text
     stats = (await rig.client.get("/stats", headers=who)).json()
@@ -269,7 +269,7 @@ async def test_a_key_for_one_category_learns_nothing_of_the_others(rig: Rig) -> 
 
 
 async def test_a_key_for_a_row_of_a_shared_set_learns_nothing_of_the_rows_beside(rig: Rig) -> None:
-    """The set bears the name of its first row, which is another one's."""
+    """The set is named after its first row, which belongs to another key."""
     who, owner = key(rig, categories=["legal_analysis"]), bearer(OWNER_TOKEN)
     held = Held(rig)
     held.may_end.set()
@@ -351,7 +351,7 @@ async def test_a_key_that_may_not_evict_loads_where_there_is_room(make_rig: Make
 
 
 async def test_a_load_that_may_not_evict_does_once_another_asks(make_rig: MakeRig) -> None:
-    """There was room when it was let begin, and none when it was built."""
+    """There was free memory when the load was allowed, and none when its archive was built."""
     async with make_rig(settings=TABLE, budget=10 * GB) as rig:
         who = key(rig, may_evict=False)
         rig.torchserve.memory = 4 * GB

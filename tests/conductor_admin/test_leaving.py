@@ -32,12 +32,12 @@ WAYS: dict[str, tuple[str, dict[str, Any], int]] = {
     "responses": ("/v1/responses", RESPONSES, 1),
     "responses, streamed": ("/v1/responses", {**RESPONSES, "stream": True}, 1),
 }
-"""Of each way to ask: the path, the body, and the generations that it makes."""
+"""Path, body and number of generations of each way to ask."""
 
 
 @dataclass
 class Workshop:
-    """A script whose generations say a word for each permit; `permits` of the neighbour are its own."""
+    """A script whose generations send a word for each permit; the neighbour has `permits` of its own."""
 
     begun: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Workshop:
 
 @contextlib.asynccontextmanager
 async def asking(rig: Rig, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.Task[Any]]:
-    """A request under way; its connection is dropped at the end of the block."""
+    """Send a request; its connection is dropped at the end of the block."""
     task = asyncio.create_task(rig.client.post(path, json=body))
     try:
         yield task
@@ -128,7 +128,7 @@ async def test_a_closed_half_of_a_connection_counts_as_leaving(rig: Rig) -> None
 
 
 async def test_half_of_a_batch_leaves_round_after_round(rig: Rig) -> None:
-    """Twenty rounds of eight streams of which four are left: those that stay lose nothing."""
+    """Twenty rounds of eight streams, four of which are dropped: the others lose nothing."""
     waiting = asyncio.Event()
 
     async def script(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

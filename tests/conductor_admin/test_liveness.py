@@ -33,8 +33,8 @@ def after(looks: str, start: Liveness | None = None) -> list[Condition]:
     """The condition after each look, five seconds apart.
 
     Without an answer: `T` stopped, `S` asleep, `t` under a debugger, `R` computing, `r` waiting for a
-    processor, `D` for the disk, `?` out of sight. Answered: `.` with nothing to do, `w` at work, `z`
-    with work but asleep, `o` at work that nobody wants. Besides: `!` a request timed out, `+` one did not.
+    processor, `D` for the disk, `?` not readable. Answered: `.` with nothing to do, `w` at work, `z`
+    with work but asleep, `o` at work without a request. Besides: `!` a request timed out, `+` one did not.
     """
     seen, at, cpu = start or Liveness(), 0.0, 0.0
     conditions = []

@@ -1,4 +1,4 @@
-"""What who waits is told: phase, percent, place in the queue, seconds where earlier loads were timed."""
+"""Progress for waiting clients: phase, percent, place in the queue, seconds if earlier loads were timed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def ask(rig: Rig, category: str = CHAT, **fields: Any) -> Any:
 
 
 async def first_line(rig: Rig, path: str = "/generate/stream", body: dict[str, Any] | None = None) -> str:
-    """The first line of a stream, which is then left."""
+    """The first line of a stream, which is then dropped."""
     async with rig.client.stream("POST", path, json=body or {"prompt": "x", "category": CHAT}) as response:
         return await anext(response.aiter_lines())
 

@@ -1,4 +1,4 @@
-"""Two hundred streams at a time, some of them left: afterwards everything is as it was before."""
+"""Two hundred streams at a time, some of them dropped: afterwards no object or counter is left over."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def script(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
 
 
 async def ask(client: httpx2.AsyncClient, number: int) -> None:
-    """One stream to its end; every fifth is left at its first line."""
+    """Read one stream to its end; drop every fifth at its first line."""
     path, body = [
         ("/generate/stream", {"prompt": "x"}),
         ("/v1/chat/completions", chat(stream=True)),
@@ -54,14 +54,14 @@ async def test_two_hundred_streams_leave_nothing_behind(make_rig: MakeRig) -> No
 
 
 async def measured(rig: Rig) -> None:
-    """A round more, after which there is as much of everything as before them."""
+    """Run one more round; afterwards the counts are the same as before."""
     process = psutil.Process()
     tasks, files = len(asyncio.all_tasks()), process.num_fds()
     before = objects(rig)
     await one_round(rig)
     await rig.until(lambda: len(asyncio.all_tasks()) <= tasks)
     await rig.until(lambda: process.num_fds() <= files)
-    # A trace of each request is kept for a while, and that is one object or two.
+    # A trace of each request is kept for a while, which is one object or two.
     assert objects(rig) - before < 3 * STREAMS
     figures = (await rig.client.get("/stats")).json()["categories"][CHAT]
     assert (figures["queued"], figures["errors"]) == (0, 0)
@@ -71,7 +71,7 @@ async def measured(rig: Rig) -> None:
 
 
 def objects(rig: Rig) -> int:
-    """How many objects live that could hold others, but for what the fake worker remembers."""
+    """Number of live container objects, without those that the fake worker keeps."""
     for worker in rig.torchserve.workers(CHAT):
         worker.requests.clear()
     gc.collect()

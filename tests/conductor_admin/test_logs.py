@@ -1,4 +1,4 @@
-"""Logs that nobody takes: lines are dropped and counted, and nobody waits."""
+"""Logs without a reader or disk space: lines are dropped and counted, and nothing waits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def fill(writes: int) -> None:
-    """Fill a pipe so that the next write blocks."""
+    """Fill a pipe, so that the next write blocks."""
     os.set_blocking(writes, False)
     try:
         while True:

@@ -1,6 +1,6 @@
-"""Bodies and answers at each limit that is documented: no step of the gateway's loop takes 50 ms.
+"""Bodies and answers at each documented limit: no step of the gateway's loop takes 50 ms.
 
-`tests/conftest.py` measures the steps of every test. Clients are in threads here, so that what they do is no
+`tests/conftest.py` measures the steps of every test. Clients are in threads here, so that their work is no
 step of this loop.
 """
 
@@ -48,7 +48,7 @@ LONG, ESCAPED, CHINESE = (
 
 
 def many_calls() -> list[dict[str, Any]]:
-    """As many calls as a body may have objects."""
+    """As many tool calls as a body may have objects."""
     count = (CLIENT.containers - 10) // (2 + 128)
     return [{"role": "user", "content": "Hi"}, *([CALLING] * count), {"role": "user", "content": "Hi"}]
 
@@ -100,7 +100,7 @@ BODIES: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {
 
 
 async def post(rig: Rig, path: str, body: Callable[[], dict[str, Any]], **fields: Any) -> httpx2.Response:
-    """The answer to a request by a client in a thread."""
+    """Answer to a request of a client in a thread."""
     with own_work("writes a large body"):
         content = orjson.dumps({**body(), **fields})
 
@@ -138,7 +138,7 @@ def row(offset: int, top: int) -> dict[str, Any]:
 
 
 def answers_with_rows(top: int, tokens: int = 8_192) -> Callable[..., AsyncIterator[dict[str, Any]]]:
-    """A worker whose answer and prompt have so many tokens."""
+    """A worker whose answer and prompt have that many tokens."""
 
     async def script(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         with own_work("the worker's"):

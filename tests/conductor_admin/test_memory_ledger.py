@@ -1,4 +1,4 @@
-"""Declared, estimated, measured, learned: which figure counts when, and what is kept across restarts."""
+"""Declared, estimated, measured and learned memory: their precedence, and storage across restarts."""
 
 from __future__ import annotations
 

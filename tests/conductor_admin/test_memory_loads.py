@@ -1,4 +1,4 @@
-"""Models come and go inside a memory budget, over the fake TorchServe; races of other servers by name."""
+"""Loads and evictions within a memory budget, over the fake TorchServe; races known from other servers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def state_of(rig: Rig, name: str) -> State:
 
 
 async def settled(rig: Rig, name: str, state: State) -> None:
-    """Beat as the gateway's heart does until the set is in `state`."""
+    """Reconcile like the gateway's heartbeat until the set is in `state`."""
     async with asyncio.timeout(5):
         while state_of(rig, name) is not state:
             await rig.lifecycle.reconcile()
@@ -53,7 +53,7 @@ async def settled(rig: Rig, name: str, state: State) -> None:
 
 
 class Held:
-    """Answers that wait until they are let go; put in place of a worker's script."""
+    """Script of a worker whose answers wait until they are released."""
 
     def __init__(self, rig: Rig) -> None:
         self.may_end = asyncio.Event()
@@ -66,7 +66,7 @@ class Held:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Busy sets are drained for others without delay."""
+    """Drain busy sets for others without delay."""
     monkeypatch.setattr(policy, "GROUP_S", 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The policy under any order of events: a small world whose clock, loads and requests hypothesis drives."""
+"""The memory policy under any order of events: hypothesis drives the clock, loads and requests of a model."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SIZES = {"resident": 3, "yield": 4, "a": 4, "b": 5, "c": 2, "huge": 8}
 STAYS = {"resident": StayLoaded.TRUE, "yield": StayLoaded.YIELD}
 names = st.sampled_from(sorted(SIZES))
 picks = st.integers(0, len(SIZES) - 1)
-"""Which of the sets that an event may befall: most names would do nothing."""
+"""Chooses one of the sets that an event applies to: with most names it would do nothing."""
 
 
 @dataclass
 class Set:
-    """One set of the world; `waiting` are the times when its waiters came, `may_evict` is of any of them."""
+    """One set of the world; `waiting` are arrival times of requests, one of which `may_evict`."""
 
     hold: Hold | None = None
     in_flight: int = 0
@@ -57,7 +57,7 @@ class World(RuleBasedStateMachine):
 
     @rule(name=names, may_evict=st.sampled_from([True, True, False]))
     def request(self, name: str, may_evict: bool) -> None:
-        """As `leases.load_for`: who may cause less joins what others caused, or is refused at once."""
+        """Like `leases.load_for`: a request with less permission joins a load of others or is refused."""
         self.came += 1
         one = self.sets[name]
         if not (may_evict or one.hold or one.waiting or self.has_room_for(name)):
@@ -107,7 +107,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: any(one.waiting for one in self.sets.values()))
     @rule()
     def everybody_is_answered_within_the_bound(self) -> None:
-        """From here on nothing new comes: a waiter's turn comes after those before it, one group each."""
+        """Without new requests, each waiting one is served after those before it, one group each."""
         waiting = sum(bool(one.waiting) for one in self.sets.values())
         for _ in range(3 * waiting + 3):
             self.now += GROUP_S
@@ -129,7 +129,7 @@ class World(RuleBasedStateMachine):
         return [one for one in self.sets.values() if one.in_flight]
 
     def left(self) -> list[Set]:
-        """Sets on their way out whose last request has ended."""
+        """Sets being unloaded whose last request has ended."""
         return [one for one in self.which(Hold.LEAVING) if not one.in_flight]
 
     @staticmethod
@@ -156,7 +156,7 @@ class World(RuleBasedStateMachine):
         return Hold.BUSY if one.hold is Hold.IDLE and (one.in_flight or one.waiting) else one.hold
 
     def settle(self) -> None:
-        """Grant what is READY, then let the policy act until it has nothing more to do."""
+        """Serve READY sets, then apply the policy until it has nothing more to do."""
         for one in self.sets.values():
             if one.hold is Hold.IDLE:
                 self.answered += len(one.waiting)

@@ -1,4 +1,4 @@
-"""`/metrics`: what is counted when, by which labels, and that looking at it changes nothing."""
+"""`/metrics`: counts, their labels, and scrapes without side effects."""
 
 from __future__ import annotations
 

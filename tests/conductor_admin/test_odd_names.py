@@ -1,4 +1,4 @@
-"""Names of categories that are none: unknown, never a path, never a line of the log, never a template."""
+"""Invalid names of categories: answered as unknown, never used as a path, log line or template."""
 
 from __future__ import annotations
 

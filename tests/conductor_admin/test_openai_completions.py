@@ -24,7 +24,7 @@ def body(**fields: Any) -> dict[str, Any]:
 
 
 async def repeats(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """A worker whose answer is ` two`, told with its tokens."""
+    """A worker whose answer is ` two`, with its token rows."""
     if request["echo"]:
         tokens = [token("on", None, 0), token("e", -1.0, 2, ("ly", -0.5))]
         yield {"prompt": {"text": "one", "tokens": tokens if request["sampling"].get("logprobs") else None}}

@@ -1,4 +1,4 @@
-"""`/v1/models`, and the document that describes /v1."""
+"""`/v1/models`, and the OpenAPI document of /v1."""
 
 from __future__ import annotations
 

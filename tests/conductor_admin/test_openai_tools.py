@@ -1,4 +1,4 @@
-"""Tools: what the model is told, what holds its text to calls, and how calls come back."""
+"""Tools: their form for the model, the schema that enforces calls, and calls in answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operation of /openapi.json under generated requests: no answer that the document does not allow."""
+"""Every operation of /openapi.json under generated requests: every answer is one that the document allows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHECKS = [
 MODES = {"right": GenerationMode.POSITIVE, "wrong": GenerationMode.NEGATIVE}
 CATEGORIES = ("conversational_chat", "legal_analysis", "translation")
 UNAVAILABLE = {503, 504}
-"""Said by the document, and no defect."""
+"""Statuses that the document names and that are no defects."""
 TOO_LARGE = 413
 
 
@@ -80,7 +80,7 @@ async def test_many_generated_requests_get_what_the_document_says(make_rig: Make
 
 
 async def fuzz(make_rig: MakeRig, mode: str, examples: int) -> None:
-    """Asks each operation `examples` times, with keys and categories that are there half of the time."""
+    """Call each operation `examples` times, with existing keys and categories half of the time."""
     async with make_rig(max_wait_s=1.0) as rig:
         schema = schemathesis.openapi.from_dict(await document(rig))
         seen: Counter[int] = Counter()
@@ -94,7 +94,7 @@ async def fuzz(make_rig: MakeRig, mode: str, examples: int) -> None:
 
 
 def ask(url: str, operation: Any, mode: GenerationMode, examples: int, seen: Counter[int]) -> None:
-    """Asks one operation; fails at the first answer that the document does not allow."""
+    """Call one operation; fail at the first answer that the document does not allow."""
 
     @settings(
         max_examples=examples,
@@ -114,10 +114,10 @@ def ask(url: str, operation: Any, mode: GenerationMode, examples: int, seen: Cou
             )
         seen[answer.status_code] += 1
         checks = [*CHECKS]
-        # To /ping a 500 is TorchServe's own word for what is not ready.
+        # A 500 of /ping is TorchServe's own status for not ready.
         if answer.status_code not in UNAVAILABLE and operation.path != "/ping":
             checks.append(not_a_server_error)
-        # A text beyond its `maxLength` may be beyond the body's size before: 413 is a refusal too.
+        # A text beyond its `maxLength` may exceed the body's limit first: 413 is a refusal too.
         if mode is GenerationMode.NEGATIVE and known is None and answer.status_code != TOO_LARGE:
             checks.append(negative_data_rejection)
         case.validate_response(answer, checks=checks)

@@ -1,4 +1,4 @@
-"""The page in the browser: its files, its headers, and that it asks nothing of anybody else."""
+"""The page in the browser: its files, its headers, and no requests to other hosts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 
 
 class References(HTMLParser):
-    """What an HTML page refers to, and whether it holds script or style of its own."""
+    """References of an HTML page, and its inline scripts and styles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def test_every_engine_has_questions_to_begin_with() -> None:
 
 
 def test_every_named_finding_is_one_of_an_engine() -> None:
-    """A finding that is renamed would fall back to a plain list."""
+    """A renamed finding would be shown as a plain list."""
     known = set(re.findall(r'(?:take|left\.get|left\.has)\("(\w+)"\)', ASSETS["findings.js"])) - {
         "warnings",
         "note",

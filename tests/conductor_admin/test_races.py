@@ -1,4 +1,4 @@
-"""Races that stopped other servers and are about unloading and edits; the others are in test_memory_loads."""
+"""Races of unloads and edits that have stopped other servers; the others are in test_memory_loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/requests`: one trace for each generation, for whoever made it, without a word of what was said."""
+"""`/requests`: one trace for each generation, for its own caller, without text of prompt or answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database of sessions: what is kept, what survives a kill, and what is refused at the start."""
+"""The database of sessions: storage, survival of a kill, and refusals at the start."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ async def test_a_writer_that_is_killed_loses_no_turn_that_was_said_to_be_kept(tm
         kept = [one.user for one in await store.turns("a")]
         await store.close()
         assert kept == [f"u{n + 1}" for n in range(len(kept))]
-        # The one whose end nobody was told may be there or not.
+        # A turn whose end was not confirmed may be stored or not.
         assert len(kept) - told[-1] in (0, 1)
         said = len(kept)
 

@@ -1,4 +1,4 @@
-"""Sessions over HTTP: what the model is told, what is kept, who is busy, and the routes of `/sessions`."""
+"""Sessions over HTTP: history in prompts, stored turns, busy sessions, and the routes of `/sessions`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHAT = "conversational_chat"
 
 
 async def say(rig: Rig, prompt: str = "count", **fields: Any) -> dict[str, Any]:
-    """The answer to a turn that succeeds."""
+    """Send a turn that succeeds; return its answer."""
     answer = await rig.client.post("/generate", json={"prompt": prompt, **fields})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -48,7 +48,7 @@ async def read(rig: Rig, session_id: str) -> dict[str, Any]:
 
 
 def asked(rig: Rig) -> list[dict[str, Any]]:
-    """What the worker of the chat was asked, in turn."""
+    """Requests that the chat worker got, in order."""
     (worker,) = rig.torchserve.workers(CHAT)
     return worker.requests
 
@@ -163,7 +163,7 @@ async def test_a_full_session_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 
 @dataclass
 class Held:
-    """A model that has said `one two` and waits for `go_on`."""
+    """A model that has sent `one two` and waits for `go_on`."""
 
     go_on: asyncio.Event
 
@@ -184,7 +184,7 @@ def held(rig: Rig) -> Held:
 
 
 async def until_two(stream: httpx2.Response) -> AsyncIterator[str]:
-    """Reads up to ` two`; the rest is in what it returns."""
+    """Read up to ` two`, and return the iterator over the rest."""
     lines = stream.aiter_lines()
     async for line in lines:
         if " two" in line:

@@ -1,4 +1,4 @@
-"""What another SETTINGS.md changes: which rows, which sets, and what of it fits."""
+"""Plans of another SETTINGS.md: changed rows and sets, and whether they fit."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ async def test_a_stream_whose_row_is_removed_before_its_first_word_is_answered_t
         await reload(rig)
         async with asyncio.timeout(5):
             while not (await anext(lines)).startswith(":"):
-                pass  # it has asked for the state of what answers a row that is gone
+                pass  # it has asked for the state of a row that is gone
         held.may_end.set()
         assert [line async for line in lines if line][-1] == "data: [DONE]"
     await rig.until(lambda: rig.torchserve.unregistered == [TRANSLATION])

@@ -1,4 +1,4 @@
-"""A model that SETTINGS.md names anew fails to load: what was there before serves on, and all are told."""
+"""A replaced model fails to load: the old set serves on, and the failure is reported."""
 
 from __future__ import annotations
 

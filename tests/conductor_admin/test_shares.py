@@ -1,4 +1,4 @@
-"""One key's flood leaves places for other keys and for administrators; a set is ended by those who may."""
+"""One key's flood leaves places for other keys and administrators; only permitted keys end a set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conductor_admin.test_keys_rules import Held, ask, code, key
 
 
 def fill(shares: Shares, client: str, stack: contextlib.ExitStack, *, is_admin: bool = False) -> int:
-    """Take places of `client` until none is given; how many were."""
+    """Take places of `client` until none is left; return their number."""
     taken = 0
     with contextlib.suppress(RequestError):
         while True:

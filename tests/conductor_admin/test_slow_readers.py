@@ -1,4 +1,4 @@
-"""A client that reads nothing is cut after a time; until then it costs bounded memory and no neighbour."""
+"""A client that does not read is disconnected; until then it takes limited memory and delays nobody."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Flood:
-    """A worker that writes WHOLE bytes, but three words for who asks for legal analysis."""
+    """A worker that writes WHOLE bytes, but only three words for legal analysis."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -48,7 +48,7 @@ class Flood:
             for _ in range(WHOLE // len(PIECE)):
                 yield {"delta": PIECE}
                 self.written += len(PIECE)
-                await asyncio.sleep(0)  # uvicorn takes what nobody will get without a pause
+                await asyncio.sleep(0)  # uvicorn accepts data for a closed connection without a pause
             yield done("the end")
         finally:
             self.ended.set()
@@ -107,7 +107,7 @@ async def test_who_reads_on_gets_all_of_it(rig: Rig, flood: Flood, monkeypatch: 
 async def test_a_closed_connection_with_unread_bytes_is_cut(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server's own close waits for the reader for ever; here it follows one large answer."""
+    """A plain close waits for the reader for ever; here it follows one large answer."""
     monkeypatch.setattr(BoundedProtocol, "send_s", 0.3)
 
     async def script(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -119,7 +119,7 @@ async def test_a_closed_connection_with_unread_bytes_is_cut(
 
 
 async def until_reset(client: socket.socket) -> None:
-    """Returns when the server has aborted the connection, of which nothing is read."""
+    """Wait, without reading, until the server has aborted the connection."""
     async with asyncio.timeout(5):
         while not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Spans of generations: their names, what they are part of, and what happens without the SDK."""
+"""Spans of generations: their names, their parents, and the case without the SDK."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 
 @pytest.fixture
 def exporter(rig: Rig) -> Iterator[InMemorySpanExporter]:
-    """Where the spans of the rig go."""
+    """Exporter that collects the spans of the rig."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     rig.gateway.telemetry.spans = OtelSpans(provider)

@@ -1,4 +1,4 @@
-"""Before anything runs: Java, configuration, socket paths, the port, the lock, what a killed gateway left."""
+"""Checks before the start: Java, configuration, socket paths, port, lock, remains of a killed gateway."""
 
 from __future__ import annotations
 

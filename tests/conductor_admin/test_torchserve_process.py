@@ -1,4 +1,4 @@
-"""The supervised TorchServe: silence is told and ended, whatever is stopped; an end leaves nothing behind."""
+"""The supervised TorchServe: silence is reported and ended, its end leaves no process or file behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SLEEPERS = ["sh", "-c", "sleep 600 & exec sleep 600"]  # a JVM and its worker
 
 
 class Supervised:
-    """A supervised process for which a fake TorchServe answers, with all that is told of it."""
+    """A supervised process with a fake TorchServe, and the events that its listener got."""
 
     def __init__(self, state: StateDir) -> None:
         self.state = state
@@ -86,7 +86,7 @@ class Supervised:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that sleep in place of the JVM, and short times."""
+    """Sleeping processes instead of the JVM, and short times."""
     monkeypatch.setattr(torchserve_config, "command", lambda state, java: [*GUARD, *SLEEPERS])
     monkeypatch.setattr(torchserve_process, "PING_EVERY_S", 0.02)
     monkeypatch.setattr(torchserve_client, "PING_TIMEOUT_S", 0.1)
@@ -169,7 +169,7 @@ async def test_a_torchserve_that_ends_is_started_anew(supervised: Supervised) ->
 async def test_what_it_leaves_is_removed_beside_the_event_loop(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a folder of unpacked archives: on a slow disk its removal takes a second."""
+    """The removal of a folder of unpacked archives takes a second on a slow disk."""
     sweep, threads = torchserve_config.sweep, set[threading.Thread]()
 
     def noted(state: StateDir) -> None:
@@ -231,7 +231,7 @@ def test_a_pulse_is_lost_after_time_and_misses() -> None:
 
 
 class HeldKill:
-    """`wait_until_gone` that tells when it was begun and goes on when it may."""
+    """A `wait_until_gone` that signals its begin and waits for permission to go on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
@@ -288,7 +288,7 @@ async def test_a_cancellation_in_the_middle_of_a_start_leaves_no_process(
 
 
 class SlowEnd:
-    """A server's parts whose TorchServe takes its time to end, and which note that all was closed."""
+    """Parts of a server whose TorchServe ends slowly, and which record that all was closed."""
 
     def __init__(self) -> None:
         self.gateway = self.lifecycle = self.heart = self.settings = self.mcp = self.process = self
@@ -347,7 +347,7 @@ async def test_what_is_finished_gives_its_result_or_its_error() -> None:
 
 
 class Guarded:
-    """A guard with a process below it and one below that, and the gateway's end of its pipe."""
+    """A guard with a child and a grandchild, and the gateway's end of its pipe."""
 
     def __init__(self, command: list[str]) -> None:
         theirs, self.lifeline = os.pipe()

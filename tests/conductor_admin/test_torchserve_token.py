@@ -1,4 +1,4 @@
-"""TorchServe's keys: read at each start, sent with each call, bought anew in time and after a refusal."""
+"""TorchServe's keys: read at each start, sent with each call, renewed in time and after a refusal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WRONG = [
 
 
 class Clock:
-    """`time.time` ahead of the machine's by as much as a test says."""
+    """`time.time` that is ahead of the machine's by an offset that the test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = time.time

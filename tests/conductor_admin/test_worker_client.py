@@ -1,4 +1,4 @@
-"""A worker's socket as the gateway sees it when its process is on the way out."""
+"""The worker client with a worker whose process is ending."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def worker(answer: Answer) -> AsyncIterator[WorkerClient]:
-    """A socket that reads a request and then does `answer`; its path is short, whatever the test's folder."""
+    """A socket that reads a request and then runs `answer`; its path is short in any test folder."""
     folder = Path(tempfile.mkdtemp(prefix="ct-"))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,7 +27,7 @@ ERAS = ("legacy", "auto")
 
 @dataclass
 class McpRig:
-    """The rig with its `/mcp`, spoken to in one protocol era."""
+    """The rig with its `/mcp`, used in one protocol era."""
 
     rig: Rig
     url: str
@@ -43,7 +43,7 @@ class McpRig:
 
     @contextlib.asynccontextmanager
     async def posted(self, method: str, params: Frame) -> AsyncIterator[AsyncIterator[str]]:
-        """The lines that answer one request; leaving the block drops its connection."""
+        """The lines of the answer to one request; leaving the block drops its connection."""
         async with httpx2.AsyncClient(timeout=30, trust_env=False) as http:
             meta = dict(params.get("_meta", {}))
             if self.era == "legacy":

@@ -1,4 +1,4 @@
-"""Who may use `/mcp`: the guard of the whole gateway, the scopes of tools, the owners of sessions."""
+"""Access to `/mcp`: the checks of the whole gateway, the scopes of tools, the owners of sessions."""
 
 from __future__ import annotations
 

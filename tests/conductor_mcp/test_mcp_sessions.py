@@ -1,4 +1,4 @@
-"""Sessions of the protocol are shared out: one key's flood ends its own idle ones, and nobody else's."""
+"""Shares of MCP sessions: one key's flood ends only idle sessions of that key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few sessions for each client, so that a test can open one too many."""
+    """Limit the sessions of each client, so that a test can open one too many."""
     monkeypatch.setattr(endpoint, "MOST_SESSIONS", MOST)
 
 

@@ -57,7 +57,7 @@ def command(state: Path) -> list[str]:
 
 @contextmanager
 def client_process(state: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A `conductor mcp` that is spoken to by hand; it gets no more than a moment to end."""
+    """A `conductor mcp` with raw lines as input and output; it has a moment to end."""
     with subprocess.Popen(
         command(state), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
     ) as process:
@@ -73,7 +73,7 @@ def client_process(state: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def ask(process: subprocess.Popen[bytes], frame: dict[str, Any]) -> dict[str, Any]:
-    """One request and its answer, in the order of lines."""
+    """Send one request, and read the next line as its answer."""
     assert process.stdin
     assert process.stdout
     process.stdin.write(json.dumps(frame).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Spans as they leave a gateway's process: its own, and below those that the MCP SDK begins by itself."""
+"""Exported spans of a gateway's process: its own spans, as children of those of the MCP SDK."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Sink(ThreadingHTTPServer):
-    """Takes spans by OTLP over HTTP."""
+    """Server that receives spans by OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.received: list[ResourceSpans] = []
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

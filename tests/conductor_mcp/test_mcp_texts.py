@@ -22,7 +22,7 @@ HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"na
 
 @pytest.fixture
 def era() -> str:
-    """One is enough: both sides here speak for themselves."""
+    """A single era, because these tests send their own frames."""
     return "auto"
 
 
@@ -165,7 +165,7 @@ class Wire:
         await self.relay.take(json.dumps({"jsonrpc": "2.0", **frame}).encode())
 
     async def answer(self, id: object) -> dict[str, Any]:
-        """The answer to `id`; what comes before it is dropped."""
+        """The answer to `id`; frames before it are dropped."""
         async with asyncio.timeout(10):
             while (frame := await self.frames.get()).get("id") != id:
                 pass

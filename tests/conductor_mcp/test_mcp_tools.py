@@ -201,7 +201,7 @@ async def test_a_cancelled_call_stops_its_generation(mcp_rig: McpRig) -> None:
 
 
 async def test_a_client_that_is_gone_stops_its_generation(mcp_rig: McpRig) -> None:
-    """Without a word, as one that was killed."""
+    """The client leaves without a message, like a killed one."""
     mcp_rig.rig.torchserve.script = endless
     call = {"name": "generate_text", "arguments": {"prompt": "x"}, "_meta": {"progressToken": 1}}
     async with asyncio.timeout(10):
@@ -215,7 +215,7 @@ async def test_a_client_that_is_gone_stops_its_generation(mcp_rig: McpRig) -> No
 async def test_a_client_that_reads_no_progress_is_cut(
     mcp_rig: McpRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it leaves unread stops the worker, and waits in no memory of the gateway."""
+    """Unread progress stops the worker, and does not fill the gateway's memory."""
     monkeypatch.setattr(BoundedProtocol, "send_s", 0.5)
     written = 0
 

@@ -1,4 +1,4 @@
-"""The runtimes that one body of tests goes over."""
+"""The runtimes that the contract tests run with."""
 
 from __future__ import annotations
 

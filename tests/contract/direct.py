@@ -1,4 +1,4 @@
-"""The inference libraries called as their own documentation shows, with none of the project's code."""
+"""The inference libraries, called as in their own documentation, without code of the project."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from handlers.wire import Message
 
 @dataclass(frozen=True)
 class Penalties:
-    """Of a request, as OpenAI and Keskar et al. (2019) define them."""
+    """Penalties of a request, as defined by OpenAI and Keskar et al. (2019)."""
 
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
 
     def lower(self, row: Any, prompt_ids: Sequence[int], said: Sequence[int]) -> None:
-        """Change the logits of the next token, after `said`, in place."""
+        """Apply the penalties to the logits of the token after `said`, in place."""
         for token in {*prompt_ids, *said}:
             by = self.repetition_penalty
             row[token] = row[token] * by if row[token] < 0 else row[token] / by
@@ -36,7 +36,7 @@ def gaps(
     answer_ids: Sequence[int],
     penalties: Penalties = Penalties(),
 ) -> list[float]:
-    """How far the logit of each answer token is below the highest one after the tokens before it."""
+    """Distance of each answer token's logit from the highest logit at its position."""
     compute = {"openvino": _openvino, "transformers": _transformers}[runtime]
     rows = compute(folder, [*prompt_ids, *answer_ids])[len(prompt_ids) - 1 : -1].copy()
     for number, row in enumerate(rows):
@@ -45,7 +45,7 @@ def gaps(
 
 
 def sanitized(folder: Path, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation by transformers, control tokens of its contents encoded as text."""
+    """Token ids of a conversation by transformers, with control tokens in contents encoded as text."""
     conversation = [m.model_dump() for m in messages]
     ids: list[int] = _tokenizer(folder).apply_chat_template(
         conversation,

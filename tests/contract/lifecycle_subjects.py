@@ -19,7 +19,7 @@ CHAT, LEGAL, BROKEN = "conversational_chat", "legal_analysis", "translation"
 
 
 class Subject(Protocol):
-    """What a test may do to the gateway besides asking it; `settings` is the file that it watches."""
+    """Controls of the gateway under test besides its routes; `settings` is the file that it watches."""
 
     client: httpx2.AsyncClient
     settings: Path
@@ -29,17 +29,17 @@ class Subject(Protocol):
         ...
 
     def loads(self) -> int:
-        """Loads that have begun since the start."""
+        """Number of loads that have begun since the start."""
         ...
 
     def hold_loads(self) -> None:
-        """Loads take a while from now on."""
+        """Make loads take a while from now on."""
         ...
 
     def let_loads_go(self) -> None: ...
 
     def hold_answers(self) -> None:
-        """Answers begin and take a while from now on."""
+        """Make answers begin and then take a while from now on."""
         ...
 
     def let_answers_go(self) -> None: ...
@@ -60,7 +60,7 @@ USUAL = {"persona": "You are kind.", "context": "2048", "category": "Conversatio
 
 
 def table(model: str, **changes: str) -> str:
-    """The table of every test, with other words for some of USUAL."""
+    """The table of every test, with `changes` to the values of USUAL."""
     return ROWS.format(**{**USUAL, "model": model, **changes})
 
 
@@ -76,7 +76,7 @@ class Fake:
         rig.builder.build = self._built  # type: ignore[method-assign]
 
     async def _built(self, worker_set: Any, report: Any) -> Any:
-        """Fails for the broken row alone; another context is another version, as with the real builder."""
+        """Build; fail only for the broken row. Another context gives another version, as really."""
         builder = self._rig.builder
         builder.fault = "broken.gguf is no GGUF file" if worker_set.name == BROKEN else None
         builder.version = f"{worker_set.context or 0:012x}"

@@ -1,4 +1,4 @@
-"""An archive folder whose engine handler has a `ScriptedSource` for a model."""
+"""An archive folder whose engine handler has a `ScriptedSource` as its model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_archive(
     delay_ms: int = 1,
     version: str = "1.0",
 ) -> Path:
-    """An unpacked archive that TorchServe registers by its path; `load` is the body of the load hook."""
+    """Write an unpacked archive that TorchServe registers by path; `load` is the body of the load hook."""
     archive = folder / name
     (archive / "MAR-INF").mkdir(parents=True)
     model = {

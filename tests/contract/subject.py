@@ -21,11 +21,11 @@ PATIENCE_S = 120
 END = 2
 """The id of the demo model's end token."""
 TOLERANCE = {"openvino": 0.5, "transformers": 0.25}
-"""How far two ways to one logit may part, by a token alone and by a prompt at once for example.
+"""Largest difference of one logit that is computed in two ways, as token by token and as a whole prompt.
 
-Numbers of 8 bits, as BF16 has them, lie an eighth apart between 16 and 32, where the logits of this model
-end; each way may be off by one such step. 8-bit keys and values with a scale have half of BF16's steps near
-the largest value, and far fewer near 0: as much again.
+BF16 has 8 significant bits: between 16 and 32, where the logits of this model end, its numbers are 1/8 apart,
+and each way may be off by one step. 8-bit keys and values with a scale have half of BF16's steps near the
+largest value, and far fewer near 0, which doubles the tolerance.
 """
 PRECISION: dict[RuntimeName, Precision] = {"openvino": Precision.FILE, "transformers": Precision.BF16}
 
@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 
 class Subject:
-    """A loaded runtime under test, and the library called without any of our code."""
+    """A loaded runtime under test, and its library without any of our code."""
 
     def __init__(
         self, name: str, folder: Path, context: int | None = None, memory: int | None = None
@@ -56,7 +56,7 @@ class Subject:
         return open_runtime(RuntimeConfig(self.folder, "BF16", **sizes), self.fatal.append)
 
     async def ask(self, prompt: str, **sampling: Any) -> dict[str, Any]:
-        """The last record's content; RequestError if the request was refused."""
+        """The content of the last record. Raises RequestError if the request was refused."""
         async with self.stream(prompt, **sampling) as records:
             async for record in records:
                 if "done" in record:
@@ -87,7 +87,7 @@ class Subject:
             yield records
 
     async def settled(self) -> None:
-        """Waits until the runtime holds no request."""
+        """Wait until the runtime has no request."""
         async with asyncio.timeout(PATIENCE_S):
             while (stats := self.runtime.stats()).running or stats.waiting:
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The gateway over the real TorchServe and the real demo model, killed in all the ways it must survive."""
+"""The gateway over the real TorchServe and demo model, with all kinds of kills that it must survive."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_what_a_killed_gateway_left_ends_with_the_next_start() -> None:
         with serving(folder / "state") as first:
             first.wait_until_ready()
             left = first.torchserve()
-            first.stop(signal.SIGKILL)  # what it started may end by itself, but need not
+            first.stop(signal.SIGKILL)  # its child processes may end by themselves, but need not
         with serving(folder / "state") as second:
             second.wait_until_ready()
             assert not [process for process in left if is_alive(process.pid)]

@@ -1,4 +1,4 @@
-"""How models come and go: one body of tests over the fake TorchServe and over a real `conductor serve`."""
+"""Lifecycle of models: the same tests over the fake TorchServe and over a real `conductor serve`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def served() -> Iterator[tuple[Serving, Path]]:
 
 @pytest.fixture(params=["fake", "real"])
 async def subject(request: pytest.FixtureRequest, make_rig: MakeRig) -> AsyncIterator[Subject]:
-    """A gateway with the usual table; whether its model is loaded is not known."""
+    """A gateway with the usual table; its model may be loaded or not."""
     if request.param == "fake":
         async with make_rig() as rig:
             subject: Subject = Fake(rig)
@@ -71,7 +71,7 @@ async def ask(subject: Subject, category: str = CHAT, **fields: Any) -> httpx2.R
 
 
 async def edit(subject: Subject, **changes: str) -> None:
-    """Write the table, and return once it is in force."""
+    """Write the table, and wait until it is in force."""
     subject.settings.write_text(subject.table(**changes))
     answer = await subject.client.post("/admin/reload")
     assert answer.status_code == 200, answer.text
@@ -82,7 +82,7 @@ async def row(subject: Subject, category: str = CHAT) -> dict[str, Any]:
 
 
 async def seen(subject: Subject, fact: Callable[[dict[str, Any]], bool], category: str = CHAT) -> None:
-    """Returns once the row is as `fact` says."""
+    """Wait until `fact` is true of the row."""
     async with asyncio.timeout(PATIENCE_S):
         while not fact(await row(subject, category)):
             await asyncio.sleep(0.02)
@@ -90,7 +90,7 @@ async def seen(subject: Subject, fact: Callable[[dict[str, Any]], bool], categor
 
 @asynccontextmanager
 async def long_answer(subject: Subject) -> AsyncIterator[AsyncIterator[str]]:
-    """The lines of a stream that has begun and goes on until the subject lets answers go."""
+    """The lines of a stream that has begun and goes on until the subject releases answers."""
     subject.hold_answers()
     body = {**LONG, "category": CHAT}
     async with subject.client.stream("POST", "/generate/stream", json=body) as response:

@@ -1,4 +1,4 @@
-"""One body of tests over every runtime, with the real demo model: what each of them must keep."""
+"""Contract of runtimes: the same tests over every runtime, with the real demo model."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_each_parameter_is_answered_or_refused_by_name(
     ("penalty", "breaks_a_count"),
     [
         ({"repetition_penalty": 1.8}, True),
-        # The most there is, and less than what a count is surer of: the next comma is the comma all the same.
+        # The largest penalty is less than the model's margin in a count: the next comma stays a comma.
         ({"presence_penalty": 2.0}, False),
         ({"frequency_penalty": 2.0}, True),
     ],

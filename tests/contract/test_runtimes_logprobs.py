@@ -1,4 +1,4 @@
-"""Log-probabilities, biases, echoes and bare prompts: one body over every runtime, with the demo model."""
+"""Log-probabilities, biases, echoes and raw prompts: the same tests over every runtime, on the demo model."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_the_prompts_of_comparing_tests_have_answers_that_no_rounding_chan
     subject: Subject, given: dict[str, Any]
 ) -> None:
     told = rows(await subject.all_records(**given, sampling=GREEDY))
-    # The next token has at most what this one leaves: its logit is lower by the logarithm of the ratio.
+    # The second best token has at most the rest of the probability: its logit is lower by the log ratio.
     margins = [row["logprob"] - math.log(-math.expm1(row["logprob"]) + 1e-9) for row in told]
     assert min(margins) > 2 * TOLERANCE[subject.name]
     assert len(told) == GREEDY.max_tokens
@@ -186,7 +186,7 @@ async def test_presence_and_frequency_count_the_answer_and_not_the_prompt(subjec
         penalties = {"presence_penalty": penalty, "frequency_penalty": penalty}
         sampling = GREEDY.model_copy(update={"max_tokens": 1, **penalties})
         (row,) = rows(await subject.all_records(prompt=text, bare=True, sampling=sampling))
-        # Counted from the prompt, they would put its words, among which is the likeliest, 4 and more below.
+        # If the prompt counted, its words, the likeliest token among them, would be lowered by 4 or more.
         assert row["token"] in text
         (gap,) = direct.gaps(subject.name, subject.folder, ids, [row["id"]])
         assert gap <= TOLERANCE[subject.name]

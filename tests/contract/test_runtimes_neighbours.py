@@ -1,4 +1,4 @@
-"""No request harms its neighbours where the KV cache is small: one body over every runtime.
+"""No request harms its neighbours in a small KV cache: the same tests over every runtime.
 
 The cache holds one conversation of 1,024 tokens and little beside it. Openvino has the real demo model, and
 transformers a tiny one under the same library: 960 tokens of the demo model take it 10 s on two cores.
@@ -30,7 +30,7 @@ CONTEXT = 1024
 SHORT, SHORT_ANSWER = 120, 4
 PATIENCE_S = 120
 LEAVES = [*(("short", tokens) for tokens in (0, 1, 2, 3, 4, 8)), *(("long", n) for n in range(1, 7))]
-"""When the long one leaves: after so many tokens of all short ones, or of its own."""
+"""Moments at which the long request is cancelled: after that many tokens of all short ones, or of its own."""
 ENDED = {"stop", "length"}
 _unread = itertools.count(7000)
 
@@ -60,7 +60,7 @@ def _config(folder: Path, precision: str) -> RuntimeConfig:
 
 
 class Crowd:
-    """Requests by token ids, each with a name, and how many tokens those of one name have got."""
+    """Sends named requests of token ids, and counts the tokens of each name."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -71,7 +71,7 @@ class Crowd:
     async def ask(
         self, name: str, first: int, length: int, tokens: int, **plan: Any
     ) -> tuple[int, str | None]:
-        """Tokens and finish reason of an answer to a prompt that nobody else has, by its `first` number."""
+        """Number of tokens and finish reason of an answer; `first` makes the prompt unique."""
         ids = [4 + number % (VOCABULARY - 4) for number in (first, first // 7, *range(length - 2))]
         count, reason = 0, None
         try:
@@ -86,7 +86,7 @@ class Crowd:
         return count, reason
 
     async def reached(self, name: str, tokens: int) -> None:
-        """Waits for so many tokens, or for the end of one that says fewer."""
+        """Wait for that many tokens, or for the end of a request with fewer."""
         while self.said[name] < tokens and name not in self._ended:
             self._changed.clear()
             await self._changed.wait()
@@ -100,7 +100,7 @@ class Crowd:
 async def test_a_long_stream_that_leaves_harms_no_short_one(scarce: Runtime, name: str, tokens: int) -> None:
     crowd = Crowd(scarce)
     async with asyncio.timeout(PATIENCE_S):
-        # Read anew while the short ones are read, else out of the prefix cache.
+        # Computed again while the short ones are read, else taken from the prefix cache.
         first = 1000 + (tokens if name == "short" else 0)
         long = asyncio.create_task(crowd.ask("long", first, CONTEXT - 60, 60))
         await crowd.begun()
@@ -127,7 +127,7 @@ async def test_two_long_streams_end_one_after_the_other(scarce: Runtime) -> None
 
 
 async def test_answers_that_outgrow_the_cache_come_whole(scarce: Runtime) -> None:
-    """Each with another state that has to survive being put back."""
+    """Requests with different state that must survive preemption."""
     crowd = Crowd(scarce)
     plans: list[dict[str, Any]] = [
         {},

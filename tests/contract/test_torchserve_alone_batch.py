@@ -1,4 +1,4 @@
-"""`/predictions` of the real TorchServe: calls of one batch do not wait for, or harm, each other."""
+"""`/predictions` of the real TorchServe: calls of one batch neither delay nor harm each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process that the real TorchServe runs: how it is reached, and how it ends."""
+"""A worker process of the real TorchServe: access to it, and its end."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_failed_load_leaves_its_last_line_and_traceback(server: TorchServe) ->
     assert "no weights here" in server.log.read_text()
 
 
-# The last of the file: it takes the TorchServe with it.
+# The last test of the file, because it ends TorchServe.
 def test_a_worker_ends_when_its_torchserve_is_killed(server: TorchServe, pid: int) -> None:
     server.process.kill()
     server.process.wait()

@@ -1,4 +1,4 @@
-"""What the gateway relies on in TorchServe: one body of tests over the fake and over the real one."""
+"""TorchServe's behaviour that the gateway relies on: the same tests over the fake and the real one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PATIENCE_S = 60
 
 
 class Subject(Protocol):
-    """A TorchServe under test: its client, where its workers' sockets are, and how archives get there."""
+    """A TorchServe under test: its client, the folder of its workers' sockets, and its store."""
 
     client: TorchServe
     run: Path
 
     def add(self, name: str, version: str, *, fails: bool = False) -> str:
-        """Puts an archive into the store, one whose load fails if asked; its file name."""
+        """Put an archive into the store, on request one whose load fails; return its file name."""
         ...
 
 
@@ -111,7 +111,7 @@ async def worker(
 
 
 async def gone(pid: int) -> None:
-    """Returns once the process has ended; one that nobody has waited for yet has ended too."""
+    """Wait until the process has ended; a zombie counts as ended."""
     status = Path(f"/proc/{pid}/stat")
     async with asyncio.timeout(PATIENCE_S):
         while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":

@@ -1,4 +1,4 @@
-"""What the fault tests have in common: a table of two models, processes by what they are, bounded waits."""
+"""Helpers of the fault tests: a table of two models, look-ups of processes, waits with a limit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 def write_settings(folder: Path, *, context: int = 4096) -> Path:
-    """A resident model, and one on demand with `context` tokens from a file of its own."""
+    """Write a table of a resident model and one on demand, with `context` tokens and its own file."""
     models = folder / "models"
     if not models.exists():
         (ROOT / "models").mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def mapped(pid: int) -> str:
 def at_work_on_each_new_worker(
     server: Serving, do: Callable[[int], None], *, maps: str = ""
 ) -> Iterator[list[int]]:
-    """Calls `do` once for each worker that appears during the block; the pids it was called with."""
+    """Call `do` once for each worker that appears during the block; yield the pids it was called with."""
     known, done, ends = set(workers_of(server)), [], Event()
 
     def watch() -> None:
@@ -119,14 +119,14 @@ def at_work_on_each_new_worker(
 
 
 def registered(server: Serving, name: str) -> bool:
-    """Whether TorchServe knows a model of this name."""
+    """True if TorchServe knows a model of this name."""
     transport = httpx2.HTTPTransport(uds=str(StateDir.at(server.state).management_socket))
     with httpx2.Client(transport=transport, base_url="http://torchserve") as client:
         return client.get(f"/models/{name}").status_code == 200
 
 
 def left_of(server: Serving, pids: Collection[int]) -> list[str]:
-    """What is still there of workers that ought to be gone: processes, and files of the run folder."""
+    """Remains of workers that should be gone: processes, and files of the run folder."""
     run = StateDir.at(server.state).run
     files = [str(file) for pid in pids for file in run.glob(f"{pid}.*")]
     return [*(f"process {pid}" for pid in pids if is_alive(pid)), *files]
@@ -140,6 +140,6 @@ def health(server: Serving, path: str = "/health") -> tuple[int, dict[str, Any]]
 
 
 def ask(server: Serving, category: str = CHAT, **fields: Any) -> httpx2.Response:
-    """One short answer."""
+    """Ask for one short answer."""
     with server.client() as client:
         return client.post("/generate", json={**GREEDY, "category": category, **fields})

@@ -1,4 +1,4 @@
-"""Sockets on which a tree of processes listens, and what another user of the machine gets there."""
+"""Sockets on which a tree of processes listens, and access to them by another user of the machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Listener:
     port: int = 0
 
     def connect(self) -> socket.socket:
-        """A connection to it, from whoever calls."""
+        """A connection to it from the current user."""
         if not self.path:
             return socket.create_connection((self.host, self.port), timeout=TIMEOUT_S)
         made = socket.socket(socket.AF_UNIX)
@@ -102,7 +102,7 @@ def as_nobody(work: Callable[[], Any]) -> Any:
 
 
 def grpc_status(connection: socket.socket, method: str, message: bytes, key: str | None = None) -> str:
-    """The status of one unary call over HTTP/2, written by hand: a number, or why there is none."""
+    """The gRPC status of one unary call over raw HTTP/2: a number, or the reason for none."""
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -131,7 +131,7 @@ def _status_in(connection: socket.socket, answers: Any) -> str:
         payload = answers.read(int.from_bytes(head[:3], "big"))
         if kind == _SETTINGS and not flags & _ACK:
             connection.sendall(_frame(_SETTINGS, _ACK, 0, b""))
-        # Its server writes short texts as they are, so that the trailer can be read without HPACK's tables.
+        # The server does not compress short texts, so the trailer can be read without HPACK's tables.
         name = b"grpc-status"
         if kind == _HEADERS and (at := payload.find(name)) >= 0:
             length = payload[at + len(name)]

@@ -30,7 +30,7 @@ HONEST = {"model_loading", "insufficient_memory", "server_overloaded"}
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Serving]:
-    """Rows of 2 GB each, so that two are admitted, whatever they turn out to take."""
+    """Rows of 2 GB each, so that two are admitted, whatever their real use is."""
     (ROOT / "models").mkdir(exist_ok=True)
     (tmp_path / "models").symlink_to(ROOT / "models")
     rows = (f"| {name} | SmolLM2 135M | ~2GB | `{MODEL}` | false | {p} |\n" for name, p in ROWS.items())
@@ -42,7 +42,7 @@ def gateway(tmp_path: Path) -> Iterator[Serving]:
 
 
 def held_by_workers(server: Serving) -> list[int]:
-    """PSS of each worker process in bytes, of those too that are being ended."""
+    """PSS of each worker process in bytes, including those that are ending."""
     held = []
     for process in server.workers():
         try:
@@ -68,7 +68,7 @@ async def ask(client: httpx2.AsyncClient, category: str) -> str:
 
 
 class Watch:
-    """Samples the memory that the workers hold, until it is told to stop."""
+    """Samples the memory that the workers hold until `done` is set."""
 
     def __init__(self, client: httpx2.AsyncClient, server: Serving) -> None:
         self.client = client
@@ -93,7 +93,7 @@ class Watch:
 
 
 async def drive(server: Serving, clients: int, seconds: float, least: int) -> tuple[Counter[str], Watch, int]:
-    """Outcomes of `clients`, each of which asks `least` times, and until `seconds` have passed."""
+    """Run `clients` that ask at least `least` times and for `seconds`; return the outcomes."""
     outcomes: Counter[str] = Counter()
     ends = time.monotonic() + seconds
     async with server.async_client(timeout_s=300) as client:
@@ -116,7 +116,7 @@ async def drive(server: Serving, clients: int, seconds: float, least: int) -> tu
 
 
 def held(server: Serving, outcomes: Counter[str], watch: Watch, swaps: int) -> None:
-    """What must be true after any such drive."""
+    """Assert the conditions that hold after every such drive."""
     refused = {code: count for code, count in outcomes.items() if code != "ok"}
     print(
         f"\n{outcomes['ok']} answered, refused {refused}, at most {watch.most_held / 1e9:.2f} GB held and "

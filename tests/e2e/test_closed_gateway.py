@@ -1,4 +1,4 @@
-"""A gateway that other machines reach, as a process: its first key, its commands, what it leaves behind."""
+"""A gateway that other machines reach, as a process: its first key, its commands, its remains."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_key_counts_from_its_making_to_its_revocation(server: Serving, client:
 
 
 def test_an_open_stream_ends_with_its_key(server: Serving, client: httpx2.Client) -> None:
-    """The event stream of an MCP session says nothing and lasts; the key's end is its end."""
+    """The event stream of an MCP session stays silent and open; it ends when the key is revoked."""
     key = conductor(server.state, "keys", "create", "listener").stdout.strip()
     headers = {"authorization": f"Bearer {key}", "accept": "application/json, text/event-stream"}
     hello = {

@@ -1,4 +1,4 @@
-"""The repository's own SETTINGS.md, every row in use: two models in memory, whatever the number of rows."""
+"""The repository's own SETTINGS.md with every row in use: two models in memory for all rows."""
 
 from __future__ import annotations
 

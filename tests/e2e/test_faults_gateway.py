@@ -1,4 +1,4 @@
-"""The gateway killed -9 at bad moments: the next one on its state directory replaces all that it finds."""
+"""The gateway killed by SIGKILL at bad moments: the next one on its state directory replaces all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HONEST = {"worker_died", "model_loading", "model_load_failed", "server_overloade
 
 
 def kill(server: Serving) -> list[psutil.Process]:
-    """Kill the gateway alone; what it had started."""
+    """Kill only the gateway; return the processes that it had started."""
     below = server.processes()[1:]
     server.process.kill()
     server.process.wait(10)
@@ -42,7 +42,7 @@ def kill(server: Serving) -> list[psutil.Process]:
 
 
 def assert_nothing_else(server: Serving, left: list[psutil.Process]) -> None:
-    """A ready gateway: `left` is gone, its run file and its run folder are its own."""
+    """Assert that `left` is gone, and that run file and run folder belong to the ready gateway."""
     server.wait_until_ready()
     assert not psutil.wait_procs(left, timeout=5)[1]
     run = json.loads(StateDir.at(server.state).run_file.read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def test_kills_at_random_moments_leave_answers_or_honest_refusals(tmp_path: Path
 
 
 def kill_one(server: Serving, chosen: random.Random) -> None:
-    """SIGKILL TorchServe or one of the workers, whatever they are doing."""
+    """Send SIGKILL to TorchServe or to one of the workers, in any state."""
     victims = [torchserve_of(server).pid] if chosen.random() < 0.2 else workers_of(server)
     if victims:
         try:
@@ -113,7 +113,7 @@ def kill_one(server: Serving, chosen: random.Random) -> None:
 
 
 def keep_asking(server: Serving, ends: float, seed: int) -> list[str]:
-    """`ok` or the code of the refusal for each of many requests."""
+    """Send many requests; collect `ok` or the code of the refusal of each."""
     chosen, outcomes = random.Random(seed), []
     while time.monotonic() < ends:
         answer = ask(server, chosen.choice((CHAT, VICTIM)), max_tokens=chosen.choice((4, 200)))

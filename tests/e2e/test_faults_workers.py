@@ -1,6 +1,6 @@
-"""Workers and TorchServe killed, stopped and starved of memory under a real gateway: what is wanted returns.
+"""Workers and TorchServe killed, stopped and starved of memory under a real gateway: wanted sets come back.
 
-One server for all tests here, with a resident model that no fault of the other one may disturb.
+One server for all tests here, with a resident model that faults of the other one must not disturb.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 @pytest.fixture
 def neighbour(gateway: Serving) -> Iterator[int]:
-    """The resident model's worker, which serves at the beginning and is the same at the end."""
+    """The resident model's worker, which must be the same before and after the test."""
     (worker,) = gateway.wait_for_model(CHAT, state="READY")["workers"]
     yield int(worker["pid"])
     (after,) = gateway.model(CHAT)["workers"]
@@ -60,7 +60,7 @@ def neighbour(gateway: Serving) -> Iterator[int]:
 
 
 def starve(pid: int) -> None:
-    """Leave the process hardly any address space beyond what it has."""
+    """Limit the process to hardly more address space than it has."""
     process = psutil.Process(pid)
     process.rlimit(resource.RLIMIT_AS, (process.memory_info().vms + SPARE,) * 2)
 

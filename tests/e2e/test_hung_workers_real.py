@@ -31,7 +31,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", CHAT_BODY),
 }
 ENDED = {"token_timeout", "worker_unresponsive"}
-"""What a stream may end with: its own time-out, or the end of its worker, whichever comes first."""
+"""Error codes of a stream: its own time-out or the end of its worker, whichever comes first."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 @pytest.fixture
 def worker(gateway: Serving) -> Iterator[int]:
-    """The resident model's worker; at the end it is gone, and another one serves."""
+    """The resident model's worker; after the test it must be gone and another one serve."""
     (found,) = gateway.wait_for_model(CHAT, state="READY")["workers"]
     pid = int(found["pid"])
     try:
@@ -124,7 +124,7 @@ def test_a_stream_of_a_stopped_worker_ends_in_time_and_the_worker_is_replaced(
 
 
 def test_a_worker_that_reads_a_long_prompt_is_left_alone(gateway: Serving) -> None:
-    """Its loop stands in each step; on a busy machine the request times out, and the worker stays."""
+    """Each step blocks its loop; on a busy machine the request times out, and the worker stays."""
     (before,) = gateway.wait_for_model(CHAT, state="READY")["workers"]
     with gateway.client(120) as client:
         for _ in range(2):

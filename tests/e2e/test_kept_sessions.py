@@ -83,14 +83,14 @@ def deltas(stream: httpx2.Response) -> Iterator[str]:
 
 
 def part(client: httpx2.Client, **fields: Any) -> str:
-    """What was read of a stream that was left at its fifth piece."""
+    """Text of a stream that was dropped after its fifth piece."""
     with client.stream("POST", "/generate/stream", json=asked(**fields)) as stream:
         pieces = deltas(stream)
         return "".join(next(pieces) for _ in range(5))
 
 
 def wait_for_turns(client: httpx2.Client, session: str, count: int) -> list[dict[str, Any]]:
-    """The session's turns once there are so many: a turn that was left is kept a moment later."""
+    """Wait until the session has `count` turns: a cancelled turn is stored a moment later."""
     for _ in range(1000):
         turns = list(client.get(f"/sessions/{session}").json()["turns"])
         if len(turns) == count:

@@ -1,4 +1,4 @@
-"""Long texts beside a stream on the real server: the stream goes on, and no loop is held."""
+"""Long texts beside a stream on the real server: the stream goes on, and no event loop is blocked."""
 
 from __future__ import annotations
 

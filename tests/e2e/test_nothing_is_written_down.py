@@ -1,4 +1,4 @@
-"""No text of a prompt or an answer stands in any file of the state folder but the sessions database.
+"""No text of a prompt or an answer is in any file of the state folder but the sessions database.
 
 One real server is driven through every route and engine with marked text: right, wrong, as large as each
 documented limit allows, and while workers and checks are killed. No allowed input ends as 500.
@@ -25,12 +25,12 @@ from tests.serving import Serving, serving
 pytestmark = [pytest.mark.e2e, pytest.mark.proof, pytest.mark.timeout(900)]
 
 MARK = "kanarf00dbeef"
-"""Ends in every text that is sent, again and again, so that any fragment of it holds the mark."""
+"""Mark that is repeated in every sent text, so that any fragment of a text contains it."""
 
 LIMIT = 4_000_000
 PLAIN: dict[str, Any] = {"content-type": "text/plain"}
 PATIENCE_S = 3
-"""Seconds after which a client leaves: a long document is read in thousands of parts."""
+"""Seconds after which a client leaves, because a long document is read in thousands of parts."""
 
 CHAT = "conversational_chat"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
@@ -38,12 +38,12 @@ MCP_HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-ve
 
 
 def marked(characters: int) -> str:
-    """A text of exactly so many characters."""
+    """A marked text of exactly that many characters."""
     return (f"{MARK} " * (characters // len(MARK) + 1))[:characters]
 
 
 class Driven:
-    """A server, what it was asked, and what it said."""
+    """A server, the requests that it got, and its answers."""
 
     def __init__(self, server: Serving, client: httpx2.Client) -> None:
         self.server = server
@@ -60,7 +60,7 @@ class Driven:
         leaves: bool = False,
         **headers: str,
     ) -> Any:
-        """The answer as JSON, or None; a 500 is remembered. `leaves` limits the patience."""
+        """Post a request; return the answer as JSON, or None. Records a 500. `leaves` limits the wait."""
         content = raw if raw is not None else orjson.dumps(body)
         try:
             answer = self.client.post(
@@ -126,14 +126,14 @@ def test_no_text_stands_in_any_file(folder: tuple[Driven, Path]) -> None:
 
 
 def test_the_sessions_database_is_where_kept_texts_are(folder: tuple[Driven, Path]) -> None:
-    """The search finds what is there: kept turns are meant to be."""
+    """Check of the search itself: it finds stored turns, which are meant to be there."""
     _, state = folder
     kept = b"".join(path.read_bytes() for path in state.glob("sessions.db*"))
     assert MARK.encode() in kept
 
 
 def engines(driven: Driven) -> None:
-    """Every row once as a whole, once as a stream, and its check alone."""
+    """Ask every row once for a whole answer, once for a stream, and for a check."""
     for slug in ROWS:
         options = {name: _with_mark(value) for name, value in OPTIONS.get(slug, {}).items()}
         body = {"category": slug, "prompt": f"What is 6 * 7? {MARK}", "max_tokens": 24, "options": options}
@@ -150,7 +150,7 @@ def engines(driven: Driven) -> None:
 
 
 def limits(driven: Driven) -> None:
-    """Every text option, prompt and message as long as it may be."""
+    """Send every text option, prompt and message at its longest."""
     fields = {"max_tokens": 4, "max_wait_s": 60}
     passages = [marked(900_000)] * 5
     asked: list[dict[str, Any]] = [
@@ -171,7 +171,7 @@ def limits(driven: Driven) -> None:
 
 
 def openai(driven: Driven) -> None:
-    """The five routes of /v1, with calls of tools, several parts and several system messages."""
+    """Call the five routes of /v1, with tool calls, several parts and several system messages."""
     chat = {"model": CHAT, "max_tokens": 8}
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": f'{{"a": "{MARK}"}}'}}
     many = {
@@ -205,7 +205,7 @@ def openai(driven: Driven) -> None:
 
 
 def mistakes(driven: Driven) -> None:
-    """Every route that takes a body: no JSON, wrong types, unknown fields, deep nesting, one that stops."""
+    """Send bad bodies to every route: no JSON, wrong types, unknown fields, deep nesting, incomplete ones."""
     document = driven.client.get("/openapi.json").json()
     paths = [path for path, methods in document["paths"].items() if "post" in methods and "admin" not in path]
     for path in [*(path.replace("{category}", CHAT) for path in paths), "/mcp"]:
@@ -235,7 +235,7 @@ def mistakes(driven: Driven) -> None:
 
 
 def mcp(driven: Driven) -> None:
-    """Every tool with marked arguments, right and wrong."""
+    """Call every tool with marked arguments, valid and invalid."""
     begun = driven.client.post("/mcp", json=_frame("initialize", _HELLO), headers=MCP_HEADERS)
     headers = {**MCP_HEADERS, "mcp-session-id": begun.headers["mcp-session-id"]}
     driven.client.post(
@@ -269,7 +269,7 @@ def mcp(driven: Driven) -> None:
 
 
 def sessions(driven: Driven) -> None:
-    """A conversation that is kept, changed and read."""
+    """Store, change and read a conversation."""
     first = driven.post("/generate", {"prompt": f"Say {MARK}", "session": "new", "max_tokens": 16})
     driven.post("/generate", {"prompt": MARK, "session_id": first["session_id"], "max_tokens": 16})
     driven.client.patch(f"/sessions/{first['session_id']}", json={"title": MARK})
@@ -278,14 +278,14 @@ def sessions(driven: Driven) -> None:
 
 
 def administration(driven: Driven) -> None:
-    """Everything that shows what was asked."""
+    """Call every route that shows requests."""
     for path in ("/requests", "/stats", "/metrics", "/models", "/health", "/sessions"):
         assert driven.client.get(path).status_code == 200
     driven.post("/admin/plan", {"settings": MARK})
 
 
 def kills(driven: Driven) -> None:
-    """A client that leaves, a checker that is killed in its work, a worker that is killed in its stream."""
+    """Drop a client, kill a busy checker, and kill a worker in its stream."""
     long = {"prompt": f"Tell a long story about {MARK}.", "max_tokens": 2000, "temperature": 1}
     with driven.client.stream("POST", "/generate/stream", json=long) as answer:
         next(answer.iter_lines())
@@ -327,7 +327,7 @@ def _with_mark(value: object) -> object:
 
 
 def _longest(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[object]:
-    """Values of a schema's string forms, as long as they may be."""
+    """Longest values of a schema's string forms."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     for form in schema.get("anyOf", [schema]):
@@ -339,7 +339,7 @@ def _longest(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[ob
 
 
 def _half(host: str, port: int, request: bytes) -> None:
-    """A request that ends in its middle."""
+    """Send only half of a request."""
     import socket
 
     with socket.create_connection((host, port), 10) as connection:

@@ -1,4 +1,4 @@
-"""TorchServe alone, started as the README says, beside `conductor serve` of the same shell."""
+"""TorchServe alone, started as in the README, beside a `conductor serve` in the same shell."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Alone:
             )
 
     def wait_until_it_answers(self) -> None:
-        """Returns once the model answers; fails at once with the log if TorchServe has ended."""
+        """Wait until the model answers; fail at once with the log if TorchServe has ended."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
@@ -151,7 +151,7 @@ def test_a_row_that_is_not_resident_is_not_loaded(alone: Alone) -> None:
 
 
 def of_another_user(alone: Alone, evil: Path) -> dict[str, Any]:
-    """What a caller may do: ask and look, and neither register nor remove, by REST and by gRPC."""
+    """Results of a caller's attempts by REST and gRPC to infer, list, scale, register and remove."""
     chat = f"{alone.management}/models/conversational_chat"
     rest = {
         "ask": alone.post({**GREEDY, "max_tokens": 1}),

@@ -1,4 +1,4 @@
-"""Nobody but the gateway reaches its TorchServe, which is replaced where it hangs, and ends with it."""
+"""TorchServe is reachable only for its gateway, is replaced if it hangs, and ends with the gateway."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def gateway() -> Iterator[Serving]:
 
 @pytest.fixture
 def evil() -> Iterator[Path]:
-    """A folder of `nobody` that is an archive; its handler writes `canary` beside it."""
+    """An archive folder that belongs to `nobody`; its handler writes `canary` beside it."""
     with short_folder() as folder:
         archive = folder / "evil"
         (archive / "MAR-INF").mkdir(parents=True)
@@ -77,7 +77,7 @@ def all_listeners(server: Serving) -> tuple[list[Listener], list[Listener]]:
 
 
 def attempts(below: list[Listener], evil: Path) -> dict[str, list[str]]:
-    """What a caller gets at each of the sockets."""
+    """Results of a caller's attempts at each of the sockets."""
     calls = (
         (MANAGEMENT + "RegisterModel", register_message(str(evil))),
         (INFERENCE + "Predictions", predictions_message(CHAT)),
@@ -155,7 +155,7 @@ def ask(server: Serving) -> int:
 
 @contextmanager
 def replaced(server: Serving) -> Iterator[psutil.Process]:
-    """A block that makes TorchServe hang: it is told of, served through, replaced, and all is well again."""
+    """Block that makes TorchServe hang; the gateway must report it, serve on, and replace it."""
     server.wait_until_ready()
     old, everybody = jvm(server), server.torchserve()
     yield old

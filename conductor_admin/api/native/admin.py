@@ -1,4 +1,4 @@
-"""What an operator may do: `/admin/models/{category}/load` and `/unload`, `/admin/plan`, `/admin/reload`."""
+"""Routes for operators: `/admin/models/{category}/load` and `/unload`, `/admin/plan`, `/admin/reload`."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/plan")
     async def plan() -> Response:
-        """What applying SETTINGS.md as it is now would change; it changes nothing."""
+        """Show what applying the current SETTINGS.md would change; changes nothing."""
         return JsonResponse(await describe_change(gateway))
 
     @routes.post("/plan", openapi_extra=_TABLE)
     async def plan_of_text(request: Request) -> Response:
-        """What applying the body, a table in Markdown, in the place of SETTINGS.md would change.
+        """Show what applying the body, a table in Markdown, instead of SETTINGS.md would change.
 
-        Its mistakes and warnings call it `name`.
+        Errors and warnings call the table `name`.
         """
         text = (await read_body(request)).decode("utf-8", "surrogateescape")
         return JsonResponse(await describe_change(gateway, text, _name(request)))
 
     @routes.post("/reload")
     async def reload() -> Response:
-        """Apply SETTINGS.md as it is now, and say what that changes; a broken one changes nothing."""
+        """Apply the current SETTINGS.md and show what changes; a file with errors changes nothing."""
         return JsonResponse(await _described(gateway, await _readable(gateway.settings.reload())))
 
     return routes
@@ -80,7 +80,7 @@ def router(gateway: Gateway) -> APIRouter:
 async def describe_change(
     gateway: Gateway, text: str | None = None, name: str | None = None
 ) -> dict[str, Any]:
-    """What applying `text`, or SETTINGS.md as it is, would change; RequestError names every mistake in it."""
+    """Plan of applying `text` or the current SETTINGS.md, as JSON; RequestError lists all errors in it."""
     return await _described(gateway, await _readable(gateway.settings.plan(text, name)))
 
 

@@ -25,7 +25,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def health(request: Request) -> Response:
         """Detail: every set, and the cause and retry time of those that failed.
 
-        A key that is for some categories only sees their sets, by its own rows' names.
+        A key that is limited to some categories sees only their sets, named after its own rows.
         """
         views, caller = gateway.lifecycle.views(), caller_of(request)
         live = gateway.heart.is_beating
@@ -71,7 +71,7 @@ def _is_loading(views: Sequence[SetView]) -> bool:
 
 
 def _name_for(view: SetView, caller: Caller) -> str | None:
-    """The set's name, else its first row that the caller may use; None where it may use none."""
+    """The set's name, else its first row that the caller may use; None if it may use none."""
     slugs = [view.worker_set.name, *(row.slug for row in view.worker_set.rows)]
     return next((slug for slug in slugs if caller.may_use(slug)), None)
 

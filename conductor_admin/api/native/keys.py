@@ -1,4 +1,4 @@
-"""`/admin/keys`: keys made, listed, changed and revoked. A key's text is only in the answer that makes it."""
+"""`/admin/keys`: create, list, change and revoke keys. Only the answer to a creation has the key's text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/keys", openapi_extra=reads(KeyBody))
     async def create(request: Request) -> Response:
-        """Make a key; `key` in the answer is its text, which cannot be had again."""
+        """Create a key; `key` in the answer is its text, which is never shown again."""
         body = await read_json(request, KeyBody)
         key, text = await _change(gateway, lambda: ring.file.create(body))
         request.state.audited = {"key": key.id, "name": key.name}
@@ -45,7 +45,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.patch("/keys/{key}", openapi_extra=reads(KeyRules))
     async def change(key: str, request: Request) -> Response:
-        """Change those rules that the body names; they count from the next request."""
+        """Change the rules that the body names; they apply from the next request on."""
         rules = (await read_json(request, KeyRules)).model_dump(exclude_unset=True)
         changed = await _change(gateway, lambda: ring.file.change(key, rules))
         request.state.audited = {"key": changed.id, "name": changed.name, "rules": rules}
@@ -53,7 +53,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.delete("/keys/{key}")
     async def revoke(key: str, request: Request) -> Response:
-        """Revoke a key at once; what runs with it ends."""
+        """Revoke a key at once; its running requests are ended."""
         found = named(ring.all, key)
         request.state.audited = {"key": found.id, "name": found.name}
         revoked = await ring.revoke(found.id)

@@ -25,17 +25,17 @@ from handlers.wire import RequestError
 
 
 async def exposed(gateway: Gateway, accept: str, caller: Caller) -> tuple[bytes, str]:
-    """The metrics and their content type: OpenMetrics where `accept` asks for it, else Prometheus' text.
+    """The metrics and their content type: OpenMetrics if `accept` asks for it, else Prometheus' text.
 
-    A key that is for some categories only gets the samples of those; what is of the whole server tells what
-    others do.
+    A key that is limited to some categories gets only their samples: figures of the whole server would
+    reveal the use by others.
     """
     for row in gateway.catalogue.rows:
         gateway.telemetry.metrics.category(row.slug)
     now = [*_requests(gateway), *_models(gateway.lifecycle.views()), *_memory(gateway), *_counted(gateway)]
     now += await _sessions(gateway)
     encode, content_type = exposition.choose_encoder(accept)
-    # In a thread: the text of many categories takes milliseconds, in which no stream would go on.
+    # In a thread: the text of many categories takes milliseconds, in which no stream would be served.
     text = await asyncio.to_thread(encode, _Both(gateway.telemetry.metrics.registry, now, caller))
     return text, content_type
 
@@ -67,7 +67,7 @@ def _requests(gateway: Gateway) -> Iterator[Metric]:
     )
     slugs = {row.slug for row in gateway.catalogue.rows} | {slug for slug, _ in tally}
     for name, says, state in (
-        ("num_requests_running", "Generations that a worker is at work on.", "running"),
+        ("num_requests_running", "Generations that a worker is running.", "running"),
         ("num_requests_waiting", "Generations that wait for a worker.", "queued"),
     ):
         gauge = _gauge(name, says, "model_name")
@@ -79,7 +79,7 @@ def _requests(gateway: Gateway) -> Iterator[Metric]:
 def _models(views: list[SetView]) -> Iterator[Metric]:
     loaded = _gauge("models_loaded", "Worker sets that are ready.")
     loaded.add_metric([], sum(view.state is State.READY for view in views))
-    memory = _gauge("model_memory_bytes", "Memory of a worker set, as it is known.", "category", "kind")
+    memory = _gauge("model_memory_bytes", "Memory of a worker set, by kind.", "category", "kind")
     for view in views:
         for kind, size in (
             ("declared", view.worker_set.declared_memory),
@@ -89,8 +89,8 @@ def _models(views: list[SetView]) -> Iterator[Metric]:
         ):
             if size is not None:
                 memory.add_metric([view.worker_set.name, kind], size)
-    held = _gauge("worker_loop_held_steps", "Steps of 50 ms and more of the workers that run.", "category")
-    longest = _gauge("worker_loop_longest_seconds", "The longest of those steps.", "category")
+    held = _gauge("worker_loop_held_steps", "Event loop steps of 50 ms or more.", "category")
+    longest = _gauge("worker_loop_longest_seconds", "Longest event loop step.", "category")
     for view in views:
         held.add_metric([view.worker_set.name], sum(worker.loop_held for worker in view.workers))
         longest_s = max((worker.loop_longest_s for worker in view.workers), default=0.0)
@@ -101,7 +101,7 @@ def _models(views: list[SetView]) -> Iterator[Metric]:
 def _memory(gateway: Gateway) -> Iterator[Metric]:
     rooms = gateway.lifecycle.rooms
     charged = rooms.charged
-    for name, says in (("budget", "that models may take"), ("used", "that loaded models are charged")):
+    for name, says in (("budget", "that models may take"), ("used", "that is charged to loaded models")):
         gauge = _gauge(f"memory_{name}_bytes", f"Memory {says}.", "device")
         for device, size in rooms.budget.items():
             gauge.add_metric([device], size if name == "budget" else charged.get(device, 0))
@@ -116,18 +116,18 @@ def _counted(gateway: Gateway) -> Iterator[Metric]:
     swaps = gateway.lifecycle.rooms.swaps
     for name, says, value in (
         ("swaps", "Loads that had to unload something first.", swaps.made),
-        ("auth_failures", "Requests refused for the lack of a valid key.", gateway.keys.failures),
+        ("auth_failures", "Requests refused without a valid key.", gateway.keys.failures),
     ):
         yield CounterMetricFamily(f"conductor_{name}", says, value=value)
-    avoided = _gauge("swaps_avoided", "Swaps that serving in the order of arrival would have made besides.")
+    avoided = _gauge("swaps_avoided", "Swaps saved compared with serving in order of arrival.")
     avoided.add_metric([], swaps.avoided)
-    uptime = _gauge("uptime_seconds", "Since the gateway began.")
+    uptime = _gauge("uptime_seconds", "Seconds since the gateway started.")
     uptime.add_metric([], gateway.stats.uptime_s)
     yield from (avoided, uptime)
 
 
 async def _sessions(gateway: Gateway) -> list[Metric]:
-    kept = _gauge("sessions", "Conversations that are kept.")
+    kept = _gauge("sessions", "Stored conversations.")
     with contextlib.suppress(RequestError):  # a broken database is logged, and the other figures are whole
         kept.add_metric([], await gateway.sessions.store.count())
     return [kept]
@@ -139,7 +139,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics(request: Request) -> Response:
-        """Prometheus' text, or OpenMetrics where it is asked for; loads nothing."""
+        """Metrics as Prometheus' text, or as OpenMetrics if requested; loads nothing."""
         text, content_type = await exposed(gateway, request.headers.get("accept", ""), caller_of(request))
         # Not `media_type`, to which a charset would be added a second time.
         return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})

@@ -52,9 +52,9 @@ def options_of(engine: str) -> dict[str, Any]:
 
 
 def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
-    """The object of one row; memory in bytes, times in Unix seconds, null where it is not known.
+    """One row as JSON; memory in bytes, times in Unix seconds, null if unknown.
 
-    Of rows that are not for the caller neither a name nor a figure is told.
+    Leaves out names and figures of rows that the caller may not use.
     """
     view = seen_by(caller, gateway.lifecycle.view(row.slug), gateway.telemetry.traces.running())
     served = view.row(row.slug)
@@ -82,7 +82,7 @@ def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
 
 
 def seen_by(caller: Caller, view: SetView, running: Iterable[Trace]) -> SetView:
-    """The view with the use that the caller's own categories make of the set, where it serves others too."""
+    """Reduce the view to the use by the caller's own categories, if the set serves others too."""
     if all(caller.may_use(row.slug) for row in view.worker_set.rows):
         return view
     own = Counter(t.workers[-1] for t in running if t.workers and caller.may_use(t.job.row.slug))
@@ -93,7 +93,7 @@ def seen_by(caller: Caller, view: SetView, running: Iterable[Trace]) -> SetView:
 
 
 def _memory(view: SetView, row: Row) -> dict[str, Any]:
-    """Declared of one worker, the others of the set; `correction` is the cell that measuring asks for."""
+    """Figures in bytes, `declared` of one worker, others of the set; `correction` is a better cell."""
     peak = (view.peak or 0) // view.worker_set.workers
     return {
         "declared": row.declared_memory,
@@ -125,5 +125,5 @@ def _use(view: SetView, row: Row, caller: Caller) -> dict[str, Any]:
 
 
 def retry_after_s(view: SetView) -> float | None:
-    """Seconds until a failed set may be tried again, None of one that has not failed."""
+    """Seconds until a failed set may be tried again; None if it has not failed."""
     return round(max(0.0, view.failure.until - time.monotonic()), 1) if view.failure else None

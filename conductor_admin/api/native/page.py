@@ -35,7 +35,7 @@ POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        # What a model says never becomes markup: the browser refuses innerHTML and its like.
+        # A model's text never becomes markup: the browser refuses innerHTML and the like.
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
     )
@@ -83,7 +83,7 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def read_assets(folder: Path = FOLDER) -> Mapping[str, Asset]:
-    """The files of the page by name, read once: a name of a request never becomes a path."""
+    """Read all files of the page once, by name: the name in a request never becomes a path."""
     return {
         path.name: _asset(path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in sorted(folder.iterdir())
     }

@@ -1,4 +1,4 @@
-"""`GET /requests` and `/requests/{request_id}`: why a request was slow, and what answered it."""
+"""`GET /requests` and `/requests/{request_id}`: traces that tell why a request was slow."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`/sessions` and `/sessions/{session_id}`: kept conversations listed, read, renamed and deleted.
+"""`/sessions` and `/sessions/{session_id}`: list, read, rename and delete stored conversations.
 
-Turns come from `/generate` and its like alone. A session of another key is one that is not there.
+Only generations add turns. A session of another key is answered as one that does not exist.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LISTED: dict[str, Any] = {
         {
             "name": "cursor",
             "in": "query",
-            "description": "`next` of the answer before",
+            "description": "`next` of the previous answer",
             "schema": {"type": "string"},
         },
     ]
@@ -50,7 +50,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/sessions", openapi_extra=_LISTED)
     async def listed(request: Request) -> Response:
-        """The caller's sessions, the last used first; `next` is the cursor of what follows, or null."""
+        """List the caller's sessions, last used first; `next` is the cursor of the next page, or null."""
         limit, before = _limit(request), _place(request.query_params.get("cursor"))
         found = await sessions.store.newest(caller_of(request).key_id, limit + 1, before)
         shown = found[:limit]
@@ -110,4 +110,4 @@ def _place(cursor: str | None) -> tuple[float, str] | None:
 
 
 def _bad_cursor() -> RequestError:
-    return RequestError("cursor is not one of this server", param="cursor", code="invalid_value")
+    return RequestError("cursor was not issued by this server", param="cursor", code="invalid_value")

@@ -27,9 +27,10 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def figures(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-    """Memory in bytes, times in milliseconds.
+    """Figures since the start: memory in bytes, times in milliseconds unless a name says otherwise.
 
-    What is of the whole server tells what others do: it is null for a key that is for some categories only.
+    Figures of the whole server are null for a key that is limited to some categories: they would reveal the
+    use by others.
     """
     rooms = gateway.lifecycle.rooms
     whole = not caller.is_restricted
@@ -45,7 +46,7 @@ def figures(gateway: Gateway, caller: Caller) -> dict[str, Any]:
 
 
 def _memory(budget: Bytes, charged: Bytes) -> dict[str, Any]:
-    """All devices together, and each one; `used` is what loaded sets are charged."""
+    """Budget, use and free bytes of all devices together and of each; loaded sets make up `used`."""
     devices = {device: _use(size, charged.get(device, 0)) for device, size in budget.items()}
     return {**_use(sum(budget.values()), sum(charged.values())), "devices": devices}
 

@@ -1,8 +1,8 @@
-"""Fields that every body of OpenAI's interface has: decoding, extensions, and fields nobody here knows.
+"""Fields common to all bodies of OpenAI's interface: decoding, extensions, unsupported and unknown fields.
 
-Knows shapes only. Fields that this server can do nothing with are either harmless, and accepted, or refused
-by name where leaving them out would change the answer; what is not known at all is named in a header. Inputs
-of one text or many come as text or as token ids, in the four forms of `prompt` and `input`.
+Knows shapes only. An unsupported field is accepted if ignoring it cannot change the answer, else refused by
+name; unknown fields are listed in a response header. `prompt` and `input` have four forms: one text, several
+texts, one list of token ids, several lists.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Prompt = str | tuple[int, ...]
 MAX_PROMPTS = 128
 MAX_TOKEN_ID = 2**31
 MAX_IDS = 500_000
-"""Of one prompt; parsing so many takes 25 ms, in which no other thread goes on."""
+"""Token ids of one prompt; parsing so many takes 25 ms, in which no other thread runs."""
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_PROMPT_CHARS}
 _IDS = {
@@ -51,13 +51,13 @@ Stop = Annotated[
 
 
 class Part(Shape):
-    """A piece of a larger shape; what it does not name is left alone."""
+    """A part of a body; unknown fields in it are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Body(Wishes):
-    """A body; `refused` maps fields that would change the answer to the values that ask for nothing."""
+    """A body; `refused` maps unsupported fields to the values that are still accepted."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -86,7 +86,7 @@ class Decoding(Sampling, Body):
     stop: Stop = None
 
     def sampling(self, **changed: Any) -> Sampling:
-        """The decoding values that are given, those of `changed` instead of the body's own."""
+        """The body's decoding values, overridden by `changed`."""
         given = {name: getattr(self, name) for name in Sampling.model_fields}
         return Sampling.model_construct(**{**given, **changed})
 
@@ -102,7 +102,7 @@ class Choosing(Decoding):
 
 
 class StreamOptions(Shape):
-    """What a stream tells besides the answer; `usage` in every chunk is not told."""
+    """Options of a stream; `include_usage` adds a last chunk with the usage."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -115,7 +115,7 @@ class StreamOptions(Shape):
 
 
 class JsonSchemaFormat(Part):
-    """The `json_schema` of a response format; strict or not, the answer is held to it."""
+    """The `json_schema` of a response format; the answer always follows it, strict or not."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
@@ -124,14 +124,14 @@ class JsonSchemaFormat(Part):
 
 
 class ResponseFormat(Part):
-    """How the answer's text is to be formed."""
+    """Form of the answer's text: free, a JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
 
     @property
     def schema_of_answer(self) -> dict[str, Any] | None:
-        """The schema that the answer is held to; RequestError 400 where a json_schema is missing."""
+        """JSON schema of the answer, None for free text; RequestError 400 if json_schema is missing."""
         if self.type == "text":
             return None
         if self.type == "json_object":
@@ -149,7 +149,7 @@ B = TypeVar("B", bound=Body)
 
 
 async def read_body(request: Request, kind: type[B]) -> B:
-    """The body as a `kind`; RequestError 400 for what does not fit or cannot be honoured."""
+    """Read the body as a `kind`; RequestError 400 if it is invalid or has an unsupported field."""
     body = await read_json(request, kind)
     body.check_refused()
     return body
@@ -170,7 +170,7 @@ PROMPT_SCHEMA = {
 
 
 def read_prompts(value: Any, most: int = MAX_PROMPTS) -> list[Prompt]:
-    """The prompts, in order; ValueError says what is wrong with them."""
+    """Check and return the prompts, in order. Raises ValueError."""
     if isinstance(value, str):
         return [_read_text(value)]
     if not isinstance(value, list) or not value:

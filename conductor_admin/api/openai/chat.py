@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions`, whole and in chunks.
 
-A chunk is what one record of a worker makes of one choice's deltas; tools' arguments are streamed as they are
-written.
+A worker's record becomes one chunk for each delta of its choice; arguments of tool calls are streamed as they
+are written.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MAX_TOKENS = Field(ge=1, le=MAX_TOKENS_CEILING)
 
 
 class ChoiceChunks:
-    """The state of one choice of a stream; `index` is its place among them."""
+    """State of one choice of a stream; `index` is its number."""
 
     def __init__(self, index: int, offer: Offer) -> None:
         self._index = index
@@ -57,7 +57,7 @@ class ChoiceChunks:
         self._logprobs: list[dict[str, Any]] | None = None
 
     def record(self, record: dict[str, Any]) -> list[Delta]:
-        """The `choices` entries that a record of the worker makes."""
+        """Entries of `choices` for one record of the worker."""
         if "delta" not in record:
             return []
         if "logprobs" in record:
@@ -68,7 +68,7 @@ class ChoiceChunks:
         return self._entries(deltas)
 
     def end(self, done: Done) -> list[Delta]:
-        """The last entries, the very last of which has the finish reason."""
+        """The remaining entries; the last one has the finish reason."""
         rest = self._events(self._parser.close()) if self._parser else []
         entries = self._entries(rest)
         return [*entries, *self._entries([{}], reason_of(done, called=self._called))]
@@ -103,7 +103,7 @@ class ChoiceChunks:
 
 
 def reason_of(done: Done, *, called: bool) -> str:
-    """`length` where the answer was cut, else `tool_calls` where it has calls, else `stop`."""
+    """Finish reason: `length` for a cut answer, `tool_calls` for one with calls, else `stop`."""
     if done.finish_reason == "length":
         return "length"
     return "tool_calls" if called else "stop"
@@ -172,7 +172,7 @@ class ChatBody(Choosing):
 
 
 class Chat:
-    """How the records of one chat completion become its answer, or the chunks of it."""
+    """Renders the records of one chat completion as one answer or as chunks."""
 
     def __init__(self, exchange: Exchange, body: ChatBody, jobs: list[Job]) -> None:
         self.jobs = jobs
@@ -195,7 +195,7 @@ class Chat:
         }
 
     def events(self, item: News) -> bytes:
-        """The chunks that the news of one choice make."""
+        """Chunks for new records of one choice."""
         choice = self._chunks[item.index]
         made = [self._chunk([entry]) for record in item.records for entry in choice.record(record)]
         if item.done is not None:
@@ -209,7 +209,7 @@ class Chat:
         return b"".join(made)
 
     def last(self) -> bytes:
-        """Usage where it was asked for, and the end."""
+        """The last events: usage if requested, then `[DONE]`."""
         if not self._counts:
             return DONE_EVENT
         return self._chunk([], usage=usage(self._ended, self._choices)) + DONE_EVENT
@@ -244,7 +244,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/v1/chat/completions", openapi_extra=reads(ChatBody))
     async def chat_completions(request: Request) -> Response:
-        """A conversation's next turn, as OpenAI's chat completions."""
+        """Answer a conversation, in the form of OpenAI's chat completions."""
         body = await read_body(request, ChatBody)
         told = body.stream_options.ignored if body.stream_options else []
         exchange = await open_exchange(gateway, request, body, body.asked, told)

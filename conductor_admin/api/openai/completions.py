@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: texts or token ids to be continued, and what a model makes of the prompt."""
+"""`POST /v1/completions`: continues texts or token ids; `echo` returns the prompt as well."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestEr
 
 FIM_ENGINE = "code_completion"
 DEFAULT_TOKENS = 16
-"""What OpenAI's interface says for `max_tokens`, for a model alone: an engine has a default of its own."""
+"""OpenAI's default of `max_tokens`, used for a model without an engine; engines have their own default."""
 
 NAMES = {
     "json_schema": "response_format",
@@ -74,7 +74,7 @@ class CompletionBody(Choosing):
 
 
 class Completion:
-    """How the records of one request's jobs become its answer, or the chunks of it."""
+    """Renders the records of one request's jobs as one answer or as chunks."""
 
     def __init__(self, exchange: Exchange, body: CompletionBody, jobs: list[Job]) -> None:
         self._jobs = jobs
@@ -104,7 +104,7 @@ class Completion:
         }
 
     def events(self, item: News) -> bytes:
-        """The chunks that the news of one choice make."""
+        """Chunks for new records of one choice."""
         made = [chunk for record in item.records for chunk in self._chunks(item.index, record)]
         if item.done is not None:
             ended = self._ended[item.index] = Outcome(self._jobs[item.index], item.done)
@@ -113,7 +113,7 @@ class Completion:
         return b"".join(made)
 
     def last(self) -> bytes:
-        """Usage where it was asked for, and the end."""
+        """The last events: usage if requested, then `[DONE]`."""
         if not self._counts:
             return DONE_EVENT
         ended = [self._ended[number] for number in sorted(self._ended)]
@@ -153,7 +153,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/v1/completions", openapi_extra=reads(CompletionBody))
     async def completions(request: Request) -> Response:
-        """Texts that follow the prompts, as OpenAI's completions."""
+        """Continue the prompts, in the form of OpenAI's completions."""
         body = await read_body(request, CompletionBody)
         told = body.stream_options.ignored if body.stream_options else []
         exchange = await open_exchange(gateway, request, body, body.first_text, told)
@@ -204,7 +204,10 @@ def _sampling(body: CompletionBody, *, bare: bool) -> Sampling:
 
 
 def _with_suffix(body: CompletionBody, exchange: Exchange) -> CompletionBody:
-    """The text behind the cursor as the option of the engine that can fill the middle."""
+    """Move prompt and `suffix` into the options of the engine that fills the middle.
+
+    Raises RequestError 400 for another engine and for anything but one text.
+    """
     if not body.suffix:
         return body
     engine = None if exchange.target.bare else exchange.target.row.engine

@@ -65,7 +65,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/v1/embeddings", openapi_extra=reads(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
-        """A vector for each text, as OpenAI's embeddings."""
+        """Embed each text, in the form of OpenAI's embeddings."""
         body = await read_body(request, EmbeddingsBody)
         exchange = await open_exchange(gateway, request, body, body.texts[0])
         with in_words_of(NAMES):
@@ -113,7 +113,7 @@ def _answer(exchange: Exchange, body: EmbeddingsBody, done: Done) -> dict[str, A
 
 
 def cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
-    """The first `dimensions` numbers, of length 1 again; RequestError 400 where there are fewer."""
+    """The first `dimensions` numbers, scaled to length 1; RequestError 400 if there are fewer."""
     if dimensions is None or dimensions == len(vector):
         return vector
     if dimensions > len(vector):
@@ -126,7 +126,7 @@ def cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
 
 
 def written(vector: Sequence[float]) -> orjson.Fragment:
-    """The vector as a list of JSON: each by itself, since the interpreter's lock is kept so long."""
+    """The vector as JSON, one vector at a time because orjson holds the interpreter's lock."""
     return orjson.Fragment(orjson.dumps(vector))
 
 

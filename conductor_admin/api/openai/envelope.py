@@ -1,6 +1,6 @@
 """The envelope of all answers under /v1: id, time, names, headers, usage, log-probabilities, stream frames.
 
-Knows OpenAI's envelopes, frames and comments; what lies in them is for the routes.
+Knows OpenAI's envelopes, frames and comments; the routes fill them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from handlers.long_records import ROWS, batches, one_list
 _MOST_IGNORED = 32
 
 LEAST_LOGPROB = -9999.0
-"""What an impossible token has: JSON knows no infinity."""
+"""Log-probability of an impossible token, because JSON has no infinity."""
 
 Tokens = Iterable[Row]
 
@@ -46,7 +46,7 @@ Render = Callable[[News], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request under way."""
+    """One request that is being answered: its target, caller, and the time it came."""
 
     gateway: Gateway
     target: Target
@@ -56,7 +56,7 @@ class Exchange:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def headers(self, job: Job) -> dict[str, str]:
-        """Who answers and why, in which session, and which fields have no effect."""
+        """Response headers: category, model, reason of the choice, ignored fields and session."""
         row = self.target.row
         found = {
             "x-conductor-category": row.slug,
@@ -68,7 +68,7 @@ class Exchange:
         return {name: value for name, value in found.items() if value}
 
     def head(self, prefix: str, kind: str) -> dict[str, Any]:
-        """How every object of this exchange begins."""
+        """Fields that every object of this exchange begins with."""
         return {
             "id": f"{prefix}-{self.asker.request_id}",
             "object": kind,
@@ -81,7 +81,7 @@ class Exchange:
 async def open_exchange(
     gateway: Gateway, request: Request, body: Body, prompt: str, ignored: Iterable[str] = ()
 ) -> Exchange:
-    """Who answers `body`; `prompt` is what `auto` chooses by."""
+    """Find the target of `body`; `auto` chooses it by `prompt`. RequestError 404 for an unknown model."""
     caller = caller_of(request)
     target = await target_of(gateway, body.model, caller, prompt)
     asker = Asker(caller, request.state.request_id)
@@ -90,14 +90,14 @@ async def open_exchange(
 
 
 def fingerprint(worker_set: WorkerSet) -> str:
-    """The same as long as the same weights are served in the same way."""
+    """Hash of model, precision, runtime and device: it changes when one of them does."""
     first = worker_set.first
     text = f"{first.technical_model_name}|{first.precision.value}|{worker_set.runtime}|{worker_set.device}"
     return f"fp_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def conductor(outcome: Outcome) -> dict[str, Any]:
-    """What this server adds to an answer."""
+    """Conductor's own fields of an answer: category, findings, timings and session."""
     session = outcome.job.session
     return {
         "category": outcome.job.row.slug,
@@ -123,7 +123,7 @@ def _printable(text: str) -> str:
 
 
 def chat_logprobs(tokens: Tokens) -> dict[str, Any]:
-    """`choices[].logprobs` of a chat, or of a chunk of one; written so far as JSON, for `orjson.dumps`."""
+    """`choices[].logprobs` of a chat or a chunk; its list is already JSON text, for `orjson.dumps`."""
     lists = [orjson.dumps([_chat_token(token) for token in some]) for some in batches(tokens, ROWS)]
     return {"content": one_list(lists), "refusal": None}
 
@@ -140,9 +140,10 @@ def _logprob_entry(token: Row) -> dict[str, Any]:
 
 
 def completion_logprobs(tokens: Tokens, top: int, start: int, echo: Echo | None = None) -> dict[str, Any]:
-    """`choices[].logprobs` of a completion, or of a chunk of one; written so far as JSON.
+    """`choices[].logprobs` of a completion or a chunk; its lists are already JSON text.
 
-    `start` is where the tokens' text begins in the choice's text; the prompt of `echo` stands before it.
+    `start` is the offset of the tokens in the choice's text, in characters; the prompt of `echo` comes before
+    them.
     """
     prompt = echo.tokens if echo and echo.tokens is not None else ()
     placed = chain(((token, 0) for token in prompt), ((token, start) for token in tokens))
@@ -177,7 +178,7 @@ def _top_logprobs(token: Row) -> dict[str, float] | None:
 
 
 def _token_name(token: Row) -> str:
-    """The token's text, or its bytes where they are no whole characters and their text is one of many."""
+    """The token's text, or its bytes if they are not UTF-8: many such tokens share one text."""
     spelt = bytes(token["bytes"])
     try:
         spelt.decode()
@@ -191,7 +192,7 @@ def _finite(value: float | None) -> float:
 
 
 def frame(value: Mapping[str, Any]) -> bytes:
-    """One event without a name."""
+    """One server-sent event without a name."""
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
@@ -202,7 +203,7 @@ async def events(
     names: Mapping[str, str],
     last: Callable[[], bytes],
 ) -> AsyncGenerator[bytes, None]:
-    """What `render` makes of the jobs' records, comments in between, and `last()` where all succeeded."""
+    """Stream all jobs: records through `render`, comments while none come, `last()` after success."""
 
     def quiet_s() -> float:
         ready = all(generations.lifecycle.view(job.row.slug).state is State.READY for job in jobs[:1])

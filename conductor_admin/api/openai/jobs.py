@@ -1,6 +1,6 @@
-"""From a checked body to the jobs that answer it: one for each prompt and choice.
+"""Jobs that answer a checked body: one for each prompt and choice.
 
-Knows the router and the wire; nothing is run here.
+Plans only; nothing runs here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from handlers.wire import GenerateInput, Message, RequestError, Sampling, Wishes
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Whose request it is; `request_id` is that of its first job."""
+    """The caller of a request; `request_id` is the id of its first job."""
 
     caller: Caller
     request_id: str
@@ -46,18 +46,18 @@ async def plan_jobs(
         for number in range(body.choices):
             ids = replace(asker, request_id=_numbered(asker.request_id, len(jobs)))
             jobs.append(await plan_job(gateway, target, body, _reseeded(sampling, number), ids, ask))
-            await asyncio.sleep(0)  # others have their turn: there may be a thousand jobs
+            await asyncio.sleep(0)  # lets other tasks run: there may be a thousand jobs
     return jobs
 
 
 async def plan_job(
     gateway: Gateway, target: Target, body: Body, sampling: Sampling, asker: Asker, ask: Ask
 ) -> Job:
-    """One job; a bare one has neither engine nor persona, nor the row's parameters."""
+    """Plan one job; a bare one uses no engine, no persona and no parameters of the row."""
     asked = GenerateInput(
         category=target.row.slug,
         messages=ask.messages,
-        # The router plans text; token ids take its place below.
+        # The planner takes text; token ids replace it below.
         prompt="ids" if ask.prompt_ids is not None else ask.prompt,
         # Not `model_dump`, which would copy options and schema for each of a thousand jobs.
         **{name: getattr(body, name) for name in Wishes.model_fields},

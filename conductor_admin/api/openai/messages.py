@@ -1,6 +1,6 @@
-"""Conversations as OpenAI's clients write them, to the turns that engines and chat templates read.
+"""Conversion of OpenAI's messages to the turns that engines and chat templates read.
 
-Knows roles, parts of contents and calls of tools; only text is read. Every refusal names the message.
+Handles roles, content parts and tool calls; accepts text only. Every error names the message.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _only_text(value: Any) -> Any:
 
 
 class ContentPart(Part):
-    """A part of a content."""
+    """One part of a message's content."""
 
     type: Annotated[Literal["text", "input_text", "output_text", "refusal"], BeforeValidator(_only_text)]
     text: Text | None = None
@@ -65,12 +65,12 @@ Content = Annotated[
 
 
 def text_of(parts: Sequence[ContentPart]) -> str:
-    """The text of a content: its parts, a line each."""
+    """Text of a content: its parts joined by line ends."""
     return "\n".join(part.said for part in parts)
 
 
 class CalledFunction(Part):
-    """Which function an assistant called."""
+    """Name and arguments of a function that an assistant called."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     arguments: Text = ""
@@ -105,7 +105,7 @@ class ChatMessage(Part):
 
 
 def turns(messages: Sequence[ChatMessage]) -> list[Message]:
-    """The conversation; RequestError 400 naming the message that lacks what its role needs."""
+    """Convert the messages; RequestError 400 names one that lacks a field that its role needs."""
     return [_turn(number, message) for number, message in enumerate(messages)]
 
 

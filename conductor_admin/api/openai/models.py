@@ -23,14 +23,14 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/v1/models")
     async def models(request: Request) -> Response:
-        """What `model` may name: categories first, then technical names."""
+        """List the names that `model` accepts: categories first, then technical names."""
         found = names(gateway.catalogue, caller_of(request))
         return JsonResponse({"object": "list", "data": [_model(name, row, created) for name, row in found]})
 
     # The id of a model may have slashes, and so may not stand for one segment only.
     @routes.get("/v1/models/{model:path}")
     async def model(request: Request, model: str) -> Response:
-        """One of them."""
+        """One model by its category or technical name."""
         caller = caller_of(request)
         target = named(gateway.catalogue, model, caller)
         return JsonResponse(_model(target.name, target.row, created))
@@ -43,7 +43,7 @@ def _model(name: str, row: Row, created: int) -> dict[str, Any]:
 
 
 def _owner(name: str, row: Row) -> str:
-    """Categories are this server's; a model of the hub is its organisation's."""
+    """Owner: `conductor` for a category or a local path, else the organisation on the hub."""
     if name == row.slug or row.ref.kind == "path":
         return "conductor"
     return row.ref.source.split("/")[0]

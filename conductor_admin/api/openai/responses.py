@@ -1,7 +1,7 @@
 """`POST /v1/responses`, the stateless part: the client sends the whole conversation each time.
 
-A response is made item by item: its objects, and the events that build them in a stream. A whole answer is
-what its stream ends with.
+A response is built item by item, with the events of a stream. A whole answer is the final state of that
+stream.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NAMES = {
 
 
 class ResponseStream:
-    """The state of one response: `head` are its fields that never change, `items` what it says so far."""
+    """State of one response: `head` has the constant fields, `items` the output so far."""
 
     def __init__(self, head: dict[str, Any], tools: Offer) -> None:
         self._head = head
@@ -56,12 +56,12 @@ class ResponseStream:
         self.items: list[Item] = []
 
     def text(self, piece: str) -> bytes:
-        """The events that a piece of the model's text makes."""
+        """Events for a piece of the model's text."""
         events: list[Event] = self._parser.feed(piece) if self._parser else [Text(piece)]
         return self._begin() + b"".join(self._said(event) for event in events)
 
     def end(self, done: Done, more: dict[str, Any]) -> bytes:
-        """The last events; the response is then whole, with the fields of `more`."""
+        """The last events; the very last has the whole response, with the fields of `more`."""
         rest = self._parser.close() if self._parser else []
         said = self._begin() + b"".join(self._said(event) for event in rest)
         cut = done.finish_reason == "length"
@@ -170,14 +170,14 @@ class ResponseStream:
 
 
 class Answering:
-    """How the records of a job become the response, or the events that build it."""
+    """Renders the records of a job as the response or as the events that build it."""
 
     def __init__(self, exchange: Exchange, body: ResponsesBody, job: Job) -> None:
         self._job = job
         self.stream = ResponseStream(_head(exchange, body), body.offer)
 
     def events(self, item: News) -> bytes:
-        """The events that the news of the job make."""
+        """Events for new records of the job."""
         said = b"".join(self.stream.text(r["delta"]) for r in item.records if r.get("delta"))
         return said if item.done is None else said + self.stream.end(item.done, self._more(item.done))
 
@@ -197,7 +197,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/v1/responses", openapi_extra=reads(ResponsesBody))
     async def responses(request: Request) -> Response:
-        """An answer to a conversation, as OpenAI's responses; nothing is stored."""
+        """Answer a conversation, in the form of OpenAI's responses; nothing is stored."""
         body = await read_body(request, ResponsesBody)
         exchange = await open_exchange(gateway, request, body, body.asked)
         with in_words_of(NAMES):
@@ -218,7 +218,7 @@ def router(gateway: Gateway) -> APIRouter:
 async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
     if body.logprobs or body.top_logprobs:
         raise RequestError(
-            "log-probabilities are told by /v1/chat/completions",
+            "log-probabilities are available from /v1/chat/completions",
             code="unsupported_parameter",
             param="top_logprobs",
         )
@@ -233,7 +233,7 @@ async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
 
 
 def _head(exchange: Exchange, body: ResponsesBody) -> dict[str, Any]:
-    """What the response repeats of its request."""
+    """Fields of the response before it has output, many of them repeated from the request."""
     form = body.text.format if body.text and body.text.format else None
     choice = body.tool_choice or Choice("auto")
     named = {"type": "function", "name": choice.name} if choice.name else choice.mode

@@ -68,7 +68,7 @@ Input = Annotated[
 
 
 class TextFormat(JsonSchemaFormat):
-    """`text.format`; what chat has in two layers lies flat here."""
+    """`text.format`: the fields of chat's response format, without nesting."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: Annotated[str, Field(min_length=1, max_length=200)] = "answer"
@@ -79,14 +79,14 @@ class TextFormat(JsonSchemaFormat):
 
 
 class TextConfig(Part):
-    """How the text is to be formed."""
+    """Form of the answer's text."""
 
     format: TextFormat | None = None
     verbosity: Literal["medium"] | None = None
 
 
 class ResponseTool(Part):
-    """A tool; what chat has in two layers lies flat here."""
+    """A tool: the fields that chat nests in `function`, without nesting."""
 
     type: Literal["function"]
     name: Name
@@ -128,7 +128,7 @@ class ResponsesBody(Decoding):
 
     @property
     def ignored(self) -> list[str]:
-        """Also `store`: nothing is kept here."""
+        """Names of fields that have no effect, `store` among them: responses are not stored."""
         return sorted([*super().ignored, *(["store"] if self.store else [])])
 
     @property

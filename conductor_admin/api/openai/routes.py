@@ -18,6 +18,6 @@ BODIES: tuple[type[BaseModel], ...] = (
 
 
 def all_routes(gateway: Gateway) -> list[BaseRoute]:
-    """All of them over `gateway`."""
+    """All routes of OpenAI's interface over `gateway`."""
     modules = (models, chat, completions, embeddings, responses)
     return [route for module in modules for route in module.router(gateway).routes]

@@ -1,6 +1,6 @@
-"""Tools: what a client offers, which of them the answer must call, and the schema that makes it so.
+"""Tools that a client offers, the choice among them, and the JSON schema that enforces the choice.
 
-Knows OpenAI's shapes and JSON schemas. How calls are found in the text is `handlers.tool_calls.parser`.
+Knows OpenAI's shapes and JSON schemas; `handlers.tool_calls.parser` finds the calls in a text.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Tool(Part):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whether the answer calls tools; `name` is the one it must call."""
+    """Tool choice of a request; `name` is the function that the answer must call."""
 
     mode: Mode
     name: str | None = None
@@ -92,20 +92,20 @@ class Offer:
 
     @property
     def names(self) -> frozenset[str]:
-        """What calls may be found in the answer."""
+        """Names of the functions that the answer may call."""
         return frozenset(f.name for f in self.functions) if self.choice.mode != "none" else frozenset()
 
     @property
     def told(self) -> list[dict[str, Any]] | None:
-        """The tools as the chat template is told of them."""
+        """The tools in the form that chat templates take, None if there are none."""
         if not self.names:
             return None
         return [{"type": "function", "function": f.model_dump(exclude_none=True)} for f in self.functions]
 
     def schema(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
-        """What holds the text to calls, or to `answer` where that is asked for, or to either of them.
+        """JSON schema that restricts the text to tool calls, to the schema `answer`, or to either.
 
-        None where the text is free.
+        None for free text.
         """
         if self.choice.mode == "none" or (self.choice.mode == "auto" and answer is None):
             return answer
@@ -121,7 +121,7 @@ class Offer:
 
 
 def offer(functions: Sequence[Function], choice: Choice | None, several: bool | None) -> Offer:
-    """What a request offers; RequestError 400 for a choice that its tools do not allow."""
+    """The tools of a request; RequestError 400 for a choice that its tools do not allow."""
     names = [function.name for function in functions]
     if len(set(names)) < len(names):
         raise RequestError("two tools have one name", code="invalid_value", param="tools")
@@ -138,12 +138,12 @@ def offer(functions: Sequence[Function], choice: Choice | None, several: bool | 
 
 
 def call_id() -> str:
-    """A new id of a call."""
+    """A new id for a call."""
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
 class _Schema:
-    """One schema made of several: their definitions get names of their own at its root."""
+    """Builds one schema of several; their definitions move to its root under unique names."""
 
     def __init__(self) -> None:
         self._definitions: dict[str, Any] = {}
@@ -160,7 +160,7 @@ class _Schema:
         }
 
     def moved(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """`schema` as a part of this one."""
+        """Make `schema` a part of this one: move its definitions to the root, rename its references."""
         self._moved += 1
         prefix, rest = f"part{self._moved}_", dict(schema)
         own = {**rest.pop("definitions", {}), **rest.pop("$defs", {})}
@@ -173,7 +173,7 @@ class _Schema:
 
 
 def _renamed(schema: Any, prefix: str) -> Any:
-    """`schema` with its references to definitions by their new names."""
+    """`schema` with its references to definitions renamed."""
     if isinstance(schema, list):
         return [_renamed(item, prefix) for item in schema]
     if not isinstance(schema, dict):
@@ -190,7 +190,7 @@ def _new_place(reference: str, prefix: str) -> str:
         if reference.startswith(place):
             return f"#/$defs/{prefix}{reference.removeprefix(place)}"
     raise RequestError(
-        "a schema that stands beside others may refer to its own $defs only",
+        "a schema that is combined with others may refer only to its own $defs",
         code="invalid_value",
         param="tools",
     )

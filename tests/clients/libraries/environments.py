@@ -1,4 +1,4 @@
-"""An environment of its own for each client below `.clients/`, made again where its pins have changed."""
+"""A separate environment for each client below `.clients/`, made again if its pins have changed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HERE = Path(__file__).resolve().parent
 PINS, SCRIPTS = HERE / "pins", HERE / "scripts"
 PLACE = HERE.parents[2] / ".clients"
 MADE = ".made"
-"""Holds the pins that an environment was made of, once it is whole."""
+"""File with the pins of an environment that is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client: `pins` is its file of pins, `script` what is run, `package` what has the version."""
+    """A client: its file of `pins`, its `script`, and the `package` whose version is shown."""
 
     package: str
     pins: str
@@ -34,7 +34,7 @@ class Client:
 
 
 def install(client: Client, node: Path) -> str:
-    """Make the environment unless it is there; the client's version in it."""
+    """Make the environment if needed; return the client's version in it."""
     made, wanted = client.folder / MADE, (PINS / client.pins).read_text(encoding="utf-8")
     if not made.exists() or made.read_text(encoding="utf-8") != wanted:
         shutil.rmtree(client.folder, ignore_errors=True)
@@ -44,7 +44,7 @@ def install(client: Client, node: Path) -> str:
 
 
 def command(client: Client, node: Path) -> list[str]:
-    """What runs the client's script."""
+    """Command that runs the client's script."""
     runner = node / "bin/node" if client.is_node else client.folder / "bin/python"
     return [str(runner), str(SCRIPTS / client.script)]
 
@@ -53,7 +53,7 @@ def _install_python(client: Client, node: Path) -> None:
     venv.create(client.folder, with_pip=True)
     pip = [str(client.folder / "bin/python"), "-m", "pip", "install", "-qq"]
     pins = (PINS / client.pins).read_text(encoding="utf-8").split()
-    # A CPU build is not in every index, and one asked of all of them would be a build for GPUs.
+    # Not every index has a CPU build, and a search of all of them would find a build for GPUs.
     for torch in (pin for pin in pins if pin.startswith("torch==")):
         if subprocess.run([*pip, torch], check=False).returncode:
             subprocess.run([*pip, torch, "--index-url", os.environ["TORCH_INDEX"]], check=True)

@@ -1,7 +1,7 @@
-"""Runs client libraries of others, unmodified, against one gateway with a key, and prints what came of it.
+"""Runs unmodified client libraries against one gateway with a key, and prints the results.
 
-`run.py NAME ...` runs those only. What each tries stands in its own script; the model behind it is small and
-often wrong, so they judge forms, streams and errors, and answers only where log-probabilities must be right.
+`run.py NAME ...` runs only those. Each client has a script with its checks. The model is small and often
+wrong, so the scripts check forms, streams and errors, and answers only if log-probabilities must be right.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Line = tuple[str, str, str, str]
 
 
 def lines(client: Client, node: Path, environment: dict[str, str]) -> list[Line]:
-    """What the client's script tells, a line for each of its checks."""
+    """Run the client's script; return one line for each of its checks."""
     name = f"{client.package} (npm)" if client.is_node else client.package
     version = install(client, node)
     done = subprocess.run(
@@ -68,7 +68,7 @@ def _result(failure: str | None) -> str:
 
 
 def show(found: list[Line]) -> None:
-    """The table."""
+    """Print the table."""
     table = [("client", "version", "what was run", "result"), *found]
     widths = [max(len(line[column]) for line in table) for column in range(3)]
     for line in table:
@@ -77,7 +77,7 @@ def show(found: list[Line]) -> None:
 
 
 def new_key(state: Path) -> str:
-    """A key that may infer and nothing else, as an operator makes it."""
+    """Make a key with the scope infer only, as an operator does."""
     made = subprocess.run(
         [sys.executable, "-m", "conductor.cli", "keys", "create", "clients", "--scope", "infer"],
         env={**os.environ, "CONDUCTOR_STATE_DIR": str(state)},
@@ -90,7 +90,7 @@ def new_key(state: Path) -> str:
 
 
 def main(names: list[str]) -> int:
-    """Run the clients; the exit status says whether every check was met."""
+    """Run the clients; the exit status is 0 if every check has passed."""
     PLACE.mkdir(exist_ok=True)
     node = node_folder()
     wanted = [client for client in CLIENTS if not names or client.folder.name in names]

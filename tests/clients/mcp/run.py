@@ -1,7 +1,7 @@
 """Runs the official MCP conformance suite and the inspector's command line against a gateway of its own.
 
-Both need a newer Node than most machines have, so a wheel brings it into an environment of its own under
-`.clients/`. What the suite may fail in stands in expected-failures.yml, each line with its reason.
+Both need a newer Node than most machines have, so a wheel installs it into an environment under `.clients/`.
+expected-failures.yml lists the checks of the suite that may fail, each with its reason.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def installed(node: Path) -> Path:
 
 
 def path_of(node: Path) -> dict[str, str]:
-    """The environment in which the wheel's Node comes first."""
+    """Environment variables with the wheel's Node first on PATH."""
     return {**os.environ, "PATH": f"{node / 'bin'}:{os.environ['PATH']}"}
 
 
 def inspected(commands: Path, node: Path, url: str) -> None:
-    """What people do with the inspector: list, call, read, and see an error as one."""
+    """Use the inspector as people do: list, call, read, and get an error as one."""
 
     def inspect(*arguments: str, status: int = 0) -> Any:
         command = [str(commands / "mcp-inspector"), "--cli", url, "--transport", "http", *arguments]
@@ -76,7 +76,7 @@ def inspected(commands: Path, node: Path, url: str) -> None:
 
 
 def main() -> int:
-    """Run everything; the exit status is that of the worst."""
+    """Run everything; return the worst exit status."""
     from tests.serving import serving
 
     PLACE.mkdir(parents=True, exist_ok=True)

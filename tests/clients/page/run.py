@@ -16,7 +16,7 @@ from tests.clients.mcp.run import PLACE, node_folder  # noqa: E402
 def main() -> int:
     """Run every test file; the exit status is Node's."""
     PLACE.mkdir(parents=True, exist_ok=True)
-    # The page's modules are plain files for browsers: no package.json tells Node what they are.
+    # The page's modules are plain files for browsers: no package.json tells Node that they are modules.
     command = [str(node_folder() / "bin/node"), "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--test"]
     tests = sorted(HERE.glob("*.test.js"))
     return subprocess.run([*command, *tests], check=False).returncode

@@ -1,6 +1,6 @@
-"""What a client's script tells: one line of JSON for each thing that it tried, and an exit status at the end.
+"""Report of a client's script: one line of JSON for each check, and an exit status at the end.
 
-Knows no client: it is the only file here that every one of them imports, in environments of their own.
+Knows no client: every script imports this file, each in an environment of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ COUNT: Any = [
     {"role": "assistant" if number % 2 else "user", "content": said}
     for number, said in enumerate(("1, 2, 3,", "4, 5, 6,", "7, 8, 9,", "10, 11, 12,", "13, 14, 15,"))
 ]
-"""Its greedy answer has no near tie, so that two requests for it agree."""
+"""Prompt whose greedy answer has no near tie, so that two requests agree."""
 MATHS = "mathematical_reasoning"
 SCORED = "scoring"
 MODEL_FOLDER = os.environ["MODEL_FOLDER"]
-"""The tokenizer and configuration of the model behind `SCORED`, for clients that want one of their own."""
+"""Tokenizer and configuration of the model behind `SCORED`, for clients that need local ones."""
 
 MARK = "checked: "
 _failed: list[str] = []
@@ -33,7 +33,7 @@ _failed: list[str] = []
 
 @contextmanager
 def check(name: str) -> Iterator[None]:
-    """Run the block as one check; its failure is told, and the next check is run."""
+    """Run the block as one check; report its failure, and go on to the next check."""
     try:
         yield
     except Exception as error:  # whatever a client raises is what this check found
@@ -45,10 +45,10 @@ def check(name: str) -> Iterator[None]:
 
 
 def tell(name: str, failure: str | None) -> None:
-    """One line for the runner."""
+    """Print one line for the runner."""
     print(MARK + json.dumps({"name": name, "failure": failure}), flush=True)
 
 
 def finish() -> None:
-    """End the process."""
+    """Exit with the status of all checks."""
     sys.exit(1 if _failed else 0)

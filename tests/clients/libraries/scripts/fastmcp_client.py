@@ -13,7 +13,7 @@ progress: list[float] = []
 
 
 async def told(done: float, total: float | None, message: str | None) -> None:
-    """What the server says while a tool works."""
+    """Record the progress that the server reports while a tool works."""
     progress.append(done)
 
 
@@ -47,7 +47,7 @@ async def main() -> None:
         try:
             async with Client(f"{URL}/mcp"):
                 raise AssertionError("no error")
-        except MCPError as error:  # all that this client tells of a 401
+        except MCPError as error:  # this client gives no more details of a 401
             print(error)
 
 

@@ -15,7 +15,7 @@ REQUESTS = 6
 
 
 def benchmark(path: str, profile: str) -> None:
-    """All requests of a run are answered, with the tokens that were asked for."""
+    """Run a benchmark; every request must be answered with the requested number of tokens."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "benchmarks.json")
         command = [str(Path(sys.executable).with_name("guidellm")), "run", "--profile", profile]

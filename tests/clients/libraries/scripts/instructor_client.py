@@ -1,7 +1,7 @@
 """instructor: pydantic models out of answers, in its three ways of asking.
 
-In JSON mode the schema is only told in the prompt, and the demo model repeats it: what is judged is that each
-answer was the JSON object that `response_format` asked for.
+In JSON mode the schema is only in the prompt, and the demo model repeats it: the check is that each answer
+was a JSON object, as `response_format` requires.
 """
 
 from __future__ import annotations

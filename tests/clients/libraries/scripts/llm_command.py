@@ -34,7 +34,7 @@ COMMAND = str(Path(sys.executable).with_name("llm"))
 
 
 def llm(*arguments: str) -> str:
-    """What the command prints; it must end well."""
+    """Output of the command, which must succeed."""
     done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -41,7 +41,7 @@ with check("local-chat-completions, written"):
     )
     assert 0 <= found <= 1
 
-# The model knows capitals: a wrong reading of the log-probabilities would be near one in four.
+# The model knows capitals: with wrongly read log-probabilities the score would be near one in four.
 for form, fields, more in (
     ("token ids", "num_concurrent=4", ()),
     ("texts", "num_concurrent=1,tokenized_requests=False", ()),
