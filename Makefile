@@ -2,11 +2,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: another-torch help install archives serve test check clients bench proof lock docs clean
+.PHONY: another-torch help install archives serve test test-fast check clients bench proof lock docs clean
 
 VENV := .venv
 RUN := . $(VENV)/bin/activate && exec
 LOCKS := requirements.lock requirements-torch.lock requirements-java.lock
+# What of tests/ needs neither a model nor a real server; of it, the marks `slow` and `e2e` are left out.
+FAST := conductor_core conductor archives engines test_engines.py test_project_documents.py \
+	test_project_hygiene.py test_project_install.py test_project_layers.py test_project_promises.py
 
 # Where torch is asked for when pip's own configuration does not know it; the last part names the build. A CUDA one,
 # `make install TORCH_INDEX=https://download.pytorch.org/whl/cu130`, is remembered until `make clean`.
@@ -15,7 +18,7 @@ TORCH_INDEX ?= $(or $(TORCH_INSTALLED),https://download.pytorch.org/whl/cpu)
 export TORCH_INDEX
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 install: $(VENV)/.installed ## make .venv with everything in it: packages, torch, a Java where there is none
 
@@ -27,6 +30,9 @@ serve: install ## build what is missing, then serve on http://127.0.0.1:8000 (AR
 
 test: check archives ## the whole suite, on the real TorchServe and the demo model
 	$(RUN) python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-fast: install ## what needs neither a model nor a real server, in less than a minute
+	$(RUN) python -m pytest -n 2 --dist loadfile -m "not slow and not e2e and not proof" $(addprefix tests/,$(FAST)) $(ARGS)
 
 check: install ## lint, format, strict types
 	$(RUN) ruff check .

@@ -21,11 +21,11 @@ def first_line(path: Path) -> str:
 
 
 def folder_lines() -> str:
-    """A table of all folders, those that are imported by others first."""
+    """A list of all folders, those that are imported by others first."""
     found = [path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
     paths = sorted(found, key=lambda path: (PACKAGES.index(path.parts[0]), path.parent))
-    rows = (f"| `{path.parent.as_posix()}/` | {first_line(ROOT / path)} |\n" for path in paths)
-    return "\n| folder | what it holds |\n|---|---|\n" + "".join(rows) + "\n"
+    lines = (f"- `{path.parent.as_posix()}/` {first_line(ROOT / path)}\n" for path in paths)
+    return "\n" + "".join(lines) + "\n"
 
 
 def main(page: Path, check: bool) -> None:

@@ -48,7 +48,7 @@ PROMISES: dict[str, Promise] = {
         ("test_project_install.py::test_a_cpu_torch*",),
     ),
     "documents": Promise(
-        "README, ARCHITECTURE and Makefile say what is there.",
+        "README, ARCHITECTURE, CONTRIBUTING and Makefile say what is there.",
         ("test_project_documents.py::*",),
     ),
     "layers": Promise(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from conductor_core.operator import PREFIX, OperatorSettings
 from conductor_core.settings.page import ROW_COLUMNS
@@ -18,7 +19,11 @@ from tests.source_tree import ROOT, modules, project_files
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CODE_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "docs/internals.md")
+LARGEST_ARCHITECTURE = 16_000
+"""Bytes: what an engineer reads at one sitting."""
 LATER_FIELDS = {"engine", "keep_alive"}
 
 
@@ -36,10 +41,89 @@ def test_the_folders_of_the_architecture_page_are_those_on_disk() -> None:
 
 
 def test_every_make_target_that_is_named_exists_and_is_explained() -> None:
-    named = set(re.findall(r"(?:`|\n|&& )make ([a-z]+)", README))
-    assert named <= TARGETS
+    assert make_targets(README) | make_targets(CONTRIBUTING) <= TARGETS
     assert {"install", "archives", "serve", "test", "check", "bench", "clean", "proof", "lock"} <= TARGETS
-    assert set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE)) == TARGETS
+    assert set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE)) == TARGETS
+
+
+def make_targets(text: str) -> set[str]:
+    """The targets that a page names."""
+    return set(re.findall(r"(?:`|\n|&& )make ([a-z-]+)", text))
+
+
+def test_make_help_lists_every_target() -> None:
+    command = ["make", "--silent", "--no-print-directory", "help"]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert re.findall(r"^  make (\S+) +\S", shown, re.MULTILINE) == list(
+        re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
+    )
+    phony = re.search(r"^\.PHONY:(.*)", MAKEFILE, re.MULTILINE)
+    assert phony
+    assert set(phony[1].split()) >= TARGETS
+
+
+def test_the_fast_tests_are_there() -> None:
+    named = re.search(r"^FAST := ((?:.*\\\n)*.*)", MAKEFILE, re.MULTILINE)
+    assert named
+    assert all((ROOT / "tests" / part).exists() for part in named[1].replace("\\\n", " ").split())
+
+
+def test_the_architecture_page_stays_short() -> None:
+    assert (ROOT / "ARCHITECTURE.md").stat().st_size <= LARGEST_ARCHITECTURE
+
+
+@pytest.mark.parametrize("page", CODE_PAGES)
+def test_every_file_that_a_page_about_the_code_names_exists(page: str) -> None:
+    text = re.sub(
+        r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    named = [token for token in re.findall(r"`([^`\s]+)`", text) if is_path(token)]
+    linked = re.findall(r"\]\(([^)#]+)", text)
+    assert named
+    assert not [token for token in named if not is_there(token)]
+    assert not [link for link in linked if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def is_path(token: str) -> bool:
+    """A file or folder of this project, and no route of HTTP."""
+    return bool(re.fullmatch(r"(?!/)[\w.<>*/-]*/[\w.<>*/-]*|[\w<>*-]+\.(?:py|md|js|toml)", token))
+
+
+def is_there(token: str) -> bool:
+    """True of a path below the root or `conductor_admin/`, and of a bare file name; `<x>` is any part."""
+    pattern = re.sub(r"<\w+>", "*", token).rstrip("/")
+    below = [folder for folder in (ROOT, ROOT / "conductor_admin") if any(folder.glob(pattern))]
+    return bool(below) or ("/" not in token and any(path.match(pattern) for path in project_files()))
+
+
+@pytest.mark.parametrize("page", CODE_PAGES)
+def test_every_name_that_a_page_about_the_code_uses_is_in_the_code(page: str) -> None:
+    """Names as code has them: with a capital inside or an underscore, alone or as `Class.method`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = re.findall(r"`((?:[A-Z]\w*[a-z]\w*|[a-z]\w*_\w+)(?:\.\w+)?)`", text)
+    sources = [path for path in project_files() if path.suffix == ".py"]
+    words = {path.stem for path in project_files()}
+    words |= set(re.findall(r"\w+", "\n".join((ROOT / path).read_text(encoding="utf-8") for path in sources)))
+    assert names
+    assert not [name for name in names if not set(name.split(".")) <= words]
+
+
+def test_every_test_that_contributing_runs_exists() -> None:
+    tests = re.findall(r"^python -m pytest (\S+)(?: -k (\w+))?$", CONTRIBUTING, re.MULTILINE)
+    assert tests
+    for path, word in tests:
+        assert word in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_the_hooks_before_a_commit_are_the_checks_of_make() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (local,) = config["repos"]
+    assert local["repo"] == "local"
+    assert {hook["language"] for hook in local["hooks"]} == {"system"}
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert recipe
+    checks = [line.replace("\t$(RUN) ", ".venv/bin/") for line in recipe[1].splitlines()]
+    assert [hook["entry"] for hook in local["hooks"]] == checks
 
 
 def test_recipes_are_short() -> None:

@@ -27,6 +27,8 @@ from conductor_core.settings.parser import parse_settings
 from tests.archives.fake_hub import FakeHub, fake_hub
 from tests.archives.samples import FakeJob, make_row, write_model_folder, write_safetensors, write_wheel
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[Path], object]
 
 

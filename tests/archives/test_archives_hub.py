@@ -18,6 +18,8 @@ from conductor_core.catalogue import ModelRef
 from tests.archives.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.archives.samples import Recorder
 
+pytestmark = pytest.mark.slow
+
 GOOD = ModelRef("hub", "org/good")
 REPOS = {
     "org/good": {

@@ -18,6 +18,8 @@ from handlers.runtimes.transformers.causal import open_runtime
 from handlers.wire import GenerateRequest
 from tests.archives.translation_folders import tiny_m2m100, tiny_marian
 
+pytestmark = pytest.mark.slow
+
 
 def prepared(source: Path, target: Path) -> Path:
     """What the build makes of a model's folder."""

@@ -19,6 +19,8 @@ from conductor_core.paths import StateDir
 from tests.conductor.command_line import Invoke
 from tests.odd_files import Disk, make_fifo, make_folder, make_socket, pretended_disk, real_disk
 
+pytestmark = pytest.mark.slow
+
 KEYS = (
     ("keys", "create", "bob"),
     ("keys", "set", "alice", "--streams", "1"),

