@@ -22,7 +22,7 @@ from handlers.diagnostics.loop_watch import LIMIT_S
 from tests.torchserve_process import ROOT
 
 START_S = 120.0
-CPU_SECONDS = re.compile(r"cpu_s(?:econds)?\W+([\d.]+)")
+CPU_SECONDS = re.compile(r"cpu_s(?:econds)?\W+([\d.]+(?:e-\d+)?)")
 STOP_S = 30.0
 
 
@@ -156,6 +156,7 @@ def serving(
         yield server
         if server.process.poll() is None:
             server.stop()
-        assert server.held_loops() == []
+        held = server.held_loops()
+        assert not held, held
     finally:
         server.kill()

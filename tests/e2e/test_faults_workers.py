@@ -35,7 +35,7 @@ from tests.serving import Serving, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-LOAD_TIMEOUT_S = "15"
+LOAD_TIMEOUT_S = "25"
 LIBRARY = "libopenvino_genai.so"
 SPARE = 16 * 2**20  # bytes of address space that a starved worker may still take
 

@@ -88,8 +88,11 @@ def test_a_request_to_a_stopped_worker_gets_its_error_and_the_worker_is_replaced
         answer = client.post(path, json=body)
         waited = time.monotonic() - began
     assert health(gateway, "/health/live")[0] == 200
-    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "worker_unresponsive")
-    print(f"\n{protocol}: refused after {waited:.1f} s")
+    if answer.status_code == 200:  # the worker was found and ended before its time was over: asked again
+        assert replaced(gateway, worker)
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "worker_unresponsive")
+    print(f"\n{protocol}: {answer.status_code} after {waited:.1f} s")
 
 
 def test_a_stopped_worker_nobody_asks_is_told_of_and_replaced(gateway: Serving, worker: int) -> None:
