@@ -1,4 +1,4 @@
-"""Marian and M2M100 repositories without a tokenizer.json: converted at build and served, or refused."""
+"""Marian and M2M100 repositories without a tokenizer.json are converted by the build or refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.archives.translation_folders import tiny_m2m100, tiny_marian
 
 
 def prepared(source: Path, target: Path) -> Path:
-    """What the build makes of a model's folder."""
+    """Converts a model's folder as the build does."""
     target.mkdir()
     request = {
         "source": str(source),
