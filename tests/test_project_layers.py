@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -195,3 +197,23 @@ def test_modules_stay_small_and_say_what_they_are() -> None:
         text = (ROOT / path).read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 400, path
         assert not text.strip() or text.startswith('"""'), path
+
+
+QUESTION_WORDS = re.compile(r"(?:what|who|whose|which|whether|where|how)\b", re.IGNORECASE)
+
+
+def described(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of each docstring of a module, its classes and its functions."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield getattr(node, "lineno", 1), ast.get_docstring(node) or ""
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
+    opening = [
+        f"{path}:{line}"
+        for path in modules(*PACKAGES, "tests")
+        for line, text in described(path)
+        if QUESTION_WORDS.match(text)
+    ]
+    assert not opening
