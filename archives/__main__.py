@@ -30,7 +30,7 @@ from conductor_core.settings.parser import served_catalogue
 )
 @click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
 def main(settings: Path | None, store: Path | None, config: Path | None, bundle: bool) -> None:
-    """Make one archive of each row of SETTINGS.md."""
+    """Makes one archive of each row of SETTINGS.md."""
     try:
         operator = operator_settings(settings=settings)
     except OperatorError as error:

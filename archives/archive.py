@@ -1,8 +1,8 @@
 """Writes and validates .mar files; equal inputs give equal bytes.
 
-Members have a fixed order and fixed dates, and the manifest is of model_archiver's own classes. Archives are
-checked before TorchServe unpacks any of them: it accepts names that leave its folder by a prefix (after
-CVE-2023-48299), unpacks without a limit, and says nothing of the cause.
+Members have a fixed order and fixed dates, and the manifest is made by model_archiver's own classes. Archives
+are checked before TorchServe unpacks them: it accepts member names that escape its folder by a prefix (after
+CVE-2023-48299), unpacks without a size limit, and does not report the cause of a failure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CREATED = "01/01/1980 00:00:00"
 """The first date that a zip member can have."""
 
 LARGEST_MEMBER = 16 * 1024 * 1024
-"""Bytes of one member outside `weights/`."""
+"""Most bytes of one member outside `weights/`."""
 MOST_MEMBERS = 4096
 _LARGEST_RATIO = 1000
 _PIECE = 1024 * 1024
@@ -65,12 +65,15 @@ Members = dict[str, "bytes | Path"]
 
 
 def handler_name(model: str) -> str:
-    """The stub's file name: TorchServe imports it by basename, so it is an identifier of its own kind."""
+    """The file name of the handler stub.
+
+    TorchServe imports it by basename, so it must be an identifier.
+    """
     return re.sub(r"[^A-Za-z0-9_]", "_", model) + "_handler.py"
 
 
 def manifest_json(name: str, version: str, handler: str) -> bytes:
-    """The manifest of the model `name`; BuildError for a name that TorchServe refuses."""
+    """The manifest of the model `name` as JSON; BuildError for a name that TorchServe refuses."""
     check_model_name(name)
     config = ModelArchiverConfig(model_name=name, handler=handler, version=version, config_file=CONFIG)
     values = json.loads(ModelExportUtils.generate_manifest_json(config))
@@ -78,7 +81,7 @@ def manifest_json(name: str, version: str, handler: str) -> bytes:
 
 
 def check_model_name(name: str) -> None:
-    """BuildError where the archiver's own rule refuses `name`."""
+    """Raises BuildError if the archiver's own rule refuses `name`."""
     try:
         ModelExportUtils.check_model_name_regex_or_exit(name)
     except ModelArchiverError as error:
@@ -93,7 +96,7 @@ class InvalidArchiveError(BuildError):
 
 
 def validate_archive(path: Path) -> None:
-    """Check every member of the archive at `path`; InvalidArchiveError names the first fault."""
+    """Checks every member of the archive at `path`; InvalidArchiveError names the first fault."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_archive(archive)
@@ -146,7 +149,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 
 def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Read to the end, which compares length and checksum, without keeping it."""
+    """Reads the member to its end, which compares length and checksum, without storing it."""
     with archive.open(entry) as file:
         while file.read(_PIECE):
             pass
@@ -201,13 +204,13 @@ class ArchiveSpec:
 
 
 def handler_files(root: Path = HANDLERS) -> dict[str, bytes]:
-    """Every file of the `handlers` package by its name in the archive, without caches."""
+    """All files of the `handlers` package by their name in the archive, without caches."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
     return {f"handlers/{path.relative_to(root).as_posix()}": path.read_bytes() for path in files}
 
 
 def members(spec: ArchiveSpec) -> Members:
-    """Content by member name; a bundled weights file is its path, since it may be large."""
+    """Contents by member name; a bundled weights file is given by its path, because it may be large."""
     stub = handler_name(spec.name)
     content: Members = {
         MANIFEST: manifest_json(spec.name, spec.version, stub),
@@ -222,7 +225,10 @@ def members(spec: ArchiveSpec) -> Members:
 
 
 def write_archive(spec: ArchiveSpec, target: Path) -> bool:
-    """Make `target` say what `spec` says; False where it does already. The change is atomic and validated."""
+    """Writes the archive of `spec` to `target`, validated and atomically.
+
+    False if `target` already has this content.
+    """
     content = members(spec)
     if _is_current(target, content):
         return False
@@ -270,7 +276,7 @@ def _is_current(target: Path, content: Members) -> bool:
 
 
 def _is_same(archive: zipfile.ZipFile, name: str, value: bytes | Path) -> bool:
-    # Prepared weights never change in place, and their stamp with every digest is itself a small member.
+    # Prepared weights never change in place, and their stamp with all digests is itself a small member.
     if isinstance(value, Path) and value.stat().st_size > _STORED_ABOVE:
         return archive.getinfo(name).file_size == value.stat().st_size
     return archive.read(name) == (value if isinstance(value, bytes) else value.read_bytes())

@@ -1,6 +1,7 @@
-"""The build: `<category>.mar` of each row for TorchServe alone, `<set>-<version>.mar` for the gateway.
+"""Builds archives: `<category>.mar` of each row for TorchServe alone, `<set>-<version>.mar` for the gateway.
 
-TorchServe alone loads the resident rows, named in one line of config.properties between two marks.
+TorchServe without the gateway loads the resident rows; one line of config.properties between two marks lists
+them.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ END = "# <<< end of what `make archives` writes"
 _NOTHING = "# no row is resident (Stay Loaded true)"
 
 CONVERSATION = "conversational_chat"
-"""The engine that speaks with the default persona; the others have a system prompt of their own."""
+"""The engine that uses the default persona; the others have a system prompt of their own."""
 
 
 def write_load_models(config: Path, archives: Sequence[str]) -> bool:
-    """Let `config` load `archives` (file names in the model store); False where it says so already.
+    """Makes `config` load `archives` (file names in the model store); False if it does already.
 
-    Everything outside the marks is the operator's. BuildError where the marks are not there once each.
+    Text outside the marks is not changed. BuildError unless each mark is there exactly once.
     """
     text = config.read_text()
     head, begin, rest = text.partition(BEGIN)
@@ -51,11 +52,11 @@ def write_load_models(config: Path, archives: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One archive that exists now.
+    """One archive of a build.
 
     `name` is the model's name in TorchServe, `memory` the bytes that all its workers take at most, `context`
-    in tokens; `identity` tells one content of the weights from another, `contexts` is as in `KnownWeights`.
-    `changed` tells whether this build had to write the archive or make the weights.
+    in tokens; `identity` identifies the content of the weights, `contexts` is as in `KnownWeights`.
+    `changed` is True if this build wrote the archive or made the weights.
     """
 
     path: Path
@@ -71,7 +72,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class BuiltRows:
-    """What `build_rows` left in the store; `removed` are archives of rows that are gone."""
+    """The archives that `build_rows` made or kept in the store; `removed` are archives of deleted rows."""
 
     archives: tuple[Built, ...]
     removed: tuple[Path, ...]
@@ -82,18 +83,18 @@ class BuiltRows:
 
 
 def build_set(worker_set: WorkerSet, store: Path, workshop: Workshop, *, system: str | None = None) -> Built:
-    """Make `<store>/<set>-<version>.mar`, and whatever it needs; touches no other file of the store.
+    """Makes `<store>/<set>-<version>.mar` and its weights; changes no other file of the store.
 
-    Blocks for as long as downloads and conversion take; call it in a thread. Raises BuildError, or
-    BuildCancelled once `workshop.stop` is set.
+    Blocks during downloads and conversion; call it in a thread. Raises BuildError, or BuildCancelled once
+    `workshop.stop` is set.
     """
     return _build(WorkerPlan.of(worker_set, system), store, "{name}-{version}.mar", workshop)
 
 
 def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle: bool = False) -> BuiltRows:
-    """Make `<store>/<category>.mar` of every row and delete the archives of rows that are gone.
+    """Makes `<store>/<category>.mar` of every row and deletes archives of rows that no longer exist.
 
-    The first row that cannot be built ends the build with its BuildError.
+    The BuildError of the first row that cannot be built ends the build.
     """
     plans = [_row_plan(catalogue, row, bundle) for row in catalogue.rows]
     built = tuple(_build(plan, store, "{name}.mar", workshop) for plan in plans)
@@ -105,12 +106,15 @@ def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle:
 
 
 def pull_rows(rows: Sequence[Row], workshop: Workshop) -> list[Path]:
-    """Download what the rows name, without converting anything; where each lies now, in order."""
+    """Downloads the models of the rows without converting them; returns their paths in order."""
     return [_pull(row, workshop) for row in rows]
 
 
 def verify_rows(catalogue: Catalogue, rows: Sequence[Row], workshop: Workshop) -> list[Verified]:
-    """Compare the models of `rows` with their digests, whole, and mend what differs; in order."""
+    """Compares all bytes of the rows' models with their digests and repairs damaged files.
+
+    Results are in order.
+    """
     known: dict[tuple[object, ...], Verified] = {}
     for row in rows:
         key = _weights_key(catalogue, row)
@@ -121,7 +125,7 @@ def verify_rows(catalogue: Catalogue, rows: Sequence[Row], workshop: Workshop) -
 
 
 def check_set(worker_set: WorkerSet, workshop: Workshop) -> None:
-    """BuildError where the weights of a set that was built are damaged. Call it in a thread."""
+    """Raises BuildError if the weights of a set that was built are damaged. Call it in a thread."""
     row = worker_set.first
     with _naming(row, workshop):
         found = prepared(row, worker_set.runtime, identify(row.ref, workshop), workshop)
@@ -134,7 +138,7 @@ def _weights_key(catalogue: Catalogue, row: Row) -> tuple[object, ...]:
 
 
 def write_config(catalogue: Catalogue, config: Path) -> bool:
-    """Let TorchServe alone load the resident rows; whether `config` changed."""
+    """Makes TorchServe without the gateway load the resident rows; True if `config` changed."""
     resident = [f"{row.slug}.mar" for row in catalogue.rows if row.stay_loaded is StayLoaded.TRUE]
     return write_load_models(config, resident)
 

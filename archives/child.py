@@ -1,7 +1,7 @@
-"""Runs the build's child processes: lines of their output as they come, their end with ours.
+"""Runs child processes of the build: passes on their output line by line, and ends them with the builder.
 
-Slow and untrusted work (pip, downloads, conversion) happens in children, so that no inference library is
-imported here, memory is given back, and a stop or a crash of the builder leaves nothing behind.
+Slow and untrusted work (pip, downloads, conversion) runs in child processes, so that no inference library is
+imported here, memory is freed, and a stop or a crash of the builder leaves no process behind.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def stream_child(
     stdin: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> int:
-    """Run `command` to its end and return its exit status; every line of its output goes to `on_line`.
+    """Runs `command` to its end and returns its exit status; every line of its output goes to `on_line`.
 
-    Its standard error is appended to `log`. BuildCancelled when `stop` is set; on every way out the child's
-    whole process group is gone.
+    Its standard error is appended to `log`. BuildCancelled when `stop` is set. The child's whole process
+    group has ended in any case, also after an error.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -95,12 +95,12 @@ def run_job(
     stop: threading.Event,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Run `python -m module` on a JSON `request` and return its JSON result (see `archives.job`).
+    """Runs `python -m module` with a JSON `request` and returns its JSON result (see `archives.job`).
 
-    BuildError with the child's own words where it refuses; where it dies, with the last line of its log.
+    BuildError has the child's own message if it refuses, or the last line of its log if it crashes.
     """
     answer = _Answer(progress)
-    # Unbuffered: the last line of the log is the cause only if lines stand in the order they were printed.
+    # Unbuffered: the last line of the log is the cause only if lines are in the order of printing.
     command = [sys.executable, "-u", "-m", module]
     status = stream_child(
         command, answer.line, log=log, stop=stop, stdin=json.dumps(request), environment=environment
@@ -135,6 +135,6 @@ def _ending(status: int) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The last line of text in `log`, shortened."""
+    """The last non-empty line of `log`, shortened."""
     lines = last_text(log).strip().splitlines()
     return lines[-1].strip()[:_SHOWN_LOG] if lines else "it said nothing"

@@ -1,8 +1,8 @@
-"""Child process: turns a model's files into the folder that a worker loads.
+"""Child process: converts a model's files into the folder that a worker loads.
 
-The only module that imports torch, transformers or openvino, each inside the function that needs it. Whatever
-it makes holds `tokenizer.json`, `tokenizer_config.json` with the chat template, `config.json` and
-`generation_config.json`, so that workers need no GGUF reader.
+Imports torch, transformers or openvino inside the functions that need them. Each folder has `tokenizer.json`,
+`tokenizer_config.json` with the chat template, `config.json` and `generation_config.json`, so that workers
+need no GGUF reader.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _GGUF = "model.gguf"
 
 
 def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Fill `target` from `source` as `form` says (openvino, safetensors in `dtype`, or folder).
+    """Fills `target` from `source` in the form `form` (openvino, safetensors in `dtype`, or folder).
 
-    The result has `info` (a WeightsInfo), `libraries`, and `path`: what to load, null for `target`.
+    The result has `info` (a WeightsInfo), `libraries`, and `path`, the path to load (null for `target`).
     """
     os.umask(0o022)
     source, target, name = Path(request["source"]), Path(request["target"]), request["name"]
@@ -92,7 +92,7 @@ def _save_tokenizer(target: Path) -> None:
 def _save_openvino(gguf: Path) -> None:
     import openvino_genai
 
-    # It writes model, tokenizer and detokenizer beside the GGUF.
+    # It writes model, tokenizer and detokenizer next to the GGUF.
     openvino_genai.LLMPipeline(str(gguf), "CPU", enable_save_ov_model=True)
     if not (gguf.parent / "openvino_model.xml").exists():
         raise BuildError(
@@ -137,7 +137,7 @@ def _checked(info: WeightsInfo, folder: Path, name: str) -> WeightsInfo:
         check_transformers(info, name)
         return info
     modules = check_embedding(info, folder, name)
-    # No KV cache: every text is read once.
+    # No KV cache, because every text is read once.
     return replace(info, context=modules.max_tokens or info.context, layers=0)
 
 

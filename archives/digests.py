@@ -1,8 +1,8 @@
-"""Compares files with the digests that were recorded of them; reads a file only if its stat has changed.
+"""Compares files with their recorded digests; reads a file only if its stat has changed.
 
-Size, times and inode under which a file was last found whole are kept in a file of their own, so that the
-look before each load costs one `stat` for each file. A change that leaves all of them as they were, such as a
-bad sector, is found by `whole` alone.
+Size, times and inode of each file that was found intact are kept in a separate file, so that the check before
+each load costs one `stat` per file. Only `whole` finds damage that changes none of them, such as a bad
+sector.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _PIECE = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """sha256 by name of the files below `folder`; `seen` keeps their stats, `stop` ends the reading."""
+    """Recorded digests: sha256 by name of the files in `folder`.
+
+    `seen` keeps their stats, `stop` ends reading.
+    """
 
     folder: Path
     files: Mapping[str, str]
@@ -33,7 +36,7 @@ class Recorded:
 
 
 def damaged(recorded: Recorded, *, whole: bool = False) -> list[str]:
-    """Names of the files that are missing or have another content; `whole` reads every one."""
+    """Names of files that are missing or damaged; with `whole` every file is read."""
     known = {} if whole else _read(recorded.seen)
     found: dict[str, Any] = {}
     for name, digest in recorded.files.items():
@@ -41,18 +44,18 @@ def damaged(recorded: Recorded, *, whole: bool = False) -> list[str]:
         stamp = _stamp(path, digest)
         if stamp is None:
             continue
-        # Taken before the content is read: a change in between makes the next look read it again.
+        # Taken before the content is read, so that after a change in between the next check reads it again.
         if known.get(name) == stamp or sha256_of(path, recorded.stop) == digest:
             found[name] = stamp
     if found != known:
-        # Without it the next look reads everything again.
+        # If it cannot be written, the next check reads everything again.
         with suppress(OSError):
             write_json(recorded.seen, found)
     return [name for name in recorded.files if name not in found]
 
 
 def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
-    """sha256 of a file's content, in hex. BuildCancelled once `stop` is set."""
+    """The sha256 of a file's content in hex. BuildCancelled once `stop` is set."""
     total = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -63,7 +66,7 @@ def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
 
 
 def is_named_by_content(path: Path) -> bool:
-    """False where the cache of the hub named the file by a digest that it no longer has."""
+    """False if the hub's cache named the file by a digest that its content no longer has."""
     name = path.resolve().name
     if len(name) == 64 and _is_hex(name):
         return sha256_of(path) == name
@@ -75,7 +78,7 @@ def is_named_by_content(path: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file `path` at once."""
+    """Atomically replaces the file `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".new", delete=False) as file:
         temporary = Path(file.name)
@@ -97,7 +100,7 @@ def _stamp(path: Path, digest: str) -> list[Any] | None:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # The time of the last change of the inode cannot be set by anybody, unlike that of the content.
+    # Unlike the time of the content, the change time of the inode (ctime) cannot be set.
     return [digest, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 

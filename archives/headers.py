@@ -1,6 +1,6 @@
 """Reads the headers of weights: GGUF, safetensors and config.json. Imports no inference library.
 
-Files are untrusted: whatever is wrong with one is a BuildError that names it.
+Files are untrusted: any fault of a file is a BuildError that names it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WORDS = {"F32": "FP32", "F16": "FP16", "BF16": "BF16"}
 
 
 def read_gguf(path: Path) -> tuple[WeightsInfo, set[str]]:
-    """The header of a GGUF file, and the types its tensors have (`Q4_1`, `F32`)."""
+    """The header of a GGUF file, and the types of its tensors (`Q4_1`, `F32`)."""
     try:
         reader = gguf.GGUFReader(path)
         return _gguf_info(reader), {tensor.tensor_type.name for tensor in reader.tensors}
@@ -66,7 +66,10 @@ def _gguf_quantisation(file_type: int | None, reader: Any) -> str:
 
 
 def read_folder(folder: Path, model: str) -> WeightsInfo:
-    """The headers of a folder of safetensors or OpenVINO IR; refuses pickles and code (`archives.safety`)."""
+    """The headers of a folder of safetensors or OpenVINO IR.
+
+    BuildError for pickles and code (`archives.safety`).
+    """
     names = wanted_files(names_in(folder), model)
     for name in JSON_WITH_CODE:
         if name in names:

@@ -1,7 +1,7 @@
-"""Child process: asks the Hugging Face hub which commit a revision is, and downloads a model's safe files.
+"""Child process: asks the Hugging Face hub for the commit of a revision, and downloads a model's safe files.
 
-Files go to the Hugging Face cache, which resumes what was broken off. What is on this machine already is
-used without a connection.
+Files go to the Hugging Face cache, which resumes interrupted downloads. Files that are on this machine
+already need no connection.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _UNREACHABLE = (TransportError, OSError, OfflineModeIsEnabled)
 def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
     """`resolve` gives `{"commit"}`, `download` gives `{"path"}`: one .gguf, or the snapshot's folder.
 
-    The files that `again` names are fetched although they are there.
+    Files that `again` names are downloaded even if they exist.
     """
     try:
         if request["action"] == "resolve":
@@ -81,7 +81,7 @@ def _resolve(repo: str, revision: str | None) -> str:
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except (HfHubHTTPError, *_UNREACHABLE):
-        # Somebody who has the model in the cache needs no hub.
+        # A model in the cache needs no hub.
         return Path(snapshot_download(repo, revision=revision, local_files_only=True)).name
 
 
@@ -120,7 +120,7 @@ def _cached(repo: str, commit: str) -> Path:
 
 def _bar_class(repo: str, report: Report) -> type[tqdm]:
     class Bar(tqdm):  # type: ignore[misc]
-        """A progress bar that draws nothing and reports instead."""
+        """A progress bar that reports progress and draws nothing."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._what = f"{repo} {kwargs.get('desc') or ''}".strip()

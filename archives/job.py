@@ -1,6 +1,6 @@
 """The child's side of `archives.child.run_job`: one JSON request in, JSON lines out.
 
-Whatever libraries print goes to standard error, which is the log; only records reach the builder.
+Output of libraries goes to standard error, which is the log; only records reach the builder.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 Report = Callable[[str, int, "int | None", str], None]
-"""phase, done, total, message: as `BuildProgress.update`."""
+"""Reports progress: phase, done, total and message, as in `BuildProgress.update`."""
 
 
 def serve_job(work: Callable[[dict[str, Any], Report], dict[str, Any]]) -> None:
-    """Answer the one request on standard input with `work(request, report)`; dies with the builder."""
+    """Answers the one request on standard input with `work(request, report)`; ends when the builder ends."""
     _die_with_parent()
     records = _take_stdout()
 

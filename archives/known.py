@@ -1,7 +1,7 @@
-"""What a build would say of a worker set's weights, from what is on this machine already.
+"""Facts of a worker set's weights without a build, from files on this machine.
 
-Downloads nothing, converts nothing and asks nobody: the stamp beside prepared weights, else the headers of
-the model's own files, else nothing.
+Downloads and converts nothing and needs no connection. Reads the stamp of prepared weights, else the headers
+of the model's own files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from conductor_core.catalogue import ModelRef, WorkerSet
 
 
 def known_weights(worker_set: WorkerSet, workshop: Workshop) -> KnownWeights:
-    """What is known of the set's weights, nothing where they are not here. Call it in a thread."""
+    """Facts of the set's weights; empty if they are not on this machine. Call it in a thread."""
     offline = replace(workshop, job=_asks_nobody, refresh=False)
     try:
         found = _found(worker_set, offline)

@@ -1,7 +1,7 @@
-"""Makes the folder that a worker loads, once for all rows and processes that need it.
+"""Makes the folder that a worker loads, once for all rows and processes that use it.
 
-Every folder is filled beside its final place and renamed, so that a folder that exists is whole. One builder
-works at a time on one set of weights, across processes.
+A folder is filled under a temporary name and then renamed, so that an existing folder is complete. A lock
+allows one builder at a time for each model, across processes.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ _DTYPES = {
 
 @contextmanager
 def weights_lock(path: Path, progress: BuildProgress, stop: threading.Event) -> Iterator[None]:
-    """Hold the lock file `path`; a wait for another builder is announced once. BuildCancelled if stopped.
+    """Holds a lock on the file `path`; reports once that it waits for another builder.
 
-    The kernel drops the lock when its holder dies, so a lock file that remains means nothing.
+    BuildCancelled if stopped. The kernel drops the lock when its holder dies, so a lock file that remains
+    means nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -63,7 +64,10 @@ def _taken(descriptor: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Weights ready to load: `path` a folder, `identity` what they are, `made` whether this call made it."""
+    """Weights ready to load: `path` is the file or folder, `identity` their content.
+
+    `made` is True if this call made them.
+    """
 
     path: Path
     identity: str
@@ -72,7 +76,7 @@ class Prepared:
 
 
 def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
-    """The weights of `row` as `runtime` loads them, fetched and converted where that was not done before."""
+    """The weights of `row` in the form that `runtime` loads; fetches and converts them if needed."""
     identity = identify(row.ref, workshop)
     variant, _, _ = form_of(row, runtime)
     folder = workshop.folder(row.ref, identity)
@@ -89,17 +93,17 @@ def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
 
 
 def prepared(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared | None:
-    """The weights of `row` as an earlier build left them for `runtime`, or None."""
+    """The weights of `row` that an earlier build made for `runtime`, or None."""
     variant, _, _ = form_of(row, runtime)
     return _found(workshop.folder(row.ref, identity) / variant, identity)
 
 
 def check(row: Row, runtime: RuntimeName, found: Prepared, workshop: Workshop) -> None:
-    """BuildError where the files that a worker loads are not those that were made and fetched."""
+    """Raises BuildError if the files that a worker loads have changed since they were made or fetched."""
     variant, form, _ = form_of(row, runtime)
     folder = workshop.folder(row.ref, found.identity) / variant
     if names := damaged_form(folder, workshop):
-        # It was made here, and can be made again from a file of the user's too.
+        # Made by a build, so it can be made again, also from a user's own file.
         raise BuildError(
             f"{listed(names)} in {folder} changed since it was made",
             f"run: conductor pull --verify {row.slug}",
@@ -110,7 +114,7 @@ def check(row: Row, runtime: RuntimeName, found: Prepared, workshop: Workshop) -
 
 
 def damaged_form(folder: Path, workshop: Workshop) -> list[str]:
-    """Files that were made in `folder` and differ from the digests in its stamp."""
+    """Names of files in `folder` that differ from the digests in its stamp."""
     stamp = Stamp.read(folder)
     if stamp is None:
         return []
@@ -119,7 +123,7 @@ def damaged_form(folder: Path, workshop: Workshop) -> list[str]:
 
 
 def _source_of(row: Row, folder: Path, identity: str, workshop: Workshop) -> Path | None:
-    """The fetched model whose files the form in `folder` loads or links to, where that is known."""
+    """The fetched model whose files `folder` loads or links to, if known."""
     stamp, record = Stamp.read(folder), SourceRecord.read(workshop, row.ref, identity)
     if stamp and stamp.path:
         return Path(stamp.path)
@@ -127,7 +131,7 @@ def _source_of(row: Row, folder: Path, identity: str, workshop: Workshop) -> Pat
 
 
 def form_of(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
-    """The folder's name of what the row loads, its form, and the data type of its weights."""
+    """The name of the row's folder of weights, their form, and their data type."""
     if not row.ref.is_gguf:
         return f"{runtime}-folder", "folder", None
     if runtime == "openvino":
@@ -145,7 +149,7 @@ def _found(folder: Path, identity: str) -> Prepared | None:
 
 
 def make(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared:
-    """Fetch and convert, whatever stands there. Call it under the weights' lock."""
+    """Fetches and converts, and replaces an existing folder. Call it under the weights' lock."""
     variant, form, dtype = form_of(row, runtime)
     folder = workshop.folder(row.ref, identity) / variant
     request = {"form": form, "dtype": dtype, "runtime": runtime, "name": row.ref.short_name}
@@ -174,7 +178,7 @@ def make(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> P
 
 def _convert(row: Row, work: Mapping[str, str | None], workshop: Workshop) -> dict[str, Any]:
     try:
-        # A library that looks for a missing file on the hub would wait for it, or bring code.
+        # Offline: a library that looks for a missing file on the hub would wait, or download code.
         return workshop.run("archives.convert_job", work, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     except BuildError as error:
         if error.cure != FETCH_AGAIN:
@@ -183,12 +187,12 @@ def _convert(row: Row, work: Mapping[str, str | None], workshop: Workshop) -> di
 
 
 def cure(row: Row) -> str:
-    """The words that say what mends damaged files of the row's model."""
+    """The remedy for damaged files of the row's model, for a message."""
     return YOUR_OWN if row.ref.kind == "path" else f"run: conductor pull --verify {row.slug}"
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what a killed build left; the lock says that nobody is filling it now."""
+    """Removes temporary folders of a killed build; the lock ensures that no other build uses them."""
     for left in (*parent.glob(".*-*"), *parent.glob("source/.download-*")):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -199,7 +203,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Rename into place; what stands there has no valid stamp or names a source that is gone."""
+    """Renames `temporary` to `folder`; an existing `folder` has no valid stamp or a missing source."""
     temporary.chmod(0o755)
     if folder.exists():
         old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".old-"))

@@ -1,4 +1,4 @@
-"""How a build tells how far it is: the seam, and its renderings for a terminal and for a log."""
+"""Progress of a build: the protocol, and its implementations for a terminal and for a log."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ STEP_PERCENT = 10
 
 
 class BuildProgress(Protocol):
-    """Receives every step of a build, from the thread that builds.
+    """Receives the progress of a build, in the thread that builds.
 
-    `phase` is wait, download, convert or archive; `done` and `total` share a unit (bytes while downloading,
-    steps else), `total` None where it is not known; `message` is one line for a reader.
+    `phase` is wait, download, convert or archive; `done` and `total` have the same unit (bytes for a
+    download, else steps), `total` is None if unknown; `message` is one line for people.
     """
 
     def update(self, phase: str, done: int, total: int | None, message: str) -> None: ...
@@ -30,7 +30,7 @@ class Silent:
 
 
 class Lines:
-    """One line for every new message and for every tenth of it: for logs and pipes."""
+    """Prints one line for each new message and for each further tenth: for logs and pipes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -46,7 +46,7 @@ class Lines:
 
 
 class Bars:
-    """One bar that follows the build, on a terminal."""
+    """Shows one progress bar on a terminal."""
 
     def __init__(self, console: Console) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -73,5 +73,5 @@ class Bars:
 
 
 def progress_for(stream: TextIO = sys.stderr) -> Bars | Lines:
-    """Bars where `stream` is a terminal (enter them as a context), lines where it is not."""
+    """Bars if `stream` is a terminal (use them as a context manager), else lines."""
     return Bars(Console(file=stream)) if stream.isatty() else Lines(stream)

@@ -1,6 +1,6 @@
-"""Which files of a model are taken, and what is refused: pickles and code never reach this machine's loaders.
+"""Selects the files of a model to take, and refuses pickles and code, which must never reach a loader.
 
-Rules over names and parsed JSON; it opens no file.
+Uses names and parsed JSON; opens no file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from archives.errors import BuildError
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _TAKEN = (".safetensors", ".json", ".jinja", ".model", ".spm", ".xml", "vocab.txt", "merges.txt")
 _MODULE = re.compile(r"[0-9]+_[A-Za-z]+/config\.json")
-"""Configuration of a part of a sentence-embedding model."""
+"""Name of the configuration file of a sentence-embedding model's part."""
 _DUPLICATE = "consolidated"
-"""Prefix of a second copy of the weights that some repositories carry."""
+"""Prefix of a second copy of the weights in some repositories."""
 
 JSON_WITH_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
 
 
 def wanted_files(names: Iterable[str], model: str) -> list[str]:
-    """The files of a model folder to take, small ones first; BuildError naming what is refused.
+    """The files of a model folder to take, small ones first; BuildError names a refused file.
 
-    Only the top level counts, and what `modules.json` of an embedding model refers to: other sub-folders hold
-    other formats of the same weights.
+    Only files of the top level count, and the parts of an embedding model with `modules.json`: other
+    sub-folders have other formats of the same weights.
     """
     known = sorted(names)
     top = [name for name in known if "/" not in name]
@@ -39,13 +39,13 @@ def wanted_files(names: Iterable[str], model: str) -> list[str]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The files of a local model folder as `wanted_files` takes names."""
+    """Names of the files of a local model folder, for `wanted_files`."""
     found = (*folder.glob("*"), *folder.glob("*/config.json"))
     return [path.relative_to(folder).as_posix() for path in found if path.is_file()]
 
 
 def refuse_auto_map(config: Mapping[str, Any], name: str, model: str) -> None:
-    """BuildError where the JSON file `name` asks for code of the model's own."""
+    """Raises BuildError if the JSON file `name` requires the model's own code."""
     if config.get("auto_map"):
         raise BuildError(
             f"{model} needs code of its own (auto_map in {name}), which is not run",

@@ -1,4 +1,4 @@
-"""Which architectures and quantisations the runtimes read, asked in a child before any slow work."""
+"""Checks that a runtime supports an architecture and a quantisation; runs in a child, before slow work."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from archives.weights_info import WeightsInfo
 from handlers.runtimes.sentence_modules import SentenceModules, SentenceModulesError, read_modules
 
 OPENVINO_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
-"""Of openvino-genai's stable GGUF reader (2026.4)."""
+"""Architectures of openvino-genai's stable GGUF reader (2026.4)."""
 OPENVINO_TYPES = frozenset({"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
 _ENCODER_DECODERS = frozenset({"t5", "mt5", "umt5", "longt5"})
 _USE_TRANSFORMERS = "set Precision to BF16, 8-bit or 4-bit, which transformers serves"
 
 
 def check_openvino_gguf(info: WeightsInfo, types: set[str], name: str) -> None:
-    """BuildError where openvino-genai cannot read a GGUF of this architecture or with these tensor types."""
+    """Raises BuildError if openvino-genai cannot read a GGUF of this architecture and tensor types."""
     if info.architecture not in OPENVINO_ARCHITECTURES:
         raise BuildError(
             f"openvino reads GGUF files of {_listed(OPENVINO_ARCHITECTURES)}, {name} is {info.architecture}",
@@ -31,7 +31,7 @@ def check_openvino_gguf(info: WeightsInfo, types: set[str], name: str) -> None:
 
 
 def check_transformers_gguf(info: WeightsInfo, name: str) -> None:
-    """BuildError where transformers cannot read a GGUF of this architecture; it also makes the tokenizer."""
+    """Raises BuildError if transformers cannot read a GGUF, or its tokenizer, of this architecture."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     if info.architecture not in GGUF_SUPPORTED_ARCHITECTURES:
@@ -42,7 +42,7 @@ def check_transformers_gguf(info: WeightsInfo, name: str) -> None:
 
 
 def check_embedding(info: WeightsInfo, folder: Path, name: str) -> SentenceModules:
-    """How the folder's model makes vectors; BuildError where transformers cannot or we do not know how."""
+    """The pooling settings of the folder's embedding model; BuildError if it is not supported."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     if info.architecture not in MODEL_MAPPING_NAMES or info.architecture in _ENCODER_DECODERS:
@@ -57,7 +57,7 @@ def check_embedding(info: WeightsInfo, folder: Path, name: str) -> SentenceModul
 
 
 def check_transformers(info: WeightsInfo, name: str) -> None:
-    """BuildError where transformers has no text model of this `model_type`."""
+    """Raises BuildError if transformers has no text model of this `model_type`."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,

@@ -1,7 +1,8 @@
-"""Child process: tokenizer.json for Marian and M2M100, which carry a SentencePiece model in its place.
+"""Child process: makes tokenizer.json for Marian and M2M100, which have a SentencePiece model instead.
 
-Their vocabulary numbers the pieces anew, so that transformers' own converters do not fit; and its classes for
-them need the package sentencepiece. Imports transformers, so that `archives.convert_job` alone imports this.
+Their vocabulary renumbers the pieces, so that transformers' own converters do not fit, and its tokenizer
+classes need the package sentencepiece. Imports transformers, so only `archives.convert_job` imports this
+module.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from archives.errors import BuildError
 from conductor_core.files import LARGEST_JSON, read_bounded
 
 _NEVER = -1e6
-"""For each letter of a piece that is only for decoding: any way through the text without it is better."""
+"""Score per letter of a piece that is only for decoding: so low that any other segmentation is better."""
 _LONGEST = 16
-"""Letters up to which such a piece's length counts, so that the sum stays a number with digits to spare."""
+"""Most letters of such a piece that count, so that the sum of scores keeps enough precision."""
 _UNIGRAM, _BPE = 1, 2
 _SPECIAL = {"marian": ("eos", "unk", "pad"), "m2m_100": ("bos", "pad", "eos", "unk")}
 _TEXTS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
@@ -36,9 +37,9 @@ _M2M100 = (
     "nl no ns oc or pa pl ps pt ro ru sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi wo "
     "xh yi yo zh zu "
 )
-"""The languages of `language_codes: m2m100` in the order of their numbers, where no file lists them."""
+"""Languages of `language_codes: m2m100` in the order of their token ids; no file lists them."""
 _LANGUAGE_KEYS = ("additional_special_tokens", "extra_special_tokens")
-"""Of transformers up to 4, and from 5 on."""
+"""Names of the setting in transformers up to 4, and from 5 on."""
 
 FAMILIES = frozenset(_FILES)
 """The `model_type`s that are converted here."""
@@ -46,7 +47,7 @@ FAMILIES = frozenset(_FILES)
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """`vocabulary` numbers the pieces; `languages` get the numbers behind it."""
+    """Parts of a tokenizer. `vocabulary` maps pieces to ids; `languages` get the ids after it."""
 
     spm: Path
     vocabulary: Mapping[str, int]
@@ -55,7 +56,10 @@ class _Parts:
 
 
 def convert_translation_tokenizer(source: Path, target: Path, family: str, name: str) -> None:
-    """Write tokenizer.json and tokenizer_config.json; BuildError where the folder's files are not enough."""
+    """Writes tokenizer.json and tokenizer_config.json.
+
+    BuildError if files of the folder are missing or invalid.
+    """
     config = (
         _json(source / "tokenizer_config.json", name) if (source / "tokenizer_config.json").exists() else {}
     )
@@ -86,7 +90,7 @@ def _converted(parts: _Parts, name: str) -> Tokenizer:
 
 
 class _Converter(SpmConverter):
-    """transformers' converter, with the numbers of the model's own vocabulary."""
+    """transformers' converter with the token ids of the model's own vocabulary."""
 
     def __init__(self, parts: _Parts) -> None:
         super().__init__(SimpleNamespace(vocab_file=str(parts.spm)))  # type: ignore[no-untyped-call]
@@ -134,7 +138,7 @@ def _one_target(vocabulary: Mapping[str, int], name: str) -> tuple[str, ...]:
 
 
 def _languages(source: Path, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """The marks of M2M100's languages in the order of their numbers."""
+    """The language tokens of M2M100 in the order of their ids."""
     specials = source / "special_tokens_map.json"
     places = [config, _json(specials, name) if specials.exists() else {}]
     listed = [place.get(key) for place in places for key in _LANGUAGE_KEYS]

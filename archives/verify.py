@@ -1,6 +1,7 @@
-"""`conductor pull --verify`: every byte of a row's model held against its digest; what differs is made whole.
+"""Compares every byte of a row's model with its digest and repairs damaged files (`conductor pull --verify`).
 
-What was fetched is fetched again, what was made is made again; a file of the user's own is told of and left.
+Fetched files are fetched again and made files are made again; a damaged file of the user's own is only
+reported.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from conductor_core.catalogue import Row, RuntimeName
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The folder of a row's model, and the files that were damaged and are whole again."""
+    """The path of a row's model; `mended` names the files that were repaired."""
 
     path: Path
     mended: tuple[str, ...]
 
 
 def verify(row: Row, runtime: RuntimeName, workshop: Workshop) -> Verified:
-    """Compare and mend the model of `row` and all that was made of it; BuildError where that cannot be."""
+    """Compares and repairs the model of `row` and all forms made from it.
+
+    BuildError if a repair is impossible.
+    """
     workshop = replace(workshop, verify=True)
     identity = identify(row.ref, workshop)
     folder = workshop.folder(row.ref, identity)
@@ -41,7 +45,7 @@ def verify(row: Row, runtime: RuntimeName, workshop: Workshop) -> Verified:
             if made.name == own and (names or not _is_current(made, identity, source.path, form)):
                 make(row, runtime, identity, workshop)
             elif names:
-                # Another row's: its next load makes it again.
+                # A form of another row: its next load makes it again.
                 shutil.rmtree(made)
     return Verified(source.path, tuple(mended))
 
@@ -52,7 +56,7 @@ def _forms(folder: Path) -> list[Path]:
 
 
 def _is_current(made: Path, identity: str, source: Path, form: str) -> bool:
-    """Tell whether the stamp is whole and names this source, not that of a folder it was copied from."""
+    """True if the stamp is valid and names this source, and not that of a folder it was copied from."""
     stamp = Stamp.read(made)
     if stamp is None or stamp.source != identity:
         return False

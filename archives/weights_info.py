@@ -1,4 +1,4 @@
-"""What is known of weights without loading them, the stamp that keeps it, and the memory they will take."""
+"""Facts of weights without loading them, the stamp file that keeps them, and estimates of memory."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ STAMP = "conductor.json"
 
 _BYTES_PER_PARAMETER = {"FP32": 4.0, "FP16": 2.0, "BF16": 2.0, "8-bit": 1.1, "4-bit": 0.65}
 _KV_BYTES = {"openvino": 1.1, "transformers": 2.0, "vllm": 2.0}
-"""Per value of the KV cache: openvino keeps 8-bit values with scales, the others 16-bit ones."""
+"""Bytes per value of the KV cache: openvino stores 8-bit values with scales, the others 16-bit values."""
 _PROCESS_BYTES = {"openvino": 420_000_000, "transformers": 900_000_000, "vllm": 2_000_000_000}
-"""Interpreter, libraries and compiled graph of one worker of a model of no size."""
+"""Bytes of interpreter, libraries and compiled graph of one worker, without the model."""
 _DEFAULT_CONTEXT = 4096
 _TRANSFORMERS_TOKENS = 32_768
-"""Most tokens of its cache on a CPU: `handlers.runtimes.transformers.memory`."""
+"""Most tokens of transformers' cache on a CPU, as in `handlers.runtimes.transformers.memory`."""
 _WITH_A_RESERVE = {"openvino", "transformers"}
-"""Runtimes whose cache keeps room for short requests beside the longest."""
+"""Runtimes whose cache has a reserve for short requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsInfo:
-    """Read from headers. `size` is the bytes of the weights on disk, `context` in tokens, `quantisation` the
-    file's own word (`Q4_1`, `BF16`); the last three are of the decoder's KV cache.
+    """Facts from headers. `size` is the bytes of the weights on disk, `context` is in tokens, `quantisation`
+    the file's own name (`Q4_1`, `BF16`); the last three fields describe the decoder's KV cache.
     """
 
     architecture: str
@@ -44,7 +44,7 @@ class WeightsInfo:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What `conductor.json` says beside prepared weights.
+    """The content of `conductor.json`, the stamp file of prepared weights.
 
     `path` is the folder or file to load, None for the stamp's own folder; `files` is sha256 by name.
     """
@@ -61,7 +61,7 @@ class Stamp:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """The stamp in `folder`, None where there is none or it is not whole."""
+        """The stamp in `folder`; None if there is none or it is damaged."""
         try:
             values: dict[str, Any] = json.loads(read_bounded(folder / STAMP, LARGEST_JSON))
             return cls(**{**values, "info": WeightsInfo(**values["info"])})
@@ -71,10 +71,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class KnownWeights:
-    """What can be said of a worker set that is not loaded: nothing, or the one content of its weights.
+    """Facts of a worker set that is not loaded; empty if its weights are not on this machine.
 
-    `identity` tells one content from another, `memory` is the bytes that all workers take at most,
-    `contexts` the number of longest requests that the KV cache of one worker holds.
+    `identity` identifies the content of the weights, `memory` is the most bytes that all workers take,
+    `contexts` the number of longest requests that fit into the KV cache of one worker.
     """
 
     identity: str = ""
@@ -85,7 +85,7 @@ class KnownWeights:
 def estimate_memory(
     info: WeightsInfo, runtime: str, precision: str, context: int | None = None, workers: int = 1
 ) -> int:
-    """Bytes that a worker set needs at least: weights and the smallest cache, for each of its workers."""
+    """The least bytes of a worker set: weights and the smallest cache, times the number of workers."""
     tokens = _least_tokens(info, runtime, context)
     return (_fixed_bytes(info, runtime, precision) + int(tokens * _token_bytes(info, runtime))) * workers
 
@@ -93,7 +93,10 @@ def estimate_memory(
 def contexts_held(
     info: WeightsInfo, runtime: str, precision: str, context: int | None, memory: int
 ) -> float | None:
-    """Contexts in the KV cache of a worker of so much memory on a CPU; None for a model that has none."""
+    """Contexts that fit into the KV cache of a worker with `memory` bytes on a CPU.
+
+    None without a KV cache.
+    """
     if not _token_bytes(info, runtime):
         return None
     longest = context or info.context or _DEFAULT_CONTEXT
@@ -104,7 +107,7 @@ def contexts_held(
 
 
 def in_tenths(contexts: float | None) -> float | None:
-    """A number of contexts as it is shown: rounded down."""
+    """A number of contexts for display: rounded down to tenths."""
     return None if contexts is None else math.floor(contexts * 10) / 10
 
 

@@ -1,4 +1,4 @@
-"""What an archive says of its worker: model-config.yaml, and the version that asks for a new one."""
+"""Archive of a worker: its model-config.yaml, and the version, which changes when new workers are needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VERSION_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One archive to make: `name` is a row's slug or a set's name, `row` the first row it answers for.
+    """One archive to make: `name` is a row's slug or a set's name, `row` its first row.
 
     `memory` is the bytes that the table gives one worker.
     """
@@ -42,7 +42,7 @@ class WorkerPlan:
 
     @classmethod
     def of(cls, worker_set: WorkerSet, system: str | None = None) -> Self:
-        """The archive that the gateway's store has for a worker set."""
+        """The plan of a worker set's archive in the gateway's store."""
         return cls(
             name=worker_set.name,
             row=worker_set.first,
@@ -67,9 +67,9 @@ def archive_spec(plan: WorkerPlan, prepared: Prepared) -> ArchiveSpec:
 
 
 def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
-    """The `conductor:` key: context is the row's own or else the model's.
+    """The `conductor:` key of model-config.yaml; context is the row's or else the model's.
 
-    Its memory is what the table gives the set, so that the KV cache fills it, or the least that it needs.
+    Memory is the declared memory of the set, which the KV cache fills, or at least the estimate.
     """
     precision = precision_word(plan.row, prepared)
     context = plan.context or prepared.info.context
@@ -95,18 +95,18 @@ def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
 
 
 def contexts_of(config: WorkerConfig, prepared: Prepared) -> float | None:
-    """The number of longest requests that the KV cache of one worker holds."""
+    """The number of longest requests that fit into the KV cache of one worker; None without a KV cache."""
     memory = (config.memory or 0) // config.workers
     return contexts_held(prepared.info, config.runtime, config.precision, config.context, memory)
 
 
 def precision_word(row: Row, prepared: Prepared) -> str:
-    """`FP32`, `FP16`, `BF16`, `8-bit`, `4-bit`, or the file's own word (`Q4_1`, `BF16`, `IR`)."""
+    """The precision: `FP32`, `FP16`, `BF16`, `8-bit`, `4-bit`, or the file's own (`Q4_1`, `BF16`, `IR`)."""
     return prepared.info.quantisation if row.precision is Precision.FILE else row.precision.value
 
 
 def worker_version(plan: WorkerPlan, prepared: Prepared) -> str:
-    """12 hex digits over what needs a new worker, never over paths, persona or parameters."""
+    """12 hex digits of a digest of all facts that need new workers, without paths, persona and parameters."""
     needs = {
         "weights": prepared.identity,
         "precision": plan.row.precision.value,
@@ -128,7 +128,10 @@ def _handlers_digest(files: Mapping[str, bytes]) -> str:
 
 
 def _torchserve_keys(plan: WorkerPlan) -> dict[str, Any]:
-    """Both timeouts are written because TorchServe's own 120 s would win over every other setting."""
+    """TorchServe's own keys.
+
+    Both timeouts are set because its default of 120 s would override all other settings.
+    """
     keys: dict[str, Any] = {
         "minWorkers": plan.workers,
         "maxWorkers": plan.workers,

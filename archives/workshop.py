@@ -1,4 +1,4 @@
-"""Where and how a build works: the folders, the checksums and the effects that tests replace."""
+"""Context of a build: its folders, the checksums of wheels, and the effects that tests replace."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PINS_VARIABLE = "CONDUCTOR_WHEEL_PINS"
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^=,\s]+)=([0-9a-f]{64})")
 
 Job = Callable[..., dict[str, Any]]
-"""`archives.child.run_job` or a stand-in with its signature."""
+"""`archives.child.run_job` or a test double with its signature."""
 
 
 def wheel_pins(environment: Mapping[str, str] = os.environ) -> dict[tuple[str, str], str]:
-    """sha256 by (package, version): those of this project, and the operator's own in CONDUCTOR_WHEEL_PINS
-    (`package==version=sha256`, separated by commas). BuildError for a pin that is not one.
+    """The sha256 by (package, version): the project's own and the operator's in CONDUCTOR_WHEEL_PINS
+    (`package==version=sha256`, separated by commas). BuildError for an invalid pin.
     """
     pins = dict(PINNED_WHEELS)
     for part in filter(None, re.split(r"[,\s]+", environment.get(PINS_VARIABLE, ""))):
@@ -40,10 +40,10 @@ def wheel_pins(environment: Mapping[str, str] = os.environ) -> dict[tuple[str, s
 
 @dataclass(frozen=True)
 class Workshop:
-    """`project` says where SETTINGS.md and `models` are; `stop` ends a build from another thread.
+    """Context of a build.
 
-    `refresh` asks the hub again which commit a branch means; `verify` reads every file to compare it with its
-    digest.
+    `project` has the paths of SETTINGS.md and `models`; `stop` ends it from another thread. `refresh`
+    resolves branches of the hub again; `verify` reads every file to compare it with its digest.
     """
 
     project: ProjectPaths
@@ -60,11 +60,11 @@ class Workshop:
 
     @property
     def log(self) -> Path:
-        """What the libraries of child processes print."""
+        """The log file with the output of child processes."""
         return self.models / "build.log"
 
     def run(self, module: str, request: Mapping[str, Any], **environment: str) -> dict[str, Any]:
-        """The result of a child process of this build."""
+        """Runs a child process of this build and returns its result."""
         return self.job(
             module,
             request,
@@ -75,15 +75,18 @@ class Workshop:
         )
 
     def folder(self, ref: ModelRef, identity: str) -> Path:
-        """Where everything made of one source lies: its name, and 8 hex digits of its identity."""
+        """The folder of everything made from one source.
+
+        Its name has 8 hex digits of a digest of the identity.
+        """
         name = ref.short_name.lower().removesuffix(".gguf")
         slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-") or "model"
         return self.models / f"{slug[:80]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
     def lock(self, folder: Path) -> Path:
-        """The lock file of a folder of `folder`."""
+        """The lock file of a folder that `folder` returned."""
         return self.models / ".locks" / f"{folder.name}.lock"
 
     def digests(self, folder: Path, what: str) -> Path:
-        """The file of `what` is known of the content of a folder of `folder`."""
+        """The file with digests or stats (`what`) of a folder that `folder` returned."""
         return self.models / ".digests" / f"{folder.name}.{what}.json"

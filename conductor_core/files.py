@@ -1,8 +1,8 @@
-"""Files of state folder and project: read within a bound, written whole or not at all, faults in words.
+"""Reads files up to a size limit, writes them atomically, and describes file errors in one line.
 
-A path may hold anything: a FIFO waits for its writer for ever, a device never ends, a sparse file has
-gigabytes of nothing. Whoever reads or writes a file that somebody else may have put there does it by this
-module, and gets an OSError that names the path.
+A path may be anything: a FIFO waits for its writer for ever, a device never ends, a sparse file has gigabytes
+of zeros. All code that reads or writes a file that another program may have put there uses this module, and
+gets an OSError that names the path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LARGEST_JSON = 64 * 2**20
-"""Of a JSON file in a folder of a model: those of large vocabularies have some ten million bytes."""
+"""Most bytes of a JSON file of a model: files with large vocabularies have some ten million."""
 
 _READ_BYTES = 2**20
 _LOCK_LOOK_S = 0.02
@@ -42,14 +42,14 @@ _CURES = {
 
 
 class NotARegularFile(OSError):
-    """A folder, FIFO, socket or device where a file was expected; it was not opened for reading."""
+    """A folder, FIFO, socket or device in the place of a file; it was not read."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(errno.EINVAL, "not a regular file", str(path))
 
 
 class FileTooLarge(OSError):
-    """A file with more bytes than its reader takes."""
+    """A file that is larger than its reader's limit."""
 
     def __init__(self, path: Path | str, most: int) -> None:
         super().__init__(errno.EFBIG, f"larger than {most} bytes", str(path))
@@ -58,10 +58,10 @@ class FileTooLarge(OSError):
 def read_bounded(path: Path, most: int) -> bytes:
     """The bytes of the regular file at `path`. Raises OSError, FileTooLarge for more than `most` bytes.
 
-    Never waits for a writer, and reads at most one byte more than it gives.
+    Never waits for a writer, and reads at most one byte more than `most`.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise NotARegularFile(path)  # before it is opened: opening a device may do something
+        raise NotARegularFile(path)  # before it is opened, because opening a device may have effects
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         found = os.fstat(file)
@@ -84,7 +84,7 @@ def _read(file: int, path: Path, most: int) -> bytes:
 
 
 def last_text(path: Path, most: int = 16_384) -> str:
-    """The last `most` bytes of a log, as text; empty where there is no such regular file."""
+    """The last `most` bytes of a log as text; empty if there is no such regular file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return ""
@@ -100,7 +100,10 @@ def _no_waiting(path: str, flags: int) -> int:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of the regular file at `path`, made private where there is none; follows no link."""
+    """A descriptor of the regular file at `path`, which is created with mode 0600 if missing.
+
+    Follows no link.
+    """
     file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
@@ -109,9 +112,9 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def write_whole(path: Path, content: bytes, *, keep: bool = True) -> None:
-    """Put `content`, private to its user, in the place of the file at `path`, all or nothing. Raises OSError.
+    """Atomically replaces the file at `path` by `content`, with mode 0600. Raises OSError.
 
-    `keep` waits until the disk has it, so that it outlasts a loss of power.
+    With `keep` it waits until the content is on the disk, so that it survives a power failure.
     """
     unnamed = path.with_name(f"{path.name}.new")
     try:
@@ -131,13 +134,13 @@ def write_whole(path: Path, content: bytes, *, keep: bool = True) -> None:
 
 
 def append_line(file: int, path: Path, line: bytes) -> None:
-    """Write `line` at the end of the open file, or nothing of it. The caller holds the file's lock."""
+    """Appends the whole `line` to the open file, or nothing of it. The caller holds the file's lock."""
     size = os.fstat(file).st_size
     try:
         _write(file, line, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.ftruncate(file, size)  # half a line would spoil the next one
+            os.ftruncate(file, size)  # part of a line would corrupt the next one
         raise _of(path, error) from error
 
 
@@ -151,7 +154,10 @@ def _write(file: int, content: bytes, path: Path) -> None:
 
 
 def take_lock(file: int, path: Path, wait_s: float = _LOCK_WAIT_S) -> None:
-    """Lock the open file for this process alone. OSError where another one keeps it for too long."""
+    """Locks the open file exclusively.
+
+    OSError if another process holds the lock for more than `wait_s` seconds.
+    """
     deadline = time.monotonic() + wait_s
     while True:
         with contextlib.suppress(BlockingIOError):
@@ -164,7 +170,7 @@ def take_lock(file: int, path: Path, wait_s: float = _LOCK_WAIT_S) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which is made where there is none. Raises OSError."""
+    """Holds a lock on the file `path`, which is created if missing. Raises OSError."""
     file = open_private(path, os.O_RDWR)
     try:
         take_lock(file, path)
@@ -174,7 +180,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def fault(error: OSError) -> str:
-    """One line: which path, what is wrong with it, and what mends it."""
+    """The error in one line: the path, the fault and its remedy."""
     where = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     cure = _cure(error)
@@ -192,7 +198,7 @@ def _folder(error: OSError) -> str:
 
 
 def is_fault_of_files(error: OSError) -> bool:
-    """Tell whether it is about a file and a disk, and not about a connection or a process."""
+    """True if the error is of a file or disk, and not of a connection or a process."""
     if isinstance(error, ConnectionError | TimeoutError | ChildProcessError | ProcessLookupError):
         return False
     return error.filename is not None or error.errno in DISK_FULL | {errno.EROFS, errno.EIO}

@@ -1,7 +1,7 @@
-"""What is wrong with a settings file, and where: the error type of this package.
+"""Mistakes in a settings file with their positions: the error types of this package.
 
-Knows positions and wording only; every check that can fail collects its issues here, so that one reading of
-the file reports all of them.
+Knows positions and wording only. Every check collects its issues, so that one pass over the file reports all
+of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SHOWN = 60
 
 
 class CellError(ValueError):
-    """A cell's text is not a value of its column; the message says what was expected."""
+    """The text of a cell is not valid for its column; the message says what was expected."""
 
 
 def expected(what: str, text: str) -> CellError:
@@ -24,7 +24,7 @@ def expected(what: str, text: str) -> CellError:
 
 
 def close_name(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` where one of `known` is close to `name`, else nothing."""
+    """` (did you mean 'x'?)` if one of `known` is similar to `name`, else an empty string."""
     by_fold = {candidate.casefold(): candidate for candidate in known}
     matches = get_close_matches(name.casefold()[:200], by_fold, n=1)
     return f" (did you mean {by_fold[matches[0]]!r}?)" if matches else ""
@@ -32,7 +32,7 @@ def close_name(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One mistake; `line` and `column` are 1-based, `field` is the column or section at fault."""
+    """One mistake; `line` and `column` are 1-based, `field` is the wrong column or section."""
 
     source: str
     line: int

@@ -1,6 +1,6 @@
-"""What this machine has: memory that processes may use, and GPUs.
+"""The machine's resources: memory that processes may use, and GPUs.
 
-Reads /proc, cgroup files and `nvidia-smi`; imports no accelerator library. `probe` is the only impure entry.
+Reads /proc, cgroup files and `nvidia-smi`; imports no accelerator library.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What models may be placed on; `ram` is the smaller of MemTotal and the cgroup limit, in bytes."""
+    """Devices for models; `ram` is the smaller of MemTotal and the cgroup limit, in bytes."""
 
     gpus: tuple[Gpu, ...] = ()
     ram: int = 0
 
 
 def probe() -> Machine:
-    """This machine. GPUs that the installed torch cannot use are left out."""
+    """This machine, without GPUs that the installed torch cannot use."""
     gpus = () if torch_is_cpu_only() else parse_nvidia_smi(_nvidia_smi(_GPUS), os.environ)
     return Machine(gpus, usable_memory())
 
 
 def nvidia_gpus(environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-    """Every GPU that the driver shows, whether or not the installed torch can use it."""
+    """All GPUs that the driver shows, including those that the installed torch cannot use."""
     return parse_nvidia_smi(_nvidia_smi(_GPUS), environ)
 
 
 def torch_is_cpu_only() -> bool:
-    """Whether the installed torch is a CPU build (or there is none), told by its version alone."""
+    """True if the installed torch is a CPU build, judged by its version, or if there is no torch."""
     try:
         return metadata.version("torch").endswith("+cpu")
     except metadata.PackageNotFoundError:
@@ -69,8 +69,8 @@ def _nvidia_smi(query: str) -> str:
 def parse_nvidia_smi(text: str, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
     """GPUs of `nvidia-smi`'s table (MiB), numbered as CUDA_VISIBLE_DEVICES in `environ` shows them.
 
-    Left out, but counted: a GPU that does not say its memory (`[N/A]`), and one in MIG mode, whose figures
-    are those of the whole while CUDA gives out a slice of it.
+    A GPU without memory figures (`[N/A]`), or in MIG mode (where CUDA gives a slice but the figures are of
+    the whole), is left out but keeps its number.
     """
     rows = [row for row in _fields(text) if len(row) == 6 and row[0].isdecimal()]
     visible = environ.get("CUDA_VISIBLE_DEVICES")
@@ -89,7 +89,7 @@ def _fields(text: str) -> list[list[str]]:
 def _shown(rows: list[list[str]], visible: str) -> list[list[str]]:
     """The rows that `visible` names by index or by the beginning of a UUID, in its order.
 
-    CUDA stops reading its list at the first name that is no device, such as -1.
+    CUDA stops reading the list at the first name that is not a device, such as -1.
     """
     found: list[list[str]] = []
     for name in (part.strip() for part in visible.split(",")):
@@ -101,14 +101,14 @@ def _shown(rows: list[list[str]], visible: str) -> list[list[str]]:
 
 
 def gpu_memory_by_pid() -> dict[int, int]:
-    """Bytes of GPU memory that each process holds; those that this machine's drivers show by their pid."""
+    """Bytes of GPU memory by pid, for the processes that the driver shows."""
     return parse_compute_apps(_nvidia_smi(_PROCESSES))
 
 
 def parse_compute_apps(text: str) -> dict[int, int]:
     """Bytes by pid of `nvidia-smi`'s processes (MiB), summed over devices and MIG slices.
 
-    A process whose memory the driver does not say (`[N/A]`, `[Insufficient Permissions]`) is unknown.
+    Processes without a memory figure (`[N/A]`, `[Insufficient Permissions]`) are left out.
     """
     rows = [row for row in _fields(text) if len(row) == 2 and row[0].isdecimal()]
     unknown = {row[0] for row in rows if not row[1].isdecimal()}
@@ -119,12 +119,12 @@ def parse_compute_apps(text: str) -> dict[int, int]:
 
 
 def usable_memory(root: Path = Path("/")) -> int:
-    """The smaller of MemTotal and every cgroup limit above this process, in bytes, read under `root`."""
+    """The smallest of MemTotal and the limits of all cgroups of this process, in bytes, read below `root`."""
     return min([_meminfo(root, "MemTotal"), *_cgroup_limits(root)])
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that processes can still take: of this machine, and of every cgroup above this process."""
+    """Bytes that processes can still allocate, within this machine and all cgroups of this process."""
     return min([_meminfo(root, "MemAvailable"), *_cgroup_rooms(root)])
 
 
@@ -140,7 +140,7 @@ def _cgroup_limits(root: Path) -> list[int]:
 
 
 def _cgroup_rooms(root: Path) -> list[int]:
-    """What is left below each limit; the kernel drops inactive file pages before it refuses memory."""
+    """Free bytes below each limit; inactive file pages count as free, because the kernel drops them first."""
     rooms = []
     for folder, limit in _limited_groups(root):
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
@@ -158,7 +158,7 @@ def _inactive_file(folder: Path) -> int:
 
 
 def _limited_groups(root: Path) -> list[tuple[Path, int]]:
-    """The folders of the cgroups above this process that have a memory limit, each with it."""
+    """The folders of this process's cgroups that have a memory limit, each with its limit in bytes."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -182,7 +182,7 @@ def _limits_above(mount: Path, path: str, name: str) -> list[tuple[Path, int]]:
 
 
 def _number(file: Path) -> int | None:
-    """The number in `file`; None where there is no file or it says something else, such as max."""
+    """The number in `file`; None if the file is missing or has another content, such as max."""
     try:
         text = file.read_text().strip()
     except OSError:

@@ -1,6 +1,6 @@
-"""Operator settings: what the person who runs the server decides, from `CONDUCTOR_` variables and options.
+"""Operator settings of the server, from `CONDUCTOR_` variables and command-line options.
 
-SETTINGS.md is for models only; nothing here is about a model.
+SETTINGS.md is for models only; no operator setting is about a model.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from conductor_core.quantities import MemoryBudget, parse_duration
 
 PREFIX = "CONDUCTOR_"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Hosts that only this machine reaches."""
+"""Host names and addresses that only this machine can reach."""
 
 SECONDS_PER_GB = 20.0
 
 
 class OperatorError(Exception):
-    """Operator settings that cannot be used; one line for each bad value."""
+    """Invalid operator settings; the message has one line for each bad value."""
 
 
 def _budget(value: object) -> object:
@@ -46,7 +46,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10_000_000,
 
 
 class OperatorSettings(BaseSettings):
-    """One field per variable; times in seconds, `host` and `port` where the gateway listens."""
+    """One field per variable; times are in seconds, `host` and `port` are the gateway's address."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -71,7 +71,7 @@ class OperatorSettings(BaseSettings):
     api_key: SecretStr | None = None
 
     def load_timeout_for(self, memory: int | None) -> float:
-        """Seconds that loading `memory` bytes may take: `load_timeout` and 20 s for each GB."""
+        """Seconds that loading `memory` bytes may take: `load_timeout` plus 20 s for each GB."""
         return self.load_timeout + SECONDS_PER_GB * (memory or 0) / 1e9
 
 
@@ -86,7 +86,10 @@ _EXPECTED = {
 
 
 def operator_settings(**options: Any) -> OperatorSettings:
-    """Settings of the environment under the `options` that are not None; OperatorError for bad ones."""
+    """Settings from the environment, overridden by `options` that are not None.
+
+    OperatorError for bad values.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return OperatorSettings(**given)

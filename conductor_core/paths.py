@@ -1,6 +1,6 @@
-"""Where everything lies on disk: the state directory, and the project folder around SETTINGS.md.
+"""Paths on disk: the state directory, and the project folder of SETTINGS.md.
 
-Unix socket paths end at 107 bytes, which decides where the run folder is. Only `create` touches the disk.
+A Unix socket path has at most 107 bytes, which limits the path of the run folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from conductor_core.catalogue import ModelRef
 from conductor_core.files import NotARegularFile, fault
 
 LONGEST_RUN_PATH = 70
-"""Bytes; leaves room below 107 for a socket's name and TorchServe's own suffixes."""
+"""Most bytes of the run folder's path; leaves room below 107 for socket names and TorchServe's suffixes."""
 
 
 class StateDirError(Exception):
@@ -45,7 +45,7 @@ class StateDir:
 
     @property
     def run(self) -> Path:
-        """Folder of every socket: `<root>/run`, or one in the system's temporary folder if that is long."""
+        """Folder of all sockets: `<root>/run`, or one in the temporary folder if that path is too long."""
         inside = self.root / "run"
         if len(os.fsencode(inside)) <= LONGEST_RUN_PATH:
             return inside
@@ -55,52 +55,52 @@ class StateDir:
 
     @property
     def run_file(self) -> Path:
-        """What a running gateway says of itself: address, processes and its run folder, as JSON."""
+        """JSON file of the running gateway: its address, processes and run folder."""
         return self.root / "run.json"
 
     @property
     def lock_file(self) -> Path:
-        """Held by the one gateway of this directory."""
+        """Lock file that the one gateway of this directory holds."""
         return self.root / "lock"
 
     @property
     def owner_token(self) -> Path:
-        """What tells the running gateway that a client is its owner's."""
+        """File of the owner's token, see `conductor_core.owner`."""
         return self.run / "owner.token"
 
     @property
     def keys_file(self) -> Path:
-        """Keys as hashes, with what each may do; not there before the first key."""
+        """API keys as hashes with their scopes; the file does not exist before the first key."""
         return self.root / "keys.json"
 
     @property
     def first_key(self) -> Path:
-        """The text of the key that the gateway made itself under CONDUCTOR_CREATE_KEY."""
+        """The text of the key that the gateway itself made with CONDUCTOR_CREATE_KEY."""
         return self.root / "admin.key"
 
     @property
     def audit_file(self) -> Path:
-        """One JSON object a line for each thing that an operator began, and one for its outcome."""
+        """JSON lines: one when an operator begins an action, and one for its outcome."""
         return self.logs / "audit.jsonl"
 
     @property
     def reads_file(self) -> Path:
-        """As `audit_file`, for what was only looked at with a key that may change things."""
+        """As `audit_file`, for read requests with a key that may change things."""
         return self.logs / "reads.jsonl"
 
     @property
     def refusals_file(self) -> Path:
-        """As `audit_file`, for what was refused for the lack of a key or of its scope."""
+        """As `audit_file`, for requests that were refused because a key or its scope was missing."""
         return self.logs / "refusals.jsonl"
 
     @property
     def reserve_file(self) -> Path:
-        """Disk space that is given up so that a key can be revoked on a full disk."""
+        """Reserved disk space, freed so that a key can be revoked on a full disk."""
         return self.root / "reserve"
 
     @property
     def peaks_file(self) -> Path:
-        """Memory peaks of worker sets as measured on this machine."""
+        """Memory peaks of worker sets, measured on this machine."""
         return self.root / "peaks.json"
 
     @property
@@ -110,12 +110,12 @@ class StateDir:
 
     @property
     def torchserve_keys(self) -> Path:
-        """Keys for TorchServe's APIs, which it writes there itself at each start."""
+        """Keys for TorchServe's APIs, which TorchServe writes at each start."""
         return self.torchserve / "key_file.json"
 
     @property
     def torchserve_tmp(self) -> Path:
-        """TorchServe's TMPDIR and TEMP; in the run folder since it puts sockets there."""
+        """TorchServe's TMPDIR and TEMP; in the run folder because TorchServe puts sockets there."""
         return self.run / "tmp"
 
     @property
@@ -127,16 +127,16 @@ class StateDir:
         return self.run / "management.sock"
 
     def worker_socket(self, pid: int) -> Path:
-        """Where the worker process `pid` listens."""
+        """The Unix socket of the worker process `pid`."""
         return self.run / f"{pid}.sock"
 
     def create(self) -> None:
-        """Make every folder with mode 0700; StateDirError where that cannot be had."""
+        """Creates all folders with mode 0700; StateDirError if one cannot be created or made private."""
         for folder in (self.root, self.store, self.logs, self.run, self.torchserve, self.torchserve_tmp):
             _make_private(folder)
 
     def check_files(self) -> None:
-        """StateDirError for what lies in the place of a file and is none: a FIFO would be waited for."""
+        """Raises StateDirError if something else is at a file's path, such as a FIFO, which would block."""
         for folder in (self.root, self.logs):
             for path in sorted(folder.iterdir()):
                 if path.suffix in _FILE_ENDINGS or path.name in _FILES:
@@ -151,7 +151,7 @@ def _check_regular(path: Path) -> None:
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
-        return  # a link to nothing, or gone since
+        return  # a dangling link, or deleted since
     except OSError as error:
         raise StateDirError(fault(error)) from error
     if not is_file:
@@ -159,7 +159,7 @@ def _check_regular(path: Path) -> None:
 
 
 def _of(error: OSError) -> OSError:
-    """The error without its path, for a line that names it already."""
+    """The error without its path, for a message that names the path already."""
     return OSError(error.errno, error.strerror)
 
 
@@ -169,7 +169,7 @@ def _make_private(folder: Path) -> None:
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) and not folder.is_dir():
             raise StateDirError(f"{folder} is not a folder")
-        # In a shared temporary folder somebody else may have made it, or a link, first.
+        # In a shared temporary folder another user may have created it, or a link, before.
         if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
             raise StateDirError(f"{folder} is a link or belongs to another user")
         folder.chmod(0o700)
@@ -179,13 +179,13 @@ def _make_private(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ProjectPaths:
-    """Folders beside the settings file `settings`."""
+    """Folders of the project, next to the settings file `settings`."""
 
     settings: Path
 
     @classmethod
     def at(cls, settings: Path | str) -> ProjectPaths:
-        """The project around the file `settings`, made absolute; `~` is the home folder."""
+        """The project of the file `settings`, made absolute; `~` is the home folder."""
         return cls(Path(os.path.abspath(Path(settings).expanduser())))
 
     @property
@@ -199,7 +199,7 @@ class ProjectPaths:
 
     @property
     def store(self) -> Path:
-        """Archives that `make archives` builds, for TorchServe alone."""
+        """Archives that `make archives` builds, for TorchServe without the gateway."""
         return self.root / "archives" / "store"
 
     def local_model(self, ref: ModelRef) -> Path:

@@ -1,7 +1,7 @@
 """Placement of rows on devices: rows that share a worker set, and the device of each set; pure.
 
-Rows of equal weights, runtime and device share one set. A folder is taken for safetensors unless its row says
-`Runtime` openvino; no file is looked at.
+Rows of equal weights, runtime and device share one set. A folder counts as safetensors unless its row has
+`Runtime` openvino; no file is read.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from conductor_core.sizes import needed_memory, parameters_of
 from conductor_core.weights import weights_id
 
 LARGEST_ON_CPU = 3_000_000_000
-"""Parameters above which `auto` does not choose the CPU: answers would be too slow to be of use."""
+"""Parameters above which `auto` does not choose the CPU, because answers would be too slow."""
 
 USABLE_SHARE = 0.9
-"""Of a device that the operator set no budget for."""
+"""Share of a device's memory that models may use if the operator set no budget."""
 
 NO_BUDGET = MemoryBudget()
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that will share a worker set once their device is known."""
+    """Rows that will share a worker set; `wanted` is the device cell or the chosen device."""
 
     rows: tuple[Row, ...]
     runtime: RuntimeName
@@ -48,18 +48,18 @@ class Group:
 
 
 def is_resident(rows: Sequence[Row]) -> bool:
-    """Whether the set of these rows stays loaded for good."""
+    """True if the set of these rows always stays loaded."""
     return any(row.stay_loaded is StayLoaded.TRUE for row in rows)
 
 
 def unplaced_sets(rows: Sequence[Row]) -> tuple[WorkerSet, ...]:
-    """Sets as on a CPU without limits (`cuda` is `cuda:0`): sharing is known before the machine is."""
+    """Worker sets for a CPU without limits (`cuda` is `cuda:0`), to know which rows share a set."""
     fixed = {"auto": "cpu", "cuda": "cuda:0"}
     return worker_sets([replace(g, wanted=fixed.get(g.wanted, g.wanted)) for g in group_rows(rows)])
 
 
 def group_rows(rows: Sequence[Row]) -> list[Group]:
-    """Rows that want the same weights, runtime and device cell, in table order."""
+    """Groups of rows with the same weights, runtime and device cell, in table order."""
     groups = [Group((row,), runtime, _wanted(row, runtime)) for row in rows for runtime in [_runtime(row)]]
     return _merged(groups)
 
@@ -81,7 +81,7 @@ def _merged(groups: Sequence[Group]) -> list[Group]:
 
 
 def worker_sets(groups: Sequence[Group]) -> tuple[WorkerSet, ...]:
-    """Worker sets of groups whose `wanted` is a device; groups that met on one device become one set."""
+    """Worker sets of groups whose `wanted` is a device; equal groups on one device become one set."""
     return tuple(_worker_set(group) for group in _merged(groups))
 
 
@@ -106,11 +106,11 @@ def _stay_loaded(rows: Sequence[Row]) -> StayLoaded:
 
 
 def place(catalogue: Catalogue, machine: Machine, budget: MemoryBudget = NO_BUDGET) -> Catalogue:
-    """The catalogue with its sets put on `machine`; SettingsError lists every row that fits nowhere.
+    """The catalogue with its sets placed on `machine`; SettingsError lists all rows that fit nowhere.
 
-    A device without a budget of the operator's may be filled to nine tenths, and a GPU to what is free.
+    Without the operator's budget nine tenths of a device may be used, and of a GPU no more than is free.
 
-    Resident sets are placed first and take their memory for good; the others take turns in what is left.
+    Resident sets are placed first and keep their memory; the others take turns in the remaining memory.
     """
     placer = _Placer(machine, budget, catalogue.source)
     groups = group_rows(catalogue.rows)
@@ -122,7 +122,7 @@ def place(catalogue: Catalogue, machine: Machine, budget: MemoryBudget = NO_BUDG
 
 
 def device_budgets(machine: Machine, budget: MemoryBudget = NO_BUDGET) -> dict[str, int]:
-    """Bytes that models may take on each device: the operator's, else nine tenths of what there is."""
+    """Bytes that models may use on each device: the operator's budget, else nine tenths of its memory."""
     there = {"cpu": machine.ram, **{gpu.device: gpu.total for gpu in machine.gpus}}
     return {device: _allowed(budget, device, size) for device, size in there.items()}
 
@@ -133,7 +133,7 @@ def _allowed(budget: MemoryBudget, device: str, total: int) -> int:
 
 
 class _Placer:
-    """Gives devices to groups one after another, remembering what resident ones took."""
+    """Chooses devices for groups one after another, and counts the memory of resident groups."""
 
     def __init__(self, machine: Machine, budget: MemoryBudget, source: str) -> None:
         self._machine = machine

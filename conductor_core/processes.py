@@ -14,12 +14,12 @@ import psutil
 
 _POLL_S = 0.01
 IDLE_SHARE = 0.05
-"""Share of one processor below which a process is idle; a look itself costs a worker far less."""
+"""Share of one processor below which a process is idle; answering a health check costs a worker far less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """A process at one moment: the states of its threads as in /proc, and its processor seconds so far."""
+    """A process at one moment: the states of its threads as in /proc, and its processor time in seconds."""
 
     at: float
     states: frozenset[str]
@@ -30,14 +30,14 @@ class Activity:
         return self.states == {"T"}
 
     def is_idle_since(self, earlier: Activity | None) -> bool:
-        """Tell whether the process did nothing from `earlier` until now; False where that is not known."""
+        """True if the process was idle from `earlier` until now; False if that is not known."""
         if earlier is None or self.at <= earlier.at or self.states & {"R", "D"}:
             return False
         return self.cpu_s - earlier.cpu_s < IDLE_SHARE * (self.at - earlier.at)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether `pid` runs; a zombie does not."""
+    """True if `pid` runs; a zombie does not."""
     try:
         os.kill(pid, 0)
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
@@ -48,7 +48,7 @@ def is_alive(pid: int) -> bool:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When `pid` was started, in clock ticks since the machine was; None where it is gone."""
+    """The start time of `pid` in clock ticks since boot; None if it has ended."""
     try:
         return int(_stat(Path(f"/proc/{pid}"))[19])
     except (FileNotFoundError, ProcessLookupError):
@@ -56,7 +56,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def activity(pid: int) -> Activity | None:
-    """What `pid` is doing now; None where it is gone. Reads a file for each of its threads."""
+    """The current activity of `pid`; None if it has ended. Reads one file per thread."""
     folder, now, states = Path(f"/proc/{pid}"), time.monotonic(), set()
     try:
         for thread in (folder / "task").iterdir():
@@ -70,18 +70,18 @@ def activity(pid: int) -> Activity | None:
 
 
 def _stat(folder: Path) -> list[str]:
-    """The fields of a `stat` file from the state on; the name before it may hold any character."""
+    """The fields of a `stat` file from the state on; the name before it may have any character."""
     text = (folder / "stat").read_text(encoding="ascii", errors="replace")
     return text.rpartition(")")[2].split()
 
 
 def kill_session(leader: int) -> list[int]:
-    """SIGKILL the processes of the session that `leader` leads; TorchServe takes up to a minute on SIGTERM.
+    """Sends SIGKILL to all processes of the session of `leader`; TorchServe takes up to a minute on SIGTERM.
 
-    Its members, which may take a moment to be gone.
+    Returns their pids; they may take a moment to end.
     """
     killed: list[int] = []
-    # Until a look finds nobody new: one of them may have forked after it was looked at.
+    # Repeat until no new process is found: one may have forked after it was listed.
     while found := [pid for pid in psutil.pids() if pid not in killed and _session_of(pid) == leader]:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -91,7 +91,7 @@ def kill_session(leader: int) -> list[int]:
 
 
 def wait_until_gone(pids: Collection[int], seconds: float) -> bool:
-    """Block until none of `pids` runs, `seconds` at most; whether they are gone."""
+    """Blocks until none of `pids` runs, at most `seconds`; True if all have ended."""
     deadline = time.monotonic() + seconds
     while any(is_alive(pid) for pid in pids):
         if time.monotonic() > deadline:
@@ -101,7 +101,7 @@ def wait_until_gone(pids: Collection[int], seconds: float) -> bool:
 
 
 def families(pids: Collection[int]) -> set[int]:
-    """`pids` and every process below them."""
+    """`pids` and all their descendants."""
     found = set(pids)
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -110,9 +110,9 @@ def families(pids: Collection[int]) -> set[int]:
 
 
 def end_all(pids: Collection[int], seconds: float, *, grace_s: float | None = None) -> bool:
-    """Block until none of `pids` runs; kill those that still do after `grace_s`, which is else `seconds`.
+    """Blocks until none of `pids` runs; kills those that still run after `grace_s` (by default `seconds`).
 
-    Whether they are gone, `seconds` after the kill at the latest.
+    Returns at most `seconds` after the kill; True if all have ended.
     """
     if wait_until_gone(pids, seconds if grace_s is None else grace_s):
         return True

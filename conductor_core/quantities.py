@@ -1,6 +1,6 @@
-"""Amounts as people write them: memory in bytes, durations in seconds, memory budgets by device.
+"""Parses amounts as people write them: memory in bytes, durations in seconds, memory budgets by device.
 
-Decimal units are powers of 1000 and binary ones (GiB) powers of 1024, as printed on the box.
+Decimal units (GB) are powers of 1000 and binary units (GiB) powers of 1024.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes in the largest size that `text` names ("~2–3GB" is 3 GB); CellError where there is none."""
+    """Bytes of the largest size in `text` ("~2–3GB" is 3 GB); CellError if there is none."""
     sizes = [_bytes_of(match) for match in _SIZE.finditer(text)]
     largest = max(sizes, default=0)
     if not 0 < largest <= MAX_BYTES:
@@ -49,7 +49,7 @@ def _bytes_of(match: re.Match[str]) -> float:
 
 
 def format_bytes(amount: int) -> str:
-    """`amount` bytes for people: "1.5 GB"; decimal units, at most one digit after the point."""
+    """`amount` bytes for display: "1.5 GB"; decimal units, at most one digit after the point."""
     value, unit = float(amount), "B"
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if value < 999.95:
@@ -75,14 +75,17 @@ def parse_duration(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """Bytes that models may take: `default` for devices that `devices` (`cpu`, `cuda:0`) lacks."""
+    """Bytes that models may use by device.
+
+    `default` is for devices that are not in `devices` (`cpu`, `cuda:0`).
+    """
 
     default: int | None = None
     devices: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> MemoryBudget:
-        """Read "6GB", or "cpu=6GB,cuda:0=20GB"; CellError for anything else."""
+        """Parses "6GB" or "cpu=6GB,cuda:0=20GB"; CellError for any other text."""
         if "=" not in text:
             return cls(parse_bytes(text))
         pairs = [part.partition("=") for part in text.lower().split(",")]
@@ -92,5 +95,5 @@ class MemoryBudget:
         return cls(devices=devices)
 
     def of(self, device: str) -> int | None:
-        """The budget of `device`, None where the operator set none."""
+        """The budget of `device` in bytes; None if the operator set none."""
         return self.devices.get(device, self.default)

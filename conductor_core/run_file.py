@@ -1,7 +1,7 @@
-"""One gateway to a state directory: its lock, its run file, and what a killed gateway left running.
+"""Ensures one gateway per state directory: its lock, its run file, and processes that a killed gateway left.
 
-The run file says where the gateway listens and which TorchServe it started. A process is named by pid and
-start time, because pids are used again; the time is the kernel's own, which no change of the clock moves.
+The run file has the gateway's address and the TorchServe that it started. A process is identified by pid and
+start time, because pids are reused; the kernel counts the time since boot, so clock changes do not matter.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ _GONE_TIMEOUT_S = 10.0
 
 
 class StartError(Exception):
-    """The gateway cannot start; the message is one line that names the cure."""
+    """The gateway cannot start; the message is one line with the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessName:
-    """A process that cannot be mistaken for a later one with its pid; `started` is in ticks since boot."""
+    """Identity of a process, which differs from a later process with its pid.
+
+    `started` is in ticks since boot.
+    """
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> ProcessName:
-        """The process `pid`; ProcessLookupError where there is none."""
+        """The identity of the process `pid`; ProcessLookupError if there is none."""
         started = start_ticks(pid)
         if started is None:
             raise ProcessLookupError(pid)
@@ -49,13 +52,13 @@ class ProcessName:
 
     @property
     def was_replaced(self) -> bool:
-        """Whether another process has the pid now."""
+        """True if another process has the pid now."""
         return start_ticks(self.pid) not in (None, self.started)
 
 
 @contextlib.contextmanager
 def only_gateway(state: StateDir) -> Iterator[None]:
-    """Hold the state directory; StartError if another gateway does."""
+    """Holds the lock of the state directory; StartError if another gateway holds it."""
     with os.fdopen(open_private(state.lock_file, os.O_RDWR | os.O_APPEND), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,14 +80,14 @@ class RunFile:
         self._content: dict[str, Any] = {}
 
     def write(self, **fields: Any) -> None:
-        """Add `fields` and write the file anew, all or nothing."""
+        """Adds `fields` and replaces the file atomically."""
         self._content.update(fields)
         write_whole(self._path, orjson.dumps(self._content, option=orjson.OPT_INDENT_2), keep=False)
 
     def torchserve_spawned(self, pid: int) -> None:
-        """Note the TorchServe that has just been started.
+        """Records the TorchServe that has just been started.
 
-        A disk that does not take it ends nothing: only after a kill -9 of the gateway it would be missed.
+        A write error is only logged: the record matters only after a kill -9 of the gateway.
         """
         try:
             self.write(torchserve=asdict(ProcessName.of(pid)))
@@ -94,13 +97,13 @@ class RunFile:
             log.error("run_file_not_written", cause=fault(error))
 
     def remove(self) -> None:
-        """The end of an orderly gateway."""
+        """Removes the file when the gateway ends."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
 def kill_leftovers(path: Path) -> bool:
-    """Kill the TorchServe and the workers that the run file at `path` names; whether it named any."""
+    """Kills the TorchServe that the run file at `path` names, and its workers; True if it named one."""
     try:
         torchserve = orjson.loads(read_bounded(path, LARGEST_BYTES))["torchserve"]
         name = ProcessName(int(torchserve["pid"]), int(torchserve["started"]))
@@ -108,12 +111,12 @@ def kill_leftovers(path: Path) -> bool:
         _remove(path)
         return False
     if not name.was_replaced:
-        # Where TorchServe itself is gone, its workers still form its session, which keeps the pid from reuse.
+        # If TorchServe itself has ended, its workers still form its session, which prevents reuse of the pid.
         wait_until_gone(kill_session(name.pid), _GONE_TIMEOUT_S)
     _remove(path)
     return True
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(IsADirectoryError):  # told by whoever writes it
+    with contextlib.suppress(IsADirectoryError):  # reported when it is written
         path.unlink(missing_ok=True)

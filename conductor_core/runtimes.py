@@ -1,6 +1,6 @@
-"""Runtimes: which weights and devices each one serves, and which packages it needs at which pin.
+"""Runtimes: the weights and devices that each one serves, and its packages with their pinned versions.
 
-Pure: rules and a table. Imports none of the packages and does not ask what is installed; `conductor doctor`
+Pure: rules and a table. Imports none of the packages and does not check what is installed; `conductor doctor`
 does. A test compares the pins with pyproject.toml.
 """
 
@@ -64,7 +64,7 @@ _MISSING = (
 def resolve_runtime(
     ref: ModelRef, precision: Precision, runtime: RuntimeName | Literal["auto"]
 ) -> RuntimeName:
-    """The runtime that serves `ref` at `precision`; CellError where the one asked for cannot.
+    """The runtime that serves `ref` at `precision`; CellError if the requested one cannot.
 
     openvino serves a GGUF as it is, or a folder that holds OpenVINO IR; transformers everything else.
     """
@@ -86,7 +86,7 @@ def resolve_runtime(
 
 
 def check_device(runtime: RuntimeName, device: str) -> None:
-    """CellError where `runtime` does not run on `device`."""
+    """Raises CellError if `runtime` does not run on `device`."""
     if runtime == "openvino" and device.startswith("cuda"):
         raise CellError(
             f"expected auto or cpu, since openvino serves on a CPU; on a GPU Precision must be {_WORDS}"
@@ -95,7 +95,7 @@ def check_device(runtime: RuntimeName, device: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One package and what asks for it: `this project`, or the slugs of the rows."""
+    """A needed package and its users: `this project`, or the slugs of rows."""
 
     package: str
     wanted_by: tuple[str, ...]
@@ -108,7 +108,7 @@ def distribution_of(module: str) -> str:
 
 
 def requirement(package: str) -> str:
-    """The pinned requirement, `bitsandbytes==0.50.2`; the bare name of a package that has no pin here."""
+    """The pinned requirement, `bitsandbytes==0.50.2`; the name alone if the package has no pin here."""
     name = distribution_of(package)
     return f"{name}=={PINS[name]}" if name in PINS else name
 
@@ -116,7 +116,7 @@ def requirement(package: str) -> str:
 def cure_for_missing(package: str) -> str:
     """The command that installs a package, given by its import or its distribution name.
 
-    torch comes from an index of its own (CPU or CUDA build), which the Makefile knows and pip does not.
+    torch comes from its own index (CPU or CUDA build), which only the Makefile knows.
     """
     if distribution_of(package) == "torch":
         return INSTALL_ALL
@@ -124,7 +124,7 @@ def cure_for_missing(package: str) -> str:
 
 
 def cure_for_failure(text: str) -> str | None:
-    """The command for a traceback or message that says a package is missing; None if it does not."""
+    """The command that installs the package that a traceback or message reports as missing; else None."""
     for pattern in _MISSING:
         found = pattern.search(text)
         if found and distribution_of(found[1]) in PINS:
@@ -133,7 +133,7 @@ def cure_for_failure(text: str) -> str | None:
 
 
 def packages_of(row: Row, runtime: RuntimeName) -> tuple[str, ...]:
-    """The distributions that a row needs once its runtime is settled."""
+    """The distributions that a row with this runtime needs."""
     names = list(_OF_RUNTIME[runtime])
     if row.precision in (Precision.INT8, Precision.INT4):
         names.append("bitsandbytes")
@@ -145,7 +145,7 @@ def packages_of(row: Row, runtime: RuntimeName) -> tuple[str, ...]:
 
 
 def needs(rows: Iterable[tuple[Row, RuntimeName]]) -> tuple[Need, ...]:
-    """Every needed distribution once, the installation's own first, each with the rows that want it."""
+    """All needed distributions, the project's own first, each with the rows that need it."""
     wanted: dict[str, list[str]] = {name: [] for name in _EVERY_INSTALLATION}
     for row, runtime in rows:
         for name in packages_of(row, runtime):

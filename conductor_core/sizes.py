@@ -1,4 +1,4 @@
-"""How much memory a model takes before anybody measured it, told from what its row says."""
+"""Estimates the memory of a model that was never measured, from its row."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BYTES_PER_PARAMETER = {
     Precision.INT4: 0.6,
 }
 _GGUF_BITS = re.compile(r"(?:Q|F)([0-9]+)")
-# Scales and the layers that stay wider.
+# Includes scales, and the layers that keep a higher precision.
 _GGUF_EXTRA_BITS = 0.5
-# Checkpoints are published in 16 bits where they do not say otherwise.
+# Checkpoints have 16 bits unless stated otherwise.
 _USUAL_BYTES = 2.0
 _SIZE_IN_NAME = re.compile(
     r"(?<![A-Za-z0-9.])(?:([0-9]{1,3})x)?([0-9]{1,4}(?:\.[0-9]{1,3})?)([BM])(?![A-Za-z0-9])", re.IGNORECASE
@@ -24,7 +24,7 @@ _SIZE_IN_NAME = re.compile(
 
 
 def bytes_per_parameter(row: Row) -> float | None:
-    """Bytes that one weight takes at the row's precision, None for a file's own that nobody named."""
+    """Bytes per weight at the row's precision; None for a file's own precision that is not named."""
     if row.precision is not Precision.FILE:
         return _BYTES_PER_PARAMETER[row.precision]
     bits = _GGUF_BITS.search(row.file_precision or "")
@@ -32,7 +32,7 @@ def bytes_per_parameter(row: Row) -> float | None:
 
 
 def parameters_of(row: Row) -> float | None:
-    """Parameters of the row's model: from its names ("8B", "8x7B"), else from declared memory, else None."""
+    """The number of parameters, from the model's names ("8B", "8x7B") or from declared memory, or None."""
     for name in (row.ref.file or row.ref.source, row.ref.source, row.model):
         sizes = [_size(match) for match in _SIZE_IN_NAME.finditer(name)]
         if sizes:
@@ -47,7 +47,7 @@ def _size(match: re.Match[str]) -> float:
 
 
 def needed_memory(row: Row) -> int:
-    """Bytes to plan with, for one worker that was never measured: the larger of declared and the weights."""
+    """Bytes to plan for one worker: the larger of declared memory and the estimated size of the weights."""
     width = bytes_per_parameter(row)
     if width is None and row.declared_memory is not None:
         return row.declared_memory

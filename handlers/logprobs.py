@@ -11,30 +11,30 @@ import orjson
 from handlers.long_records import RawRows
 
 Row = dict[str, Any]
-"""A token of the prompt or the answer, in `{"delta", "logprobs"}` beside the text it became known with.
+"""A token of the prompt or the answer, sent in `{"delta", "logprobs"}` with the text that it begins.
 
-Plain JSON: one for each token is too often for a checked model. It has `id`, `token`, the text, `bytes`, the
-token's own UTF-8 (perhaps half a character), and `logprob`, the model's own, before temperature, penalties,
-bias and schema; None for the first token of a prompt. `offset` counts characters from the start of prompt or
-answer; a token that goes on with a character has the offset of that character. `top`, likeliest first, has
-`top_logprobs` entries of the same, without `offset` and `top`.
+Plain JSON, because a validated model per token would be too slow. `id` is the token id, `token` its text,
+`bytes` its UTF-8 (perhaps part of a character), `logprob` the model's own log-probability, before
+temperature, penalties, bias and schema; None for the first token of a prompt. `offset` counts characters from
+the start of prompt or answer; a token that continues a character has the offset of that character. `top` has
+up to `top_logprobs` such entries, likeliest first, without `offset` and `top`.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """The prompt as the model reads it; `tokens` where log-probabilities were asked for."""
+    """The prompt as the model reads it; `tokens` are rows if log-probabilities were requested."""
 
     text: str
     tokens: Sequence[Row] | RawRows | None = None
 
     @property
     def size(self) -> int:
-        """What it has, in characters or what costs as much to write."""
+        """Its size in characters, or in bytes of rows, which cost as much to write."""
         return len(self.text) + (self.tokens.size if isinstance(self.tokens, RawRows) else 0)
 
     def with_more(self, part: dict[str, Any]) -> Echo:
-        """Together with the next part of it, as the worker's records have them."""
+        """This part joined with the next one; a worker sends a prompt in several records."""
         if part["tokens"] is None:
             return Echo(self.text + part["text"])
         before = self.tokens.lists if isinstance(self.tokens, RawRows) else ()

@@ -1,7 +1,7 @@
-"""Records as lines of JSON of bounded length, however many log-probabilities or vectors they have.
+"""Writes records as lines of JSON of bounded length, for any number of log-probabilities or vectors.
 
-A parser and a writer of JSON keep the interpreter's lock from begin to end, in any thread: 8,192 tokens with
-20 alternatives each take 0.4 s. So the long lists of a last record stand in lines of their own before it.
+JSON parsers and writers hold the interpreter's lock from begin to end, in any thread: 8,192 tokens with
+20 alternatives each take 0.4 s. So the long lists of a last record are lines of their own before it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import orjson
 Record = dict[str, Any]
 
 ROWS = 64
-"""Tokens of one line: with 20 alternatives each they are 100 kB, and take 3 ms to parse."""
+"""Most tokens of one line: with 20 alternatives each they have 100 kB and take 3 ms to parse."""
 VECTORS = 16
-"""Vectors of one line: of 4,096 numbers each they take 6 ms to parse."""
+"""Most vectors of one line: with 4,096 numbers each they take 6 ms to parse."""
 
 _ROWS, _VECTORS, _END = b'{"rows":', b'{"vectors":', b"}"
 BEFORE_LAST = (_ROWS, _VECTORS)
-"""Beginnings of lines that belong to the last record."""
+"""Prefixes of lines that belong to the last record."""
 
 
 def batches(items: Iterable[Any], most: int) -> Iterator[list[Any]]:
-    """The items in lists of `most`, the last one shorter."""
+    """The items in lists of `most` items; the last list may be shorter."""
     batch: list[Any] = []
     for item in items:
         batch.append(item)
@@ -37,9 +37,9 @@ def batches(items: Iterable[Any], most: int) -> Iterator[list[Any]]:
 
 
 def lines_of(record: Record) -> Iterator[bytes]:
-    """The lines of a record; a last one has its long lists before it, and none in it.
+    """The lines of a record; the long lists of a last record come before it and not in it.
 
-    A prompt with its tokens becomes several such records, the first of which has its text.
+    A prompt with tokens becomes several records; the first one has its text.
     """
     done, prompt = record.get("done"), record.get("prompt")
     if prompt is not None and prompt["tokens"]:
@@ -71,9 +71,9 @@ def _shortened(done: Record) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class RawRows:
-    """Rows of log-probabilities as their worker wrote them: lists of JSON, parsed one after the other.
+    """Rows of log-probabilities as the worker wrote them: JSON lists, parsed one after the other.
 
-    Kept as dicts, those of 8,192 tokens would be 344,000 objects for the garbage collector to look through.
+    As dicts, the rows of 8,192 tokens would be 344,000 objects that the garbage collector has to visit.
     """
 
     lists: Sequence[bytes]
@@ -84,35 +84,35 @@ class RawRows:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return sum(map(len, self.lists))
 
     def json(self) -> orjson.Fragment:
-        """All of them as one list, for `orjson.dumps`."""
+        """All rows as one list, for `orjson.dumps`."""
         return one_list(self.lists)
 
 
 def one_list(lists: Iterable[bytes]) -> orjson.Fragment:
-    """The items of several lists of JSON as one list."""
+    """Several JSON lists joined to one."""
     return orjson.Fragment(b"[" + b",".join(raw[1:-1] for raw in lists) + b"]")
 
 
 @dataclass(slots=True)
 class LongLists:
-    """The lists of a last record, taken from the lines before it."""
+    """Collects the lists of a last record from the lines before it."""
 
     _rows: list[bytes] = field(default_factory=list)
     _vectors: list[Any] = field(default_factory=list)
 
     def take(self, line: bytes) -> None:
-        """Keep a line that begins as one of `BEFORE_LAST`."""
+        """Adds a line that begins with one of `BEFORE_LAST`."""
         if line.startswith(_ROWS):
             self._rows.append(line[len(_ROWS) : -len(_END)])
         else:
             self._vectors += orjson.loads(line)["vectors"]
 
     def back_in(self, done: Record) -> Record:
-        """The content of the last record, with its lists; log-probabilities as `RawRows`."""
+        """The content of the last record with its lists; log-probabilities are `RawRows`."""
         whole = dict(done)
         if self._rows:
             whole["logprobs"] = RawRows(self._rows)

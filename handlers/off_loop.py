@@ -1,4 +1,4 @@
-"""Work on texts that leaves the event loop once there is much of it."""
+"""Runs work on long texts outside the event loop."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 MUCH = 10_000
-"""Characters from which work goes to a thread. The slowest of all, tokenising Chinese, takes 13 ms for so
+"""Characters from which work runs in a thread. The slowest work, tokenising Chinese, takes 13 ms for this
 many; a thread costs a tenth of a millisecond."""
 
 TURN = 100
-"""Characters that cost as much as a turn of a conversation, to be read or written."""
+"""Characters that cost as much to read or write as a turn of a conversation."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 async def off_loop(size: int, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
-    """The result of `work`, which is called in a thread where `size` characters are much.
+    """The result of `work`, which runs in a thread if `size` (characters) is at least `MUCH`.
 
-    A thread helps where the interpreter's lock is free in between: in Python, and in `encode_batch_fast`.
+    A thread helps only if the work releases the interpreter's lock: Python code does, and
+    `encode_batch_fast`.
     """
     return await asyncio.to_thread(work, *args, **named) if size >= MUCH else work(*args, **named)

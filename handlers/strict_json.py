@@ -1,6 +1,6 @@
-"""JSON bodies to checked models; a fault is a RequestError 400 that names the field and never its value.
+"""Parses JSON bodies into validated models; a RequestError 400 names the wrong field and never its value.
 
-One parse, strict: no repeated key, no NaN, no lone surrogate, UTF-8, bounded in depth and number of values.
+The parser is strict: no repeated key, no NaN, no lone surrogate, UTF-8, bounded depth and number of values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any], bounds: Bounds = CLIENT) -> M:
-    """`raw` as a `model`; a dict is one that a lenient parser has read and is checked all the same."""
+    """`raw` as a `model`; a dict, which a lenient parser has read, is checked too.
+
+    Raises RequestError 400.
+    """
     value = _checked(raw, bounds) if isinstance(raw, dict) else read_value(raw, bounds)
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object", code="invalid_json")
@@ -30,7 +33,10 @@ def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any], bounds:
 
 
 def read_value(raw: bytes | bytearray | str, bounds: Bounds = CLIENT) -> Any:
-    """The value of a JSON text; RequestError 400 `invalid_json` for what is not strict, or too much."""
+    """The value of a JSON text.
+
+    RequestError 400 `invalid_json` if it is not strict JSON or exceeds `bounds`.
+    """
     try:
         data = raw.encode() if isinstance(raw, str) else raw
         pairs = shape_of(data, bounds).pairs
@@ -41,7 +47,7 @@ def read_value(raw: bytes | bytearray | str, bounds: Bounds = CLIENT) -> Any:
     except TooComplex as error:
         raise RequestError(str(error), code="invalid_json") from error
     if keys != pairs:
-        # The parser keeps the last of the values of one key, so that fewer are left than were written.
+        # The parser keeps only the last value of a repeated key, so the value has fewer keys than the text.
         raise RequestError("the body names a key twice", code="invalid_json")
     return value
 
@@ -49,7 +55,7 @@ def read_value(raw: bytes | bytearray | str, bounds: Bounds = CLIENT) -> Any:
 def _checked(value: dict[str, Any], bounds: Bounds) -> dict[str, Any]:
     try:
         keys_of(value, bounds)
-        # Refuses what only a lenient parser lets through, lone surrogates above all.
+        # Refuses values that only a lenient parser accepts, such as lone surrogates.
         orjson.dumps(value)
     except TooComplex as error:
         raise RequestError(str(error), code="invalid_json") from error
@@ -63,7 +69,7 @@ def _no_json() -> RequestError:
 
 
 def refusal(error: ValidationError) -> RequestError:
-    """The 400 that names the first field at fault, and never a value."""
+    """The RequestError 400 that names the first wrong field and never a value."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = ".".join(str(part) for part in fault["loc"])[:MAX_NAME_CHARS] or None
     if fault["type"] == "extra_forbidden":

@@ -1,8 +1,8 @@
-"""Request and record types that cross between gateway and worker, and the one error type.
+"""Request and record types that gateway and workers exchange, and the one error type.
 
 Knows shapes only: no model, no HTTP framework. The gateway's `/generate` body and the body of TorchServe's
-`/predictions` are the same class, so that both planes refuse the same things in the same words. The bases of
-all models of the project are here too: no value in the text of an error, and no guessing at types.
+`/predictions` are the same class, so that both APIs refuse the same bodies with the same messages. The base
+classes of all models of the project are here too: errors show no values, and types are not coerced.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from pydantic import (
 WIRE_VERSION = 3
 
 MOST_OPTIONS = 64
-"""Options of one request, far more than any engine knows."""
+"""Most options of one request, far more than any engine has."""
 
 MAX_PROMPT_CHARS = 4_000_000
 MAX_TOKENS_CEILING = 1_000_000
 MOST_BIASES = 1_000
-"""Of one request; each is looked at for each token of the answer."""
+"""Most entries of `logit_bias`; each one is applied at every token of the answer."""
 
 _VALUE_CHARS = 10
-"""Characters that cost as much as a value beside them."""
+"""Characters that one JSON value counts in `size`, in addition to its text."""
 _MOST_COUNTED = 100_000
-"""Much in any case: counting further would take milliseconds."""
+"""Upper limit of the count: a longer text is large in any case, and counting on would take milliseconds."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Shape(BaseModel):
-    """The base of all models: the text of an error about one never shows the value at fault.
+    """The base of all models: a validation error never shows the wrong value.
 
-    Such a text may end in a log, and the values are prompts and answers.
+    The error may be logged, and the values are prompts and answers.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -56,33 +56,36 @@ class Shape(BaseModel):
 
 
 class Strict(Shape):
-    """The base of the shapes on the wire: strict, frozen, finite."""
+    """The base of request and record types: strict types, frozen, finite numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def _whole(value: object) -> object:
-    # To JSON, and to clients whose only number is a float, 5.0 is a whole number.
+    # In JSON, and for clients whose only number type is a float, 5.0 is a whole number.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE = BeforeValidator(_whole)
-"""Stands after an integer's bounds, which a JSON schema would not show otherwise."""
+"""Accepts 5.0 as an integer.
+
+It must follow the bounds of the field, else the JSON schema would not show them.
+"""
 
 
 def no_number(value: object) -> object:
-    """Refuses numbers where `"new"`, true or false is meant."""
-    # To Python, and so to a Literal, 1 is True.
+    """Refuses numbers where `"new"`, true or false is expected."""
+    # In Python, and so in a Literal, 1 equals True.
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError('Input should be "new", true or false')
     return value
 
 
 class RequestError(Exception):
-    """A failure that carries its own rendering, from the worker's runtime to the client's screen.
+    """A failed request, with everything that the client is told about it.
 
-    `status` is the HTTP status, `code` a stable machine word, `param` the field at fault,
-    `retry_after_s` is set where a retry helps.
+    `status` is the HTTP status, `code` a stable word for programs, `param` the wrong field,
+    `retry_after_s` is set if a retry helps.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class RequestError(Exception):
 
 
 class ToolCall(Strict):
-    """A call that the assistant made; `arguments` is JSON text, as the model wrote it."""
+    """A tool call of the assistant; `arguments` is JSON text as the model wrote it."""
 
     id: Annotated[str, Field(max_length=200)]
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -119,8 +122,8 @@ class ToolCall(Strict):
 class Message(Strict):
     """One turn of a conversation; a turn of role `tool` is the result of the call `tool_call_id`.
 
-    It has no limits: the gateway and the engines put turns together out of several fields, each of which has
-    passed its own limit. `MessageBody` is a turn as a client sends it.
+    It has no limits, because the gateway and the engines build turns from several fields, each of which was
+    checked before. `MessageBody` is a turn as a client sends it.
     """
 
     role: Role
@@ -131,7 +134,7 @@ class Message(Strict):
 
 
 class MessageBody(Message):
-    """One turn in a body, within the limits of its fields."""
+    """One turn in a client's body, with limits for its fields."""
 
     content: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
     name: Annotated[str, Field(max_length=200)] | None = None
@@ -140,10 +143,10 @@ class MessageBody(Message):
 
 
 class Sampling(Strict):
-    """What a request may say about decoding; None leaves the value to the engine's default.
+    """Decoding parameters of a request; None means the engine's default.
 
-    `logprobs` asks for a row of `handlers.logprobs` with each token of the answer, `top_logprobs` for so many
-    likelier alternatives too.
+    `logprobs` asks for a row of `handlers.logprobs` for each token of the answer, `top_logprobs` for this
+    many alternatives in each row.
     """
 
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS_CEILING), WHOLE] | None = None
@@ -165,20 +168,23 @@ class Sampling(Strict):
     top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
-        """These values where they are given, `defaults` elsewhere."""
+        """These values, with those of `defaults` in place of None."""
         given = {k: v for k, v in self if v is not None}
         return defaults.model_copy(update=given)
 
 
 def few_options(options: dict[str, Any]) -> dict[str, Any]:
-    """`options` where they are few: each request to a worker is made anew with all of them."""
+    """`options` unchanged.
+
+    ValueError if there are too many, because every request to a worker copies them.
+    """
     if len(options) > MOST_OPTIONS:
         raise ValueError(f"there are more than {MOST_OPTIONS} options")
     return options
 
 
 class Wishes(Strict):
-    """What a request may ask of the gateway and of a category's engine, in every protocol.
+    """Fields of a request for the gateway and the engine, in every protocol.
 
     `keep_alive` and `max_wait_s` are seconds.
     """
@@ -192,13 +198,13 @@ class Wishes(Strict):
 
 
 INPUT_OPTIONS = frozenset({"csv", "document", "inputs", "prefix", "table"})
-"""Options of engines that say what a request is about, so that it needs no prompt."""
+"""Options of engines that give the input of a request, so that it needs no prompt."""
 
 
 class GenerateInput(Sampling, Wishes):
-    """One generation as the gateway plans it, whatever the protocol; decoding fields lie flat in it.
+    """One generation as the gateway plans it, in every protocol; decoding fields are not nested.
 
-    `session` "new", or true, begins a session that a later `session_id` goes on with.
+    `session` "new" or true begins a session, which a later `session_id` continues.
     """
 
     prompt: str | None = None
@@ -215,7 +221,7 @@ class GenerateInput(Sampling, Wishes):
 
     @property
     def asked_prompt(self) -> str | None:
-        """The prompt; empty where an option alone says what the request is about."""
+        """The prompt; empty if an option alone gives the input."""
         by_option = self.messages is None and not INPUT_OPTIONS.isdisjoint(self.options)
         return "" if self.prompt is None and by_option else self.prompt
 
@@ -225,22 +231,22 @@ class GenerateInput(Sampling, Wishes):
 
 
 class GenerateBody(GenerateInput):
-    """Body of `/generate` and of TorchServe's `/predictions`; `engine` is for `/predictions` alone."""
+    """Body of `/generate` and of TorchServe's `/predictions`; only `/predictions` uses `engine`."""
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARS)] | None = None
     messages: Annotated[list[MessageBody], Field(min_length=1, max_length=10_000)] | None = None
 
 
 class GenerateRequest(Strict):
-    """What the gateway sends to a worker's `POST /generate`.
+    """The body of a worker's `POST /generate`, which the gateway sends.
 
-    `bare` asks for the model without an engine: of `messages` the chat template alone, while `prompt` or
-    `prompt_ids` are continued as they are, control tokens in them included. `prompt_ids` are always bare.
-    `echo` asks for a first record `{"prompt": Echo}`; with `sampling.logprobs` it has those of the prompt.
-    `no_answer` ends the request after that record. `tools` are OpenAI's tool objects, given to the template.
-    `attempts` is how often an engine may try: 1 where a text that was sent cannot be taken back.
-    The limits of texts are those of the bodies that it is made of.
-    `client` tells whose share of the worker it takes, by a word that stands for a key and is none.
+    `bare` asks the model without an engine: `messages` go through the chat template alone, `prompt` or
+    `prompt_ids` are continued unchanged, including their control tokens. `prompt_ids` are always bare.
+    `echo` asks for a first record `{"prompt": Echo}`, with log-probabilities if `sampling.logprobs` is set.
+    `no_answer` ends the request after that record. `tools` are OpenAI's tool objects for the chat template.
+    `attempts` is the number of tries of an engine: 1 if the client cannot discard text that was sent.
+    Texts have no limits here; the gateway checks the client's body.
+    `client` names the client for fair sharing of the worker, by a word that stands for its key.
     """
 
     id: str
@@ -270,7 +276,10 @@ class GenerateRequest(Strict):
 
     @property
     def size(self) -> int:
-        """Characters of what it says, at least; each value counts for some."""
+        """The size in characters; each JSON value counts `_VALUE_CHARS` more.
+
+        A lower bound for large options.
+        """
         turns = (
             len(turn.content)
             + _VALUE_CHARS
@@ -286,14 +295,14 @@ class GenerateRequest(Strict):
 
     @property
     def turns(self) -> list[Message]:
-        """The conversation, a bare prompt being its only user turn."""
+        """The conversation; a prompt alone is its only user turn."""
         if self.messages is not None:
             return self.messages
         return [Message(role="user", content=self.prompt or "")]
 
 
 def _chars(value: Any) -> int:
-    """Characters of the texts in a JSON value, and some for each value, counted to `_MOST_COUNTED`."""
+    """Characters of the strings in a JSON value plus `_VALUE_CHARS` per value; stops at `_MOST_COUNTED`."""
     found, level = 0, [value]
     while level and found < _MOST_COUNTED:
         one = level.pop()
@@ -306,7 +315,7 @@ def _chars(value: Any) -> int:
 
 
 class Usage(Strict):
-    """Token counts by the model's own tokenizer; a sum over all calls of the request."""
+    """Token counts of the model's own tokenizer, summed over all calls of the request."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -333,7 +342,7 @@ class Done(Strict):
     """The last record of a stream that succeeded; `logprobs` are those of `text`, each a row of
     `handlers.logprobs`.
 
-    `model` is the gateway's to say: which model its worker serves, also while another one replaces it.
+    The gateway sets `model` to the model of its worker, also while another model replaces it.
     """
 
     finish_reason: FinishReason
@@ -341,18 +350,18 @@ class Done(Strict):
     timings: Timings
     findings: dict[str, Any] = Field(default_factory=dict)
     text: str
-    # JSON as it stands: reading through the rows of 8,192 tokens would take half a second.
+    # Not validated: validating the rows of 8,192 tokens would take half a second.
     logprobs: SkipValidation[Iterable[dict[str, Any]] | None] = None
     model: str | None = None
 
     def as_record(self) -> dict[str, Any]:
-        """The record's content as JSON has it; without `logprobs` where nobody asked for them."""
+        """The record's content as JSON values; without `logprobs` if they were not requested."""
         left_out = {"logprobs", "findings"} | ({"model"} if self.model is None else set())
-        # Findings are JSON as they stand, too: up to 786,000 numbers of vectors.
+        # Findings are not validated either: vectors have up to 786,000 numbers.
         record = {**self.model_dump(mode="json", exclude=left_out), "findings": self.findings}
         return record if self.logprobs is None else {**record, "logprobs": self.logprobs}
 
 
 def bad_option(name: str, what: str) -> RequestError:
-    """A 400 that names `options.<name>` and says `what` it may be."""
+    """A RequestError 400 that names `options.<name>`; the message is `what`."""
     return RequestError(f"option {name}: {what}", code="invalid_option", param=f"options.{name}")

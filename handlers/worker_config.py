@@ -18,17 +18,17 @@ from handlers.wire import Sampling
 
 
 class WorkerConfigError(ValueError):
-    """The `conductor:` key is missing or wrong; the message names every field at fault in one line."""
+    """The `conductor:` key is missing or wrong; the message names every wrong field in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What one worker serves.
+    """The configuration of one worker.
 
     `memory` is in bytes for all workers, `context` in tokens; `weights` identifies model and precision,
-    `set` names the worker set. `category`, `engine`, `model` (its name for people), `system` (the persona)
-    and `parameters` are those of the row that TorchServe alone answers for; the gateway sends its own with
-    each request.
+    `set` names the worker set. `category`, `engine`, `model` (the display name), `system` (the persona) and
+    `parameters` come from the row of the archive and are used without the gateway; the gateway sends its own
+    with each request.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -65,19 +65,19 @@ class WorkerConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """Those `parameters` that are about decoding."""
+        """The decoding parameters among `parameters`."""
         return Sampling.model_validate(
             {k: v for k, v in self.parameters.items() if k in Sampling.model_fields}
         )
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those `parameters` that are the engine's own options."""
+        """The engine's own options among `parameters`."""
         return {k: v for k, v in self.parameters.items() if k not in Sampling.model_fields}
 
     @property
     def runtime_config(self) -> RuntimeConfig:
-        """What the runtime needs; cores and memory are shared evenly by the workers of the set."""
+        """The configuration of the runtime; the workers of the set share cores and memory evenly."""
         cores = len(os.sched_getaffinity(0))
         return RuntimeConfig(
             model_path=self.model_path,

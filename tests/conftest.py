@@ -1,4 +1,4 @@
-"""Every test begins in the same environment, whatever the shell it was started from has exported.
+"""Starts every test in the same environment, regardless of the variables of the shell.
 
 In every test no step of an event loop may use 50 ms of its thread's processor time.
 """
@@ -18,7 +18,7 @@ FOREIGN_PREFIXES = ("TS_", "CONDUCTOR_", "LOG_LOCATION", "METRICS_LOCATION")
 
 
 def pytest_configure() -> None:
-    """An activated environment, or a gateway in use, must not reach into the tests."""
+    """Removes variables of an activated environment or a gateway in use; sets up logs and measurements."""
     for name in [name for name in os.environ if name.startswith(FOREIGN_PREFIXES)]:
         del os.environ[name]
     log_plainly()
@@ -35,9 +35,9 @@ def pytest_runtest_protocol() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Fail a test in whose loop a step was too long, with the name of the step.
+    """Fails a test with a too long step of an event loop, and names the step.
 
-    What fixtures did before was building, and no request's.
+    Steps of fixtures before the test are not counted, because they serve no request.
     """
     take_held()
     yield

@@ -1,4 +1,4 @@
-"""The demo models as each runtime loads them, made once by the project's own build tool under `models/`."""
+"""The demo models in the form of each runtime, made once in `models/` by the project's own build tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Growth of a function's cost with the length of its text, by the processor time of this thread alone."""
+"""Measures how a function's cost grows with the length of its text, by this thread's processor time."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from time import thread_time
 
 Run = Callable[[str], object]
 Attack = Callable[[int], str]
-"""A length to a text of about that length."""
+"""A function from a length to a text of about that length."""
 
 PATIENCE = 1.5
-"""Seconds of processor time for one text."""
+"""Most seconds of processor time for one text."""
 STEEPEST = 8.0
-"""The cost of 4n over that of n: 4 where it is linear, 16 where it is square."""
+"""Highest ratio of the costs of 4n and n: linear cost has 4, quadratic cost 16."""
 
 
 class TooSlow(Exception):
-    """A call that its limit of processor time has ended."""
+    """A call was ended at its limit of processor time."""
 
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    # `re` looks for signals while it searches, so that even an exponential pattern is ended.
+    # `re` checks for signals during a search, so that even an exponential pattern is ended.
     def end(*_: object) -> None:
         raise TooSlow
 
@@ -41,7 +41,7 @@ def _limited() -> Iterator[None]:
 
 
 def cost(run: Run, text: str, repeats: int = 1) -> float:
-    """The least processor time of a few calls; TooSlow where one does not end."""
+    """The least processor time of a few calls in seconds; TooSlow if one does not end."""
     least = PATIENCE
     for _ in range(repeats):
         with _limited():
@@ -52,16 +52,17 @@ def cost(run: Run, text: str, repeats: int = 1) -> float:
 
 
 def fault(run: Run, attack: Attack, most: float = 15e-6, length: int | None = None) -> str | None:
-    """How `run` fails to be linear on `attack`; None where it is linear.
+    """The reason why `run` is not linear on `attack`; None if it is linear.
 
-    `length` is that of the text that is measured, by default by its speed. `most` is what a character may
-    cost in seconds: at 15 us a megabyte takes 15 seconds, linear or not.
+    `length` is the length of the measured text, by default chosen by its speed. `most` is the highest cost of
+    a character in seconds: at 15 us a megabyte takes 15 seconds, linear or not.
     """
     try:
-        cost(run, attack(64))  # what is exponential does not end
+        cost(run, attack(64))  # an exponential function does not end
         if (short := cost(run, attack(1024))) > 5e-3 and (found := _measured(run, attack, 1024, most)):
             return found
-        # Squares of a nanosecond's steps take 130 ms at 16,384; what is slow anyway shows them earlier.
+        # Quadratic cost with steps of a nanosecond takes 130 ms at 16,384; slower code shows it at shorter
+        # texts.
         size = length or (16384 if short < 4e-4 else 4096)
         text, fourth = attack(size), attack(size // 4)
         taken = cost(run, text)
@@ -69,14 +70,14 @@ def fault(run: Run, attack: Attack, most: float = 15e-6, length: int | None = No
             return None
         if taken < most * len(text) and taken < 6 * cost(run, fourth, 2) * len(text) / len(fourth) / 4:
             return None
-        # One of two measurements may have been disturbed, so both have to say it.
+        # One of two measurements may have been disturbed, so both have to fail.
         return _measured(run, attack, size, most) and _measured(run, attack, size, most)
     except TooSlow:
         return f"a text of at most 65,536 characters takes more than {PATIENCE} s"
 
 
 def _measured(run: Run, attack: Attack, size: int, most: float) -> str | None:
-    """The verdict on texts of n, 2n and 4n, each the least of three calls."""
+    """The verdict on texts of lengths n, 2n and 4n, each by the least time of three calls."""
     texts = [attack(size), attack(2 * size), attack(4 * size)]
     first, second, third = (cost(run, text, 3) for text in texts)
     if third > most * len(texts[2]):

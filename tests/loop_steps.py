@@ -1,8 +1,8 @@
 """Measures every step of every event loop of a test process by the processor time of the loop's own thread.
 
-A busy machine changes nothing of that time. Taken off are imports, which happen once in a process; the
-garbage collector, which here walks through everything that pytest has imported; and what a test does itself,
-in the task that runs it (it builds applications and large texts there, and floods), or inside `own_work`.
+A busy machine does not change that time. Not counted are imports, which happen once in a process; the garbage
+collector, which here visits all modules of pytest; and the work of a test itself, in the task that runs it
+(it builds applications and large texts there, and sends floods), or inside `own_work`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ EXCEPTED = {
     "test_slow_readers.py::test_a_closed_connection_with_unread_bytes_is_cut": "its fake says 20 MB at once",
     "test_gateway_real.py::test_a_signal_ends_streams": "waits for a server's start on its own loop",
 }
-"""Tests whose own steps are long, by the part of their name that tells them, and the reason."""
+"""Tests whose own steps are long, by a part of their name, with the reason."""
 
 LIBRARYS_OWN = "openvino-step"
-"""The task that steps openvino-genai, which keeps the interpreter's lock from the step's begin to its end."""
+"""The task that steps openvino-genai, which holds the interpreter's lock during the whole step."""
 
 
 def is_excepted(test: str) -> bool:
-    """Whether that test's own steps may be long."""
+    """True if the own steps of this test may be long."""
     return any(name in test for name in EXCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A step that was too long: the name of its task or callback, and its seconds of processor time.
+    """A step that was too long: the name of its task or callback, and its processor time in seconds.
 
-    `coroutine` is the qualified name of what the task runs.
+    `coroutine` is the qualified name of the task's coroutine.
     """
 
     step: str
@@ -54,7 +54,7 @@ class Held:
 
 
 class _Taken(threading.local):
-    """Seconds of this thread that are nobody's step."""
+    """Seconds of this thread that do not count for any step."""
 
     seconds = 0.0
     depth = 0
@@ -66,7 +66,7 @@ _collecting = threading.local()
 
 
 def take_held(besides: str = "") -> list[Held]:
-    """The steps since the last call that were too long, but those of tasks that run `besides`."""
+    """The too long steps since the last call, except those of tasks that run `besides`."""
     held = [one for one in _held if not besides or one.coroutine != besides]
     _held.clear()
     return held
@@ -74,7 +74,7 @@ def take_held(besides: str = "") -> list[Held]:
 
 @contextmanager
 def own_work(reason: str) -> Iterator[None]:
-    """A block of a test that is no request's, such as building a large input; `reason` says what it is."""
+    """Excludes a block of a test from its steps, such as building a large input; `reason` describes it."""
     assert reason
     with _taking():
         yield
@@ -113,7 +113,7 @@ def _named(callback: Any) -> tuple[str, str]:
 
 
 class MeasuredLoop(uvloop.Loop):
-    """uvloop, whose callbacks nobody else can measure; those of its transports alone are not seen."""
+    """A uvloop that measures its callbacks; only callbacks of its transports are not measured."""
 
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Context | None = None
@@ -131,7 +131,7 @@ def _called(callback: Any, *args: Any) -> None:
 
 
 def measure_everything() -> None:
-    """From now on every step of asyncio's loops and of uvloop's new ones is measured."""
+    """Measures all steps of asyncio's loops and of new uvloop loops from now on."""
     handle: Any = asyncio.Handle
     run = handle._run
 

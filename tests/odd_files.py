@@ -1,4 +1,4 @@
-"""What may lie in the place of a file, and a disk that is full: a real one where it can be mounted."""
+"""Things other than a file at a file's path, and a full disk: a real one if it can be mounted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_fifo(path: Path) -> None:
 
 
 def make_socket(path: Path) -> None:
-    # Bound by a short name from inside: the path of a test's folder may be too long for one.
+    # Bound by a relative name: the path of a test's folder may be too long for a socket.
     here = os.getcwd()
     os.chdir(path.parent)
     try:
@@ -70,7 +70,7 @@ class Disk:
 
 @contextlib.contextmanager
 def real_disk() -> Iterator[Disk]:
-    """A file system of 2 MB; the test is skipped where this user cannot mount one."""
+    """A file system of 2 MB; skips the test if this user cannot mount one."""
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
         mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", folder]
         if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -93,7 +93,7 @@ def real_disk() -> Iterator[Disk]:
 
 @contextlib.contextmanager
 def pretended_disk(monkeypatch: pytest.MonkeyPatch, reserve: str = "reserve") -> Iterator[Disk]:
-    """A folder whose files take nothing while it is full, unless the reserve in it was given up."""
+    """A folder in which writes fail while it is full, unless the reserve file in it was freed."""
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
         root, full = Path(folder), False
         write, allocate = files._write, os.posix_fallocate

@@ -1,7 +1,7 @@
-"""Texts that a regular expression is slow on, made from its own parse tree.
+"""Makes texts on which a regular expression may be slow, from its own parse tree.
 
-Each repeat is reached by the shortest text that leads to it, then fed what it repeats, then something that
-fails. What leads to a repeat, and the match without its end, are repeated too: a search begins anew there.
+A text reaches each repeat by the shortest prefix, then has many copies of the repeated part, then a part that
+fails. The prefix of a repeat and a match without its end are repeated too, because a search restarts there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GENERAL = (
 )  # fmt: skip
 MOST_UNITS = 6
 LONG = 8
-"""Repeats up to this often are taken for fixed text."""
+"""Repeats up to this number count as fixed text."""
 REPEATS = {sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT}
 CHARACTERS = {sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN}
 CATEGORIES = {
@@ -34,7 +34,7 @@ CATEGORIES = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """`before`, then `unit` as often as the length asks for, then `after`."""
+    """A text of `before`, then as many copies of `unit` as the length needs, then `after`."""
 
     before: str
     unit: str
@@ -46,9 +46,9 @@ class Text:
 
 
 def attacks(pattern: str, flags: int = 0) -> Iterator[Text]:
-    """Texts to try on `pattern`, each once."""
+    """Texts to try with `pattern`, without duplicates."""
     tree = parser.parse(pattern, flags)
-    # What the pattern names comes first: its own characters are those that lead anywhere in it.
+    # The pattern's own characters come first, because only they match its parts.
     pool = "".join(dict.fromkeys([*_literals(tree), *POOL]))
     maker = _Maker(pool)
     seen: set[Text] = set()
@@ -99,7 +99,7 @@ class _Maker:
         for before, unit, follows in self.repeats(list(tree), ""):
             for end in ENDS:
                 yield Text(before, unit, end)
-            # Words of some length, so that a bounded repeat is filled before the next begins.
+            # Words of some length, so that a bounded repeat is full before the next begins.
             yield from (
                 Text("", before + unit, "\0"),
                 Text("", unit, "\0"),
@@ -115,7 +115,7 @@ class _Maker:
                 yield from (Text("", lead, "\0"), Text(lead, lead[-1:], "\0"), Text("", lead + "\n", "\0"))
 
     def paths(self, tree: Sequence[Any]) -> Iterator[list[Any]]:
-        """The sequence, once for each branch that it consists of."""
+        """The sequence, once for each of its alternative branches."""
         if len(tree) == 1 and tree[0][0] in (sre.BRANCH, sre.SUBPATTERN):
             for part in _parts(*tree[0]):
                 yield from self.paths(list(part))
@@ -123,7 +123,7 @@ class _Maker:
             yield list(tree)
 
     def repeats(self, tree: Sequence[Any], before: str) -> Iterator[tuple[str, str, str]]:
-        """What leads to each long repeat, what it repeats, and what would follow."""
+        """For each long repeat the text before it, a text that it repeats, and a text that would follow."""
         for at, (op, value) in enumerate(tree):
             lead = before + self.shortest(tree[:at])
             leads = dict.fromkeys((lead, before + self.once(tree[:at])))
@@ -137,12 +137,12 @@ class _Maker:
                     yield from self.repeats(list(part), lead)
 
     def units(self, body: Any, rest: Sequence[Any]) -> Iterator[str]:
-        """Texts that `body` matches, those first that what follows matches too."""
+        """Texts that `body` matches; texts that the following part matches too come first."""
         if len(body) == 1 and body[0][0] in CHARACTERS:
             fits = [char for char in self.pool if self.matches(body[0], char)]
             nexts = list(self.heads(rest))
             fits.sort(key=lambda char: not any(self.matches(item, char) for item in nexts))
-            # Characters that differ in kind tell more than neighbours in one class.
+            # Characters of different kinds find more than neighbours in one class.
             yield from dict.fromkeys([*fits[:3], *(c for c in " a1\n-" if c in fits), *fits])
             return
         yield from dict.fromkeys(
@@ -180,7 +180,7 @@ class _Maker:
 
     def text(self, op: Any, value: Any, *, least: bool) -> str:
         if op in CHARACTERS:
-            # A blank, where it may stand, keeps words apart that have to begin and end there.
+            # A blank, if it is allowed, separates words that must begin and end there.
             pool = self.pool if least else f" {self.pool}"
             return next((char for char in pool if self.matches((op, value), char)), "")
         if op in REPEATS:

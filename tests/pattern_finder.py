@@ -1,4 +1,4 @@
-"""Every regular expression of the project: Python's by syntax trees and imports, the page's by literals."""
+"""Finds all regular expressions of the project: Python's by syntax trees, the page's by literals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYWORDS = {"pattern", "regex"}
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`where` is the place in the source; `uses` are the methods that it is used with."""
+    """A regular expression. `where` is its position in the source; `uses` are the methods called on it."""
 
     where: str
     text: str
@@ -34,13 +34,13 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A place whose pattern is put together at run time; `where` names its function."""
+    """A pattern that is built at run time; `where` names its function."""
 
     where: str
 
 
 class _Source:
-    """One module: its tree, and the names in it that stand for `re` and its functions."""
+    """One module: its syntax tree, and its names for `re` and the functions of `re`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,10 +68,10 @@ class _Source:
         return found if found in ("compile", *USES) else None
 
     def value(self, node: ast.expr) -> Any:
-        """The value of an expression of the module's own names; NameError where it needs those of a call."""
+        """The value of an expression of module-level names; NameError if it needs local names."""
         code = compile(ast.Expression(node), str(self.path), "eval")
         try:
-            return eval(code, {"re": re})  # our own source, in a test
+            return eval(code, {"re": re})  # evaluates only the project's own source, in a test
         except NameError:
             return eval(code, vars(importlib.import_module(self.name)))
 
@@ -122,7 +122,7 @@ def _enclosing(tree: ast.Module, call: ast.Call) -> str:
 
 
 def _declared(source: _Source) -> Iterator[Pattern]:
-    """Patterns given by keyword, as pydantic's, or under a key, as those of JSON Schema."""
+    """Patterns given by a keyword, as in pydantic, or under a key, as in JSON Schema."""
     for node in ast.walk(source.tree):
         pairs: list[tuple[Any, ast.expr]] = []
         if isinstance(node, ast.Call) and source.function(node) is None:
@@ -138,7 +138,7 @@ def _declared(source: _Source) -> Iterator[Pattern]:
 
 
 def _named(source: _Source) -> dict[ast.Call, frozenset[str]]:
-    """The uses of each pattern that a module constant holds, as far as nothing but its methods is named."""
+    """The uses of each pattern in a module constant, if only its methods are used."""
     found = {}
     for node in source.tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
@@ -162,7 +162,7 @@ def _trees() -> tuple[ast.Module, ...]:
 
 
 def _uses(tree: ast.Module, name: str) -> Iterator[str | None]:
-    """Methods of `name`; None where it is handed on as a value."""
+    """Methods of `name` that are used; None if it is passed on as a value."""
     methods = {
         node.value: node.attr
         for node in ast.walk(tree)
@@ -176,8 +176,8 @@ def _uses(tree: ast.Module, name: str) -> Iterator[str | None]:
 
 
 def _loose(source: _Source) -> frozenset[str]:
-    """Methods of patterns that the module calls on anything; a search of everything where it calls none."""
-    # What is called on `re` itself or on a constant is known; `split` is a method of texts too.
+    """Methods of patterns that the module calls on any object; `finditer` if it calls none."""
+    # Calls on `re` itself or on a constant are known; `split` is also a method of texts.
     constants = {
         target.id
         for node in source.tree.body
@@ -196,7 +196,7 @@ def _loose(source: _Source) -> frozenset[str]:
 
 @cache
 def _at_import(name: str) -> dict[int, list[tuple[str, int]]]:
-    """Patterns that the module compiles while it is imported, by line; it is run once more for that."""
+    """Patterns that the module compiles during its import, by line; runs the module once more."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.loader is not None
@@ -225,7 +225,7 @@ _LITERAL = re.compile(
 
 
 def page_patterns() -> Iterator[tuple[str, str, str]]:
-    """Place, source and flags of each regular expression in the page's JavaScript."""
+    """Position, source and flags of each regular expression in the page's JavaScript."""
     for path in project_files():
         if path.suffix == ".js" and path.is_relative_to("conductor_admin/console"):
             for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""How tests log: on standard output, with plain tracebacks."""
+"""Logging of tests: to standard output, with plain tracebacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import structlog
 
 
 def log_plainly() -> None:
-    """Configure structlog for tests; its default draws each traceback with its source, which takes long."""
+    """Configures structlog for tests; by default it renders each traceback with its source, which is slow."""
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.reset_defaults()
     structlog.configure(

@@ -1,4 +1,4 @@
-"""What the project promises, and the tests that keep each promise.
+"""The promises of the project, and the tests that check each promise.
 
 `tests` are patterns of node ids below tests/: `folder/test_file.py::test_name`, `*` for anything.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One sentence that a user may rely on, and where it is tested."""
+    """One sentence that users may rely on, and its tests."""
 
     says: str
     tests: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""`conductor serve` as a process of its own: on a free port, in a state directory of its own."""
+"""Runs `conductor serve` as a separate process, on a free port and in its own state directory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Serving:
         return httpx2.AsyncClient(base_url=self.url, timeout=timeout_s)
 
     def wait_until_ready(self) -> None:
-        """Returns once every resident set serves; fails at once with the log if the gateway has ended."""
+        """Returns when every resident set serves; fails at once with the log if the gateway has ended."""
         with self.client() as client:
             self._wait("readiness", lambda: client.get("/health/ready").status_code == 200 or None)
 
@@ -68,7 +68,7 @@ class Serving:
             return dict(client.get(f"/models/{category}").json())
 
     def wait_for_model(self, category: str, **wanted: Any) -> dict[str, Any]:
-        """The model's entry of `/models` once it has the wanted values."""
+        """Waits until the model's entry of `/models` has the wanted values and returns it."""
 
         def seen() -> dict[str, Any] | None:
             model = self.model(category)
@@ -83,13 +83,13 @@ class Serving:
         return httpx2.AsyncClient(transport=transport, base_url="http://worker")
 
     def torchserve(self) -> list[psutil.Process]:
-        """TorchServe, then everything that it started."""
+        """The TorchServe process, then all its descendants."""
         run = self._wait("its address", self._run_file)
         leader = psutil.Process(run["torchserve"]["pid"])
         return [leader, *leader.children(recursive=True)]
 
     def processes(self) -> list[psutil.Process]:
-        """The gateway and everything below it, workers that TorchServe restarted included."""
+        """The gateway and all its descendants, including workers that TorchServe restarted."""
         me = psutil.Process(self.process.pid)
         return [me, *me.children(recursive=True)]
 
@@ -105,21 +105,21 @@ class Serving:
         return [process for process, parent in found.items() if parent not in pids]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signals the gateway and waits for its end; the exit status."""
+        """Sends a signal to the gateway, waits for its end and returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
 
     def kill(self) -> None:
-        """Ends whatever is left of it."""
+        """Kills all remaining processes."""
         if self.process.poll() is None:
             for process in self.processes():
                 process.kill()
             self.process.wait(STOP_S)
 
     def held_loops(self) -> list[str]:
-        """Lines about steps of the gateway's or a worker's loop that took 50 ms of its processor time.
+        """Log lines about steps of the gateway's or a worker's loop that took 50 ms of processor time.
 
-        `openvino-step` is the library's own: its step keeps the interpreter's lock from begin to end.
+        `openvino-step` is excluded: a step of the library holds the interpreter's lock from begin to end.
         """
         logs = [self.log, *(self.state / "logs").rglob("*.log")]
         lines = (
@@ -150,7 +150,7 @@ class Serving:
 def serving(
     state: Path, *arguments: str, settings: Path = ROOT / "SETTINGS.md", **environment: str
 ) -> Iterator[Serving]:
-    """A gateway that is gone at the end of the block, however it ends; no step may have held its loops."""
+    """A gateway that is ended with the block in any case; no long step may have blocked its loops."""
     server = Serving(state, *arguments, settings=settings, environment=environment)
     try:
         yield server

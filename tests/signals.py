@@ -1,4 +1,4 @@
-"""One-way signals between processes through a named pipe, waited for without polling."""
+"""One-way signals between processes through a named pipe, without polling."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 class Signal:
-    """A named pipe at `path`, made by whoever comes first; `send` here ends `wait` there."""
+    """A named pipe at `path`, made by the first process; `send` in one process ends `wait` in another."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
             os.mkfifo(path)
-        # Open for both, so that neither side waits for the other to open and none sees an end of file.
+        # Open for reading and writing, so that neither side waits for the other and none sees an end of file.
         self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
 
     def send(self) -> None:
@@ -32,7 +32,7 @@ class Signal:
             loop.remove_reader(self._pipe)
 
     def _taken(self) -> bool:
-        # Of several that wait, one takes the signal.
+        # If several processes wait, one of them gets the signal.
         try:
             return bool(os.read(self._pipe, 1))
         except BlockingIOError:

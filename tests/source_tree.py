@@ -1,4 +1,4 @@
-"""The repository as its own tests read it: files as they lie, modules by syntax tree; nothing is imported."""
+"""Reads the repository for its tests: files as they are, modules by syntax tree; nothing is imported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("handlers", "conductor_core", "archives", "conductor_admin", "conduc
 
 @cache
 def project_files() -> tuple[Path, ...]:
-    """Every file that .gitignore does not name, as paths relative to the root; needs no git."""
+    """All files that .gitignore does not exclude, as paths relative to the root; needs no git."""
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     patterns = [pattern.rstrip("/") for pattern in (".git/", *ignored)]
 
@@ -31,7 +31,7 @@ def project_files() -> tuple[Path, ...]:
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every text file of the project with its content."""
+    """All text files of the project with their content."""
     for path in project_files():
         content = (ROOT / path).read_bytes()
         if b"\0" not in content:
@@ -39,7 +39,7 @@ def texts() -> Iterator[tuple[Path, str]]:
 
 
 def modules(*packages: str) -> list[Path]:
-    """Python files of the packages named, all of ours by default."""
+    """Python files of the named packages, by default of all packages of the project."""
     return [
         path for path in project_files() if path.suffix == ".py" and path.parts[0] in (packages or PACKAGES)
     ]

@@ -1,7 +1,7 @@
-"""Prompts whose greedy answer the demo model is sure of, for tests that compare one answer with another.
+"""Prompts with a clear greedy answer of the demo model, for tests that compare one answer with another.
 
-Two ways to one answer, or two batches it was made in, round differently, and a token that is nearly as likely
-as the first may come first in one of them. `tests/contract/test_runtimes_logprobs.py` measures that none is.
+Different computations of one answer round differently, so a token that is nearly as likely as the first one
+may win in one of them. `tests/contract/test_runtimes_logprobs.py` checks that there is no such token.
 """
 
 from __future__ import annotations
@@ -11,4 +11,4 @@ CONVERSATION = [
     {"role": "assistant" if number % 2 else "user", "content": said} for number, said in enumerate(COUNTED)
 ]
 TEXT = " ".join(COUNTED)
-"""The same without a template."""
+"""The same prompt without a template."""

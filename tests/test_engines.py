@@ -1,4 +1,4 @@
-"""Each engine with a scripted model: what it asks, and what it says of the answer."""
+"""Each engine with a scripted model: its prompt, and its findings about the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, 
 
 
 class ScriptedModel:
-    """Answers with the texts it was given, in turn, and keeps what it was asked."""
+    """Answers with the given texts in turn, and records the prompts."""
 
     context = 1000
 
@@ -69,7 +69,7 @@ class ScriptedModel:
 
 
 async def ask(name: str, **fields: object) -> tuple[str, list[Message], Sampling]:
-    """The answer of an engine, and the first conversation it had with the model."""
+    """The answer of an engine, and its first prompt to the model."""
     model = ScriptedModel("an answer")
     engine = engine_class(name)()
     engine.load_model(model)
@@ -79,7 +79,7 @@ async def ask(name: str, **fields: object) -> tuple[str, list[Message], Sampling
 
 
 def findings(name: str, text: str, **options: object) -> dict[str, Any]:
-    """What an engine says of an answer to `Why?`."""
+    """An engine's findings about an answer to `Why?`."""
     request = GenerateRequest(id="r", engine=name, prompt="Why?", options=options)
     return engine_class(name)().check(request, text)
 

@@ -1,4 +1,4 @@
-"""The main job: SETTINGS.md of this repository, the real TorchServe, the real model, over HTTP."""
+"""The main use case: SETTINGS.md of this repository, the real TorchServe and the real model, over HTTP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def events(lines: Iterator[str]) -> list[str]:
 
 
 def idle(gateway: Serving) -> dict[str, Any]:
-    """The chat model once nothing is in flight, in the gateway or in the worker."""
+    """Waits until gateway and worker have no request in progress, and returns the chat model."""
     return gateway.wait_for_model("conversational_chat", in_flight=0, state="READY")
 
 
@@ -166,7 +166,7 @@ async def test_thirty_two_requests_at_once_are_all_answered(gateway: Serving) ->
 
 def test_a_client_that_leaves_stops_the_generation(gateway: Serving) -> None:
     with gateway.client() as client, client.stream("POST", "/generate/stream", json=LONG) as stream:
-        lines = stream.iter_lines()  # held: the stream ends with its iterator
+        lines = stream.iter_lines()  # kept in a variable, because the stream ends with its iterator
         next(lines)
         assert gateway.model()["in_flight"] == 1
     model = idle(gateway)

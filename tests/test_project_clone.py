@@ -1,4 +1,4 @@
-"""A fresh clone on a machine without Java, with nothing of this checkout but its committed files."""
+"""A fresh clone, with only the committed files, works on a machine without Java."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents say what is there: files, modules, targets, commands, settings and their defaults."""
+"""The documents agree with the code: files, modules, targets, commands, settings and their defaults."""
 
 from __future__ import annotations
 

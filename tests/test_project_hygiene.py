@@ -1,4 +1,4 @@
-"""Nothing in the repository belongs to one machine."""
+"""The repository has nothing that depends on one machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from tests.source_tree import ROOT, modules, project_files, texts
 
-# Written so that neither pattern matches itself.
+# Written so that no pattern matches its own source.
 REGISTRY = re.compile(
     r"[\w.-]*(?:pypi|pythonhosted|artifactory|nexus|devpi|jfrog|mirror)[\w-]*\.[\w.-]*[a-z]{2,}[:/]"
 )
@@ -49,7 +49,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_no_model_shows_a_value_in_an_error() -> None:
-    """The text of an error may end in a log, and the values are prompts and answers."""
+    """Errors may be logged, and the values are prompts and answers."""
     roots = {"BaseModel", "BaseSettings", "ArgModelBase", "RootModel"}
     found = {
         f"{path}: {node.name}": "hide_input_in_errors=True" in ast.unparse(node)

@@ -1,4 +1,4 @@
-"""Locks, the installed packages, and what the environment's `activate` does."""
+"""Locks, the installed packages, and the environment's `activate` script."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_cpu_torch_brings_no_nvidia_cuda_or_triton_package() -> None:
 
 
 def environment(tmp_path: Path, *options: str) -> Path:
-    """An environment whose activate script has been through the installer's hands."""
+    """An environment whose activate script the installer has changed."""
     activate = tmp_path / "bin" / "activate"
     activate.parent.mkdir(exist_ok=True)
     if not activate.exists():

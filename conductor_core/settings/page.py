@@ -1,7 +1,7 @@
 """The sections of a settings page: tables of rows, tables of engine parameters, texts of personas.
 
-Sections are told by their headings, tables by their columns; what the cells say is not looked at. The text
-below `## Conversational Persona` is the default persona, named ones stand below `### Name`.
+Sections are recognised by headings, tables by columns; cells are not read. The text below
+`## Conversational Persona` is the default persona; named ones are below `### Name`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ ROW_COLUMNS = Columns(
 
 _PERSONA = "conversational persona"
 _PARAMETERS = "engine parameters"
-# Two of the names make it the table of rows, so that one misspelt column does not make it disappear.
+# Two known names make a table the table of rows, so that one misspelt column does not hide it.
 _ENOUGH_COLUMNS = 2
 
 
 @dataclass(slots=True)
 class PersonaReader:
-    """Collects persona texts from blocks given in order; the text is kept as it stands in the source."""
+    """Collects persona texts from blocks in order; the text is kept exactly as in the source."""
 
     source: str
     issues: list[Issue] = field(default_factory=list)
@@ -42,7 +42,7 @@ class PersonaReader:
     _current: str | None = None
 
     def name(self, heading: Heading) -> None:
-        """A `### Name` heading: what follows is that persona's text."""
+        """Starts a persona at a `### Name` heading."""
         self._current = heading.text
         if not 0 < len(heading.text) <= LONGEST_NAME:
             self._report(heading, f"expected a name of 1 to {LONGEST_NAME} characters")
@@ -52,7 +52,7 @@ class PersonaReader:
             self._names[heading.text.casefold()] = heading
 
     def add(self, block: Block) -> None:
-        """A block of the current persona's text."""
+        """Adds a block to the current persona's text."""
         self._texts.setdefault(self._current, []).append("\n".join(block.lines).strip("\n"))
 
     def default(self) -> str | None:
@@ -60,7 +60,7 @@ class PersonaReader:
         return self._text(None) or None
 
     def named(self) -> dict[str, str]:
-        """Text of each named persona; one without text is reported."""
+        """The text of each named persona; a persona without text is an issue."""
         for heading in self._names.values():
             if not self._text(heading.text):
                 self._report(heading, f"expected the persona's text below {heading.text!r}")
@@ -85,7 +85,7 @@ class Page:
 
 
 def read_page(text: str, source: str) -> Page:
-    """Take `text` apart; misplaced pieces are in `issues`."""
+    """Splits `text` into its parts; misplaced parts are in `issues`."""
     reader = _PageReader(source)
     for block in read_blocks(text):
         reader.read(block)
@@ -93,7 +93,7 @@ def read_page(text: str, source: str) -> Page:
 
 
 class _PageReader:
-    """One walk over the blocks, remembering the section that the block is in."""
+    """Reads the blocks in order and tracks the current section."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -126,7 +126,7 @@ class _PageReader:
             self._parameters.append(table)
         elif ROW_COLUMNS.count_in(table) >= _ENOUGH_COLUMNS:
             self._rows.append(table)
-            # The table may follow the persona without a heading between them.
+            # The table may follow the persona without a heading in between.
             self._section = ""
         elif self._section == _PERSONA:
             self._personas.add(table)

@@ -1,4 +1,4 @@
-"""The table under `## Engine Parameters`: defaults of a category's requests, with the bounds of a request."""
+"""The table under `## Engine Parameters`: defaults for a category's requests, with the requests' bounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _BOUNDS = {
 
 
 class ParameterReader:
-    """Reads every parameter table; `by_slug` and `issues` are complete after the last `read`."""
+    """Reads all parameter tables; `by_slug` and `issues` are complete after the last `read`."""
 
     def __init__(self, slugs: Mapping[str, Row | None], source: str) -> None:
         self._slugs = slugs
@@ -51,7 +51,7 @@ class ParameterReader:
         self.issues: list[Issue] = []
 
     def read(self, table: Table) -> None:
-        """One table; `slugs` are the categories of the table of rows."""
+        """Reads one table; `slugs` are the categories of the table of rows."""
         names, issues = read_header(table, PARAMETER_COLUMNS, self._source)
         self.issues += issues
         for _, cells in named_rows(table, names, self._source):
@@ -74,10 +74,10 @@ class ParameterReader:
                 self.issues.append(Issue(self._source, cell.line, cell.column, name, str(error)))
 
     def _check_engine(self, name: str, category: str) -> None:
-        """Raise CellError for an option that the engine of the category has not."""
+        """Raises CellError for an option that the category's engine does not have."""
         if name in Sampling.model_fields:
             return
-        with contextlib.suppress(CellError):  # told of the category's own cell
+        with contextlib.suppress(CellError):  # reported at the category's own cell
             category = slug_of(category)
         row = self._slugs.get(category)
         if row and name not in engine_class(row.engine).options_type.names():
@@ -95,7 +95,7 @@ class ParameterReader:
 
 
 def parse_parameter(name: str, text: str) -> float | int:
-    """The value of field or option `name` of a request; CellError with its bounds where `text` is none."""
+    """The value of a request's field or option `name`; CellError with the bounds if `text` is not valid."""
     if not _NUMBER.fullmatch(text):
         raise expected(_bounds(name), text)
     value = float(text) if "." in text else int(text)

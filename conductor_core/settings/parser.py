@@ -1,8 +1,8 @@
-"""SETTINGS.md to a Catalogue: the one entry of the parser.
+"""Parses SETTINGS.md into a Catalogue.
 
-Any text gives a catalogue or a SettingsError with every mistake in it. `served_catalogue` is the one rule of
-how this machine and this operator serve a table; `conductor serve`, `conductor plan` and both builders ask it
-and put a row on the same device. Before that the sets are as on a CPU.
+Any text gives a catalogue or a SettingsError with all its mistakes. `served_catalogue` places the rows on
+this machine's devices; `conductor serve`, `conductor plan` and both builders use it, so that they agree. The
+other functions place the sets as on a CPU.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from conductor_core.settings.tables import Cell, Table, is_filler, named_rows, r
 from handlers.engines.registry import engine_names
 
 LARGEST_FILE = 250_000
-"""Characters; more is a mistake, and would keep the parser busy for seconds."""
+"""Most characters of a settings file; more is a mistake, and parsing would take seconds."""
 
 LARGEST_BYTES = 4 * LARGEST_FILE
-"""Bytes of as many characters."""
+"""Most bytes of that many characters."""
 
 
 def load_settings(path: Path, engines: Iterable[str] | None = None) -> Catalogue:
-    """Read and parse the file at `path`; a file that cannot be read is a SettingsError too."""
+    """Reads and parses the file at `path`; SettingsError also if it cannot be read."""
     try:
         text = read_bounded(path, LARGEST_BYTES).decode("utf-8")
     except FileTooLarge as error:
@@ -45,7 +45,7 @@ def load_settings(path: Path, engines: Iterable[str] | None = None) -> Catalogue
 
 
 def parse_settings(text: str, source: str = "SETTINGS.md", engines: Iterable[str] | None = None) -> Catalogue:
-    """Parse `text`; `engines` are the names that exist, by default the installed ones.
+    """Parses `text`; `engines` are the known engine names, by default the installed ones.
 
     Raises SettingsError, which lists all mistakes with line, column and what was expected.
     """
@@ -133,7 +133,7 @@ class _CatalogueReader:
         self._warnings.append((line, f"{self._source}:{line}: {message}"))
 
     def _sorted_warnings(self) -> tuple[str, ...]:
-        """In the order of lines, those of one line as they were found."""
+        """Warnings in the order of lines; those of one line keep their order."""
         return tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
 
 
@@ -144,9 +144,9 @@ def _names_engine(cells: Mapping[str, Cell]) -> bool:
 def served_catalogue(
     settings: OperatorSettings, machine: Machine, text: str | None = None, name: str | None = None
 ) -> Catalogue:
-    """The table of the operator's file, or `text` called `name` in its place, placed on `machine`.
+    """The catalogue of the operator's file, or of `text` with the file name `name`, placed on `machine`.
 
-    Raises SettingsError with every mistake, or with every row that fits nowhere inside the memory budget.
+    Raises SettingsError with all mistakes, or with all rows that do not fit into the memory budget.
     """
     file = ProjectPaths.at(settings.settings).settings
     page = load_settings(file) if text is None else parse_settings(text, name or file.name)

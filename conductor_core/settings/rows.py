@@ -1,6 +1,6 @@
-"""One line of the table of rows: one function for each column, and the relations between cells.
+"""Parses one line of the table of rows: one function for each column, and rules between cells.
 
-The function of a column takes its text and gives its value, or raises CellError saying what was expected.
+The function of a column returns the value of a cell's text, or raises CellError with the expected form.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ T = TypeVar("T")
 DEFAULT_IDLE_TIMEOUT_S = 300.0
 
 FALLBACK_ENGINE = "general_reasoning"
-"""Serves the categories that have no engine of their own."""
+"""The engine of categories without an engine of their own."""
 
 
 def parse_text(text: str) -> str:
-    """Any text at all, but some."""
+    """Any text that is not empty."""
     if not text:
         raise expected("a name", text)
     return text
@@ -59,7 +59,7 @@ def parse_stay_loaded(text: str) -> StayLoaded:
 
 
 def parse_precision(text: str) -> tuple[Precision, str | None]:
-    """The precision, and for a file's own the quantisation that the cell names; an empty cell names none."""
+    """The precision; for that of a file also the quantisation in the cell, if the cell is not empty."""
     if not text:
         return Precision.FILE, None
     word = _PRECISIONS.get(text.casefold())
@@ -71,7 +71,7 @@ def parse_precision(text: str) -> tuple[Precision, str | None]:
 
 
 def check_file_precision(ref: ModelRef, named: str | None) -> str | None:
-    """The quantisation of the file, from its cell or its name; CellError where it cannot give `named`."""
+    """The quantisation of the file, from its cell or its name; CellError if the file cannot have `named`."""
     in_name = quantisation_in(ref)
     if named is None:
         return in_name
@@ -114,7 +114,7 @@ def parse_device(text: str) -> str:
 
 
 def check_gpus(text: str) -> None:
-    """One model on one device is all that this version does."""
+    """The `GPUs` cell: this version serves a model on one device only."""
     if text not in {"", "1"}:
         raise expected(
             "1 or an empty cell (several GPUs for one model are not available in this version)", text
@@ -122,7 +122,7 @@ def check_gpus(text: str) -> None:
 
 
 def parse_context(text: str) -> int | None:
-    """Tokens ("8192", "8,192", "8k" of 1024); None for an empty cell: the model's own."""
+    """Tokens ("8192", "8,192", "8k" with k = 1024); None for an empty cell: the model's own context."""
     if not text:
         return None
     match = _COUNT.fullmatch(text)
@@ -144,7 +144,7 @@ class RowReader:
         self.slug = self._value("Category/Area", slug_of)
 
     def read(self, line: int) -> Row | None:
-        """The row, which stands in `line` of the file; None where a cell is wrong or its column missing."""
+        """The row of line `line` of the file; None if a cell is wrong or a column is missing."""
         values: dict[str, Any] = {
             "model": self._value("Best Open Source Model", parse_text),
             "declared_memory": self._value("VRAM/RAM Requirements", parse_memory),
@@ -168,7 +168,7 @@ class RowReader:
         )
 
     def _weights(self) -> dict[str, Any]:
-        """Cells that must agree with each other: model, precision, runtime and device."""
+        """Reads cells that depend on each other: model, precision, runtime and device."""
         ref = self._value("Technical Model Name", parse_model_ref)
         precision = self._value("Precision", parse_precision)
         runtime = self._value("Runtime", parse_runtime)

@@ -1,7 +1,7 @@
-"""Markdown tables: a page as headings, tables and other blocks, and rows as cells named by their columns.
+"""Markdown tables: splits a page into headings, tables and other blocks, and rows into cells by column name.
 
-Parsing is markdown-it-py's (CommonMark with GFM tables); it knows lines but not columns, so cells are found
-again in their line by the same splitting rule. Nothing here knows what a table means.
+markdown-it-py parses CommonMark with GFM tables; it gives lines but no columns, so cells are located in their
+line by the same splitting rule. The meaning of a table is unknown here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markdown_it.token import Token
 
 from conductor_core.issues import Issue, close_name
 
-# Without `lheading` a line of dashes under a paragraph is a rule, not a heading that swallows the paragraph.
+# Without `lheading` a line of dashes under a paragraph is a rule, and does not make the paragraph a heading.
 _MARKDOWN = MarkdownIt("commonmark").enable("table").disable("lheading")
 
 _DOTS = frozenset(".…⋮⋯·: ")
@@ -24,7 +24,7 @@ _DOTS = frozenset(".…⋮⋯·: ")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Text of a cell without its markup; `line` and `column` (1-based) are where it starts."""
+    """A cell's text without markup; `line` and `column` (1-based) are its start."""
 
     text: str
     line: int
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TableLine:
-    """One line of a table, with as many cells as the source has there: none where it is a lone pipe."""
+    """One line of a table with the cells of the source; a single pipe has no cells."""
 
     line: int
     cells: tuple[Cell, ...]
@@ -61,7 +61,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """Any other block; `is_text` for what would be read aloud, not fences or comments."""
+    """Any other block; `is_text` is False for code fences and comments."""
 
     line: int
     lines: tuple[str, ...]
@@ -69,7 +69,7 @@ class Prose:
 
 
 Block = Heading | Table | Prose
-"""`line` is 1-based, `lines` the block as it stands in the source."""
+"""A block of a page; `line` is 1-based, `lines` are its lines in the source."""
 
 
 def read_blocks(text: str) -> list[Block]:
@@ -121,7 +121,7 @@ def _cells(inlines: Sequence[Token], number: int, line: str) -> tuple[Cell, ...]
 
 
 def cell_spans(line: str) -> list[tuple[int, int]]:
-    """Begin and end of each cell's text in a table line; a pipe after a backslash does not end a cell."""
+    """Start and end of each cell's text in a table line; a pipe after a backslash does not end a cell."""
     stripped = mdTrim(line)
     offset = line.index(stripped)
     bounds = [-1, *_pipes(stripped), len(stripped)]
@@ -158,7 +158,7 @@ def _piece(token: Token) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names that a table may have; `required` ones must be there, in any order."""
+    """Column names of a table; the `required` ones must be present, in any order."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
@@ -168,11 +168,11 @@ class Columns:
         return self.required + self.optional
 
     def name_of(self, text: str) -> str | None:
-        """The known name that `text` is, whatever its case and spacing."""
+        """The known name that equals `text` apart from case and spacing."""
         return next((name for name in self.known if _folded(name) == _folded(text)), None)
 
     def count_in(self, table: Table) -> int:
-        """How many known names the table's header has."""
+        """The number of known names in the table's header."""
         return len({name for cell in table.header if (name := self.name_of(cell.text))})
 
 
@@ -181,7 +181,7 @@ def _folded(name: str) -> str:
 
 
 def read_header(table: Table, columns: Columns, source: str) -> tuple[list[str | None], list[Issue]]:
-    """The known name of each header cell, None for one at fault, and what is wrong with the header."""
+    """The known name of each header cell (None for a wrong one), and the issues of the header."""
     names: list[str | None] = []
     issues: list[Issue] = []
     for cell in table.header:
@@ -203,14 +203,14 @@ def _header_fault(text: str, name: str | None, seen: Sequence[str | None], colum
 
 
 def is_filler(row: TableLine) -> bool:
-    """Whether a row says nothing: dots in place of more rows, or nothing at all."""
+    """True if all cells of a row are empty or dots."""
     return all(_DOTS.issuperset(cell.text) for cell in row.cells)
 
 
 def named_rows(
     table: Table, names: Sequence[str | None], source: str
 ) -> Iterator[tuple[int, Mapping[str, Cell] | Issue]]:
-    """Line and cells by column name of every row that says something; an Issue for one of another width."""
+    """Line and cells by column name of each row that is not filler; an Issue for a row of another width."""
     for row in table.rows:
         if is_filler(row):
             continue

@@ -1,6 +1,7 @@
-"""Sends what libraries print to a file of this worker, and keeps these files few and small.
+"""Redirects the output of libraries to a log file of this worker, and keeps these files few and small.
 
-TorchServe reads a worker's output line by line through its logger, and a chatty library stalls on that pipe.
+TorchServe reads a worker's output line by line through its logger, and a library that prints much would block
+on that pipe.
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ from io import TextIOWrapper
 from pathlib import Path
 
 LOG_BYTES = 4 * 2**20
-"""Size at which a log begins anew; its last LOG_BYTES stay beside it as `<name>.1`."""
+"""Size at which a log is rotated; its last LOG_BYTES are kept as `<name>.1`."""
 KEPT_LOGS = 10
-"""Logs of workers that have ended. With the two parts of each they take at most 80 MiB."""
+"""Logs kept of workers that have ended. With the two parts of each they take at most 80 MiB."""
 _LOOK_S = 1.0
 _OF_A_WORKER = re.compile(r"[^/]+-([0-9]{1,10})\.log")
 
 
 def log_folder() -> Path:
-    """`CONDUCTOR_LOG_DIR`, else where the TorchServe that started this process keeps its own logs."""
+    """`CONDUCTOR_LOG_DIR`, else the log folder of the TorchServe that started this process."""
     named = os.environ.get("CONDUCTOR_LOG_DIR") or os.environ.get("LOG_LOCATION")
     return Path(named) if named else Path(f"/proc/{os.getppid()}/cwd").resolve() / "logs"
 
 
 def redirect_output(path: Path) -> Callable[[], None]:
-    """Points file descriptors 1 and 2 at `path`, appending; the returned call points them back."""
+    """Redirects file descriptors 1 and 2 to `path`, appending; the returned function restores them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     saved = [os.dup(1), os.dup(2)]
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     _point([log, log])
     os.close(log)
-    # TorchServe's pipe made stdout keep its lines back, and a killed worker would take them along.
+    # stdout was a pipe and is block-buffered; a killed worker would lose the buffered lines.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     return lambda: _point(saved)
@@ -51,7 +52,7 @@ def _point(targets: list[int]) -> None:
 
 
 def keep_small(path: Path) -> None:
-    """Rotates `path` whenever it is due, from a thread of its own."""
+    """Starts a thread that rotates `path` whenever it is too large."""
 
     def look() -> None:
         while True:
@@ -62,25 +63,25 @@ def keep_small(path: Path) -> None:
 
 
 def rotate(path: Path) -> None:
-    """Empties a log of more than LOG_BYTES after its last part was copied to `<name>.1`; raises nothing.
+    """Copies the last part of a log of more than LOG_BYTES to `<name>.1` and empties the log; raises nothing.
 
-    The file is emptied in place because its writers hold its descriptor, native libraries and the JVM among
-    them, and cannot be told to open another one. The price: a line that is written between copy and end is
-    lost. A pipe with a reader would lose none, but would stop its writers whenever the reader stood still.
-    The writers must append (O_APPEND), else their next line would leave a hole of the old size.
+    The file is emptied in place because its writers (native libraries and the JVM too) hold its descriptor
+    and cannot open another file. So a line that is written between the copy and the truncation is lost. A
+    pipe with a reader would lose none, but would block the writers whenever the reader stops. The writers
+    must append (O_APPEND), else their next line would leave a hole of the old size.
     """
     with contextlib.suppress(OSError):
         if path.stat().st_size <= LOG_BYTES:
             return
         with path.open("r+b") as log:
-            with contextlib.suppress(OSError):  # a full disk: the log goes without its copy, which gives room
+            with contextlib.suppress(OSError):  # a full disk: empty the log without a copy, which frees space
                 log.seek(-LOG_BYTES, os.SEEK_END)
                 _write_private(_second(path), log.read(LOG_BYTES))
             log.truncate(0)
 
 
 def sweep(folder: Path) -> None:
-    """Removes logs of ended workers but the newest KEPT_LOGS; raises nothing."""
+    """Removes all logs of ended workers except the newest KEPT_LOGS; raises nothing."""
     ended = [(_time_of(log), log) for log in folder.glob("*.log") if _has_ended(log)]
     for _, log in sorted(ended, reverse=True)[KEPT_LOGS:]:
         for part in (log, _second(log)):
@@ -90,14 +91,14 @@ def sweep(folder: Path) -> None:
 
 def _has_ended(log: Path) -> bool:
     named = _OF_A_WORKER.fullmatch(log.name)
-    # A file that a living worker holds would go on growing where nobody sees it.
+    # A deleted file that a living worker holds would go on growing unseen.
     return named is not None and not Path(f"/proc/{named[1]}").exists()
 
 
 def _time_of(log: Path) -> float:
     try:
         return log.stat().st_mtime
-    except OSError:  # another worker that starts sweeps as well
+    except OSError:  # another starting worker may have removed it
         return 0.0
 
 

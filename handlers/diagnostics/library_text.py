@@ -1,8 +1,8 @@
-"""Keeps the words of libraries out of logs: what a library was given to read stands in its messages.
+"""Keeps messages of libraries out of logs, because they may contain the text of a request.
 
-A prompt must never stand in a log, and one request must not write more into it than it is long. Which library
-logs what is not ours to know, so that all of them are treated alike: of a message only its place in the
-library's code is told, and each place once a minute. Of an exception its type and the places it came through.
+A prompt must never be logged, and one request must not make the log grow without limit. Any library may log
+its input, so all are treated alike: of a message only its position in the library's code is logged, each
+position once a minute; of an exception its type and the positions in its traceback.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _FRAMES = 12
 
 
 class WithoutWords(logging.Filter):
-    """Lets a library's record through without its words, and those of one place once in EVERY_S."""
+    """Removes the message from log records of libraries, and passes each position once in EVERY_S."""
 
     def __init__(self) -> None:
         super().__init__()
         self._told: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to write `record`; message and exception of a library's are replaced."""
+        """True if `record` is to be written; replaces message and exception of a library's record."""
         if record.name.partition(".")[0] in OURS:
             return True
-        if record.levelno < logging.WARNING:  # of no use without its words
+        if record.levelno < logging.WARNING:  # useless without its message
             return False
         place, now = (record.pathname, record.lineno), time.monotonic()
         if now - self._told.get(place, -math.inf) < EVERY_S:
@@ -48,7 +48,7 @@ class WithoutWords(logging.Filter):
 
 
 def hide_library_text(handlers: Iterable[logging.Handler] | None = None) -> None:
-    """Withhold the words of libraries in `handlers`, or in all that there are, and those of warnings."""
+    """Filters messages of libraries in `handlers` (all existing ones by default) and in warnings."""
     for handler in handlers or _existing():
         if not any(isinstance(known, WithoutWords) for known in handler.filters):
             handler.addFilter(WithoutWords())

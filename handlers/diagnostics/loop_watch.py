@@ -1,9 +1,9 @@
-"""A watch over an event loop: names each step that held it, with its seconds and its processor time.
+"""Watches an event loop and reports each step that blocked it, with its wall and processor time.
 
-A thread looks at the loop's thread every few milliseconds, so that a callback costs nothing; uvloop would let
-nobody measure its callbacks anyway. What is told is a lower bound: time is a step's own only where two looks
-saw that very step, or where one look could not be had because the step kept the interpreter's lock. Names are
-those of code and tasks, never a text of a request.
+A thread samples the loop's thread every few milliseconds, so that a callback costs nothing; callbacks of
+uvloop cannot be measured anyway. The reported times are lower bounds: time counts for a step only if two
+samples saw that step, or if a sample was late because the step held the interpreter's lock. Reports have
+names of code and tasks, never a text of a request.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from types import CodeType, FrameType
 from typing import Any
 
 LIMIT_S = 0.05
-"""Longest step that nobody hears of."""
+"""Longest step that is not reported, in seconds."""
 STUCK_S = 1.0
-"""Length of a step that is told of while it still lasts: it may never end."""
+"""Seconds after which a step is reported while it still runs, because it may never end."""
 BUSY_S, IDLE_S = 0.01, 0.025
-"""Seconds between two looks. One costs 50 microseconds, nearly all the kernel's: 0.2 % of a core at rest."""
+"""Seconds between two samples. One costs 50 microseconds, mostly in the kernel: 0.2 % of a core when idle."""
 SILENCE_S = 60.0
-"""Seconds between two lines about the same place and route."""
+"""Seconds between two log lines about the same position and route."""
 
 _OWN = ("handlers", "conductor", "conductor_admin", "conductor_core", "conductor_mcp", "archives")
 _WAITED = "/proc/thread-self/schedstat"
@@ -35,10 +35,10 @@ _WAITED = "/proc/thread-self/schedstat"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One step of a loop: `place` is the line of ours that it was seen in.
+    """One long step of a loop: `place` is the line of this project's code in which it was seen.
 
-    `task` is the name of its task, None where it had none; `route` is that of the request, where it is known.
-    `seconds` and `cpu_s` are lower bounds; `is_over` says that it has ended.
+    `task` is the name of its task, or None; `route` is the request's route, if known. `seconds` and `cpu_s`
+    are lower bounds; `is_over` is True if the step has ended.
     """
 
     step: str
@@ -57,7 +57,7 @@ RouteOf = Callable[[asyncio.Task[Any]], str | None]
 
 @dataclass(slots=True)
 class _Step:
-    """The step that the last looks saw; `beat` is the loop's turn that it belongs to."""
+    """The step in the latest samples; `beat` is the number of its loop iteration."""
 
     key: int
     beat: int
@@ -77,7 +77,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """Clocks at one look: the wall's, the loop thread's, and how long this thread wanted a core in vain."""
+    """Clocks of one sample: wall time, CPU time of the loop's thread, and this thread's wait for a core."""
 
     at: float
     cpu: float
@@ -98,19 +98,19 @@ _marks: dict[int, _Mark] = {}
 
 
 def lock_is_free() -> None:
-    """Says that a call of the calling task has just ended that keeps the interpreter's lock, by its nature.
+    """Notes that the calling task has just ended a call that holds the interpreter's lock.
 
-    Without it another task's step could seem to have held the loop, where it is the first that a look sees.
+    Without this note the time of the call could be counted for the next task's step.
     """
     task = id(asyncio.current_task())
     _marks[threading.get_ident()] = _Mark(time.perf_counter(), time.thread_time(), task)
 
 
 class LoopWatch:
-    """Watches the loop that `start` is called on; `told` hears of each step above `LIMIT_S`, on a thread.
+    """Watches the loop that calls `start`; calls `told` for each step above `LIMIT_S`, on the watch's thread.
 
-    `lag` hears how long a callback waited for its turn, once in each turn that a look found busy. `route_of`
-    knows the tasks of requests.
+    `lag` gets the seconds that a callback waited, once in each loop iteration that a sample found busy.
+    `route_of` gives the route of a request's task.
     """
 
     def __init__(self, told: Told, lag: Waited | None = None, route_of: RouteOf | None = None) -> None:
@@ -124,20 +124,21 @@ class LoopWatch:
         self._sent_at = 0.0
 
     def start(self) -> None:
-        """Begins; called on the loop's own thread."""
+        """Starts the watch; must be called on the loop's thread."""
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
         self._clock = time.pthread_getcpuclockid(self._ident)
         self._loop.call_soon(self._begin)
 
     def stop(self) -> None:
-        """Ends the watch; from any thread."""
+        """Ends the watch; callable from any thread."""
         self._stopping = True
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _begin(self) -> None:
-        # The caller of callbacks: asyncio's Handle._run, or who runs the loop where uvloop hides its frames.
+        # The caller of callbacks: asyncio's Handle._run, or the caller of the loop with uvloop, which has no
+        # frames.
         self._base = sys._getframe(1).f_code
         if not self._stopping:
             self._thread.start()
@@ -163,8 +164,8 @@ class LoopWatch:
             self._end()
             return IDLE_S
         task = asyncio.current_task(self._loop)
-        # A task has one step in a turn of the loop. A plain callback may be called often in one turn, and the
-        # next call's frame may lie where this one's lay, but without the mark, which only a debugger reads.
+        # A task has one step in a loop iteration. A plain callback may run often in one, and the next call's
+        # frame may have the same address, but not this mark, an attribute that only debuggers read.
         key, is_new = (id(outer) if task is None else id(task)), task is None and not outer.f_trace_opcodes
         outer.f_trace_opcodes = True
         step = self._step
@@ -192,7 +193,8 @@ class LoopWatch:
             self._sent, self._sent_at = self._sent + 1, now.at
             with suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._beat)
-        # This look was due after `pause`; what it waited beyond that, but for a core, it waited for the lock.
+        # This sample was due after `pause`. It waited longer for a core (measured) or else for the
+        # interpreter's lock.
         late = max(0.0, now.at - before.at - pause - (now.waited - before.waited))
         cpu = min(late, max(0.0, now.cpu - before.cpu - pause))
         name = None if task is None else task.get_name()
@@ -216,14 +218,14 @@ class LoopWatch:
 
 @dataclass(slots=True)
 class Holds:
-    """Counts of one loop's held steps, and which of them to write a line about."""
+    """Counts long steps of one loop, and decides which of them are logged."""
 
     count: int = 0
     longest_s: float = 0.0
     _next: dict[tuple[str | None, str], float] = field(default_factory=dict)
 
     def add(self, held: Held) -> bool:
-        """Counts `held`; whether a line about it is due."""
+        """Counts `held`; True if it is to be logged."""
         if held.is_over:
             self.count += 1
             self.longest_s = max(self.longest_s, held.seconds)
@@ -242,7 +244,7 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _outermost(frame: FrameType | None, base: CodeType) -> FrameType | None:
-    """The frame of the step above the loop itself; None where the loop waits for something to do."""
+    """The outermost frame of the step, directly above the loop's; None while the loop is idle."""
     above = None
     for one in _frames(frame):
         if one.f_code is base:
@@ -252,7 +254,7 @@ def _outermost(frame: FrameType | None, base: CodeType) -> FrameType | None:
 
 
 def _place(frame: FrameType | None) -> str:
-    """The innermost line of ours, else the innermost line of all."""
+    """The innermost line of this project's code, else the innermost line."""
     seen = list(_frames(frame))
     found = next((one for one in seen if _package(one.f_code) in _OWN), seen[0])
     return f"{_name(found.f_code)}:{found.f_lineno}"
@@ -271,7 +273,10 @@ def _name(code: CodeType) -> str:
 
 
 def _core_wait() -> Callable[[], float]:
-    """Seconds that the calling thread has waited for a core; always 0 where the kernel does not say."""
+    """A function for the seconds that the calling thread has waited for a core.
+
+    0 if the kernel does not tell.
+    """
     try:
         file = os.open(_WAITED, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

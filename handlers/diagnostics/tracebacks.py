@@ -1,7 +1,7 @@
 """Tracebacks for logs: types and places of errors, without their messages.
 
-The message of an error that nobody expected often repeats the value at fault, which may be a prompt or an
-answer, and no log may hold those. The words of the operating system about a failed call are kept.
+The message of an unexpected error often repeats the wrong value, which may be a prompt or an answer, and
+those must not be logged. Messages of the operating system about failed calls are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def traceback_of(error: BaseException, depth: int = 0) -> str:
-    """Type and frames of `error`, then those of its causes and of the errors of its group."""
+    """Type and frames of `error`, of its causes and of the errors in its group."""
     kind = type(error)
     reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
     lines = [f"{kind.__module__}.{kind.__qualname__}{reason}"]
@@ -37,11 +37,11 @@ def traceback_of(error: BaseException, depth: int = 0) -> str:
 
 
 class TextFreeFormatter(logging.Formatter):
-    """A formatter whose tracebacks are those of `traceback_of`."""
+    """A log formatter that writes tracebacks by `traceback_of`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of `record`."""
-        record.exc_text = None  # another handler has kept its own traceback there
+        """The formatted `record`."""
+        record.exc_text = None  # another formatter has cached its own traceback there
         return super().format(record)
 
     def formatException(self, ei: ExcInfo) -> str:
@@ -50,13 +50,16 @@ class TextFreeFormatter(logging.Formatter):
 
 
 def log_failures_of_threads() -> None:
-    """Send what ends a thread, or a destructor, to the log; Python itself would print its message."""
+    """Logs exceptions that end a thread or a destructor; Python itself would print their messages."""
     threading.excepthook = lambda args: _log("a thread ended", args.exc_value)
     sys.unraisablehook = lambda args: _log("an error could not be raised", args.exc_value)
 
 
 def log_failure_of_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what an event loop cannot raise; asyncio itself would show the task, and with it the message."""
+    """Logs exceptions that an event loop cannot raise.
+
+    By default asyncio would log the task with the message.
+    """
     _log(str(context["message"]).partition("\n")[0], context.get("exception"))
 
 

@@ -1,6 +1,7 @@
-"""Completions of code that were made lately, for a user who asks again or types on inside one.
+"""A cache of recent code completions, for a user who asks again or goes on typing inside a completion.
 
-Bounded by number and by characters; the oldest go first. Knows text only; one per loaded model.
+It is bounded by number and by characters; the oldest entries are removed first. There is one per loaded
+model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ MAX_CHARS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A completion with how it came to be: `mode` is fim or continuation, `finish_reason` the model's."""
+    """A completion; `mode` is fim or continuation, `finish_reason` is the model's."""
 
     text: str
     mode: str
@@ -34,7 +35,7 @@ class _Entry:
 
 
 class CompletionCache:
-    """Used on one thread; a look-up compares strings and takes well under a millisecond."""
+    """Recent completions of one model. For one thread only; a look-up takes well under a millisecond."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_chars: int = MAX_CHARS) -> None:
         self._max_entries = max_entries
@@ -43,9 +44,9 @@ class CompletionCache:
         self._chars = 0
 
     def find(self, context: str, prefix: str) -> Completion | None:
-        """What is left of a kept completion whose prefix and beginning `prefix` is; never an empty one.
+        """The rest of a cached completion, where `prefix` is its prefix plus the start of its text.
 
-        `context` is all else that the completion depends on.
+        None if no rest. `context` is everything else that the completion depends on.
         """
         for entry in reversed(self._entries):
             if entry.context == context and prefix.startswith(entry.prefix):
@@ -56,7 +57,7 @@ class CompletionCache:
         return None
 
     def keep(self, context: str, prefix: str, completion: Completion) -> None:
-        """Keeps a completion that is not empty, and lets go of the oldest ones beyond the bounds."""
+        """Adds a completion that is not empty, and removes the oldest ones beyond the bounds."""
         entry = _Entry(context, prefix, completion)
         if not completion.text or entry.chars > self._max_chars:
             return

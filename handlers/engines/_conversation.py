@@ -1,7 +1,6 @@
-"""Conversations that outgrow the context: whole turns are left out, the oldest first, and no message is cut.
+"""Fits conversations into the context: whole turns are left out, the oldest first, and no message is cut.
 
-Knows messages and a model that counts them. Where a history comes from, a client or a session of the gateway,
-makes no difference here.
+Knows messages and a model that counts them. The history may come from a client or from a gateway session.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, 
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Exchange = list[Message]
-"""One turn: what the user said, and what was answered to it."""
+"""One turn: the user's messages and the answers to them."""
 
 _CHARS_A_TOKEN = 8
-"""More than text usually has: a longer history is not even tried as a whole."""
+"""More characters per token than text usually has; a longer history is not tried as a whole."""
 
 
 class ConversationOptions(EngineOptions):
@@ -34,7 +33,7 @@ class ConversationOptions(EngineOptions):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The messages that are asked, the turns among them, the new one included, and how many were left out."""
+    """The messages to send, the number of turns in them (the new one included), and of dropped turns."""
 
     messages: list[Message]
     turns: int
@@ -50,7 +49,7 @@ class ConversationEngine(BaseLLMEngine):
     run_findings: ClassVar[Mapping[str, Any]] = {"turns": 1, "dropped_turns": 0}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """Pieces of the answer; `notes` say how many turns were asked and how many left out."""
+        """Pieces of the answer; `notes` has the numbers of turns that were sent and dropped."""
         prepared = await self.prepared(request)
         most = read_options(ConversationOptions, request).history_tokens
         fitted = await fit(prepared.messages, model, reserve(prepared.sampling, model.context), most)
@@ -66,7 +65,7 @@ def reserve(sampling: Sampling, context: int) -> int:
 
 
 def exchanges(messages: Sequence[Message]) -> list[Exchange]:
-    """The conversation in turns: each begins where the user speaks after somebody else has."""
+    """The conversation in turns; a turn begins at a user message that follows a message of another role."""
     turns: list[Exchange] = []
     before = None
     for message in messages:
@@ -78,9 +77,9 @@ def exchanges(messages: Sequence[Message]) -> list[Exchange]:
 
 
 async def fit(messages: Sequence[Message], model: Model, free: int, history_tokens: int | None) -> Fitted:
-    """System messages, the last turn, and the most turns before it that leave `free` tokens of the context.
+    """Fits system messages, the last turn and as many turns before it as leave `free` tokens of the context.
 
-    The last turn stays even where it does not fit: the model refuses it with both numbers.
+    The last turn stays even if it does not fit; the model then refuses it with both token counts.
     """
     system = [message for message in messages if message.role == "system"]
     *history, last = exchanges([message for message in messages if message.role != "system"]) or [[]]
@@ -104,9 +103,10 @@ async def fit(messages: Sequence[Message], model: Model, free: int, history_toke
 
 
 async def most(highest: int, fits: Callable[[int], Awaitable[bool]]) -> int:
-    """The highest number up to `highest` that fits, 0 where none does; what is below one that fits does too.
+    """The highest number up to `highest` that fits, 0 if none does.
 
-    Tries small ones first: a history may be a hundred times the context.
+    All numbers below one that fits must fit too. Tries small numbers first, because a history may be a
+    hundred times longer than the context.
     """
     low, step = 0, 1
     while low < highest and await fits(min(low + step, highest)):

@@ -1,6 +1,6 @@
-"""Long documents in parts that a model can read: cut at clauses and paragraphs, asked one after the other.
+"""Splits long documents at clauses and paragraphs into parts that fit the context, and asks about each part.
 
-Knows the room in a model's context; what is asked of a part is the engine's.
+Knows the free tokens of a model's context; the engine writes the question about a part.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ CLAUSE = re.compile(
     r"[A-Z][A-Z ,&-]{5,80}$))|(?<=\n\n)(?=\S)"
 )
 MARGIN = 64
-"""Tokens that a chat template adds to what is counted here."""
+"""Tokens that a chat template adds to those counted here."""
 
 Fits = Callable[[str], bool]
 Ask = Callable[[str, int, int], list[Message]]
-"""Part, its number from 1 and how many there are, to the conversation that asks about it."""
+"""Makes the conversation about a part from its text, its number (from 1) and the number of parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Tokens for one part of the document and for the answer about it."""
+    """Token limits for one part of the document and for the answer about it."""
 
     part: int
     answer: int
 
 
 def room_for(model: Model, instructions: str, max_tokens: int | None) -> Room:
-    """A third of the context at most for the answer, the rest for instructions and part."""
+    """Gives at most a third of the context to the answer, and the rest to the instructions and the part."""
     third = max(1, model.context // 3)
     answer = min(max_tokens or third, third)
     return Room(max(model.context - answer - model.count(instructions) - MARGIN, third), answer)
@@ -53,7 +53,7 @@ def clauses(document: str) -> list[str]:
 
 
 def parts(document: str, fits: Fits) -> list[str]:
-    """`document` in parts that fit, each of whole clauses; a clause too long for one is cut at sentences."""
+    """`document` in parts that fit, each of whole clauses; a clause that is too long is cut at sentences."""
     if fits(document):
         return [document]
     pieces: list[str] = []
@@ -63,7 +63,7 @@ def parts(document: str, fits: Fits) -> list[str]:
 
 
 def counted(model: Model, tokens: int) -> Fits:
-    """Whether a text has at most `tokens` tokens; short ones are not counted."""
+    """A function that is True for a text of at most `tokens` tokens; short texts need no counting."""
     return lambda text: len(text) <= tokens or (len(text) < 20 * tokens and model.count(text) <= tokens)
 
 
@@ -72,7 +72,7 @@ async def item_list(
 ) -> AsyncGenerator[str, None]:
     """Pieces of one JSON object whose `items` are those of the answers about all parts.
 
-    An answer that is cut ends it as it is: what follows would be a guess.
+    An answer that was cut off ends the object as it is, because its continuation would be a guess.
     """
     if len(pieces) == 1:
         async with aclosing(model.stream(ask(pieces[0], 1, 1), sampling)) as answer:

@@ -1,4 +1,4 @@
-"""Fill-in-the-middle: which control tokens a model family has for it, and the order of its parts."""
+"""Fill-in-the-middle: its control tokens in each model family, and the order of its parts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from handlers.engines.base import Control
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The tokens before prefix, suffix and middle; a family without the last one begins with the suffix.
+    """Tokens before prefix, suffix and middle; a family without a middle token puts the suffix first.
 
-    `ends` are tokens that such a model may end its middle with, besides its own end of text.
+    `ends` are tokens that may end the middle, besides the model's own end of text.
     """
 
     prefix: str
@@ -25,7 +25,7 @@ class Family:
         return tuple(filter(None, (self.prefix, self.suffix, self.middle)))
 
     def parts(self, prefix: str, suffix: str) -> Sequence[str | Control]:
-        """The prompt: text of the user as text, the family's tokens as tokens."""
+        """The parts of the prompt: the user's texts as text, the family's tokens as control tokens."""
         if not self.middle:
             return (Control(self.suffix), suffix, Control(self.prefix), prefix)
         return (Control(self.prefix), prefix, Control(self.suffix), suffix, Control(self.middle))
@@ -58,5 +58,5 @@ FAMILIES = (
 
 
 def family_of(knows: Callable[[str], bool]) -> Family | None:
-    """The family whose tokens the model has all of."""
+    """The family all of whose tokens the model has."""
     return next((family for family in FAMILIES if all(map(knows, family.tokens))), None)

@@ -1,6 +1,6 @@
-"""Translation: the texts and languages of a request, and the texts' way through a model piece by piece.
+"""Translation: reads texts and languages of a request, and translates the texts piece by piece.
 
-Knows how the two kinds of models are asked, and puts the layout back; not what the pieces are checked for.
+Knows how to ask the two kinds of models, and restores the layout; the engine checks the result.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ IN_WORDS = re.compile(
     r"(?:please\s++)?translate\b[^:\n]{0,60}?\b(?:in)?to\s++(?:the\s++)?(?P<target>[\w ()-]{2,40})",
     re.IGNORECASE,
 )
-"""What stands before the colon, and the language that it names."""
+"""The instruction before the colon, with the language that it names."""
 
 AT_ONCE = 8
-"""Sentences that a translation model is given together; its runtime makes one batch of them."""
+"""Sentences that a translation model gets together; its runtime makes one batch of them."""
 
 Ask = Callable[[str], list[Message]]
-"""The conversation that asks an instructed model for one piece."""
+"""Makes the conversation that asks an instruction model to translate one piece."""
 
 
 class TranslationOptions(EngineOptions):
@@ -60,9 +60,9 @@ class TranslationOptions(EngineOptions):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be translated; languages as `fra_Latn`, None where nobody said and nothing told.
+    """A translation to make; languages as `fra_Latn`, None if neither stated nor detected.
 
-    `source` is the `stated` one, or the `detected` one.
+    `source` is the stated language, else the detected one.
     """
 
     texts: Sequence[str]
@@ -75,7 +75,10 @@ class Task:
 
 
 def read_task(request: GenerateRequest) -> Task:
-    """What `request` asks for; RequestError 400 names the option that is no language."""
+    """The translation that `request` asks for.
+
+    RequestError 400 names an option that is not a known language.
+    """
     options = read_options(TranslationOptions, request)
     source, target = _code("source", options.source), _code("target", options.target)
     prompt = asked_last(request)
@@ -89,7 +92,7 @@ def read_task(request: GenerateRequest) -> Task:
 
 
 def _in_words(prompt: str) -> tuple[str, str | None]:
-    """The text behind `translate to French:` and that language; else the whole prompt."""
+    """The text after `translate to French:` and that language; else the whole prompt and None."""
     words, _, text = prompt.partition(":")
     worded = IN_WORDS.fullmatch(words.strip()) if text else None
     code = language_code(worded["target"]) if worded else None
@@ -108,7 +111,10 @@ def _code(option: str, name: str | None) -> str | None:
 def language_marks(
     task: Task, known: frozenset[str] | None, pair: tuple[str, str] | None
 ) -> tuple[str, str] | None:
-    """The model's own codes of both languages; empty for a model of one pair, None for one that is told."""
+    """The model's own codes of both languages.
+
+    Empty for a model of one pair, None for an instruction model.
+    """
     if known is None:
         if task.batch and task.target is None:
             raise bad_option("target", "inputs need a target language")
@@ -142,7 +148,7 @@ def _mark(option: str, code: str | None, known: frozenset[str]) -> str:
 
 
 class TranslationPieces:
-    """The pieces of one request on their way through the model; `cut` tells that a limit ended one early."""
+    """Translates the pieces of one request; `cut` is True if a token limit ended a piece early."""
 
     def __init__(self, task: Task, model: Model, sampling: Sampling, ask: Ask) -> None:
         self.cut = False
@@ -151,7 +157,7 @@ class TranslationPieces:
         self._language = short_code(task.source)
 
     async def pieces(self, text: str) -> AsyncGenerator[str, None]:
-        """One text's translation, white space around every piece as it stood."""
+        """The translation of one text, with the original white space around every piece."""
         step = self._as_it_is if self._task.target is None else self._instructed
         if self._marks is not None:
             step = self._batched
@@ -207,7 +213,7 @@ class TranslationPieces:
         self.cut = self.cut or self._model.finish_reason == "length"
 
     async def _limited(self, text: str) -> Sampling | None:
-        # No translation is three times as long; a model that goes on is lost in a loop.
+        # No translation is three times as long as its source; a model that goes on repeats itself.
         limit = 3 * await off_loop(len(text), self._model.count, text) + 64
         if self._sampling.max_tokens is not None:
             limit = min(limit, self._sampling.max_tokens - self._model.usage.completion_tokens)
@@ -222,7 +228,7 @@ class TranslationPieces:
 
 
 async def one_line(pieces: AsyncIterable[str]) -> AsyncIterator[str]:
-    """The same text in one line and without outer white space, which the source's layout brings."""
+    """The text in one line without outer white space; the source's own white space is added later."""
     held, started = "", False
     async for piece in pieces:
         text = held + piece

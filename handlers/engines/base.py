@@ -18,14 +18,14 @@ from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one request asks of the model; `facts` is what `run` must know besides, as JSON has it."""
+    """The prompt and the decoding values of one request; `facts` are other JSON values that `run` needs."""
 
     messages: list[Message]
     sampling: Sampling
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """JSON values that `from_json` reads."""
         return {
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in self.messages],
             "sampling": self.sampling.model_dump(mode="json", exclude_none=True),
@@ -34,29 +34,29 @@ class Prepared:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """What `as_json` wrote."""
+        """The value that `as_json` wrote."""
         messages = [Message.model_validate(message) for message in value["messages"]]
         return cls(messages, Sampling.model_validate(value["sampling"]), value["facts"])
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Says in a stream that the text so far is taken back and a new try begins."""
+    """Marks in a stream that the text so far is discarded and a new attempt begins."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control token of the model, by its text, in a prompt that no template is put around."""
+    """A control token of the model, by its text, in a prompt without a template."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """A vector of length 1 for each input, in order; `truncated` are the indices of those that were cut to
-    `max_tokens`, what the model takes of one.
+    """A vector of length 1 for each input, in order; `truncated` are the indices of inputs that were cut to
+    `max_tokens`, the longest input of the model.
     """
 
     vectors: list[list[float]]
@@ -70,9 +70,9 @@ Kept = TypeVar("Kept")
 class Model(Protocol):
     """The loaded model as one request sees it; `usage` sums over all its calls.
 
-    `languages` are the codes that a translation model marks its texts with (`fra_Latn`, or `fr`), none for a
-    model of one pair of languages; None says that the model follows instructions instead. `pair` is that one
-    pair as the model's folder names it, None where it does not.
+    `languages` are the codes with which a translation model marks its texts (`fra_Latn`, or `fr`), empty for
+    a model of one language pair; None for a model that follows instructions. `pair` is the language pair that
+    the model's folder names, or None.
     """
 
     context: int
@@ -82,25 +82,28 @@ class Model(Protocol):
     pair: tuple[str, str] | None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
-        """Pieces of the answer; RequestError for what the runtime refuses."""
+        """Pieces of the answer; RequestError if the runtime refuses the request."""
         ...
 
     def translate(self, text: str, source: str, target: str, sampling: Sampling) -> AsyncGenerator[str, None]:
-        """Pieces of a translation model's answer; `source` and `target` are of `languages`, or empty."""
+        """Pieces of a translation model's answer.
+
+        `source` and `target` are codes of `languages`, or empty.
+        """
         ...
 
     def complete(
         self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
-        """Pieces that follow the bare `parts`; a token of `ends` ends the answer like the model's own end."""
+        """Pieces that continue `parts` without a template; a token of `ends` ends the answer too."""
         ...
 
     def has_control(self, token: str) -> bool:
-        """Whether `token` is one token of the model beside its ordinary vocabulary."""
+        """True if `token` is a single control token of the model."""
         ...
 
     def kept(self, kind: type[Kept]) -> Kept:
-        """The one `kind` of this loaded model, made at first use and lost with the model."""
+        """The one object of type `kind` of this loaded model, made at first use, kept with the model."""
         ...
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
@@ -108,26 +111,26 @@ class Model(Protocol):
         ...
 
     async def embed(self, inputs: Sequence[str]) -> Embeddings:
-        """One vector for each input; RequestError 400 where the model makes none."""
+        """One vector for each input; RequestError 400 if it is not an embedding model."""
         ...
 
     def count(self, text: str) -> int:
-        """Tokens of `text` by the model's own tokenizer."""
+        """The number of tokens of `text` in the model's own tokenizer."""
         ...
 
     async def count_chat(self, messages: Sequence[Message]) -> int:
-        """Tokens that `stream` would ask of these messages, the chat template's own included."""
+        """The number of prompt tokens of these messages in `stream`, including those of the chat template."""
         ...
 
 
 class EngineOptions(Shape):
-    """What a request may put under `options`; an engine with options of its own names a subclass."""
+    """The `options` of a request; an engine with options of its own names a subclass."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """What the options are called in a request: an alias stands for a name that pydantic itself uses."""
+        """Names of the options in a request; an alias replaces a name that pydantic itself uses."""
         return frozenset(field.alias or name for name, field in cls.model_fields.items())
 
 
@@ -135,20 +138,26 @@ SomeOptions = TypeVar("SomeOptions", bound=EngineOptions)
 
 
 class Apart(Protocol):
-    """A process for an engine's functions of text: `handlers.sandbox.checker`, or a stand-in of a test."""
+    """A process that runs an engine's text functions: `handlers.sandbox.checker`, or a test double."""
 
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
     ) -> Prepared:
-        """`prepare` or `converse` of the request's engine; its RequestError, or one that says it is busy."""
+        """The result of the engine's `prepare` or `converse`.
+
+        Raises the engine's RequestError, or one that says that the checker is busy.
+        """
         ...
 
     async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """`check` after `accept`; `unchecked` where it was stopped; RequestError where there is no place."""
+        """The result of `check` after `accept`, or of `unchecked` if the check was stopped.
+
+        RequestError if the checker is busy.
+        """
         ...
 
     async def conclude(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """`findings`, and `unknown` where there is no place."""
+        """The result of `findings`, or of `unknown` if the checker is busy."""
         ...
 
 
@@ -157,11 +166,11 @@ class BaseLLMEngine:
 
     `accept`, `prepare`, `converse`, `check` and `unchecked` are pure functions of the request and a text.
     They run in the checker process, which loads the modules `libraries` before the first of them.
-    `reads_text` False says that they look at types and lengths alone: they then run where they are called.
-    `converses` says that earlier turns are part of what it is asked, so that a session makes sense with it.
+    If `reads_text` is False they look at types and lengths only, and run in the calling process.
+    `converses` is True if the engine uses earlier turns, so that it can serve a session.
 
-    `notes` are findings about how this answer came to be, which nobody could read off its text. In their
-    place `/check` says `run_findings`: what the plainest run would say, None for what only a model can make.
+    `notes` are findings about the run, which the text of the answer does not show. `/check` gives
+    `run_findings` in their place: the values of the simplest run, None for those that need a model.
     """
 
     name: ClassVar[str]
@@ -181,7 +190,7 @@ class BaseLLMEngine:
 
     @classmethod
     def load_libraries(cls) -> None:
-        """Loads what the engine's functions of text need, before the checker's children are forked."""
+        """Loads the libraries of the engine's text functions, before the checker forks its children."""
         for name in cls.libraries:
             importlib.import_module(name)
 
@@ -190,7 +199,7 @@ class BaseLLMEngine:
         self._model = model
 
     def unload_model(self) -> None:
-        """Lets go of the model; a later call needs `load_model` first."""
+        """Releases the model; a later call needs `load_model` first."""
         self._model = None
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
@@ -198,7 +207,7 @@ class BaseLLMEngine:
         return self.system_prompt
 
     def accept(self, request: GenerateRequest) -> None:
-        """Raises RequestError 400 naming the option that this engine does not know or cannot take."""
+        """Checks the options; raises RequestError 400 naming one that this engine does not know or accept."""
         known = self.options | self.options_type.names()
         unknown = sorted(request.options.keys() - known)
         if unknown:
@@ -210,46 +219,46 @@ class BaseLLMEngine:
         read_options(self.options_type, request)
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The conversation and the decoding values; RequestError 400 for options it does not know."""
+        """The conversation and the decoding values; RequestError 400 for wrong options."""
         return self.converse(request)
 
     def converse(self, request: GenerateRequest) -> Prepared:
-        """The turns as they stand, under this engine's system prompt: what is asked where tools are given."""
+        """The turns unchanged, with this engine's system prompt; used for requests with tools."""
         self.accept(request)
         return Prepared(self._with_system(request), request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Findings about an answer, `run_findings` among them; pure, the same as for `/check`."""
+        """Findings about an answer, `run_findings` included; pure, and the same as those of `/check`."""
         return dict(self.run_findings)
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
-        """Findings where `check` could not be finished; `reason` is a sentence for the client."""
+        """Findings if `check` could not finish; `reason` is a sentence for the client."""
         return self.unknown(reason)
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Findings that claim nothing and look at no text; `reason` is a sentence for the client."""
+        """Findings that claim nothing and need no text; `reason` is a sentence for the client."""
         return {**self.run_findings, "warnings": [reason]}
 
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
     ) -> Prepared:
-        """What `prepare`, or `converse`, makes of the request, in the checker process where there is one."""
+        """The result of `prepare` or `converse`, from the checker process if there is one."""
         if self._apart is not None:
             return await self._apart.prepared(request, do)
         return self.prepare(request) if do == "prepare" else self.converse(request)
 
     async def findings(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """What `check` finds, in the checker process where there is one; RequestError where that is busy."""
+        """The result of `check`, from the checker process if there is one; RequestError if that is busy."""
         return await self._apart.findings(request, text) if self._apart else self.check(request, text)
 
     async def conclude(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """What is said of an answer: `findings`, or that there was no place for a check."""
+        """The findings about an answer, or those that say it was not checked because the checker was busy."""
         return await self._apart.conclude(request, text) if self._apart else self.check(request, text)
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """Pieces of the answer; overridden where one call of the model is not enough.
+        """Pieces of the answer; engines that call the model more than once override it.
 
-        Closing it must close what it reads from the model: that is how a generation is cancelled.
+        Closing the generator must close the model's stream, which cancels the generation.
         """
         prepared = await self.prepared(request)
         async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
@@ -277,7 +286,7 @@ class BaseLLMEngine:
         return self._model
 
     def _with_system(self, request: GenerateRequest) -> list[Message]:
-        """The turns under one system message: the engine's, then the request's, which replaces a persona."""
+        """The turns after one system message: the engine's text, then the request's own or the persona."""
         own = [m.content for m in request.turns if m.role == "system"]
         rest = [m for m in request.turns if m.role != "system"]
         parts = [self.get_system_prompt(request), *(own or [request.system or ""])]
@@ -286,17 +295,20 @@ class BaseLLMEngine:
 
 
 def asked_last(request: GenerateRequest) -> str:
-    """What the user said last; nothing where no user speaks."""
+    """The last message of the user; empty if there is none."""
     return next((turn.content for turn in reversed(request.turns) if turn.role == "user"), "")
 
 
 def read_options(kind: type[SomeOptions], request: GenerateRequest) -> SomeOptions:
-    """The options that `kind` has, typed; RequestError 400 names the first wrong one and what it may be."""
+    """The request's options of type `kind`.
+
+    RequestError 400 names the first wrong one and its allowed values.
+    """
     own = {name: value for name, value in request.options.items() if name in kind.names()}
     try:
         return kind.model_validate(own)
     except ValidationError as error:
-        # An option of several types has a mistake for each of them, with the type's name in its place.
+        # For an option of several types pydantic reports one error per type, with the type's name in `loc`.
         found = [(_place(one["loc"]), one["msg"]) for one in error.errors(include_url=False)]
         name = found[0][0]
         why = "; or ".join(dict.fromkeys(message for place, message in found if place == name))

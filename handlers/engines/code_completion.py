@@ -1,4 +1,4 @@
-"""Code completion: the code between prefix and suffix, without a word around it."""
+"""Code completion: the code between prefix and suffix, without any text around it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPEN_FENCE = re.compile(r"(?:\A|\n)(?:```|~~~)[^\n`]*\n(?P<code>(?:(?!\n(?:```|
 
 
 class CompletionOptions(EngineOptions):
-    """`options` of this engine; without a `prefix` the prompt is it."""
+    """`options` of this engine; the prompt is the prefix if there is no `prefix`."""
 
     prefix: Annotated[Code | None, Field(description="the code before the cursor")] = None
     suffix: Annotated[Code, Field(description="the code behind the cursor")] = ""
@@ -47,13 +47,13 @@ class CodeCompletion(BaseLLMEngine):
     run_findings: ClassVar[Mapping[str, Any]] = {"mode": "continuation", "cached": False}
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The bare prefix: the model continues it, and no chat template gets between."""
+        """The prefix alone, which the model continues without a chat template."""
         self.accept(request)
         prefix = Message(role="user", content=_prefix(request))
         return Prepared([prefix], request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """The language of prefix and completion together."""
+        """The language of prefix and completion."""
         options = read_options(CompletionOptions, request)
         language = (
             options.language
@@ -64,11 +64,11 @@ class CodeCompletion(BaseLLMEngine):
         return {"language": language, **self.run_findings}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """No language."""
+        """Findings without a language."""
         return {"language": None, **self.run_findings, "warnings": [reason]}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """A kept completion where the user asks again or types on inside it, else a new one."""
+        """A cached completion if the user asks again or goes on typing inside it, else a new one."""
         prepared = await self.prepared(request)
         prefix, suffix = prepared.messages[0].content, read_options(CompletionOptions, request).suffix
         cache = model.kept(CompletionCache)

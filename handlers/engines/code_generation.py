@@ -1,4 +1,4 @@
-"""Code generation: whole solutions by a template; the code is taken out of the answer and parsed."""
+"""Code generation: complete solutions by a template; the code in the answer is extracted and parsed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CodeGeneration(BaseLLMEngine):
     libraries: ClassVar[tuple[str, ...]] = ("handlers.checks.code.syntax",)
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
-        """The language's own rules, then what the template wants."""
+        """The rules of the language, then the instructions of the template."""
         options = read_options(CodeOptions, request)
         language = options.language or of_mention(asked_last(request))
         said = [self.system_prompt]
@@ -73,8 +73,8 @@ class CodeGeneration(BaseLLMEngine):
         return " ".join(said)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """The code of the answer, each block parsed as the language it is in."""
-        # The grammars belong in the checker process: a worker imports this module without them.
+        """The code blocks of the answer, each parsed in its language."""
+        # Only the checker process loads the grammars: a worker imports this module without them.
         from handlers.checks.code.syntax import syntax_error
 
         found = []
@@ -86,7 +86,7 @@ class CodeGeneration(BaseLLMEngine):
         return {"language": self._language(request, found), "blocks": found}
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
-        """The code of the answer, none of it parsed."""
+        """The code blocks of the answer, not parsed."""
         found = [
             {"language": language, "code": block.code, "syntax_ok": None, "error": reason}
             for block, language in self._blocks(request, text)
@@ -94,14 +94,14 @@ class CodeGeneration(BaseLLMEngine):
         return {"language": self._language(request, found), "blocks": found}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Neither language nor code."""
+        """Findings without language and code."""
         return {"language": None, "blocks": [], "warnings": [reason]}
 
     def _blocks(self, request: GenerateRequest, text: str) -> list[tuple[Block, str | None]]:
         wanted = self._wanted(request)
         fenced = blocks(text)
         if not fenced:
-            # Some models answer with bare code; prose is in no language.
+            # Some models answer with code and no fence; prose has no language.
             bare = of_content(text)
             return [(Block("", text), wanted or bare)] if bare else []
         return [(block, _language_of(block, wanted)) for block in fenced]
@@ -115,5 +115,5 @@ class CodeGeneration(BaseLLMEngine):
 
 
 def _language_of(block: Block, wanted: Name | None) -> str | None:
-    # A tag that names no language we know (text, console, diff) is not to be parsed as one.
+    # A tag that names no known language (text, console, diff) is not parsed.
     return of_name(block.tag) if block.tag else of_content(block.code) or wanted

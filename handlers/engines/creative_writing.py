@@ -38,7 +38,7 @@ class WritingOptions(EngineOptions):
 
 
 class CreativeWriting(BaseLLMEngine):
-    """Only what was asked for is written down: no title, no comment."""
+    """Writes only the text that was asked for: no title, no comment."""
 
     name: ClassVar[str] = "creative_writing"
     system_prompt: ClassVar[str] = "You are a writer with a voice of your own. Be concrete and avoid clichés."
@@ -64,7 +64,7 @@ class CreativeWriting(BaseLLMEngine):
         return " ".join(said)
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The text to write on, where there is one, before what is asked."""
+        """The conversation; a text to continue follows the request in the last message."""
         whole = super().prepare(request)
         given = read_options(WritingOptions, request).continue_from
         if given is None:
@@ -74,7 +74,7 @@ class CreativeWriting(BaseLLMEngine):
         return Prepared([*before, asked], whole.sampling)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Words, and whether form and length are what was asked for."""
+        """The number of words, and checks of form and length against the request."""
         self.accept(request)
         options = read_options(WritingOptions, request)
         words, wanted = len(text.split()), _words(options)
@@ -90,7 +90,7 @@ class CreativeWriting(BaseLLMEngine):
         return {"words": words, "warnings": warnings}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Nobody counted the words."""
+        """Findings without the number of words."""
         return {"words": None, "warnings": [reason]}
 
 

@@ -1,4 +1,4 @@
-"""Data analysis: figures and a chart are computed from the table, the model puts them into words."""
+"""Data analysis: computes statistics and a chart from the table; the model describes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from handlers.wire import GenerateRequest, Message, RequestError, Sampling, bad_
 
 NO_TABLE = "there is no table: give one as options.csv or options.table, or in a fence marked csv"
 SHARE_OF_CONTEXT = 2
-"""The figures take at most one part in so many of the model's context."""
+"""The statistics take at most this fraction (1/n) of the model's context."""
 
 
 class AnalysisOptions(EngineOptions):
@@ -57,13 +57,13 @@ class DataAnalysis(BaseLLMEngine):
 
     @classmethod
     def load_libraries(cls) -> None:
-        """Also draws once, since fonts are read at the first drawing."""
+        """Also draws once, because matplotlib reads its fonts at the first drawing."""
         super().load_libraries()
         rows = {"rows": [["a", 1], ["b", 2]], "columns": ["x", "y"]}
         cls().check(GenerateRequest(id="", engine=cls.name, prompt="", options={"table": rows}), "")
 
     def accept(self, request: GenerateRequest) -> None:
-        """Also refuses what is no table, and columns of the chart that it does not have."""
+        """Also refuses a text that is not a table, and chart columns that the table does not have."""
         super().accept(request)
         table, options = _table(request), read_options(AnalysisOptions, request)
         for option, name in (("x", options.x), ("y", options.y)):
@@ -71,15 +71,15 @@ class DataAnalysis(BaseLLMEngine):
                 raise bad_option(option, f"expected one of the columns {', '.join(table.columns)[:500]}")
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The conversation, and whether there is a table whose figures it is to be told."""
+        """The conversation; the fact `has_table` is True if statistics of a table belong into it."""
         return replace(super().prepare(request), facts={"has_table": _has_table(request)})
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Figures and chart of the request's table, and the numbers of `text` that are not among them."""
+        """Statistics and chart of the request's table, and the numbers of `text` that are not in them."""
         table, options = _table(request), read_options(AnalysisOptions, request)
         if table is None:
             return self.unknown(NO_TABLE)
-        # pandas and matplotlib take 100 MB and belong in the checker process.
+        # pandas and matplotlib take 100 MB, so only the checker process loads them.
         from handlers.checks.tables.chart import Wish, draw
         from handlers.checks.tables.columns import columns_of
         from handlers.checks.tables.table_statistics import statistics_of
@@ -97,12 +97,12 @@ class DataAnalysis(BaseLLMEngine):
         }
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """No figures; so nobody knows which numbers follow from them."""
+        """Findings without statistics, and so without unsupported numbers."""
         nothing = dict.fromkeys(("statistics", "chart", "unsupported_numbers"))
         return {**nothing, **self.run_findings, "warnings": [reason]}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """What the model says of the figures."""
+        """Pieces of the model's description of the statistics."""
         prepared = await self.prepared(request)
         if prepared.facts["has_table"]:
             bare = request.model_copy(update={"options": {**request.options, "chart": "none"}})
@@ -115,7 +115,7 @@ class DataAnalysis(BaseLLMEngine):
                 yield piece
 
     def _told(self, prepared: Prepared, statistics: dict[str, Any], model: Model) -> Prepared:
-        """The last question with the figures before it, as many as there is room for."""
+        """The conversation with the statistics before its last question, as many as fit into the context."""
         every = lines_of(statistics)
         sizes = accumulate(model.count(line) + 1 for line in every)
         room = model.context // SHARE_OF_CONTEXT

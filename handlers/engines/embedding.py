@@ -1,4 +1,4 @@
-"""Embedding: a vector for each text, as an embedding model's own files say; no text is generated."""
+"""Embedding: a vector for each text, by the settings in the model's own files; no text is generated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Input = Annotated[str, Field(max_length=1_000_000)]
 
 
 class EmbeddingOptions(EngineOptions):
-    """Without `inputs` the prompt is the one text."""
+    """`options` of this engine; without `inputs` the prompt is the only text."""
 
     inputs: Annotated[
         list[Input] | None,
@@ -24,7 +24,7 @@ class EmbeddingOptions(EngineOptions):
 
 
 class Embedding(BaseLLMEngine):
-    """Findings: `embeddings`, `dimensions`, `truncated`: the indices of texts that were cut; `warnings`."""
+    """Findings: `embeddings`, `dimensions`, `truncated` (indices of texts that were cut), `warnings`."""
 
     name: ClassVar[str] = "embedding"
     system_prompt: ClassVar[str] = ""
@@ -51,7 +51,7 @@ class Embedding(BaseLLMEngine):
             raise RequestError("there is no text to embed", code="empty_prompt", param="prompt")
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """No pieces; the vectors are findings."""
+        """Yields no text; the vectors are findings."""
         self.accept(request)
         made = await model.embed(_inputs(request))
         self.notes = {
@@ -64,7 +64,7 @@ class Embedding(BaseLLMEngine):
         yield  # an async generator, as the base has it
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Nothing: vectors come with a run of the model only."""
+        """No findings: only a run of the model makes vectors."""
         self.accept(request)
         return dict(self.run_findings)
 

@@ -1,4 +1,4 @@
-"""Any task without an engine of its own: think, then answer."""
+"""General reasoning: tasks without an engine of their own; the model thinks, then answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from handlers.engines._conversation import ConversationEngine
 
 
 class GeneralReasoning(ConversationEngine):
-    """Asks for an orderly answer and leaves the rest to the request."""
+    """Asks for reasoning before the answer and leaves the rest to the request."""
 
     name: ClassVar[str] = "general_reasoning"
     system_prompt: ClassVar[str] = (

@@ -14,7 +14,7 @@ ANYTHING: dict[str, Any] = {"type": "object"}
 
 
 class ExtractionOptions(EngineOptions):
-    """`options` of this engine; without a `schema` any object will do."""
+    """`options` of this engine; without a `schema` any JSON object is accepted."""
 
     json_schema: Annotated[
         dict[str, Any], Field(alias="schema", description="the JSON Schema that the answer must meet")
@@ -22,7 +22,7 @@ class ExtractionOptions(EngineOptions):
 
 
 class InformationExtraction(BaseLLMEngine):
-    """The schema binds the decoding; the check holds the answer against it again."""
+    """Constrains the decoding to the schema, and validates the answer against it again."""
 
     name: ClassVar[str] = "information_extraction"
     system_prompt: ClassVar[str] = (
@@ -34,7 +34,7 @@ class InformationExtraction(BaseLLMEngine):
     libraries: ClassVar[tuple[str, ...]] = ("jsonschema", "referencing")
 
     def accept(self, request: GenerateRequest) -> None:
-        """Also refuses what is no schema, with the path of the mistake."""
+        """Also refuses an invalid schema, with the path of the mistake."""
         super().accept(request)
         from jsonschema import Draft202012Validator, SchemaError
 
@@ -44,13 +44,13 @@ class InformationExtraction(BaseLLMEngine):
             raise bad_option("schema", f"{error.message[:200]} at {error.json_path}") from error
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The decoding is bound to the schema."""
+        """The conversation, with decoding constrained to the schema."""
         whole = super().prepare(request)
         sampling = whole.sampling.model_copy(update={"json_schema": _schema(request)})
         return Prepared(whole.messages, sampling)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """`data`, null where the answer is cut, no JSON, or not of the schema."""
+        """The JSON value as `data`; null if the answer is cut off, not JSON, or does not match the schema."""
         self.accept(request)
         try:
             data = read_json(text)
@@ -61,7 +61,7 @@ class InformationExtraction(BaseLLMEngine):
         return {"data": data, "warnings": []}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """No data: what could not be held against the schema is not called valid."""
+        """Findings without data, because data that was not validated must not look valid."""
         return {"data": None, "warnings": [reason]}
 
 
@@ -75,7 +75,7 @@ def _mistake(data: Any, schema: dict[str, Any]) -> str | None:
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    # A registry of its own: the default one would fetch a reference from the network.
+    # An empty registry: the default one would fetch references from the network.
     registry: Registry[Any] = Registry()
     try:
         found = best_match(Draft202012Validator(schema, registry=registry).iter_errors(data))

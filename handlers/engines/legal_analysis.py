@@ -1,6 +1,6 @@
-"""Legal analysis: a document reviewed clause by clause, every quotation looked up in it.
+"""Legal analysis: reviews a document clause by clause and looks up every quotation in it.
 
-Structured by a JSON schema where there is a task; an opinion of a machine, and it says so.
+A request with a task gets JSON by a schema. The findings note that the answer is a machine's opinion.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LegalOptions(EngineOptions):
 
 
 class LegalAnalysis(BaseLLMEngine):
-    """With a task the answer is JSON; a document alone is reviewed; a prompt alone is answered in prose."""
+    """Answers a task with JSON, a document alone with a review, a prompt alone with prose."""
 
     name: ClassVar[str] = "legal_analysis"
     system_prompt: ClassVar[str] = (
@@ -60,7 +60,7 @@ class LegalAnalysis(BaseLLMEngine):
     options_type: ClassVar[type[EngineOptions]] = LegalOptions
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
-        """The analyst in the given area and jurisdiction, then the task."""
+        """The role for the given area and jurisdiction, then the task."""
         options = read_options(LegalOptions, request)
         said = [self.system_prompt]
         if options.area:
@@ -83,7 +83,7 @@ class LegalAnalysis(BaseLLMEngine):
             )
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The conversation about the whole document; `run` cuts it into parts where it is long."""
+        """The conversation about the whole document; `run` cuts a long one into parts."""
         whole = super().prepare(request)
         task, document = _asked(request)
         if task is None:
@@ -111,7 +111,10 @@ class LegalAnalysis(BaseLLMEngine):
                 yield piece
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """The items, and for each quotation whether it stands in the document; `items` is null where cut."""
+        """The items and a look-up of each quotation in the document.
+
+        `items` is null for an incomplete answer.
+        """
         self.accept(request)
         task, document = _asked(request)
         items = read_items(text) if task else []
@@ -127,7 +130,7 @@ class LegalAnalysis(BaseLLMEngine):
         return {"items": items, "quotes": found, "note": NOTE, "warnings": warnings}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Neither items nor quotations."""
+        """Findings without items and quotations."""
         return {"items": None, "quotes": [], "note": NOTE, "warnings": [reason]}
 
 
@@ -157,12 +160,12 @@ def _rule(regulation: str) -> str:
 
 
 def _spoken(text: str) -> list[str]:
-    # Every text of a broken JSON answer stands between quotation marks.
+    # In a broken JSON answer every string is between quotation marks.
     return [] if text.lstrip().startswith(("{", "[", "```")) else quotations(text)
 
 
 def _quoted(items: list[dict[str, Any]]) -> list[str]:
-    # A requirement that nothing meets has an empty quote.
+    # A requirement that the document does not meet has an empty quote.
     return [item["quote"] for item in items if isinstance(item.get("quote"), str) and item["quote"].strip()]
 
 

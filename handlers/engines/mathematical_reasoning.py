@@ -1,4 +1,4 @@
-"""Mathematics: worked step by step, its final answer checked, one more attempt where it is wrong."""
+"""Mathematics: solves step by step, checks the final answer, and tries once more if it is wrong."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class MathematicalReasoning(BaseLLMEngine):
     libraries: ClassVar[tuple[str, ...]] = ("handlers.checks.maths.verdict",)
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
-        """How to work in this context, and in which form to answer."""
+        """Instructions for the given context and the form of the answer."""
         options = read_options(MathsOptions, request)
         parts = [
             self.system_prompt,
@@ -80,8 +80,8 @@ class MathematicalReasoning(BaseLLMEngine):
         return " ".join(part for part in parts if part)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """The final answer, and whether it is right, by SymPy."""
-        # SymPy takes 40 MB and belongs in the checker process: a worker imports this module without it.
+        """The final answer and SymPy's verdict on it."""
+        # SymPy takes 40 MB, so only the checker process loads it: a worker imports this module without it.
         from handlers.checks.maths.verdict import VERDICTS, judge
 
         verdict = judge(asked_last(request), text, read_options(MathsOptions, request).expected)
@@ -94,18 +94,21 @@ class MathematicalReasoning(BaseLLMEngine):
         }
 
     def unchecked(self, request: GenerateRequest, text: str, reason: str) -> dict[str, Any]:
-        """The final answer as the text has it; nobody knows whether it is right."""
+        """The final answer as written, without a verdict."""
         found = candidates(text)
         answer = found[0] if found else None
         return {**self.unknown(reason), "answer": answer}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Neither an answer nor a verdict."""
+        """Findings without an answer and a verdict."""
         said = {"answer": None, "latex": None, "verified": "unknown", "reason": reason}
         return {**said, **self.run_findings}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """The answer, and where it proves wrong a second one that has been told so, but not the right one."""
+        """The answer.
+
+        If it is wrong, a second attempt, which is told of the error but not of the right answer.
+        """
         prepared = await self.prepared(request)
         pieces: list[str] = []
         async with aclosing(model.stream(prepared.messages, prepared.sampling)) as stream:

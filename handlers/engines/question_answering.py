@@ -1,4 +1,4 @@
-"""Question answering over given passages; what the answer quotes must stand in one of them."""
+"""Question answering over given passages; every quotation of the answer must be in one of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AnswerOptions(EngineOptions):
 
 
 class QuestionAnswering(BaseLLMEngine):
-    """With passages the answer rests on them alone; without, on what the model knows."""
+    """Answers from the given passages alone; without passages from the model's own knowledge."""
 
     name: ClassVar[str] = "question_answering"
     system_prompt: ClassVar[str] = "You answer questions briefly. Say so when you do not know."
@@ -31,7 +31,7 @@ class QuestionAnswering(BaseLLMEngine):
     options_type: ClassVar[type[EngineOptions]] = AnswerOptions
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
-        """Whether to keep to passages and quote them."""
+        """The engine's prompt; with passages, also the instruction to use and quote only them."""
         if not _passages(request):
             return self.system_prompt
         return (
@@ -41,7 +41,7 @@ class QuestionAnswering(BaseLLMEngine):
         )
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The passages, numbered from 1, before the question."""
+        """The conversation with the passages, numbered from 1, before the question."""
         whole = super().prepare(request)
         passages = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(_passages(request), start=1))
         if not passages:
@@ -51,7 +51,7 @@ class QuestionAnswering(BaseLLMEngine):
         return Prepared([*before, asked], whole.sampling)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Every quotation with the passage, counted from 0, in which it stands, or null."""
+        """Every quotation with the index (from 0) of the passage that has it, or null."""
         self.accept(request)
         passages = _passages(request)
         written = quotations(text) if passages else []
@@ -66,7 +66,7 @@ class QuestionAnswering(BaseLLMEngine):
         return {"quotes": quotes, "warnings": missing}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Nothing is said of any quotation."""
+        """Findings without quotations."""
         return {"quotes": [], "warnings": [reason]}
 
 

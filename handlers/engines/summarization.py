@@ -1,4 +1,4 @@
-"""Summarisation: a text that fits in one call, a longer one part by part and then the parts' summaries."""
+"""Summarisation: a text that fits is one call; a longer one is summarised in parts, then their summaries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLES = {
 }
 MOST_WORDS = {"short": 120, "medium": 250, "long": 800}
 ROUNDS = 5
-"""Summaries of summaries: a model that does not shorten would go on for ever."""
+"""Most rounds of summaries of summaries: a model that does not shorten would go on for ever."""
 
 
 class SummaryOptions(EngineOptions):
@@ -40,7 +40,7 @@ class SummaryOptions(EngineOptions):
 
 
 class Summarization(BaseLLMEngine):
-    """A document longer than the context is summarised in parts; `chunks` says in how many."""
+    """Summarises a document longer than the context in parts; the finding `chunks` is their number."""
 
     name: ClassVar[str] = "summarization"
     system_prompt: ClassVar[str] = (
@@ -51,17 +51,17 @@ class Summarization(BaseLLMEngine):
     run_findings: ClassVar[Mapping[str, Any]] = {"chunks": 1}
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
-        """How long and in which style."""
+        """The engine's prompt with the length and the style of the summary."""
         options = read_options(SummaryOptions, request)
         return f"{self.system_prompt} Write {LENGTHS[options.length]}, {STYLES[options.style]}."
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The conversation over the whole text; `run` reads a long one in parts."""
+        """The conversation about the whole text; `run` reads a long text in parts."""
         whole = super().prepare(request)
         return Prepared(self._asking(whole, request, _text(request)), whole.sampling)
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """The summary as it is written, after those of the parts."""
+        """Pieces of the summary, after the parts were summarised."""
         whole = await self.prepared(request)
         room = room_for(
             model, f"{self.get_system_prompt(request)} {request.system or ''}", whole.sampling.max_tokens
@@ -82,7 +82,7 @@ class Summarization(BaseLLMEngine):
                 yield piece
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Words of the summary, and what is wrong with their number and with their numbers."""
+        """The number of words, and warnings about the length and about numbers that are not in the text."""
         self.accept(request)
         options, source = read_options(SummaryOptions, request), _text(request)
         words = len(text.split())
@@ -94,7 +94,7 @@ class Summarization(BaseLLMEngine):
         return {**self.run_findings, "words": words, "warnings": warnings}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Nobody counted the words."""
+        """Findings without the number of words."""
         return {**self.run_findings, "words": None, "warnings": [reason]}
 
     async def _one(
@@ -116,7 +116,7 @@ def _text(request: GenerateRequest) -> str:
 
 def _new_numbers(text: str, source: str) -> Iterable[str]:
     there = set(_numbers(source))
-    # A single digit is more often a count of points than a claim.
+    # A single digit is more often the number of a list item than a claim.
     return dict.fromkeys(number for number in _numbers(text) if number not in there and len(number) > 1)
 
 

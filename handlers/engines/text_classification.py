@@ -15,7 +15,7 @@ from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, 
 from handlers.wire import GenerateRequest, Sampling, bad_option
 
 NOTHING = "N/A"
-"""The text that labels are scored for too: what a label gains over it is the text's own doing."""
+"""A neutral text that labels are scored for too; the real text's score is compared with it."""
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -31,7 +31,7 @@ class ClassOptions(EngineOptions):
 
 
 class TextClassification(BaseLLMEngine):
-    """Without labels the model names one of its own, and there is nothing to score."""
+    """Scores the given labels; without labels the model names one of its own, and there are no scores."""
 
     name: ClassVar[str] = "text_classification"
     system_prompt: ClassVar[str] = "You classify texts. Answer with one short label and nothing else."
@@ -40,7 +40,7 @@ class TextClassification(BaseLLMEngine):
     run_findings: ClassVar[Mapping[str, Any]] = {"scores": None}
 
     def accept(self, request: GenerateRequest) -> None:
-        """Also refuses labels that are not told apart."""
+        """Also refuses labels that cannot be distinguished."""
         super().accept(request)
         options = read_options(ClassOptions, request)
         labels = options.labels or []
@@ -50,7 +50,7 @@ class TextClassification(BaseLLMEngine):
             raise bad_option("labels", "multiple needs labels")
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """The best label, or a JSON list of those more likely than not."""
+        """The best label, or a JSON list of all labels with a probability above one half."""
         prepared = await self.prepared(request)
         options, text = read_options(ClassOptions, request), request.turns[-1].content
         if options.labels is None:
@@ -67,7 +67,7 @@ class TextClassification(BaseLLMEngine):
             yield max(scores, key=lambda label: scores[label])
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """The label or labels, null where the answer names others; scores come with a generation only."""
+        """The label or labels, null if the answer names any other; only a generation has scores."""
         self.accept(request)
         options = read_options(ClassOptions, request)
         label = _labels(text) if options.multiple else text.strip()
@@ -79,12 +79,12 @@ class TextClassification(BaseLLMEngine):
         return {"label": None if wrong else label, **self.run_findings, "warnings": warnings}
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """No label."""
+        """Findings without a label."""
         return {"label": None, **self.run_findings, "warnings": [reason]}
 
 
 async def _best(model: Model, text: str, labels: list[str]) -> dict[str, float]:
-    """Probabilities that sum to 1; what a label would have without any text is taken off first."""
+    """Probabilities that sum to 1, after the score of each label for the neutral text was subtracted."""
     ends = [f" {label}" for label in labels]
     given = await model.score(_prompt(text, labels), ends)
     always = await model.score(_prompt(NOTHING, labels), ends)
@@ -95,7 +95,7 @@ async def _best(model: Model, text: str, labels: list[str]) -> dict[str, float]:
 
 
 async def _each(model: Model, text: str, labels: list[str]) -> dict[str, float]:
-    """For each label by itself the probability that it applies."""
+    """The probability that a label applies, for each label independently."""
     scores = {}
     for label in labels:
         gains = []

@@ -1,6 +1,6 @@
-"""Translation: line by line and sentence by sentence, so that none is lost and the layout stays.
+"""Translation: line by line and sentence by sentence, so that no sentence is lost and the layout is kept.
 
-A model with language tokens (NLLB) or of one pair (Marian) is given sentences, any other an instruction.
+A model with language tokens (NLLB) or of one pair (Marian) gets sentences, any other an instruction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from handlers.wire import GenerateRequest, Message, Sampling
 
 
 class Translation(BaseLLMEngine):
-    """Without a target language the prompt itself is the instruction."""
+    """Translates the text of a request; without a target language the prompt itself is the instruction."""
 
     name: ClassVar[str] = "translation"
     system_prompt: ClassVar[str] = "You are a professional translator."
@@ -30,14 +30,14 @@ class Translation(BaseLLMEngine):
 
     @classmethod
     def load_libraries(cls) -> None:
-        """Also what tells languages apart: half a second, and 60 MB that all children share."""
+        """Also loads the language detector: half a second, and 60 MB that all children share."""
         super().load_libraries()
         for text in ("A short text.", "A text of some length, in any language. " * 5):
             is_other_language(text * 2, "fra_Latn")
         english_name("fra_Latn"), language_code("Deutsch")
 
     def get_system_prompt(self, request: GenerateRequest) -> str:
-        """From what into what, in which register, and that nothing else is wanted."""
+        """The instruction: source and target language, register, and to write nothing but the translation."""
         task = read_task(request)
         if task.target is None:
             return f"{self.system_prompt} Answer with the translation alone."
@@ -49,17 +49,17 @@ class Translation(BaseLLMEngine):
         )
 
     def accept(self, request: GenerateRequest) -> None:
-        """Also refuses languages that nobody knows."""
+        """Also refuses unknown languages."""
         super().accept(request)
         read_task(request)
 
     def prepare(self, request: GenerateRequest) -> Prepared:
-        """The instruction over the whole text; `run` asks for each of its pieces."""
+        """The conversation about the whole text; `run` asks for each piece."""
         whole, task = super().prepare(request), read_task(request)
         return Prepared(self._asking(whole, task.texts[0]), whole.sampling, asdict(task))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """Languages, the translations one by one, and what speaks against them."""
+        """The languages, each translation, and warnings about it."""
         self.accept(request)
         task = read_task(request)
         translations = _translations(text) if task.batch else [text]
@@ -72,12 +72,12 @@ class Translation(BaseLLMEngine):
         }
 
     def unknown(self, reason: str) -> dict[str, Any]:
-        """Neither languages nor translations."""
+        """Findings without languages and translations."""
         nobody = dict.fromkeys(("source", "target", "detected"))
         return {**nobody, "translations": [], "warnings": [reason]}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
-        """The translation as it comes, or the items of a JSON list."""
+        """Pieces of the translation, or of a JSON list of translations."""
         whole = await self.prepared(request)
         task = Task(**whole.facts)
         work = TranslationPieces(task, model, whole.sampling, lambda text: self._asking(whole, text))

@@ -1,8 +1,8 @@
-"""A model's chat template: messages and tools to the text that the model was trained on.
+"""A model's chat template: renders messages and tools as the text form that the model was trained on.
 
-Knows jinja2 and what Hugging Face templates expect; no tokens. Text from outside goes through `mark`, which
-makes control tokens in it recognisable, and nothing else does. Where a template knows no tools, they are told
-of in the system message in the words of Hermes, and calls and results of earlier turns become text.
+Knows jinja2 and the conventions of Hugging Face templates; no tokens. Only text from outside goes through
+`mark`, which marks control tokens in it. If a template does not support tools, the system message describes
+them in the format of Hermes, and calls and results of earlier turns become text.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Mark = Callable[[str], str]
 Tools = Sequence[dict[str, Any]]
 
 ID_LETTERS = 9
-"""Mistral's template takes ids of calls with nine letters and digits, and no others."""
+"""Length of call ids: Mistral's template accepts only ids of nine letters and digits."""
 
 
 def in_words(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None) -> list[Message]:
-    """`messages` with every tool, call and result said in the text of system, assistant and user."""
+    """`messages` with all tools, calls and results written as text of system, assistant and user messages."""
     told = _results_joined([_in_words(message) for message in messages])
     if not tools:
         return told
@@ -64,7 +64,7 @@ def _hermes_call(call: ToolCall) -> str:
 
 
 def _results_joined(messages: Sequence[Message]) -> list[Message]:
-    """One user turn for the results of parallel calls: templates want user and assistant to alternate."""
+    """Joins results of parallel calls into one user turn: in templates user and assistant must alternate."""
     joined: list[Message] = []
     for message in messages:
         last = joined[-1] if joined else None
@@ -80,7 +80,7 @@ def _is_result(message: Message) -> bool:
 
 
 class ChatTemplate:
-    """The template of a model folder; a folder without one gets its messages joined by empty lines."""
+    """The template of a model folder; without one, messages are joined by empty lines."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], specials: Mapping[str, str]) -> None:
         self.source = _source(folder, config) or ""
@@ -89,13 +89,13 @@ class ChatTemplate:
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the model was trained to be told of tools by its template."""
+        """True if the template itself renders tools."""
         return "tools" in self.source
 
     def render(self, messages: Sequence[Message], tools: Tools | None, mark: Mark) -> str:
         """The conversation, ready for the assistant's turn.
 
-        Raises RequestError 400 if the template refuses it, with the template's own words.
+        Raises RequestError 400 with the template's own message if the template refuses it.
         """
         if not self.knows_tools:
             messages, tools = in_words(messages, tools), None
@@ -144,7 +144,7 @@ def _short_id(given: str) -> str:
 
 
 def _marked(value: Any, mark: Mark) -> Any:
-    """`value` with every text in it marked, names of members too."""
+    """`value` with every string in it marked, including names of members."""
     if isinstance(value, str):
         return mark(value)
     if isinstance(value, dict):
@@ -155,7 +155,7 @@ def _marked(value: Any, mark: Mark) -> Any:
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    # The settings and names that Hugging Face templates are written against.
+    # The settings and names that Hugging Face templates expect.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
@@ -189,7 +189,7 @@ def _source(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 
 def _without_system(turns: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """The leading system message folded into the first turn, for templates that know no system role."""
+    """Moves the leading system message into the first turn, for templates without a system role."""
     if len(turns) < 2 or turns[0]["role"] != "system":
         return None
     system, first, *rest = turns

@@ -1,6 +1,6 @@
-"""From what a request says about decoding to a `SamplingPlan`, checked against runtime and context.
+"""Makes a `SamplingPlan` from the decoding fields of a request, checked against runtime and context.
 
-Pure: nothing here runs a model. Every refusal is a RequestError 400 that names the parameter.
+Pure: runs no model. Every refusal is a RequestError 400 that names the parameter.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from handlers.wire import RequestError, Sampling
 
 
 def check_context(tokens: int, context: int, *, counted: bool = True) -> None:
-    """Raises RequestError 400 with both numbers when a prompt leaves no room for an answer.
+    """Raises RequestError 400 with both token counts if a prompt leaves no room for an answer.
 
-    `counted` False says that `tokens` is the least that the prompt can have.
+    If `counted` is False, `tokens` is a lower bound of the prompt's tokens.
     """
     if tokens >= context:
         has = f"{tokens} tokens" if counted else f"at least {tokens} tokens"
@@ -27,7 +27,7 @@ def check_context(tokens: int, context: int, *, counted: bool = True) -> None:
 
 
 def check_ids(prompt_ids: Sequence[int], vocabulary: int) -> None:
-    """Raises RequestError 400 for the first token id that the model does not have."""
+    """Raises RequestError 400 for the first token id outside the vocabulary."""
     wrong = next((token for token in prompt_ids if not 0 <= token < vocabulary), None)
     if wrong is not None:
         raise RequestError(
@@ -38,9 +38,10 @@ def check_ids(prompt_ids: Sequence[int], vocabulary: int) -> None:
 
 
 def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> SamplingPlan:
-    """Every decoding value filled in and within what `runtime` can do; RequestError 400 names what is not.
+    """All decoding values, with defaults filled in.
 
-    `max_tokens` is cut to what the context leaves, and the answer then ends with `finish_reason` length.
+    RequestError 400 names one that `runtime` does not support. `max_tokens` is reduced to the room in the
+    context; the answer then ends with `finish_reason` length.
     """
     refuse_embedder(runtime)
     check_context(prompt_tokens, runtime.context)
@@ -60,7 +61,7 @@ def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> Sampl
 
 
 def refuse_embedder(runtime: Runtime) -> None:
-    """Raises RequestError 400 where the model makes vectors and no text."""
+    """Raises RequestError 400 if the model is an embedding model, which generates no text."""
     if isinstance(runtime, Embedder):
         raise RequestError(
             "this model makes embeddings and generates no text: use the engine embedding, or another model",
@@ -70,7 +71,7 @@ def refuse_embedder(runtime: Runtime) -> None:
 
 
 def refuse_unsupported(sampling: Sampling, runtime: Runtime) -> None:
-    """Raises RequestError 400 naming the first parameter that the runtime may refuse and does."""
+    """Raises RequestError 400 naming the first parameter that the runtime does not support."""
     for name in sorted(runtime.refused):
         if getattr(sampling, name) not in (None, 0):
             raise RequestError(
@@ -83,7 +84,7 @@ def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, floa
     if not bias:
         return None
     for key in bias:
-        # Ten digits hold every vocabulary; int() itself refuses thousands of them with another error.
+        # Ten digits are enough for every vocabulary; int() raises another error for thousands of digits.
         if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) < vocabulary):
             raise RequestError(
                 f"logit_bias names token {key[:40]!r}; ids go from 0 to {vocabulary - 1}",

@@ -1,7 +1,7 @@
-"""Answers a request with records: by its engine or by the model alone, with a summary at the end.
+"""Answers a request with records, by its engine or by the model alone; the last record is a summary.
 
-The worker's socket and TorchServe's own API both read these records; neither knows engines or models. Without
-an engine the answer is a conversation by the chat template alone, or a text that simply goes on.
+The worker's socket and TorchServe's own API both send these records; neither knows engines or models. Without
+an engine the answer continues a conversation by the chat template alone, or a raw prompt.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from handlers.checks.text.languages import load_library
 from handlers.engines.base import Attempt, BaseLLMEngine
-from handlers.engines.registry import engine_class
+from handlers.engines.registry import engine_class, engine_names
 from handlers.inference.model import LoadedModel, RequestModel
 from handlers.inference.output import Piece
 from handlers.inference.tokenizer import TextTokenizer
@@ -23,15 +24,18 @@ from handlers.wire import Done, GenerateRequest, RequestError, Sampling, Timings
 from handlers.worker_config import WorkerConfig
 
 BARE_DEFAULTS = Sampling(temperature=1.0)
-"""The model's own distribution."""
+"""Decoding defaults without an engine: the model's own distribution."""
 
 Record = dict[str, Any]
 CHECKS = Bounds(waiting=2048, own_waiting=1024)
-"""Of a worker: the gateway lets in fewer requests, and an answer that waits holds no more than itself."""
+"""Bounds of a worker's checks.
+
+The gateway admits fewer requests, and a waiting check holds only its own answer.
+"""
 
 
 async def bare_events(request: GenerateRequest, model: RequestModel) -> AsyncGenerator[Echo | str, None]:
-    """The prompt where it is asked for, then pieces of the answer."""
+    """The prompt if the request asks for it (`echo`), then pieces of the answer."""
     sampling = request.sampling.over(BARE_DEFAULTS)
     if request.messages is not None:
         async with aclosing(model.stream(request.messages, sampling)) as pieces:
@@ -50,7 +54,7 @@ async def bare_events(request: GenerateRequest, model: RequestModel) -> AsyncGen
 
 
 class Generator:
-    """One worker's model behind all engines."""
+    """Answers requests by any engine with one worker's model."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
@@ -58,9 +62,9 @@ class Generator:
         self.runtime = model.runtime
 
     async def records(self, request: GenerateRequest) -> AsyncGenerator[Record, None]:
-        """`{"delta"}` and `{"attempt"}` as they come, at last `{"done"}`; raises RequestError.
+        """Records `{"delta"}` and `{"attempt"}` as they are made, then `{"done"}`; raises RequestError.
 
-        Closing it cancels the generation at the runtime's next step.
+        Closing the generator cancels the generation at the runtime's next step.
         """
         engine = engine_class(request.engine)(self._checker)
         model = self._model.for_request(request.id, request.tools)
@@ -76,7 +80,7 @@ class Generator:
 
 
 class _Answer:
-    """The answer so far, as records and as a whole."""
+    """Collects the answer and makes its records."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._with_logprobs = bool(sampling.logprobs or sampling.top_logprobs)
@@ -130,7 +134,7 @@ def _events(
 async def _conversation(
     engine: BaseLLMEngine, request: GenerateRequest, model: RequestModel
 ) -> AsyncGenerator[str, None]:
-    """The answer to the turns as they stand: what is asked where tools are given."""
+    """The answer to the unchanged turns, for a request with tools."""
     prepared = await engine.prepared(request, "converse")
     async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
         async for piece in pieces:
@@ -139,7 +143,10 @@ async def _conversation(
 
 def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Generator:
     """Loads the weights that `config` names into its runtime; blocks until they are loaded."""
-    engine_class(config.engine)  # imported here, where no loop waits
+    # Imported now, while no event loop waits: rows of every engine may share these weights.
+    for name in (config.engine, *engine_names()):
+        engine_class(name)
+    load_library()
     runtime = _load_runtime(config.runtime, config.runtime_config, on_fatal)
     return Generator(LoadedModel(runtime, TextTokenizer(config.model_path)))
 

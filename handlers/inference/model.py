@@ -1,7 +1,7 @@
-"""A loaded model as an engine sees it: text in, text out, counted and checked.
+"""A loaded model as an engine sees it: text in, text out, with token counts and checks.
 
-Stands between engines (text) and a runtime (token ids): chat template, context check, defaults of decoding,
-detokenising and stop strings. The same code for every runtime, so that all of them answer alike.
+Connects engines (text) with a runtime (token ids): chat template, context check, decoding defaults,
+detokenising and stop strings. It is the same code for every runtime, so that all of them answer alike.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from handlers.runtimes.base import Embedder, Runtime
 from handlers.wire import FinishReason, Message, RequestError, Sampling, Usage
 
 MOST_NUMBERS = 4_000_000
-"""Of all vectors of one answer: as JSON they fill most of what a record may have."""
+"""Most numbers in all vectors of one answer: as JSON they fill most of the largest record."""
 MESSAGE_CHARS = 100
-"""Characters that a message counts besides its text: a template's loop is Python."""
+"""Characters that a message counts in addition to its text, because a template's loop runs in Python."""
 
 
 class LoadedModel:
@@ -38,12 +38,12 @@ class LoadedModel:
         self._kept: dict[type, Any] = {}
 
     def for_request(self, request_id: str, tools: Tools | None = None) -> RequestModel:
-        """The model as one request sees it; its conversations tell of `tools`."""
+        """The model for one request; its chat prompts describe `tools`."""
         return RequestModel(self.runtime, self.tokenizer, request_id, self._kept, tools)
 
 
 class RequestModel:
-    """What `handlers.engines.base.Model` describes, with `usage` and times of one request."""
+    """Implements `handlers.engines.base.Model` for one request, with its `usage` and times."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class RequestModel:
 
     @property
     def total_s(self) -> float:
-        """Seconds since the request came in."""
+        """Seconds since the request arrived."""
         return time.monotonic() - self._started
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
-        """Pieces of the answer, cut at the first stop string, never ending inside a character."""
+        """Pieces of the answer, cut at the first stop string; no piece ends inside a character."""
         refuse_embedder(self._runtime)
         check_context(self._fewest(messages), self.context, counted=False)
         rendered = await self._rendered(messages)
@@ -96,7 +96,7 @@ class RequestModel:
     async def complete(
         self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
-        """Pieces that follow the bare `parts`; RequestError 400 where there is nothing to follow."""
+        """Pieces that continue `parts` without a template; RequestError 400 if `parts` are empty."""
         texts = [part for part in parts if isinstance(part, str)]
         check_context(sum(map(self._tokenizer.fewest_tokens, texts)), self.context, counted=False)
         prompt_ids = await off_loop(sum(map(len, texts)), self._encode_parts, parts)
@@ -107,13 +107,13 @@ class RequestModel:
                 yield piece
 
     async def resume(self, prompt_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        """Pieces that follow these very tokens."""
+        """Pieces that continue exactly these tokens."""
         async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def prompt_ids(self, prompt: str | list[int]) -> list[int]:
-        """Tokens of a text whose control tokens are meant, or the given ones, checked."""
+        """Token ids of a text whose control tokens count as such, or the given ids after a check."""
         if isinstance(prompt, str):
             check_context(self._tokenizer.fewest_tokens(prompt), self.context, counted=False)
             return _not_empty(await off_loop(len(prompt), self._tokenizer.encode_raw, prompt))
@@ -122,7 +122,7 @@ class RequestModel:
         return prompt
 
     async def echo(self, prompt_ids: Sequence[int], sampling: Sampling) -> Echo:
-        """The prompt's text, with log-probabilities where `sampling` asks for them."""
+        """The prompt's text, with log-probabilities if `sampling` asks for them."""
         check_context(len(prompt_ids), self.context)
         rows = TokenRows(self._tokenizer)
         plan = make_plan(sampling, len(prompt_ids), self._runtime)
@@ -132,16 +132,16 @@ class RequestModel:
         return await off_loop(len(prompt_ids) * (10 + 10 * plan.top_logprobs), rows.prompt, prompt_ids, read)
 
     def count_prompt(self, tokens: int) -> None:
-        """Takes note of a prompt that was read and not answered."""
+        """Counts a prompt that was read without an answer."""
         self.usage += Usage(prompt_tokens=tokens)
         self.finish_reason = "length"
 
     def has_control(self, token: str) -> bool:
-        """Whether `token` is one token of the model beside its ordinary vocabulary."""
+        """True if `token` is a single control token of the model."""
         return self._tokenizer.control_id(token) is not None
 
     def kept(self, kind: type[Kept]) -> Kept:
-        """The one `kind` of this worker's model."""
+        """The one object of type `kind` of this worker's model, made at first use."""
         if kind not in self._kept:
             self._kept[kind] = kind()
         return self._kept[kind]  # type: ignore[no-any-return]
@@ -160,7 +160,10 @@ class RequestModel:
         return [sum(log_probs) for log_probs in await self._runtime.score(prompt_ids, ids)]
 
     async def embed(self, inputs: Sequence[str]) -> Embeddings:
-        """One vector for each input; RequestError 400 where the runtime makes none, or too many at once."""
+        """One vector for each input.
+
+        RequestError 400 for too many inputs, or if it is not an embedding model.
+        """
         runtime = self._runtime
         if not isinstance(runtime, Embedder):
             raise RequestError("this model generates text and makes no embeddings", code="unsupported")
@@ -181,13 +184,13 @@ class RequestModel:
         return [self._tokenizer.encode_whole(text, runtime.max_tokens) for text in texts]
 
     def count(self, text: str) -> int:
-        """Tokens of `text` by the model's own tokenizer."""
+        """The number of tokens of `text` in the model's own tokenizer."""
         return self._tokenizer.count(text)
 
     async def count_chat(self, messages: Sequence[Message]) -> int:
-        """Tokens that `stream` would ask of these messages, the chat template's own included.
+        """The number of prompt tokens of these messages in `stream`, including those of the chat template.
 
-        Of what fits in no case, the least that it can be: reading megabytes takes seconds.
+        A lower bound if the messages surely do not fit, because tokenising megabytes takes seconds.
         """
         fewest = self._fewest(messages)
         if fewest >= self.context:
@@ -232,7 +235,7 @@ class RequestModel:
         calls = (call for message in messages for call in message.tool_calls or ())
         size = sum(len(message.content) + MESSAGE_CHARS for message in messages)
         size += sum(len(call.arguments) + MESSAGE_CHARS for call in calls)
-        # Nobody knows how large tools are before they are written out.
+        # The size of tools is not known before they are rendered.
         size += MUCH if self._tools else 0
         return await off_loop(size, self._tokenizer.render_chat, messages, self._tools)
 

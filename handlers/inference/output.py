@@ -1,8 +1,7 @@
-"""Tokens of one answer to the text that may be sent, and their log-probabilities along with it.
+"""Turns the tokens of one answer into text that may be sent, together with their log-probabilities.
 
-Text is cut at the first stop string, holding back what may still become one, and never ends inside a
-character; a token's row leaves with the text that the token begins, so that rows and text stay together
-through both.
+Text is cut at the first stop string; a part that may still become one is held back. No piece ends inside a
+character. A token's row is sent with the text that the token begins, so that rows and text stay together.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from handlers.runtimes.base import Step
 
 
 class TokenRows:
-    """Writes rows for the tokens of one model."""
+    """Makes log-probability rows for the tokens of one model."""
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -30,18 +29,21 @@ class TokenRows:
         return self._row(step.token_ids[at], step.logprobs[at], top, offset)
 
     def prompt(self, ids: Sequence[int], read: Step) -> Echo:
-        """The prompt with a row for each token; nothing is known before the first one."""
+        """The prompt with a row for each token; the first token has no log-probability."""
         text, offsets = self._placed(ids)
         rows = [self._row(ids[0], None, {}, 0)]
         rows += [self.of_step(read, at, offset) for at, offset in enumerate(offsets[1:])]
         return Echo(text, rows)
 
     def prompt_text(self, ids: Sequence[int]) -> str:
-        """The prompt without what the model begins every text with."""
+        """The text of the prompt without the tokens that begin every text of the model."""
         return self._placed(ids)[0]
 
     def _placed(self, ids: Sequence[int]) -> tuple[str, list[int]]:
-        """The text and where in it each token begins; what begins every text of the model is left out."""
+        """The text and the offset of each token in it.
+
+        Tokens that begin every text of the model are left out.
+        """
         beginning = self._tokenizer.beginning
         skipped = len(beginning) if list(ids[: len(beginning)]) == beginning else 0
         decoder = self._tokenizer.decoder(control=True)
@@ -62,7 +64,10 @@ class TokenRows:
 
 
 class StopStrings:
-    """Feed pieces; what comes back is safe to send. `hit` says that a stop string was met."""
+    """Cuts text at stop strings: feed pieces, and send the returned text.
+
+    `hit` is True once one was found.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -72,7 +77,7 @@ class StopStrings:
         self.hit = False
 
     def feed(self, piece: str) -> str:
-        """The part of the text that no stop string can claim any more; ends before the earliest stop."""
+        """The text that can no longer be part of a stop string; it ends before the earliest stop string."""
         text = self._held + piece
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
@@ -86,13 +91,13 @@ class StopStrings:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """The held text, once nothing follows."""
+        """The text that was held back; call it at the end."""
         held, self._held = self._held, ""
         return held
 
 
 def _borders(stop: str) -> list[int]:
-    """For each beginning of `stop` the length of its longest end that begins `stop` too."""
+    """For each prefix of `stop` the length of its longest suffix that is also a prefix of `stop`."""
     found = [0] * len(stop)
     for at in range(1, len(stop)):
         found[at] = _begun(stop, found, found[at - 1], stop[at])
@@ -100,9 +105,10 @@ def _borders(stop: str) -> list[int]:
 
 
 def _begun(stop: str, borders: list[int], begun: int, piece: str) -> int:
-    """How much of `stop` the text ends with once `piece` follows; `begun` is how much it did before.
+    """The length of the prefix of `stop` at the end of the text after `piece`.
 
-    It looks at each new character once, so that 16 long stop strings cost a token no more than short ones.
+    `begun` is the length before it. Reads each new character once, so that 16 long stop strings cost no more
+    per token than short ones.
     """
     for character in piece:
         while begun and stop[begun] != character:
@@ -112,7 +118,7 @@ def _begun(stop: str, borders: list[int], begun: int, piece: str) -> int:
 
 
 class Piece(str):
-    """Text with the rows of the tokens that it made known; none where nobody asked for them."""
+    """Text with the rows of the tokens that begin in it; None if log-probabilities were not requested."""
 
     logprobs: list[Row] | None
 
@@ -123,7 +129,10 @@ class Piece(str):
 
 
 class AnswerText:
-    """Feed steps, then flush. `ended` says that a stop string or one of `end_ids` was met."""
+    """Text of one answer: feed steps, then flush.
+
+    `ended` is True after a stop string or a token of `end_ids`.
+    """
 
     def __init__(
         self, decoder: Decoder, stops: Sequence[str], end_ids: frozenset[int], rows: TokenRows | None
@@ -138,14 +147,14 @@ class AnswerText:
         self.ended = False
 
     def feed(self, step: Step) -> Piece:
-        """What the step adds to the text that may be sent."""
+        """The text that may be sent after this step."""
         text = self._stops.feed(self._decode(step))
         self.ended = self.ended or self._stops.hit
         self._sent += len(text)
         return Piece(text, self._begun())
 
     def flush(self) -> Piece:
-        """What was held back, once nothing follows."""
+        """The text and the rows that were held back; call it at the end."""
         text = self._stops.flush()
         self._sent += len(text)
         rows = self._begun()
@@ -167,7 +176,7 @@ class AnswerText:
         return text
 
     def _begun(self) -> list[Row] | None:
-        """Rows of the tokens that begin before the end of what was sent."""
+        """Rows of the tokens that begin before the end of the sent text."""
         if self._rows is None:
             return None
         rows: list[Row] = []

@@ -23,23 +23,23 @@ from tokenizers.decoders import DecodeStream
 from handlers.inference.chat_template import ChatTemplate, Tools
 from handlers.wire import Message
 
-# What tokenizers does for several texts at once it would do on all cores, which the runtime needs.
+# tokenizers would use all cores for several texts at once, but the runtime needs the cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SPACE = "\u2581"
-"""How SentencePiece writes a space inside a token."""
+"""The character that SentencePiece writes for a space inside a token."""
 
 BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 LANGUAGE_MARK = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})|__([a-z]{2,3})__|([a-z]{2}_[A-Z]{2})")
 TRANSLATION_MODELS = frozenset({"m2m_100", "nllb-moe", "mbart", "marian"})
 
-# Private-use characters around a control token that came from outside; stripped from all text first.
+# Private-use characters around a control token in text from outside; removed from all text first.
 OPEN, CLOSE = "\ue000", "\ue001"
 
 
 class Spelling:
-    """The tokens of one tokenizer."""
+    """The bytes of single tokens of one tokenizer."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -49,7 +49,7 @@ class Spelling:
         self._bytes = _byte_letters() if _is_byte_level(tokenizer) else None
 
     def bytes_of(self, token: int) -> bytes:
-        """UTF-8 of the token alone; nothing for an id that the tokenizer does not know."""
+        """UTF-8 of the token alone; empty for an unknown id."""
         if token in self._added:
             return self._added[token].encode()
         written = self._tokenizer.id_to_token(token) or ""
@@ -95,7 +95,7 @@ def language_pair(folder: Path) -> tuple[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation through the chat template, and the fewest tokens that it can have."""
+    """A conversation rendered by the chat template, and a lower bound of its tokens."""
 
     text: str
     fewest: int
@@ -125,18 +125,18 @@ class TextTokenizer:
         self.pair = language_pair(folder)
         added = self._plain.get_added_tokens_decoder()
         self._added = {token.content: number for number, token in added.items()}
-        # Those marked special are text to `_literal` anyway.
+        # Tokens marked special are text to `_literal` anyway.
         self._unmarked = _behind_first_character(t.content for t in added.values() if not t.special)
         self.beginning = _beginning(self._plain)
-        # In bytes; of a byte-level token its spelling is never shorter than what it stands for. Found here,
-        # since no request should wait for it: 60 ms for 49,000 tokens.
+        # In bytes; the spelling of a byte-level token is never shorter than its text. Computed here, because
+        # no request should wait for it: 60 ms for 49,000 tokens.
         self._longest_token = max(len(token.encode()) for token in self._plain.get_vocab())
         self._newline = self._plain.encode("\n", add_special_tokens=False).ids
 
     def render_chat(self, messages: Sequence[Message], tools: Tools | None = None) -> Rendered:
-        """The conversation as the model reads it, ready for the assistant's turn, not tokenised yet.
+        """The conversation in the model's format, up to the start of the assistant's turn, not tokenised.
 
-        Raises RequestError 400 if the model's chat template refuses it, with the template's own words.
+        Raises RequestError 400 with the template's own message if the chat template refuses it.
         """
         text = self._template.render(messages, tools, self._mark)
         return Rendered(text, self.fewest_tokens(text.replace(OPEN, "").replace(CLOSE, "")))
@@ -150,7 +150,7 @@ class TextTokenizer:
         return self._encode_marked(rendered.text)
 
     def encode_raw(self, text: str) -> list[int]:
-        """Token ids of a text whose control tokens are meant, after what the model begins every text with."""
+        """Token ids of a text whose control tokens count as such, after the tokens that begin every text."""
         ids = list(_encoding(self._plain, text).ids)
         begun = ids[: len(self.beginning)] == self.beginning
         return ids if begun else [*self.beginning, *ids]
@@ -160,7 +160,10 @@ class TextTokenizer:
         return list(_encoding(self._literal, text).ids)
 
     def encode_whole(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """Token ids with what the model puts around a text, `limit` at most, and whether it was cut."""
+        """At most `limit` token ids, with the model's own tokens around the text.
+
+        True if the text was cut.
+        """
         encoding = _encoding(self._literal, text)
         room = max(0, limit - self._literal.num_special_tokens_to_add(is_pair=False))
         cut = len(encoding.ids) > room
@@ -173,17 +176,17 @@ class TextTokenizer:
         return [*self.language_ids(language), *self.encode(text), *([] if end is None else [end])]
 
     def language_ids(self, language: str) -> list[int]:
-        """The token of one of `languages`; none for the empty name."""
+        """The token of a code of `languages`; empty for the empty code."""
         return [(self.languages or {})[language]] if language else []
 
     def control_id(self, token: str) -> int | None:
-        """The id of a token that stands beside the ordinary vocabulary; None if the model has no such one."""
+        """The id of a token that was added to the vocabulary; None if the model has no such token."""
         return self._added.get(token)
 
     def encode_bare(self, parts: Sequence[str | int]) -> list[int]:
-        """Token ids of text and of control tokens given as ids, after what the model begins every text with.
+        """Token ids of texts and of control tokens given as ids, after the tokens that begin every text.
 
-        Control tokens that stand in the text stay text, those that are not marked special too.
+        Control tokens in the texts stay text, including those that are not marked special.
         """
         ids = list(self.beginning)
         for part in parts:
@@ -198,23 +201,23 @@ class TextTokenizer:
         return len(self.encode(text))
 
     def fewest_tokens(self, text: str) -> int:
-        """How many tokens the text has at least, unread; 0 where its normalizer may shorten it."""
+        """A lower bound of the text's tokens, without tokenising it; 0 if the normalizer may shorten it."""
         return 0 if self._plain.normalizer else len(text.encode()) // self._longest_token
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._plain.decode(list(ids), skip_special_tokens=True))
 
     def decoder(self, *, control: bool = False) -> Decoder:
-        """For one text; `control` says that control tokens are part of it."""
+        """A decoder for one text; `control` keeps control tokens in the text."""
         return Decoder(self._plain, control)
 
     @cached_property
     def spelling(self) -> Spelling:
-        """What single tokens say."""
+        """The bytes of single tokens."""
         return Spelling(self._plain)
 
     def _apart(self, text: str) -> list[str]:
-        # Each one is cut behind its first character: no tokenizer matches it across two calls.
+        # Each one is cut after its first character, since no tokenizer matches it across two calls.
         pieces = self._unmarked.split(text) if self._unmarked else [text]
         return [piece for piece in pieces if piece]
 
@@ -235,7 +238,7 @@ class TextTokenizer:
         tokenizer = self._literal if literal else self._plain
         if first:
             return list(_encoding(tokenizer, text).ids)
-        # SentencePiece puts a space before the start of a string: start with a newline and take it off again.
+        # SentencePiece adds a space at the start of a string: add a newline first and remove it afterwards.
         ids = list(_encoding(tokenizer, "\n" + text).ids)
         if ids[: len(self._newline)] == self._newline:
             return ids[len(self._newline) :]
@@ -250,13 +253,13 @@ class Decoder:
         self._stream = DecodeStream(skip_special_tokens=not control)
 
     def feed(self, ids: Sequence[int]) -> str:
-        """The text that became certain with these ids, often empty."""
+        """The text that is complete after these ids, often empty."""
         pieces = (self._stream.step(self._tokenizer, token) for token in ids)
         return "".join(piece for piece in pieces if piece)
 
 
 def _encoding(tokenizer: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
-    # `encode` keeps the interpreter's lock to its end, 0.9 s for 900 kB, so that no other thread would run.
+    # `encode` holds the interpreter's lock to its end, 0.9 s for 900 kB, and no other thread could run.
     (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
     return encoding
 

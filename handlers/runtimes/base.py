@@ -1,7 +1,7 @@
-"""The seam every inference library is adapted to: token ids in, steps of token ids out.
+"""The interface of all runtimes: token ids in, steps of token ids out.
 
-A runtime knows tokens, never text: templates, detokenising, stop strings and the context check are shared
-code above it (`handlers.inference.model`). It adapts a library that already batches continuously.
+A runtime knows tokens and no text: templates, detokenising, stop strings and the context check are shared
+code above it (`handlers.inference.model`). It adapts a library that has its own continuous batching.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """What a worker needs to load its weights; the build tool writes it into the archive."""
+    """Settings for loading a model; `context` is in tokens, `memory` in bytes."""
 
     model_path: Path
     precision: str
@@ -26,13 +26,13 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class SamplingPlan:
-    """Decoding decisions with every default filled in, checked before any library sees them.
+    """Decoding parameters with all defaults filled in, checked before a library gets them.
 
-    `temperature` 0 means greedy; `top_k` None means the whole vocabulary; `seed` None means a random one.
-    `logprobs` asks for those of the chosen tokens, `top_logprobs` for alternatives too: both under the
-    model's own distribution, before bias, penalties, schema, temperature and cuts. `prefix_ids` are tokens
-    the answer of a sequence-to-sequence model must start with (its target language); they are not part of
-    the steps.
+    `temperature` 0 means greedy; `top_k` None means the whole vocabulary; `seed` None means a random seed.
+    `logprobs` asks for log-probabilities of the chosen tokens, `top_logprobs` for alternatives too: both
+    under the model's own distribution, before bias, penalties, schema, temperature, top_k and top_p.
+    `prefix_ids` are the tokens that begin the answer of a sequence-to-sequence model (its target language);
+    steps omit them.
     """
 
     max_tokens: int
@@ -56,7 +56,7 @@ class SamplingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Tokens that became known since the last step; the last step of a request names its finish reason."""
+    """New tokens since the last step; the last step of a request has its finish reason."""
 
     token_ids: Sequence[int]
     finish_reason: Literal["stop", "length"] | None = None
@@ -66,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeStats:
-    """Counts at this moment; `kv_usage` is a fraction of the KV cache, None where the library hides it."""
+    """Current numbers of requests; `kv_usage` is the used fraction of the KV cache, None if unknown."""
 
     running: int
     waiting: int
@@ -77,9 +77,9 @@ class Runtime(Protocol):
     """One loaded model. Methods are called on the worker's event loop, except `close`.
 
     `submit` streams steps; closing it (or cancelling its task) cancels the request at the library's next step
-    and frees its slot, leaving the other requests of the batch untouched. A library failure raises
-    RequestError 500 for every running request and calls `on_fatal`. `refused` names the sampling parameters
-    that this runtime does not honour; they are turned down before they reach it.
+    and frees its slot; other requests of the batch go on. A library failure raises RequestError 500 for every
+    running request and calls `on_fatal`. `refused` names the sampling parameters that this runtime does not
+    support; requests with them are refused before they reach it.
     """
 
     name: ClassVar[str]
@@ -98,9 +98,9 @@ class Runtime(Protocol):
         ...
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
-        """The prompt's tokens but the first, each with its log-probability after those before it.
+        """All prompt tokens except the first, each with its log-probability after the tokens before it.
 
-        With `top_logprobs` likelier alternatives too. RequestError 400 naming `echo` where a runtime cannot.
+        `top_logprobs` is the number of alternatives per token. RequestError 400 names `echo` if unsupported.
         """
         ...
 
@@ -111,10 +111,10 @@ class Runtime(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What a runtime is besides whose model makes vectors; such a one generates no text.
+    """A runtime of an embedding model, which makes vectors and generates no text.
 
-    `max_tokens` bounds one input, `dimensions` is the length of a vector; `lower_case` says that the model
-    wants its texts in lower case.
+    `max_tokens` is the limit of one input, `dimensions` the length of a vector; `lower_case` is True if the
+    model needs texts in lower case.
     """
 
     max_tokens: int
@@ -122,5 +122,5 @@ class Embedder(Protocol):
     lower_case: bool
 
     async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:
-        """A vector of length 1 for each input, in order. Cancelling it leaves out what was not begun."""
+        """A vector of length 1 for each input, in order. Cancelling it skips inputs that were not begun."""
         ...

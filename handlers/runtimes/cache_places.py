@@ -1,9 +1,10 @@
-"""Places in the KV cache: who gets one, and who gives one up. Pure.
+"""Admission of requests to the KV cache, and their preemption. Pure.
 
-A request gets its place when its whole prompt fits beside what is held, so that the library drops none for
-it. Long ones together leave a reserve to the short, unless one alone is too long for that. A short one may
-overtake one that does not fit yet, a bounded number of times. Where answers outgrow the cache, the youngest
-goes back to wait; the oldest never does, so that it ends and no two can push each other out for ever.
+A request is admitted when its whole prompt fits into the free part of the cache, so that the library drops no
+other request. Long requests together leave a reserve for short ones, unless a single request needs it. A
+short request may overtake one that does not fit yet, a bounded number of times. When answers outgrow the
+cache, the youngest request waits again; the oldest never does, so that it finishes and no two preempt each
+other for ever.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ MOST_OVERTAKEN = 32
 LEAST_RESERVED_TOKENS = 1024
 MOST_RESERVED_TOKENS = 4096
 LONG_SHARE = 4
-"""A request is long from this part of the reserve on: that many short ones find a place beside long ones."""
+"""A request of more than 1/n of the reserve is long, so that n short requests fit beside long ones."""
 
 
 class Held(Protocol):
-    """The facts of a request that count here."""
+    """The facts of a request that admission uses."""
 
     number: int
     overtaken: int
@@ -33,21 +34,21 @@ Some = TypeVar("Some", bound=Held)
 
 
 def reserve_tokens(context: int) -> int:
-    """Tokens beside the longest request for short ones: half a context, within bounds."""
+    """Tokens reserved for short requests beside the longest one: half a context, within bounds."""
     return min(max(context // 2, LEAST_RESERVED_TOKENS), MOST_RESERVED_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """A cache of `blocks`, `reserve` of them for short requests."""
+    """A cache of `blocks` blocks, `reserve` of them for short requests."""
 
     blocks: int
     reserve: int
 
     def admit(self, waiting: Sequence[Some], held: Sequence[Held], leaving: int) -> list[Some]:
-        """Those of `waiting` that get a place now; counts whom they overtook.
+        """The requests of `waiting` to admit now; counts for each other one how often it was overtaken.
 
-        `leaving` are the blocks of requests that were given up and keep them for one more step.
+        `leaving` is the number of blocks that cancelled or preempted requests hold for one more step.
         """
         free = self.blocks - leaving - _sum(held)
         long = _sum([job for job in held if self._is_long(job)])
@@ -68,7 +69,7 @@ class Places:
         return admitted
 
     def put_back(self, held: Sequence[Some], waiting: Sequence[Held]) -> list[Some]:
-        """Those of `held` that have to wait again, the youngest first."""
+        """The requests of `held` that have to wait again, the youngest first."""
         youngest = sorted(held, key=_by_arrival, reverse=True)
         over = _sum(held) - self.blocks
         given_up: list[Some] = []

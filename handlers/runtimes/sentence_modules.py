@@ -1,7 +1,7 @@
-"""How an embedding model makes one vector of its token states, read from the folder's own files.
+"""Pooling settings of an embedding model, read from the files of its folder.
 
-Those are sentence-transformers' `modules.json`, the pooling's `config.json` and `sentence_bert_config.json`.
-Knows names and numbers; the arithmetic is the runtime's.
+The files are sentence-transformers' `modules.json`, the pooling's `config.json` and
+`sentence_bert_config.json`. The runtime does the arithmetic.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POOLINGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last",
 }
-"""Modes by their key, in the order in which a model with several joins their vectors."""
+"""Pooling modes by key, in the order in which a model with several modes concatenates their vectors."""
 _WORDS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 _HEADLESS = ("Model", "ForMaskedLM")
 _WITH_HEAD = ("HeadModel", "HeadsModel", "MTModel")
@@ -26,12 +26,15 @@ _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl"
 
 
 class SentenceModulesError(ValueError):
-    """The folder's model has a part that is not known here; one line that names it."""
+    """The folder's model has an unsupported part; the message names it in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceModules:
-    """`poolings` are of cls, max, mean, last; `max_tokens` counts a text's tokens and those put around it."""
+    """Pooling settings.
+
+    `poolings` are cls, max, mean or last; `max_tokens` includes the special tokens of a text.
+    """
 
     poolings: tuple[str, ...]
     max_tokens: int | None
@@ -39,7 +42,7 @@ class SentenceModules:
 
 
 def makes_embeddings(folder: Path) -> bool:
-    """Whether the folder's model is meant to embed: it says so, or it has no head that generates text."""
+    """True if the folder has an embedding model: it has `modules.json`, or no head that generates text."""
     if (folder / "modules.json").exists():
         return True
     names = _read(folder / "config.json").get("architectures") or []
@@ -48,7 +51,7 @@ def makes_embeddings(folder: Path) -> bool:
 
 
 def read_modules(folder: Path) -> SentenceModules:
-    """What the folder says, mean over all tokens where it says nothing; SentenceModulesError."""
+    """The settings in `folder`; mean pooling by default. SentenceModulesError for an unsupported part."""
     modules = _list(folder / "modules.json")
     parts = [(_name(module), str(module.get("path", ""))) for module in modules]
     if unknown := [name for name, _ in parts if name not in KNOWN]:
@@ -86,7 +89,7 @@ def _known(name: str, words: dict[str, str]) -> str:
 
 
 def _max_tokens(folder: Path, own: Any) -> int | None:
-    """The least that sentence_bert_config.json, the positions and the tokenizer allow."""
+    """The smallest limit of sentence_bert_config.json, the positions and the tokenizer."""
     config = _read(folder / "config.json")
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _POSITIONS_AFTER_PADDING:

@@ -1,7 +1,6 @@
-"""Runs what engines do with text of strangers in processes where it can be stopped and can harm nothing.
+"""Runs the text functions of engines in confined processes, where they can be stopped and do no harm.
 
-Knows engines by name and their answers as JSON; what a check does is the engine's. An engine that reads no
-text costs no process.
+Knows engines by name and their results as JSON. Functions of an engine that reads no text need no process.
 """
 
 from __future__ import annotations
@@ -23,16 +22,19 @@ from handlers.wire import GenerateRequest, RequestError
 CPU_S = 2.0
 MEMORY_BYTES = 512 * 2**20
 PREPARE_FACTOR = 5
-"""Without its check an answer is one, without its prompt none; a hundred references take two seconds."""
+"""Factor on a check's processor time for preparing a request, without which there is no answer at all.
+
+Preparing a hundred references takes two seconds.
+"""
 
 Findings = dict[str, Any]
 
 
 class Checker:
-    """The checks of one gateway or worker, which run in few children, started at first use.
+    """Runs the checks of one gateway or worker in a few child processes, started at first use.
 
-    `cpu_s` is the processor time of one check, `memory` the bytes its process may allocate, `bounds` how many
-    run and wait. Used on one event loop.
+    `cpu_s` is the processor time of one check in seconds, `memory` the bytes that its process may allocate,
+    `bounds` the numbers that may run and wait. For one event loop only.
     """
 
     def __init__(
@@ -42,9 +44,9 @@ class Checker:
         self._pool = Pool(Limits(cpu_s, memory), bounds or Bounds())
 
     async def findings(self, request: GenerateRequest, text: str) -> Findings:
-        """Findings of the request's engine about `text`; RequestError 400 for wrong options, Busy.
+        """Findings of the request's engine about `text`. Raises RequestError 400 for wrong options, or Busy.
 
-        Where the check had to be stopped, or failed, the engine says what it can without it.
+        If the check failed or was stopped, they are the engine's findings without it.
         """
         kind = engine_class(request.engine)
         if not kind.reads_text:
@@ -59,7 +61,7 @@ class Checker:
         return dict(told["findings"])
 
     async def conclude(self, request: GenerateRequest, text: str) -> Findings:
-        """`findings` about an answer; where there was no place for a check they say so."""
+        """Findings about an answer; if the checker is busy, they say that the answer was not checked."""
         try:
             return await self.findings(request, text)
         except Busy as busy:
@@ -68,7 +70,7 @@ class Checker:
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
     ) -> Prepared:
-        """What the engine makes of the request; Busy, and RequestError 400 where it is wrong or too long."""
+        """The engine's prompt for the request; Busy, or RequestError 400 if it is wrong or too long."""
         kind = engine_class(request.engine)
         if not kind.reads_text:
             return kind().prepare(request) if do == "prepare" else kind().converse(request)
@@ -81,11 +83,11 @@ class Checker:
             raise _unreadable("it is too long") from error
 
     def check(self, request: GenerateRequest, text: str) -> Findings:
-        """`findings` where no event loop runs."""
+        """As `findings`, for callers without an event loop."""
         return asyncio.run(self.findings(request, text))
 
     def __del__(self) -> None:
-        # One that lives as long as its process is closed by nobody.
+        # A checker that lives as long as its process is never closed explicitly.
         self.close()
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""One confined child as its parent sees it: a channel that takes and gives a line, and a way to end it.
+"""The parent's side of one confined child: sends a line, reads a line, and ends the child.
 
-Knows bytes, signals and deadlines. The child itself is `handlers.sandbox.template_process`.
+Knows bytes, signals and deadlines. The child's side is `handlers.sandbox.template_process`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import socket
 import time
 
 SLOW_S = 0.25
-"""Processor time after which a check goes on behind everything else; ordinary ones take milliseconds."""
+"""Seconds of processor time after which a check gets the lowest priority.
+
+Ordinary checks take milliseconds.
+"""
 POLITENESS = 5
 _PROCESSOR_CLOCK = 2
-"""The kernel's number for the clock of a process that counts its processor time."""
+"""The kernel's number of the clock for a process's processor time."""
 MOST_REPLY = 32 * 2**20
 _BLOCK = 2**18
 _LEAST_SLEEP_S = 0.02
 
 
 class ChildEnded(Exception):
-    """The child ended, or had to be ended, before it answered; `at_limit` says that it was its own doing."""
+    """The child ended before it answered; `at_limit` is True if it had used up its limits."""
 
     def __init__(self, *, at_limit: bool) -> None:
         super().__init__("the child ended before it answered")
@@ -31,7 +34,7 @@ class ChildEnded(Exception):
 
 
 class Child:
-    """A child that has said hello; `knows` names the engines whose libraries it has loaded."""
+    """A child that is ready; `knows` names the engines whose libraries it has loaded."""
 
     def __init__(self, channel: socket.socket, pid: int, knows: frozenset[str]) -> None:
         self.knows = knows
@@ -39,13 +42,14 @@ class Child:
         self.checks = 0
         self._channel = channel
         self._pid = pid
-        # By number alone a signal could reach another process, once this one has ended.
+        # By its pid alone a signal could reach another process after this one has ended.
         self._handle = os.pidfd_open(pid)
 
     async def ask(self, line: bytes, cpu_s: float, wall_s: float) -> bytes:
-        """The answer to `line`; ChildEnded where none came within `wall_s`, or the kernel ended the child.
+        """The answer to `line`.
 
-        However this ends but with an answer, the child is ended too.
+        ChildEnded if there is none within `wall_s` seconds, or the kernel ended the child. Without an answer,
+        also after a cancel, the child is ended.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -59,7 +63,7 @@ class Child:
             raise ChildEnded(at_limit=True) from None
         except OSError:
             self.end()
-            # Processor time never runs ahead of the clock: one that ended sooner was ended by somebody else.
+            # Processor time is never more than wall time: a child that ended sooner did not reach its limit.
             raise ChildEnded(at_limit=loop.time() - started >= cpu_s) from None
         except BaseException:
             self.end()
@@ -68,7 +72,7 @@ class Child:
             aside.cancel()
 
     def end(self) -> None:
-        """Ends the child, in whatever state it is; a second time does nothing."""
+        """Ends the child in any state; a second call does nothing."""
         if self._handle < 0:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -90,7 +94,10 @@ class Child:
 
 
 async def read_line(channel: socket.socket, most: int) -> bytes:
-    """The bytes up to a line's end; OSError where the other side ends first, or writes more than `most`."""
+    """The bytes up to the end of a line.
+
+    OSError if the other side ends first, or writes more than `most` bytes.
+    """
     loop = asyncio.get_running_loop()
     line = bytearray()
     while not line.endswith(b"\n"):

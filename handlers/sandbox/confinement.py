@@ -1,6 +1,6 @@
-"""Confinement of a process that reads text of strangers: limits, no network, no files but Python's own.
+"""Confinement of a process that reads untrusted text: limits, no network, no files but Python's own.
 
-`lacking` says what the kernel does not give; the rest holds without it.
+`lacking` names protections that the kernel does not have; the others still apply.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from handlers.sandbox.kernel import prctl
 PR_SET_NO_NEW_PRIVS = 38
 MOST_FILES = 64
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
-"""Variables that Python, its libraries and the loader need; whatever else is set is the user's own."""
+"""Environment variables that Python, its libraries and the loader need; all others are removed."""
 
 
 def lacking() -> tuple[str, ...]:
-    """Reasons why a confined process is not protected by this kernel; empty where all is there."""
+    """Reasons why this kernel cannot fully protect a confined process; empty if it can."""
     reasons = (syscall_filter.lacking(), file_rules.lacking())
     return tuple(reason for reason in reasons if reason is not None)
 
 
 def environment(around: Mapping[str, str], package: Path) -> dict[str, str]:
-    """The variables of a process that runs `package`, by an allow-list of those `around`."""
+    """Environment of a process that runs `package`: allowed variables of `around` and a few of its own."""
     kept = {name: around[name] for name in PASSED_ON if name in around}
     path = os.pathsep.join(filter(None, [str(package.parent), around.get("PYTHONPATH")]))
-    # One thread of numpy's: the buffers of more of them count as memory of the check.
+    # One thread for numpy: the buffers of further threads would count as memory of the check.
     return {**kept, "PYTHONPATH": path, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def harden() -> None:
-    """For a process that only loads libraries: no new privileges, no core file."""
-    # It stays dumpable: otherwise nobody but root could read what memory it takes.
+    """Hardens a process that only loads libraries: no new privileges, no core file."""
+    # It stays dumpable: otherwise only root could read its memory use.
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Confinement:
-    """The confinement of a child; made once by the process that forks them, so that each is fast."""
+    """The confinement of children; made once by the process that forks them, so that each fork is fast."""
 
     def __init__(self, package: Path, memory: int) -> None:
         self._memory = memory
@@ -49,7 +49,7 @@ class Confinement:
         self._filters_calls = syscall_filter.lacking() is None
 
     def enter(self, channel: int) -> None:
-        """Binds this process for good; of the open files only `channel` stays."""
+        """Confines this process permanently; of the open files only `channel` stays open."""
         taken = _address_space()
         _silence()
         if self._files is not None:
@@ -61,7 +61,7 @@ class Confinement:
 
 
 def _silence() -> None:
-    # What a library prints would fill the log of the worker with text of strangers.
+    # Output of a library would fill the worker's log with untrusted text.
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard, inheritable=False)
@@ -77,7 +77,7 @@ def _address_space() -> int:
 
 
 def _limit(memory: int, taken: int) -> None:
-    # RLIMIT_DATA does not see shared mappings; the address space does, beside what libraries take of it.
+    # RLIMIT_DATA does not count shared mappings; RLIMIT_AS does, but also the libraries' address space.
     limits = {
         resource.RLIMIT_DATA: memory,
         resource.RLIMIT_AS: taken + memory,

@@ -1,6 +1,6 @@
-"""A bounded queue in front of a few places, fair between clients: each in turn gets the next free one.
+"""A bounded queue for a few slots that is fair between clients: clients get free slots in turn.
 
-Knows clients as words and places as numbers; nothing of what is done there. Used on one event loop.
+Knows clients as words; nothing of the work in a slot. For one event loop only.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """At most `running` at a time, `waiting` behind them, `own_waiting` of one client, each for `wait_s`.
+    """Limits: `running` at once, `waiting` in the queue, `own_waiting` per client, each for `wait_s` seconds.
 
-    A client never has every place: one stays for somebody else.
+    One client never gets all slots: one is left for others.
     """
 
     running: int = 4
@@ -34,23 +34,23 @@ class Bounds:
 
 
 class Busy(RequestError):
-    """There is no place: 429 where the client has its share, 503 where all have."""
+    """No slot is free: status 429 if the client has used its share, 503 if the queue is full."""
 
 
 class FairQueue:
-    """Hands out places within `bounds`."""
+    """Gives slots to clients within `bounds`."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._running: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        """The client whose turn it is comes first."""
+        """The waiting futures of each client; the client whose turn it is comes first."""
 
     @asynccontextmanager
     async def place(self, client: str) -> AsyncGenerator[None, None]:
-        """A place for `client` as long as the context lasts; Busy where it cannot wait, or waited too long.
+        """A slot for `client` inside the context; Busy if the queue is full or the wait was too long.
 
-        Cancelling a client that waits takes it out of the queue.
+        Cancelling the wait removes it from the queue.
         """
         if self._may_run(client) and client not in self._waiting:
             self._running[client] += 1
@@ -96,7 +96,7 @@ class FairQueue:
             raise
 
     def _give_up(self, client: str, turn: asyncio.Future[None]) -> None:
-        if turn.done() and not turn.cancelled():  # the place came in the very moment
+        if turn.done() and not turn.cancelled():  # the slot was given at this very moment
             self._leave(client)
             return
         own = self._waiting.get(client, deque())
@@ -106,7 +106,7 @@ class FairQueue:
                 del self._waiting[client]
 
     def _hand_on(self) -> None:
-        """Gives what is free to those whose turn it is."""
+        """Gives free slots to the clients whose turn it is."""
         while (client := next(filter(self._may_run, self._waiting), None)) is not None:
             own = self._waiting[client]
             turn = own.popleft()

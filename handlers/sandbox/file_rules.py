@@ -1,6 +1,6 @@
-"""Landlock: a process that may read what Python and its libraries are made of, and no other file.
+"""Landlock rules: a process may read the files of Python and its libraries, and no other file.
 
-Knows paths and the kernel's rights; nothing of checks. The numbers are the same on every processor.
+Knows paths and the kernel's rights; nothing of checks. The numbers are the same on every architecture.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""How many rights over files a version of Landlock knows; 16 from the fifth on."""
+"""The number of file access rights by version of Landlock; 16 from version 5."""
 _NET_SINCE, _SCOPE_SINCE = 4, 6
 _NET, _SCOPE = 0b11, 0b11
 SYSTEM = (
     "/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/null",
     "/dev/urandom",
 )  # fmt: skip
-"""Shared libraries and time zones, which libraries open late."""
+"""Shared libraries and time zones, which libraries open at run time."""
 
 
 def version() -> int:
-    """The kernel's version of Landlock; 0 where it has none, or it is off."""
+    """The kernel's version of Landlock; 0 if it has none or it is disabled."""
     return max(0, call(CREATE_RULESET, 0, 0, _VERSION_FLAG))
 
 
 def lacking() -> str | None:
-    """The reason why files cannot be kept from a process; None where they can."""
+    """The reason why file access cannot be restricted; None if it can."""
     return None if version() else "the kernel has no Landlock"
 
 
 def readable(package: Path) -> list[Path]:
-    """The files that a Python needs which runs `package`: its installation, its path, and the package itself.
+    """Paths that a Python process needs to run `package`: its installation, its path, and the package itself.
 
-    The folder around the package is on the path too, and may hold anything: the project, its keys.
+    The parent folder of the package is left out, because it may hold anything: the project, its keys.
     """
     around = package.parent
     path = [Path(entry) for entry in sys.path if entry and Path(entry).resolve() != around.resolve()]
@@ -50,20 +50,20 @@ def readable(package: Path) -> list[Path]:
 
 
 class FileRules:
-    """A set of rules that lets `paths` be read; `enter` binds the calling thread, for good."""
+    """A rule set that allows to read `paths`; `enter` restricts the calling thread permanently."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         known = version()
         files = (1 << _FILE_RIGHTS.get(known, 16)) - 1
         net = _NET if known >= _NET_SINCE else 0
         scope = _SCOPE if known >= _SCOPE_SINCE else 0
-        # An older kernel takes the longer form where what it does not know is 0.
+        # An older kernel accepts the longer structure if the fields that it does not know are 0.
         self._fd = self._asked(CREATE_RULESET, struct.pack("=QQQ", files, net, scope))
         for path in paths:
             self._allow(path)
 
     def enter(self) -> None:
-        """No other file from here on; needs no-new-privileges before."""
+        """Restricts the thread to these files; requires no-new-privileges."""
         if call(RESTRICT_SELF, self._fd, 0) != 0:
             raise _failed("landlock_restrict_self")
 

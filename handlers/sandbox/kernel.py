@@ -1,4 +1,4 @@
-"""The calls to the kernel that Python has no name for; each raises OSError or says that it failed."""
+"""System calls that Python has no function for; failures raise OSError or return -1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def prctl(option: int, *arguments: int) -> None:
-    """`prctl(2)`; OSError where the kernel refuses."""
+    """Calls `prctl(2)`; OSError if the kernel refuses."""
     padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
     if _libc.prctl(option, *padded) != 0:
         number = ctypes.get_errno()
@@ -17,5 +17,5 @@ def prctl(option: int, *arguments: int) -> None:
 
 
 def call(number: int, *arguments: int) -> int:
-    """A system call by its number; -1 where it failed."""
+    """Makes a system call by its number; returns -1 if it failed."""
     return int(_libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)))

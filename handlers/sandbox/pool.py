@@ -1,6 +1,7 @@
-"""A few confined children behind a fair queue: what is asked of them, and what happens where one is stopped.
+"""A pool of a few confined children behind a fair queue.
 
-Knows engines by name and lines of bytes. More than one child: a slow check would keep all others waiting.
+Knows engines by name and lines of bytes. It has several children, so that a slow check does not block all
+others.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from handlers.sandbox.fair_queue import Bounds, FairQueue
 from handlers.sandbox.template import PACKAGE, Limits, Template
 
 WALL_FACTOR = 5
-"""A busy machine gives processor time late: a check may take this many times as long by the clock."""
+"""Wall time of a check as a multiple of its processor time: a busy machine gives processor time late."""
 KEPT_IDLE = 2
 MOST_CHECKS = 500
-"""Of one child: what libraries keep between checks would count as memory of the next."""
+"""Most checks of one child: memory that libraries keep after a check counts for the next check."""
 
 
 class Stopped(Exception):
@@ -23,7 +24,7 @@ class Stopped(Exception):
 
 
 class Pool:
-    """Children are made when they are needed, `KEPT_IDLE` of them are kept. Used on one event loop."""
+    """Makes children when they are needed and keeps `KEPT_IDLE` of them idle. For one event loop only."""
 
     def __init__(self, limits: Limits, bounds: Bounds, package: Path = PACKAGE) -> None:
         self._limits = limits
@@ -32,11 +33,11 @@ class Pool:
         self._idle: list[Child] = []
 
     async def ask(self, client: str, engine: str, line: bytes, cpu_s: float | None = None) -> bytes:
-        """The answer of a child to `line`; Busy where there is no place, Stopped where it needed too much.
+        """A child's answer to `line`; Busy if no slot is free, Stopped if the check exceeded its limits.
 
-        `cpu_s` is what the line itself gives the child, where that is not the limit of every check.
+        `cpu_s` is the processor time that `line` itself allows, by default the limit of every check.
 
-        Cancelling it takes it out of the queue, or ends the child that is at it.
+        Cancelling it leaves the queue, or ends the child that works on it.
         """
         seconds = self._limits.cpu_s if cpu_s is None else cpu_s
         async with self._queue.place(client):
@@ -45,13 +46,13 @@ class Pool:
             except ChildEnded as ended:
                 if ended.at_limit:
                     raise self._stopped(seconds) from ended
-            try:  # it was ended before its time, or while it had nothing to do: maybe no fault of this text
+            try:  # the child ended before its limit or while idle, perhaps not due to this text: try again
                 return await self._asked(None, engine, line, seconds)
             except ChildEnded as ended:
                 raise self._stopped(seconds) from ended
 
     def close(self) -> None:
-        """Ends all processes; the next question starts them again."""
+        """Ends all processes; the next `ask` starts them again."""
         while self._idle:
             self._idle.pop().end()
         self._template.end()
@@ -67,7 +68,10 @@ class Pool:
         return answer
 
     def _known(self, engine: str) -> Child | None:
-        """An idle child that has the engine's libraries; those that lack them give way to a new one."""
+        """An idle child that has the engine's libraries, or None.
+
+        Ends an idle one to make room for a new child.
+        """
         for place, child in enumerate(self._idle):
             if engine in child.knows:
                 return self._idle.pop(place)

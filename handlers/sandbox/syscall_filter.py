@@ -1,7 +1,7 @@
-"""A seccomp filter that leaves a process its memory, its open channel, time and reading, and nothing else.
+"""A seccomp filter that allows a process only memory, its open channel, time and reading of files.
 
-The list says what is allowed, so that a call that nobody thought of is refused with EPERM. Knows numbers of
-system calls on x86_64 and aarch64, and assembles classic BPF; nothing of checks.
+It is an allow-list: every other system call fails with EPERM. Knows numbers of system calls on x86_64 and
+aarch64, and assembles classic BPF; nothing of checks.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
 NUMBER_AT, ARCH_AT, ARGUMENTS_AT = 0, 4, 16
 
 Numbers = tuple[int | None, int | None]
-"""Of one call on x86_64 and on aarch64, which lacks the older ones."""
+"""Numbers of one system call on x86_64 and on aarch64, which lacks the older calls."""
 
 PLAIN: Mapping[str, Numbers] = {
-    # Reading, and writing to what is open already: the channel alone.
+    # Reading, and writing to the only open file, the channel.
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "preadv": (295, 69), "close": (3, 57), "close_range": (436, 436), "lseek": (8, 62), "dup": (32, 23),
     "fstat": (5, 80), "stat": (4, None), "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291),
@@ -37,13 +37,13 @@ PLAIN: Mapping[str, Numbers] = {
     # Memory.
     "mmap": (9, 222), "munmap": (11, 215), "mremap": (25, 216), "mprotect": (10, 226), "madvise": (28, 233),
     "brk": (12, 214), "mincore": (27, 232), "membarrier": (324, 283),
-    # Its own signals, locks and thread.
+    # The process's own signals, locks and thread.
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
     "sigaltstack": (131, 132), "rt_sigpending": (127, 136), "restart_syscall": (219, 128), "futex": (202, 98),
     "set_robust_list": (273, 99), "get_robust_list": (274, 100), "set_tid_address": (218, 96),
     "rseq": (334, 293), "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "getcpu": (309, 168),
     "arch_prctl": (158, None), "exit": (60, 93), "exit_group": (231, 94),
-    # What it and the machine are, chance and time.
+    # Facts of the process and the machine, random numbers and time.
     "getpid": (39, 172), "getppid": (110, 173), "gettid": (186, 178), "getuid": (102, 174),
     "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "getgroups": (115, 158),
     "getresuid": (118, 148), "getresgid": (120, 150), "getrandom": (318, 278), "uname": (63, 160),
@@ -52,17 +52,17 @@ PLAIN: Mapping[str, Numbers] = {
     "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "getitimer": (36, 102), "setitimer": (38, 103),
 }  # fmt: skip
 OPENING: Mapping[str, tuple[Numbers, int]] = {"open": ((2, None), 1), "openat": ((257, 56), 2)}
-"""Calls that open a file, each with the place of its flags among the arguments."""
+"""Calls that open a file, each with the index of its flags among the arguments."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | 0o20000000  # O_TMPFILE
 FCNTL: Numbers = (72, 25)
 FCNTL_COMMANDS = (1, 2, 3, 1030)
-"""F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC: others can have the kernel send signals to anybody."""
+"""F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC: other commands can make the kernel send signals."""
 PRLIMIT: Numbers = (302, 261)
 _AT = {"x86_64": 0, "aarch64": 1}
 
 
 def lacking() -> str | None:
-    """The reason why this machine cannot have the filter; None where it can."""
+    """The reason why this machine cannot use the filter; None if it can."""
     machine = platform.machine()
     if machine not in AUDIT_ARCH:
         return f"no seccomp filter is made for {machine}"
@@ -72,12 +72,15 @@ def lacking() -> str | None:
 
 
 def program(machine: str) -> bytes:
-    """The filter for `machine`: instructions as the kernel reads them."""
+    """The filter for `machine` as instructions of the kernel's format."""
     return b"".join(struct.pack("=HBBI", *one) for one in _instructions(machine))
 
 
 def install() -> None:
-    """Binds this thread, for good; OSError where the kernel refuses. Needs no-new-privileges before."""
+    """Installs the filter for this thread permanently; OSError if the kernel refuses.
+
+    Requires no-new-privileges.
+    """
     code = program(platform.machine())
     held = ctypes.create_string_buffer(code, len(code))
     head = struct.pack("@HP", len(code) // 8, ctypes.addressof(held))
@@ -112,7 +115,7 @@ def _instructions(machine: str) -> Iterator[tuple[int, int, int, int]]:
     yield RETURN, 0, 0, RET_ERRNO | EPERM
     number = PRLIMIT[at]
     assert number is not None
-    # Reading a limit: the place of a new one is 0.
+    # Reading a limit is allowed: the pointer to a new limit is 0.
     yield EQUAL, 0, 5, number
     yield LOAD, 0, 0, _low(2)
     yield EQUAL, 0, 3, 0
@@ -123,5 +126,5 @@ def _instructions(machine: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _low(argument: int) -> int:
-    """The place of the lower half of an argument; both machines are little-endian."""
+    """The offset of the lower half of an argument; both architectures are little-endian."""
     return ARGUMENTS_AT + 8 * argument

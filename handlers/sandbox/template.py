@@ -1,7 +1,7 @@
-"""The process that forks children: started at first use, and anew where it died or does not answer in time.
+"""Controls the process that forks children: started at first use, restarted if it died or does not answer.
 
-It has loaded the libraries, so that a child is there in milliseconds. multiprocessing's own fork server would
-import the `__main__` of TorchServe's worker, torch with it.
+It has loaded the libraries, so that a new child takes milliseconds. multiprocessing's own fork server would
+import the `__main__` of TorchServe's worker and torch with it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from handlers.sandbox.confinement import environment
 
 PACKAGE = Path(__file__).parent.parent
 START_S = 30.0
-"""To start, and to load libraries: pandas and matplotlib take seconds on a busy machine."""
+"""Seconds to start and to load libraries: pandas and matplotlib take seconds on a busy machine."""
 FORK_S = 5.0
 _MOST_HELLO = 1000
 
 
 class TemplateFailed(Exception):
-    """No child could be made, twice; the text is for the client."""
+    """No child could be started in two attempts; the message is for the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one check: seconds of processor time, bytes that its process may allocate."""
+    """Limits of one check: processor time in seconds, bytes that its process may allocate."""
 
     cpu_s: float
     memory: int
 
 
 class Template:
-    """Makes children that run `package`; every method waits for a bounded time. Used on one event loop."""
+    """Makes children that run `package`; every method waits for a bounded time. For one event loop only."""
 
     def __init__(self, limits: Limits, package: Path = PACKAGE) -> None:
         self._limits = limits
@@ -50,7 +50,7 @@ class Template:
         self._loaded: frozenset[str] = frozenset()
 
     async def child(self, engine: str) -> Child:
-        """A new child with the libraries of `engine`; TemplateFailed where a second template fails too."""
+        """A new child with the libraries of `engine`; TemplateFailed if a restarted template fails too."""
         async with self._turn:
             try:
                 return await self._child(engine)
@@ -63,7 +63,7 @@ class Template:
                 raise TemplateFailed(f"no process for it could be started: {error}") from error
 
     def end(self) -> None:
-        """Ends the process, and by that all of its children; the next child starts another."""
+        """Ends the process and with it all its children; the next child starts a new process."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -93,7 +93,7 @@ class Template:
             raise
 
     async def _start(self) -> None:
-        # Its messages keep their bounds: a channel is never taken for the name of an engine.
+        # It keeps message boundaries, so that a channel is never taken for the name of an engine.
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with theirs:
@@ -115,7 +115,7 @@ class Template:
         await self._told(None)
 
     async def _told(self, message: bytes | None) -> None:
-        """Sends `message`, if any, and waits until the template says that it has done it."""
+        """Sends `message`, if any, and waits for the template's confirmation."""
         assert self._control is not None
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(START_S):

@@ -1,7 +1,7 @@
-"""The template behind `handlers.sandbox.checker`: a process that forks a confined child for each channel.
+"""The template process of `handlers.sandbox.checker`, which forks a confined child for each channel.
 
-The template loads libraries and nothing else; a child reads questions as lines of JSON and answers each with
-what its engine says. It ends with the channel, with the template, or at its limits.
+The template only loads libraries. A child reads questions as lines of JSON and answers each with its engine's
+result. It ends with the channel, with the template, or at its limits.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from handlers.wire import GenerateRequest, RequestError
 
 PR_SET_PDEATHSIG = 1
 MOST_FINDINGS = 4 * 2**20
-"""Bytes of JSON: whoever reads more of them at once stands still for longer than one request may hold it."""
+"""Most bytes of findings as JSON: parsing more would block the reader's event loop for too long."""
 
 
 def main(control: socket.socket, cpu_s: float, memory: int) -> None:
     """Forks a child for every channel that arrives on `control`, until that closes.
 
-    A message without a channel names an engine, whose libraries are loaded first; it is answered then.
+    A message without a channel names an engine: its libraries are loaded, then the message is confirmed.
     """
     harden()
     confinement = Confinement(Path(__file__).parent.parent, memory)
@@ -53,10 +53,13 @@ def main(control: socket.socket, cpu_s: float, memory: int) -> None:
 
 
 def serve(channel: socket.socket, cpu_s: float) -> None:
-    """Answers each question on `channel`; the kernel ends the process when one takes more than `cpu_s`."""
+    """Answers each question on `channel`.
+
+    The kernel ends the process if one takes more than `cpu_s` seconds.
+    """
     with channel.makefile("rwb") as lines:
         for line in lines:
-            # SIGPROF by default ends the process: no code of ours, nor of a library, can be in its way.
+            # SIGPROF ends the process by default, without any code of this project or of a library.
             signal.setitimer(signal.ITIMER_PROF, cpu_s)
             reply = _reply(line)
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -76,7 +79,7 @@ def _reply(line: bytes) -> bytes:
         return orjson.dumps({"failed": "its texts together are longer than one message may be"})
     except MemoryError:
         os._exit(1)
-    except Exception as error:  # the outermost loop: libraries raise anything over text made to confuse them
+    except Exception as error:  # the outermost loop: libraries may raise any exception for hostile text
         return orjson.dumps({"failed": f"the check failed: {type(error).__name__}"})
 
 

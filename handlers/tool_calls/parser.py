@@ -1,9 +1,9 @@
-"""Finds the calls of tools in what a model writes, while it writes it.
+"""Finds tool calls in a model's text while it is generated.
 
-Knows the forms that models were trained on: `<tool_call>{"name", "arguments"}</tool_call>` (Hermes, Qwen),
+Knows the formats that models were trained on: `<tool_call>{"name", "arguments"}</tool_call>` (Hermes, Qwen),
 `{"name", "parameters"}` with or without `<|python_tag|>` (Llama), `[TOOL_CALLS]` before a list or before
-`name[ARGS]{}` (Mistral), and JSON alone, as a schema makes it. Knows neither tools nor protocols: ids of
-calls are its caller's. How the text is cut into pieces changes nothing in what is found.
+`name[ARGS]{}` (Mistral), and JSON alone, as decoding with a schema writes it. Knows neither tools nor
+protocols: the caller makes the ids of calls. The result does not depend on the cuts between pieces.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ HERMES, HERMES_END, LLAMA, MISTRAL = "<tool_call>", "</tool_call>", "<|python_ta
 MARKS = (HERMES, HERMES_END, LLAMA, MISTRAL)
 MISTRAL_ARGUMENTS = "[ARGS]"
 _WORDS = re.compile(r"[^\s<\[]++(?:[ \t\r\n]++[^\s<\[]++)*+")
-"""What cannot begin a call: most of an answer, and a reader of characters takes 3 us for each."""
+"""Text that cannot begin a call, which is most of an answer.
+
+The character reader would take 3 us per character.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words of the answer beside its calls."""
+    """Text of the answer outside its calls."""
 
     text: str
 
@@ -34,14 +37,14 @@ Event = Text | CallStart | CallArguments
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A whole call; `arguments` is JSON text, cut off where the answer was."""
+    """A whole call; `arguments` is JSON text, which is incomplete if the answer was cut off."""
 
     name: str
     arguments: str
 
 
 def find_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
-    """What a whole answer says beside its calls, and its calls in their order; see `ToolCallParser`."""
+    """The text of a whole answer without its calls, and the calls in order; see `ToolCallParser`."""
     parser = ToolCallParser(names)
     events = [*parser.feed(text), *parser.close()]
     names_found = [event.name for event in events if isinstance(event, CallStart)]
@@ -54,11 +57,11 @@ def find_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
 
 
 class ToolCallParser:
-    """Feed the pieces of one answer, then close; both return the events that became certain.
+    """Parses one answer: feed its pieces, then close; both return the events that are certain.
 
-    `names` are the tools there are: JSON without a mark is a call only at the start of the answer and only if
-    it names one of them. Blanks before a call and at the very end are left out; a text without calls comes
-    back as it is.
+    `names` are the available tools: JSON without a mark is a call only at the start of the answer and only if
+    it names one of them. White space before a call and at the very end is dropped; a text without calls is
+    returned unchanged.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -71,7 +74,7 @@ class ToolCallParser:
         next(self._answer)
 
     def feed(self, piece: str) -> list[Event]:
-        """The events of the next piece."""
+        """The events after the next piece."""
         at = 0
         while at < len(piece):
             if self._is_between_words and not self._read.taken and (words := _WORDS.match(piece, at)):
@@ -83,7 +86,7 @@ class ToolCallParser:
         return self._new_events()
 
     def close(self) -> list[Event]:
-        """The events that waited for more text; nothing can be fed afterwards."""
+        """The remaining events at the end of the answer; nothing can be fed afterwards."""
         try:
             self._answer.send("")
         except StopIteration:
@@ -113,7 +116,7 @@ class ToolCallParser:
             self._say_taken()
 
     def _read_calls(self, at_start: bool) -> Reading[bool]:
-        """Takes a character at least; whether all that it took is calls."""
+        """Takes at least one character; True if everything that it took is calls."""
         mark = yield from self._read.longest(MARKS)
         if mark in MARKS:
             return (yield from self._read_marked(mark))
@@ -151,7 +154,7 @@ class ToolCallParser:
         return True
 
     def _read_series(self, marked: bool) -> Reading[bool]:
-        """Objects one behind the other: with commas in a list, with semicolons or nothing from Llama."""
+        """Reads consecutive objects: separated by commas in a list, by semicolons or nothing from Llama."""
         found = False
         while (yield from self._calls.read(marked)):
             found = True
@@ -160,7 +163,7 @@ class ToolCallParser:
             yield from self._read.blanks()
             self._read.taken.clear()
         if found:
-            self._say_taken()  # an object that was no call
+            self._say_taken()  # an object that was not a call
         return found
 
     def _read_list(self, marked: bool) -> Reading[bool]:
@@ -181,7 +184,7 @@ class ToolCallParser:
 
 
 def _joined(events: Sequence[Event]) -> list[Event]:
-    """Neighbours of one kind made one; only one call is open at a time."""
+    """Joins neighbouring events of one kind; only one call is open at a time."""
     joined: list[Event] = []
     for kind, group in groupby(events, type):
         if kind is CallStart:

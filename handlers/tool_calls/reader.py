@@ -1,7 +1,7 @@
-"""Reads one call of a tool out of JSON that comes in pieces, as if all of it were there.
+"""Reads one tool call from JSON that arrives in pieces.
 
-The call has `name` and `arguments`, also called `parameters`, in any order. Readers are generators that are
-resumed with one character at a time, and with an empty one at the end of the text.
+The call has `name` and `arguments` (or `parameters`), in any order. Readers are generators that receive one
+character at a time, and an empty string at the end of the text.
 """
 
 from __future__ import annotations
@@ -13,35 +13,38 @@ from typing import TypeVar
 
 BLANKS = frozenset(" \t\r\n")
 ENDS_PLAIN = BLANKS | frozenset(",]}")
-"""What a number, true, false or null ends at."""
+"""Characters that end a number, true, false or null."""
 
 Found = TypeVar("Found")
 Reading = Generator[None, str, Found]
 
 ARGUMENTS = frozenset({"arguments", "parameters"})
 ASIDE = frozenset({"id", "type"})
-"""Members of a call that matter to nobody; any other one makes the object no call."""
+"""Members of a call that are ignored; with any other member the object is not a call."""
 
 
 def nowhere(character: str) -> None:
-    """Where characters go that nobody needs."""
+    """Discards a character."""
 
 
 class CharacterReader:
-    """One character of foresight; `taken` holds what was read, until its owner clears it."""
+    """Reads characters with one character of look-ahead.
+
+    `taken` has the characters read since it was cleared.
+    """
 
     def __init__(self) -> None:
         self.taken: list[str] = []
         self._ahead: str | None = None
 
     def peek(self) -> Reading[str]:
-        """The next character, left in place; empty at the end of the text."""
+        """The next character without taking it; empty at the end of the text."""
         if self._ahead is None:
             self._ahead = yield
         return self._ahead
 
     def take(self) -> Reading[str]:
-        """The next character; at the end of the text it is empty for ever."""
+        """Takes the next character; empty at the end of the text, also when called again."""
         character = yield from self.peek()
         if character:
             self.taken.append(character)
@@ -54,7 +57,7 @@ class CharacterReader:
             yield from self.take()
 
     def literal(self, text: str) -> Reading[bool]:
-        """Takes `text`, or as much of it as is there; whether it was all."""
+        """Takes `text`, or its longest prefix that is there; True if all of it was."""
         for character in text:
             if (yield from self.peek()) != character:
                 return False
@@ -69,7 +72,7 @@ class CharacterReader:
         return "".join(found)
 
     def longest(self, words: tuple[str, ...]) -> Reading[str]:
-        """Takes the longest beginning of one of `words` that is there, perhaps nothing."""
+        """Takes the longest prefix of one of `words` that is there, perhaps nothing."""
         found = ""
         while (character := (yield from self.peek())) and any(
             word.startswith(found + character) for word in words
@@ -78,7 +81,7 @@ class CharacterReader:
         return found
 
     def string(self) -> Reading[str | None]:
-        """A JSON string, decoded; None where there is none or it does not end."""
+        """Takes a JSON string and decodes it; None if there is none or it does not end."""
         if (yield from self.peek()) != '"':
             return None
         text: list[str] = []
@@ -90,7 +93,7 @@ class CharacterReader:
         return str(value)
 
     def value(self, sink: Callable[[str], None] = nowhere) -> Reading[None]:
-        """A JSON value of any kind, its text given to `sink`; ends early where the text does."""
+        """Takes a JSON value of any kind and gives its text to `sink`; stops at the end of the text."""
         character = yield from self.peek()
         if character == '"':
             yield from self._quoted(sink)
@@ -123,7 +126,7 @@ class CharacterReader:
 
 @dataclass(frozen=True, slots=True)
 class CallStart:
-    """Call number `index`, from 0, begins; its arguments follow."""
+    """The start of call number `index` (from 0); its arguments follow."""
 
     index: int
     name: str
@@ -138,7 +141,7 @@ class CallArguments:
 
 
 class CallReader:
-    """Tells `emit` of a call as soon as its name is known and its arguments begin."""
+    """Reads calls; emits a call as soon as its name is known and its arguments begin."""
 
     def __init__(
         self,
@@ -152,7 +155,7 @@ class CallReader:
         self._count = 0
 
     def read(self, marked: bool) -> Reading[bool]:
-        """One object; where it is no call, what was read of it stays taken."""
+        """Reads one object; True if it is a call. Otherwise its characters stay in `taken`."""
         if not (yield from self._reader.literal("{")):
             return False
         name, early = "", ""
@@ -178,7 +181,7 @@ class CallReader:
         return key in ARGUMENTS or key in ASIDE
 
     def _end_call(self, name: str, early: str, marked: bool) -> Reading[bool]:
-        """The end of an object whose arguments stand before its name, or nowhere."""
+        """Ends an object whose arguments come before its name, or that has none."""
         if not (yield from self._reader.literal("}")) or not name or not (marked or early):
             return False
         self._start(name)
@@ -226,7 +229,7 @@ class CallReader:
 
 
 def _tidy(arguments: str) -> str:
-    """Arguments that are no object: none at all, or JSON inside a JSON string."""
+    """Corrects arguments that are not an object: missing ones, or JSON inside a JSON string."""
     if arguments in {"", "null"}:
         return "{}"
     if not arguments.startswith('"'):

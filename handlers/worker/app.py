@@ -1,7 +1,7 @@
 """The two routes of a worker's private socket: `POST /generate` and `GET /health`.
 
-Speaks HTTP with the gateway and nothing else. A failed request is data: status 200 and an `error` record.
-Health tells the memory that this process and its children really hold.
+Serves HTTP to the gateway only. A failed request has status 200 and an `error` record.
+Health has the memory that this process and its children hold.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ from handlers.worker_config import WorkerConfig
 
 CONTENT_TYPE = "application/x-ndjson"
 _MUCH_BYTES = 2**17
-"""Bytes that are written without a turn for others in between."""
+"""Bytes that are written before other tasks get a turn."""
 
 
 def proportional_set_size() -> int:
-    """PSS of this process and every process below it; pages that several share count once between them."""
+    """PSS in bytes of this process and its descendants.
+
+    Pages that several processes share count once in total.
+    """
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(_pss(process.pid) for process in family)
 
@@ -47,7 +50,7 @@ def proportional_set_size() -> int:
 def _pss(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):  # it ended since it was listed
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
@@ -55,7 +58,10 @@ def _pss(pid: int) -> int:
 def create_app(
     config: WorkerConfig, running: Running, last_error: Callable[[], str | None], holds: Holds
 ) -> Starlette:
-    """The application; `last_error()` is why the runtime failed, `holds` is what held the loop."""
+    """The ASGI application.
+
+    `last_error()` is the runtime's failure, `holds` counts long steps of the event loop.
+    """
 
     async def generate(request: Request) -> Response:
         try:
@@ -100,7 +106,10 @@ def _health(config: WorkerConfig, running: Running, memory: int, last_error: str
 
 
 class RecordStream(Response):
-    """Records as lines of JSON; the client's leaving ends them even while there is nothing to send."""
+    """Streams records as lines of JSON.
+
+    It stops when the client disconnects, even while it has nothing to send.
+    """
 
     def __init__(self, batches: AsyncGenerator[list[Record], None]) -> None:
         super().__init__(media_type=CONTENT_TYPE)
@@ -108,7 +117,7 @@ class RecordStream(Response):
         self.batches = batches
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One response; returns when the stream has ended or the client has left."""
+        """Sends one response; returns when the stream has ended or the client has disconnected."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
         tasks = {sending, leaving}
@@ -133,7 +142,7 @@ class RecordStream(Response):
 
 
 def _bodies(batch: list[Record]) -> Iterator[bytes]:
-    """The lines of the records, joined up to the size after which others have their turn."""
+    """The lines of the records, joined up to the size after which other tasks get a turn."""
     body = b""
     for record in batch:
         for line in lines_of(record):
@@ -151,7 +160,7 @@ async def _left(receive: Receive) -> None:
 
 
 class SocketServer(uvicorn.Server):
-    """uvicorn on a Unix socket that appears under its name only once it accepts connections."""
+    """uvicorn on a Unix socket, which gets its name only when it accepts connections."""
 
     def __init__(self, app: Starlette, path: Path, listening: Future[None]) -> None:
         self.path = path
@@ -164,7 +173,7 @@ class SocketServer(uvicorn.Server):
         )
 
     async def startup(self, sockets: Any = None) -> None:
-        """Binds, listens, gives the socket its name and says so."""
+        """Binds, listens, renames the socket to its final name and signals that it is ready."""
         self._unnamed.unlink(missing_ok=True)
         await super().startup(sockets)
         self._unnamed.rename(self.path)

@@ -1,6 +1,6 @@
-"""Joins the pieces of a stream while many streams run, so that relaying leaves the cores to the runtime.
+"""Joins pieces of a stream while many streams run, so that relaying takes little CPU from the runtime.
 
-Knows records and time; knows no HTTP. Up to `ALONE` streams every record passes at once.
+Knows records and time; no HTTP. With up to `ALONE` streams every record is passed on at once.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ async def _hold(flush: asyncio.Event, seconds: float) -> None:
 async def joined(
     records: AsyncIterator[Record], running: Callable[[], int], hold: Hold = _hold
 ) -> AsyncGenerator[list[Record], None]:
-    """Records in their order, in lists to be written at once; never an empty list.
+    """Lists of records to write together, in order; no list is empty.
 
-    `running()` counts the streams of the worker at this moment; `hold(flush, seconds)` returns at the latest
-    after `seconds` or once `flush` is set. The first record goes at once, others wait at most `WINDOW_S`, and
-    one that is not a delta waits for nothing. Closing the generator ends the iteration of `records`.
+    `running()` is the number of streams of the worker now; `hold(flush, seconds)` returns after `seconds` or
+    as soon as `flush` is set. The first record is passed on at once, others wait at most `WINDOW_S`, and a
+    record that is not a delta ends the wait. Closing the generator ends the iteration of `records`.
     """
     box: list[Record] = []
     arrived, flush = asyncio.Event(), asyncio.Event()

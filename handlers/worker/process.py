@@ -1,8 +1,8 @@
-"""The asyncio side of a worker process: its loop thread, its socket, its end.
+"""The asyncio side of a worker process: its loop thread, its socket and its shutdown.
 
-Knows requests and records; knows nothing of TorchServe. A worker whose TorchServe is gone ends by itself. A
-parent-death signal would not do: the kernel sends it when the *thread* that forked ends, and TorchServe forks
-workers from a thread pool whose threads come and go while the JVM lives on.
+Knows requests and records; nothing of TorchServe. A worker ends when its TorchServe has ended. A parent-death
+signal cannot be used: the kernel sends it when the *thread* that forked ends, and TorchServe forks workers
+from a thread pool whose threads end while the JVM lives on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PARENT_LOOK_S = 0.5
 def leave_notice(run_dir: Path, config: WorkerConfig | None, error: str, traceback: str) -> None:
     """Writes `<pid>.error` into the run folder for the gateway: `{set, version, pid, error, traceback}`.
 
-    `error` is one line; `set` and `version` are null where not even the configuration could be read.
+    `error` is one line; `set` and `version` are null if the configuration could not be read.
     """
     notice = {
         "set": config and config.set,
@@ -58,7 +58,7 @@ def leave_notice(run_dir: Path, config: WorkerConfig | None, error: str, traceba
 class Worker:
     """One loaded runtime with its loop thread; `run_dir` None means no socket.
 
-    `end(code)` ends the process at once; a test gives its own.
+    `end(code)` ends the process at once; tests replace it.
     """
 
     def __init__(
@@ -81,22 +81,25 @@ class Worker:
         self._holds = Holds()
 
     def start(self) -> None:
-        """Starts the loop; returns once the socket is there, or raises what prevented it."""
+        """Starts the loop.
+
+        Returns when the socket accepts connections, or raises the error that prevented it.
+        """
         if self._run_dir is not None:
             app = create_app(self.config, self._running, lambda: self.last_error, self._holds)
             self._server = SocketServer(app, self._run_dir / f"{os.getpid()}.sock", self._ready)
         else:
             self._ready.set_result(None)
-        gc.freeze()  # else each look of the collector at what was imported takes a tenth of a second
+        gc.freeze()  # else each full garbage collection of the imported modules takes a tenth of a second
         self._thread.start()
         self._ready.result(START_S)
 
     def submit(self, request: GenerateRequest, put: Callable[[Record], None]) -> None:
-        """Runs `request`; `put` gets its records on the loop's thread. From any thread."""
+        """Runs `request`; `put` gets its records, on the loop's thread. Callable from any thread."""
         asyncio.run_coroutine_threadsafe(self._deliver(request, put), self._loop)
 
     def fail(self, reason: str) -> None:
-        """Every request gets an error record, then the process ends. From any thread, once."""
+        """Ends every request with an error record, then the process. Callable from any thread; acts once."""
         logger.error("the runtime failed, the worker ends: %s", reason)
         self.last_error = reason
         deadline = threading.Timer(LAST_WORDS_S, self.end)
@@ -107,13 +110,16 @@ class Worker:
         self._loop.call_soon_threadsafe(self._fail_all, reason)
 
     def stop(self) -> None:
-        """Ends the loop and removes the socket, letting requests in progress finish. Not from the loop."""
+        """Lets requests in progress finish, ends the loop and removes the socket.
+
+        Not callable from the loop.
+        """
         self._loop.call_soon_threadsafe(self._stop)
         self._thread.join()
         self._loop.close()
 
     def end(self) -> None:
-        """Ends the process at once, without its socket."""
+        """Removes the socket and ends the process at once."""
         self.remove_socket()
         self._end(1)
 
@@ -129,7 +135,7 @@ class Worker:
             self._end(0)
 
     def remove_socket(self) -> None:
-        """Removes the socket's name, so that nothing of a process that ends is left behind."""
+        """Removes the socket file."""
         if self._server is not None:
             self._server.path.unlink(missing_ok=True)
 
@@ -176,7 +182,7 @@ class Worker:
 
 
 def watch_parent(orphaned: Callable[[], None]) -> None:
-    """Calls `orphaned` once, from a thread of its own, soon after the parent process has ended."""
+    """Starts a thread that calls `orphaned` once, soon after the parent process has ended."""
     parent = os.getppid()
 
     def wait() -> None:

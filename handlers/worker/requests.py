@@ -1,7 +1,7 @@
 """Requests in progress on a worker, each of which ends with exactly one `done` or `error` record.
 
-Knows records and tasks; how a record reaches the client is the caller's business. A *source* is what makes
-records: `handlers.inference.generator.Generator`, or a scripted one in a test.
+Knows records and tasks; the caller sends them to the client. A *source* makes records:
+`handlers.inference.generator.Generator`, or a scripted one in a test.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def error_record(error: RequestError) -> Record:
 
 
 def is_last(record: Record) -> bool:
-    """Whether no record of the same request can follow."""
+    """True if `record` is the last one of its request."""
     return "done" in record or "error" in record
 
 
 def worker_failed(reason: str) -> RequestError:
-    """What every request gets whose worker is about to end itself."""
+    """The error 500 of every request on a worker that is about to end."""
     return RequestError(
         f"the worker failed: {reason}",
         status=500,
@@ -66,13 +66,13 @@ class Running:
         return len(self._tasks)
 
     def fail(self, failure: RequestError) -> None:
-        """Ends every request with `failure` as its last record, those to come included."""
+        """Ends every request, present and future, with `failure` as its last record."""
         self._failure = failure
         for task in self._tasks:
             task.cancel()
 
     async def records(self, request: GenerateRequest) -> AsyncGenerator[Record, None]:
-        """The request's records; any failure becomes the last one. Iterate it within one task."""
+        """The request's records; any failure becomes the last record. Iterate it within one task."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -100,10 +100,10 @@ class Running:
             yield error_record(_broken("the runtime ended the answer without its last record"))
         except RequestError as error:
             yield error_record(error)
-        except ValidationError as error:  # fields within their own limits made a shape that is beyond one
+        except ValidationError as error:  # fields within their own limits can together exceed another limit
             logger.exception("request %s failed", request.id)
             yield error_record(refusal(error))
-        except Exception:  # the outermost loop of a request: a defect in one must not end the others
+        except Exception:  # the outermost frame of a request: a defect in one request must not end the others
             logger.exception("request %s failed", request.id)
             yield error_record(_broken("internal error in the worker; its log has the traceback"))
 

@@ -1,6 +1,6 @@
-"""What `/predictions` of TorchServe alone takes and gives: body and answer of the gateway's `/generate`.
+"""Requests and answers of `/predictions` without the gateway: the body and the answer of `/generate`.
 
-Pure: bodies to requests, records to pieces of an answer. Frames and jobs are `handlers.engine_handler`'s.
+Pure: turns bodies into requests and records into pieces of an answer. `handlers.engine_handler` sends frames.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of one call's answer, or all of it; `status` counts in the first one only."""
+    """A part of one call's answer, or all of it; only the `status` of the first part is used."""
 
     body: bytes
     last: bool
@@ -31,9 +31,9 @@ class Piece:
 
 @dataclass(slots=True)
 class Call:
-    """One call of a batch and how far its answer has come.
+    """One call of a batch and the state of its answer.
 
-    `takes_parts` says whether the transport can carry an answer in parts, `started` whether a part has gone.
+    `takes_parts` is True if the transport can send an answer in parts, `started` if a part was sent.
     """
 
     id: str
@@ -43,13 +43,13 @@ class Call:
     started: bool = False
 
     def request(self, parameters: dict[str, Any]) -> GenerateRequest:
-        """What TorchServe's `parameters` ask for; RequestError 400 if they are wrong."""
+        """The request in TorchServe's `parameters`; RequestError 400 if they are wrong."""
         body = _body(parameters)
         self.streams = body.stream and self.takes_parts
         return _request(body, self.id, self.config)
 
     def piece(self, record: Record) -> Piece | None:
-        """What the client gets for `record`; None for one that only a stream would show."""
+        """The piece for `record` to send to the client; None for a record that only a stream sends."""
         if "error" in record and not self.started:
             return Piece(_public(record), last=True, status=record["error"]["status"])
         if self.streams:

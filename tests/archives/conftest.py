@@ -24,12 +24,12 @@ def workshop(tmp_path: Path, job: FakeJob) -> Workshop:
 
 @pytest.fixture
 def gguf_row(tmp_path: Path) -> Row:
-    """A row on a local file, which only the fake converter would call a model."""
+    """A row with a local file that only the fake converter accepts as a model."""
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     return make_row(ModelRef("path", "./tiny.gguf"))
 
 
 @pytest.fixture(scope="session")
 def demo_project(tmp_path_factory: pytest.TempPathFactory) -> ProjectPaths:
-    """A project whose `models/` the tests on the demo model share."""
+    """A project whose `models/` folder the tests of the demo model share."""
     return ProjectPaths.at(tmp_path_factory.mktemp("demo") / "SETTINGS.md")

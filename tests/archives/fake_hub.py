@@ -1,4 +1,4 @@
-"""A model hub on loopback with the few routes that a download uses; tests stop it to be offline."""
+"""A model hub on loopback with the routes that a download uses; tests stop it to be offline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMIT = "c" * 40
 
 @dataclass
 class FakeHub:
-    """`repos` maps `org/name` to content by file name; `served` lists the files that were asked for."""
+    """A hub. `repos` maps `org/name` to content by file name; `served` lists the requested files."""
 
     repos: Mapping[str, Mapping[str, bytes]]
     url: str = ""
@@ -37,7 +37,7 @@ class FakeHub:
 
 @contextmanager
 def fake_hub(repos: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeHub]:
-    """Serve `repos` until the block ends."""
+    """Serves `repos` until the block ends."""
     hub = FakeHub(repos)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
@@ -53,7 +53,7 @@ def fake_hub(repos: Mapping[str, Mapping[str, bytes]]) -> Iterator[FakeHub]:
 
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """Files with their ETag and commit, repository facts as JSON."""
+        """Serves files with their ETag and commit, and repository facts as JSON."""
 
         def do_HEAD(self) -> None:
             self._answer(with_body=False)

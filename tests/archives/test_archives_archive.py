@@ -1,4 +1,4 @@
-"""Archives: members, determinism, and agreement with the torch-model-archiver command."""
+"""Archives: members, determinism, and equality with those of the torch-model-archiver command."""
 
 from __future__ import annotations
 

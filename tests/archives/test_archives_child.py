@@ -1,4 +1,4 @@
-"""Child processes of a build: records, refusals, deaths and stops."""
+"""Child processes of a build: records, refusals, crashes and stops."""
 
 from __future__ import annotations
 

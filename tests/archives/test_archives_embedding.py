@@ -1,4 +1,4 @@
-"""Embedding models at build: longest text, memory without a KV cache, and what is refused by name."""
+"""Builds of embedding models: longest text, memory without a KV cache, and refusals by name."""
 
 from __future__ import annotations
 

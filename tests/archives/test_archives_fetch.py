@@ -1,4 +1,4 @@
-"""Wheels: pinned, checked, and only the one member taken out."""
+"""Wheels are pinned and checked, and only one member is extracted."""
 
 from __future__ import annotations
 

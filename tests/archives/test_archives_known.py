@@ -1,4 +1,4 @@
-"""What is said of weights before a build: from the files that are here, and nobody is asked."""
+"""Facts of weights before a build come from local files, without a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights are made once, whole or not at all, by one builder at a time."""
+"""Weights are made once, completely or not at all, by one builder at a time."""
 
 from __future__ import annotations
 

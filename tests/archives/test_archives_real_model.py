@@ -1,4 +1,4 @@
-"""The real demo model through the real downloads and conversions."""
+"""The real demo model with real downloads and conversions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a model are taken and which models are refused, by name."""
+"""Files of a model that are taken, and models that are refused, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marian and M2M100 repositories without a tokenizer.json: converted at build and served, or refused."""
+"""Marian and M2M100 repositories without a tokenizer.json are converted by the build or refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def prepared(source: Path, target: Path) -> Path:
-    """What the build makes of a model's folder."""
+    """Converts a model's folder as the build does."""
     target.mkdir()
     request = {
         "source": str(source),

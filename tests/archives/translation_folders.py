@@ -1,4 +1,4 @@
-"""Folders of tiny translation models as their repositories are: SentencePiece files, no tokenizer.json."""
+"""Folders of tiny translation models as in their repositories: SentencePiece files, no tokenizer.json."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADS: dict[str, Any] = {"encoder_attention_heads": 2, "decoder_attention_heads"
 
 
 def write_spm(path: Path, kind: int, pieces: list[str]) -> None:
-    """A SentencePiece model whose earlier pieces are the likelier ones."""
+    """Writes a SentencePiece model whose earlier pieces are more likely."""
     model = sentencepiece.ModelProto()  # type: ignore[attr-defined]
     for token in ("<unk>", "<s>", "</s>"):
         model.pieces.add(piece=token, score=0.0, type=2 if token == "<unk>" else 3)
@@ -36,7 +36,7 @@ def write_spm(path: Path, kind: int, pieces: list[str]) -> None:
 
 
 def tiny_marian(folder: Path, extra: tuple[str, ...] = ()) -> Path:
-    """English to German with 64 positions; `extra` pieces are of the target language alone."""
+    """An English to German model with 64 positions; only the target vocabulary has `extra` pieces."""
     folder.mkdir()
     pieces = [*WORDS, "▁", *LETTERS]
     write_spm(folder / "source.spm", UNIGRAM, pieces)
@@ -60,7 +60,7 @@ def tiny_marian(folder: Path, extra: tuple[str, ...] = ()) -> Path:
 
 
 def tiny_m2m100(folder: Path) -> Path:
-    """All hundred languages with 64 positions."""
+    """A model with all hundred languages and 64 positions."""
     folder.mkdir()
     pieces = ["▁t", "he", "▁the", "at", "▁", *LETTERS]
     write_spm(folder / "sentencepiece.bpe.model", BPE, pieces)

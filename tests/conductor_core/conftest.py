@@ -1,4 +1,4 @@
-"""Hypothesis without its deadline: a busy machine is no counterexample."""
+"""Disables hypothesis's deadline, because a busy machine is not a counterexample."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ COLUMNS = {
 
 
 def line(cells: list[str]) -> str:
-    """One table line of `cells`."""
+    """A table line of `cells`."""
     return "| " + " | ".join(cells) + " |"
 
 
 def settings_text(*rows: dict[str, str], before: str = "", after: str = "") -> str:
-    """A settings page; each row is the default row with the cells that differ, columns by their name."""
+    """A settings page; each row is the default row with other cells, given by column name."""
     names = list(COLUMNS) + [name for row in rows for name in row if name not in COLUMNS]
     names = list(dict.fromkeys(names))
     lines = [line(names), line(["---"] * len(names))]

@@ -1,4 +1,4 @@
-"""SETTINGS.md works on any machine, the examples on the GPU that they are for."""
+"""SETTINGS.md works on any machine, and each example on its GPU."""
 
 from __future__ import annotations
 

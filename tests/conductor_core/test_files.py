@@ -1,4 +1,4 @@
-"""Files that may be anything: read within a bound, written whole or not at all, told of in one line."""
+"""Files of any kind are read up to a limit, written atomically, and their errors are one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_bounded_reader_takes_all_of_what_it_may_and_nothing_more(tmp_path: Pa
     assert read_bounded(path, 1000) == b"x" * 1000
     with pytest.raises(FileTooLarge, match="larger than 999 bytes"):
         read_bounded(path, 999)
-    with pytest.raises(FileTooLarge):  # its size is told as 0
+    with pytest.raises(FileTooLarge):  # stat gives its size as 0
         read_bounded(Path("/proc/self/status"), 10)
 
 

@@ -1,4 +1,4 @@
-"""What the machine has, read from files and output of a known form."""
+"""The machine's resources are read from files and from output of a known form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_gpus_are_read_in_bytes_and_those_without_figures_left_out() -> None:
     assert (first.index, first.name, first.device) == (0, "NVIDIA H200", "cuda:0")
     assert (first.free, first.total) == (142000 * 2**20, 143771 * 2**20)
     assert (second.device, second.name) == ("cuda:1", "NVIDIA L4")
-    assert (third.device, third.name) == ("cuda:4", "NVIDIA T4")  # CUDA counts those before it
+    assert (third.device, third.name) == ("cuda:4", "NVIDIA T4")  # CUDA counts the GPUs before it
 
 
 @pytest.mark.parametrize(

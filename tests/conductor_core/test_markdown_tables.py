@@ -1,4 +1,4 @@
-"""Blocks of a page and the places of cells."""
+"""Blocks of a page and the positions of cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms of the model name, and the identity of weights."""
+"""Formats of model names, and the identity of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things lie on disk."""
+"""Paths on disk."""
 
 from __future__ import annotations
 

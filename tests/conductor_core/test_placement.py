@@ -1,4 +1,4 @@
-"""Which device serves each set, on machines that exist on paper only."""
+"""Placement of sets on the devices of imaginary machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GB = 1_000_000_000
 
 
 def machine(*free: int, ram: int = 64) -> Machine:
-    """A machine whose GPUs have `free` GB, all of it, and `ram` GB."""
+    """A machine with `ram` GB and GPUs of `free` GB, all of it free."""
     return Machine(tuple(Gpu(i, f"GPU {i}", size * GB, size * GB) for i, size in enumerate(free)), ram * GB)
 
 

@@ -1,4 +1,4 @@
-"""Which package a row needs and what installs it."""
+"""Packages that a row needs, and the commands that install them."""
 
 from __future__ import annotations
 

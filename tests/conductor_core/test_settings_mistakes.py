@@ -1,4 +1,4 @@
-"""Every kind of mistake is reported with its place and what was expected."""
+"""Every kind of mistake is reported with its position and the expected value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any text gives a catalogue or a list of mistakes with places in the text, never another exception."""
+"""Any text gives a catalogue or mistakes with positions in the text, never another exception."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINES = [*REAL.splitlines(), "", "---", "```", "<!--", "-->", "> | a |", "- | b 
 
 
 def outcome(text: str) -> Catalogue | SettingsError:
-    """What the parser makes of `text`, checked for what every outcome must be."""
+    """The parser's result for `text`, after checks that hold for every result."""
     try:
         catalogue = parse_settings(text, engines=ENGINES)
     except SettingsError as error:
@@ -45,7 +45,7 @@ def outcome(text: str) -> Catalogue | SettingsError:
 
 
 def check_places(error: SettingsError, text: str) -> None:
-    """Every issue names a line of the text, and a column in it or just behind its end."""
+    """Checks that every issue has a line of the text, and a column in it or just after its end."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     assert error.issues
     for issue in error.issues:

@@ -1,4 +1,4 @@
-"""What the cells of the table mean."""
+"""Values of the table's cells."""
 
 from __future__ import annotations
 

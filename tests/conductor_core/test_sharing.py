@@ -1,4 +1,4 @@
-"""Which rows share a worker set, and what the set takes from them."""
+"""Rows that share a worker set, and the values that the set takes from them."""
 
 from __future__ import annotations
 

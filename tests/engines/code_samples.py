@@ -1,4 +1,4 @@
-"""A small program in each language: well formed, with one fault, and how its mark is written in a fence."""
+"""A small program in each language: correct, with one fault, and the language's tag in a fence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`broken` differs from `code` by one fault; None where no grammar is packaged."""
+    """A program; `broken` differs from `code` by one fault, None if no grammar is packaged."""
 
     language: str
     tag: str

@@ -1,4 +1,4 @@
-"""For each engine valid options and likely answers, as hypothesis draws them; a model that gives an answer.
+"""Hypothesis strategies for each engine's valid options and likely answers; a model that gives an answer.
 
 A new engine needs a line in `OPTIONS` and one in `ANSWERS`.
 """
@@ -112,7 +112,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 
 
 class OneAnswer(ScriptedModel):
-    """Gives the same text to whatever it is asked, character by character, as one request's model does."""
+    """Answers every prompt with the same text, character by character."""
 
     first_token_s: float | None = None
     total_s = 0.0

@@ -1,4 +1,4 @@
-"""For each finding that is a verdict a text of which it says no, and one of which it does not.
+"""Test texts for each finding that is a verdict: one that it rejects, and one that it accepts.
 
 A new finding that judges a text needs a row here.
 """
@@ -22,7 +22,7 @@ REVIEW = {"task": "review", "document": CONTRACT}
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """`finding` (a path) is `value` for the text `bad`, and something else for `good`."""
+    """A case: `finding` (a path) is `value` for the text `bad`, and something else for `good`."""
 
     engine: str
     finding: str

@@ -1,4 +1,4 @@
-"""Completions of code: filled into the middle, ended with their block, kept for who types on."""
+"""Code completions are filled into the middle, end with their block, and are cached for further typing."""
 
 from __future__ import annotations
 

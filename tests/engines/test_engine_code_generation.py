@@ -1,4 +1,4 @@
-"""Generated code: taken out of the answer, told apart by language, parsed, and faults said by line."""
+"""Generated code is extracted from the answer, its language is detected, and faults are found by line."""
 
 from __future__ import annotations
 

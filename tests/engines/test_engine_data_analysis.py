@@ -1,4 +1,4 @@
-"""Data analysis: figures and chart of tables, the kind and the hostile, and numbers that nobody computed."""
+"""Data analysis: statistics and charts of honest and hostile tables, and numbers that were not computed."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_large_table_stays_within_the_limits_of_a_check(checker: Checker) -> N
 
 
 async def told(prompt: str, context: int = 1000, **options: Any) -> tuple[str, dict[str, Any]]:
-    """What the model is asked, and the engine's notes."""
+    """The last message to the model, and the engine's notes."""
     model = ScriptedModel("fine")
     model.context = context
     engine = engine_class("data_analysis")()

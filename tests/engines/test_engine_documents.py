@@ -1,4 +1,4 @@
-"""Summaries, answers over passages and creative texts: what is asked, and every check saying no."""
+"""Summaries, answers over passages and creative texts: prompts, and failures of every check."""
 
 from __future__ import annotations
 

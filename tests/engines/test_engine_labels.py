@@ -1,4 +1,4 @@
-"""Classification and extraction: answers that are bound to labels and to a schema."""
+"""Classification and extraction: answers that are constrained to labels and to a schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA = {
 
 
 class BiasedModel(ScriptedModel):
-    """Likes `cat` best whatever the text; `dog` and yes only where the text has a bone."""
+    """Prefers `cat` for every text; `dog` and yes only if the text has a bone."""
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         bone = "bone" in prompt

@@ -1,4 +1,4 @@
-"""Legal analysis: what is asked of which part, and quotations that do not stand in the document."""
+"""Legal analysis: the prompt for each part, and quotations that are not in the document."""
 
 from __future__ import annotations
 

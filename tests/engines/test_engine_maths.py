@@ -1,4 +1,4 @@
-"""Mathematical answers: read without being run, judged without guessing, corrected once."""
+"""Mathematical answers are parsed without evaluation, judged without guessing, and corrected once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers of texts find where their patterns were replaced by linear ones."""
+"""Readers of texts find the same with linear patterns as with those that they replaced."""
 
 from __future__ import annotations
 

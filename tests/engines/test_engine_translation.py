@@ -1,4 +1,4 @@
-"""Translation: what each kind of model is asked, that nothing is lost, and every check saying no."""
+"""Translation: prompts for each kind of model, no lost text, and failures of every check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLORES = frozenset({"eng_Latn", "fra_Latn", "deu_Latn", "zho_Hans", "zho_Hant", 
 
 
 class EchoModel(ScriptedModel):
-    """Gives every piece back in angle brackets, over two lines."""
+    """Returns every piece in angle brackets, on two lines."""
 
     async def stream(self, messages: Any, sampling: Any) -> Any:
         self.asked.append((list(messages), sampling))

@@ -1,4 +1,4 @@
-"""docs/engines.md has every engine, option and finding, and its examples are requests that are taken."""
+"""docs/engines.md has every engine, option and finding, and its examples are accepted requests."""
 
 from __future__ import annotations
 

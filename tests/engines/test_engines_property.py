@@ -1,4 +1,4 @@
-"""All engines, any text: `/generate` and `/check` agree, and what is wrong is a 400 that says so."""
+"""For all engines and any text `/generate` and `/check` agree, and a wrong request is a clear 400."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def every_engine(make_rig: MakeRig) -> AsyncIterator[Rig]:
 
 
 async def generated(checker: Checker, engine: str, text: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The last record of a worker whose model answers `text`; RequestError as the worker has it."""
+    """The last record of a worker whose model answers `text`; raises the worker's RequestError."""
     model = SimpleNamespace(runtime=None, for_request=lambda *_: OneAnswer(text))
     generator = Generator(cast(LoadedModel, model))
     generator._checker = checker

@@ -1,4 +1,4 @@
-"""Every check of every engine says no to a bad text and not to a good one."""
+"""Every check of every engine rejects a bad text and accepts a good one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.engines.engine_cases import BIBTEX
 from tests.engines.no_cases import CASES, No
 
 OF_A_RUN = {"conversational_chat", "general_reasoning", "embedding"}
-"""Engines whose findings are all about the run: they judge no text."""
+"""Engines whose findings are only about the run, and not about the text."""
 
 
 def found(engine: str, text: str, options: dict[str, Any], prompt: str = "Why?") -> dict[str, Any]:
@@ -95,7 +95,7 @@ UNCHECKED: dict[str, tuple[str, dict[str, Any]]] = {
     "text_classification": ("good", {"label": None, "scores": None, "warnings": ["stopped"]}),
     "translation": ("Oui.", {"detected": None, "translations": [], "warnings": ["stopped"]}),
 }
-"""For each engine that reads texts: one, and what is said of it where the check was not done."""
+"""A text for each engine that reads texts, and the findings about it without a check."""
 
 
 def test_every_engine_that_reads_texts_has_such_a_text() -> None:

@@ -1,4 +1,4 @@
-"""A runtime that speaks a script: token ids of given texts, one a step, held by gates where a test wants."""
+"""A scripted runtime: token ids of given texts, one per step, with gates at which a test can stop it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from handlers.runtimes.base import RuntimeStats, SamplingPlan, Step
 
 
 class ScriptedRuntime:
-    """Answers every request with `ids`, and remembers the plans it was given and the requests it lost."""
+    """Answers every request with `ids`.
+
+    Records the plans that it got and the requests that were cancelled.
+    """
 
     name: ClassVar[str] = "scripted"
     refused: ClassVar[frozenset[str]] = frozenset({"logit_bias", "top_logprobs"})

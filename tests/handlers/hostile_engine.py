@@ -1,6 +1,6 @@
-"""An engine that does what no check may: a test copies it beside a copy of the real engines.
+"""An engine that attacks its sandbox; a test copies it into a copy of the real engines.
 
-The text of a request names the attack, its prompt what it is aimed at; the finding says how far it came.
+The text of a request names the attack, its prompt the target; the finding is the result of the attack.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MANY = 10_000
 
 
 class Hostile(BaseLLMEngine):
-    """Finds `came`: what the attack brought, or the name and number of the error that met it."""
+    """Finding `came`: the result of the attack, or the name and number of the error that stopped it."""
 
     name: ClassVar[str] = "hostile"
     system_prompt: ClassVar[str] = ""
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
-        """One attack."""
+        """Runs one attack."""
         try:
             return {"came": ATTACKS[text](request.prompt or "")}
         except (OSError, RuntimeError, MemoryError, ValueError) as error:
@@ -62,12 +62,12 @@ def read(target: str) -> str:
 
 
 def read_through_link(target: str) -> str:
-    """By a path that begins where reading is allowed."""
+    """Reads a file by a path that begins in an allowed folder."""
     return Path(f"{sys.prefix}/../../../../../../../../../..{target}").read_text()
 
 
 def read_around(_: str) -> str:
-    """The environment of the process that asked."""
+    """Reads the environment of the process that asked."""
     return Path(f"/proc/{os.getppid()}/environ").read_text()
 
 

@@ -26,7 +26,7 @@ class Answer:
 
 
 async def ask(runtime: Runtime, prompt: Sequence[int], max_tokens: int = 16, **plan: Any) -> Answer:
-    """The whole answer to `prompt`; raises what the runtime raises."""
+    """The whole answer to `prompt`; raises the errors of the runtime."""
     steps: list[Step] = []
     sampling = SamplingPlan(max_tokens=max_tokens, **plan)
     async with asyncio.timeout(PATIENCE_S):
@@ -40,20 +40,20 @@ async def ask(runtime: Runtime, prompt: Sequence[int], max_tokens: int = 16, **p
 
 
 async def leave_after_first_step(runtime: Runtime, prompt: Sequence[int], **plan: Any) -> None:
-    """Close the stream of a long request once it has answered anything."""
+    """Closes the stream of a long request after its first step."""
     async with asyncio.timeout(PATIENCE_S):
         async with aclosing(runtime.submit(f"t{next(_numbers)}", prompt, SamplingPlan(**plan))) as steps:
             await anext(steps)
 
 
 async def drain(stream: AsyncIterator[Step]) -> None:
-    """Read a stream to its end."""
+    """Reads a stream to its end."""
     async for _ in stream:
         pass
 
 
 async def settled(runtime: Runtime) -> None:
-    """Wait until the runtime holds no request."""
+    """Waits until the runtime has no request."""
     async with asyncio.timeout(PATIENCE_S):
         while (stats := runtime.stats()).running or stats.waiting:
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""A source of records without a model: the prompt is a JSON list of steps, run one after the other.
+"""A source of records without a model: the prompt is a JSON list of steps, which run in order.
 
 `["say", text]` a delta · `["wait", path]` until the signal · `["meet", n]` until n are at this step ·
 `["forever"]` deltas without end · `["tell", path]` signals when the request ends early ·
@@ -27,7 +27,7 @@ def script(*steps: list[Any]) -> str:
 
 
 class CountingRuntime(ScriptedRuntime):
-    """Reports how many requests its source is at."""
+    """Reports the number of requests that its source works on."""
 
     running = 0
 

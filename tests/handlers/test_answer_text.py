@@ -1,4 +1,4 @@
-"""Text and log-probabilities of one answer leave together, whatever cuts them."""
+"""Text and log-probabilities of one answer are sent together, wherever the text is cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts without a template: control tokens where an engine puts them, and nowhere else."""
+"""Prompts without a template have control tokens only where an engine puts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECIAL, UNMARKED = ["<s>", "<pre>", "<end>"], ["<mid>"]
 
 
 def folder(path: Path, *, begins: bool = False) -> Path:
-    """A byte-level tokenizer with control tokens of both sorts."""
+    """A byte-level tokenizer with special and non-special control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,7 +36,7 @@ def folder(path: Path, *, begins: bool = False) -> Path:
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> TextTokenizer:
-    """One that puts nothing before a text."""
+    """A tokenizer that adds nothing before a text."""
     return TextTokenizer(folder(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The checker process: the same findings as in one's own process, within limits, and never in the way."""
+"""The checker process gives the same findings as the calling process, within limits, and blocks nobody."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDLESS = f"Find the eigenvalues of [{','.join('[' + ','.join(row) + ']' for row
 
 
 OTHERS: set[int] = set()
-"""Processes of gateways that earlier tests of this run have left to the garbage collector."""
+"""Processes of gateways that earlier tests of this run have not ended yet."""
 
 
 def asked(
@@ -44,7 +44,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def checker() -> Iterator[Checker]:
-    """One that gives up soon."""
+    """A checker with short limits."""
     OTHERS.update(child.pid for child in children())
     made = Checker(cpu_s=0.5, memory=200 * 2**20)
     yield made
@@ -190,7 +190,7 @@ async def test_a_process_that_was_ended_or_stopped_is_replaced_in_time(
     for process in {"template": first, "children": forked(), "all": every}[which]:
         getattr(process, signal)()
     said = [(await checker.findings(asked(), "42"))["verified"] for _ in range(2)]
-    # One that stood still at its check is ended at the limit of that check; the next one is answered.
+    # A child that hangs in a check is ended at the limit of that check; the next check is answered.
     assert said[-1] == "true"
     # A new engine needs the template itself.
     assert (await checker.findings(asked(engine="question_answering"), "Yes."))["warnings"] == []

@@ -1,4 +1,4 @@
-"""Which turns of a conversation are asked again: whole ones, the newest, as many as fit."""
+"""A conversation is sent with whole turns only: the newest ones, as many as fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.test_engines import ScriptedModel
 
 
 def talk(*lengths: int) -> list[Message]:
-    """Turns of so many words each, half of them the user's, and a last question of one word."""
+    """Turns with the given numbers of words, half of them the user's, and a last question of one word."""
     turns: list[Message] = []
     for number, words in enumerate(lengths):
         turns.append(Message(role="user", content=f"u{number} " * (words // 2)))
@@ -28,7 +28,7 @@ def talk(*lengths: int) -> list[Message]:
 
 
 class Small(ScriptedModel):
-    """A model with a context of so many words; each message costs one more, as in a chat template."""
+    """A model whose context counts words; each message costs one more, as in a chat template."""
 
     def __init__(self, context: int) -> None:
         super().__init__("an answer")

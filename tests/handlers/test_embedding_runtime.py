@@ -1,4 +1,4 @@
-"""Vectors of an embedding model: those of the library itself, whatever is batched with what."""
+"""Vectors of an embedding model equal those of the library, in any batch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def done(
 
 
 def direct(folder: Path, ids: list[int]) -> torch.Tensor:
-    """The library's own states of one text, meaned and of length 1."""
+    """The mean of the library's own states of one text, normalised to length 1."""
     with torch.inference_mode():
         states = AutoModel.from_pretrained(folder)(torch.tensor([ids])).last_hidden_state[0]
     return torch.nn.functional.normalize(states.mean(dim=0), dim=0)

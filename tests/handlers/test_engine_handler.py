@@ -1,4 +1,4 @@
-"""What the handler returns and sends for a batch, entry by entry."""
+"""The handler returns and sends the right parts of a batch, entry by entry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HTTP, GRPC = {"Host": "x"}, {"url_path": ""}
 def answered(
     headers: list[dict[str, str]], *events: tuple[int, Record]
 ) -> tuple[list[bytes], Any, list[bytes]]:
-    """What `_answer` returns for calls with these headers, the context afterwards, the frames sent."""
+    """The result of `_answer` for calls with these headers, the context afterwards, and the sent frames."""
     frames: list[bytes] = []
     context = Context("", "", None, len(headers), None, "")
     context.request_processor = [RequestProcessor(each) for each in headers]

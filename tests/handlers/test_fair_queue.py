@@ -1,4 +1,4 @@
-"""The queue in front of the checks: bounded, in turn between clients, and left by who leaves."""
+"""The queue of the checks is bounded, serves clients in turn, and drops clients that cancel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Line:
 
 
 async def settle() -> None:
-    """Lets every task run until it waits."""
+    """Lets all tasks run until they wait."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -89,7 +89,7 @@ async def test_who_leaves_in_the_moment_of_getting_a_place_gives_it_on() -> None
     first, second = (asyncio.create_task(line.stand(name)) for name in ("first", "second"))
     await settle()
     done.set()
-    await holding  # the place has been handed to the first, which has not run yet
+    await holding  # the slot was given to the first task, which has not run yet
     first.cancel()
     await second
     assert line.served[-1] == "second"

@@ -1,4 +1,4 @@
-"""Ways around an engine: the bare model, tools, and who can give log-probabilities."""
+"""Requests without an engine's own prompt: the bare model, tools, and log-probabilities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
 
 
 class Said(ScriptedRuntime):
-    """Answers with a text, and remembers the prompts."""
+    """Answers with a text, and records the prompts."""
 
     def __init__(self, tokenizer: TextTokenizer, text: str) -> None:
         super().__init__(tokenizer.encode(text), context=4000)

@@ -1,4 +1,4 @@
-"""Logs of workers: few, small, and without the words of libraries."""
+"""Logs of workers are few and small, and have no messages of libraries."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_log_does_not_outgrow_its_bound_while_it_is_written(tmp_path: Path) ->
 
 
 def ended_pids(count: int) -> list[int]:
-    """Numbers that no process has."""
+    """Pids of no process."""
     highest = int(Path("/proc/sys/kernel/pid_max").read_text())
     return list(range(highest + 1, highest + 1 + count))
 
@@ -112,7 +112,7 @@ def test_a_worker_that_starts_sweeps_and_keeps_its_log_small(tmp_path: Path) -> 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What the root logger writes, after the words of libraries were withheld."""
+    """The output of the root logger with messages of libraries hidden."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)

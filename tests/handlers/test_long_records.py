@@ -1,4 +1,4 @@
-"""Long lists of records on the wire: lines of bounded length out, the same record back."""
+"""Long lists of records are written as lines of bounded length and read back as the same record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def row(number: int) -> dict[str, Any]:
 
 
 def back(lines: list[bytes]) -> dict[str, Any]:
-    """The last record that the lines make, as the gateway reads it."""
+    """The last record, as the gateway reads it from the lines."""
     *before, last = lines
     lists = LongLists()
     for line in before:

@@ -1,6 +1,6 @@
-"""Long texts, honest and hostile, before the real tokenizer: answered or refused, and the loop never stands.
+"""Long texts, honest and hostile, with the real tokenizer: answered or refused without blocking the loop.
 
-That no step of the loop takes 50 ms is held by `tests/conftest.py`, in each test here as everywhere.
+`tests/conftest.py` checks in every test that no step of the loop takes 50 ms.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def refusal(generator: Generator, asked: GenerateRequest) -> RequestError:
 
 
 class Neighbour:
-    """Another request of the same loop, which goes on and on."""
+    """Another endless request on the same loop."""
 
     def __init__(self) -> None:
         self.turns = 0

@@ -1,4 +1,4 @@
-"""The watch over an event loop, on uvloop and asyncio's own: what it sees, and what it must not see."""
+"""The watch of an event loop, on uvloop and asyncio's own loop, reports long steps and no others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = b"[" + b"[]," * 1_500_000 + b"[]]"
 
 
 class Watched:
-    """What one watch told; `seen` waits for it."""
+    """The reports of one watch; `seen` waits for them."""
 
     def __init__(self) -> None:
         self.held: list[Held] = []
@@ -46,7 +46,7 @@ class Watched:
 
 
 def watched(run: Callable[..., Any], work: Callable[[Watched], Awaitable[None]]) -> Watched:
-    """Runs `work` on a loop of its own, in a thread, beside a watch."""
+    """Runs `work` on a new loop in a thread, with a watch."""
     seen = Watched()
 
     async def main() -> None:
@@ -136,7 +136,7 @@ def test_many_short_steps_in_one_turn_are_nobodys_long_one(run: Callable[..., An
 
     seen = watched(run, work)
     assert [held for held in seen.held if held.cpu_s >= LIMIT_S] == []
-    assert max(seen.lags) >= LIMIT_S  # the turn itself was long, and that is said
+    assert max(seen.lags) >= LIMIT_S  # the loop iteration itself was long, and is reported
 
 
 @RUNNERS

@@ -1,4 +1,4 @@
-"""Between engines and runtime: defaults, limits, stop strings, counting; over a scripted runtime."""
+"""The code between engines and runtime: defaults, limits, stop strings, counting; with a scripted runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.handlers.fake_runtime import ScriptedRuntime
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
-    """One token a byte, two control tokens, a ChatML template."""
+    """A tokenizer with one token per byte, two control tokens and a ChatML template."""
     folder: Path = tmp_path_factory.mktemp("tokenizer")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = tokenizers.Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))

@@ -36,7 +36,7 @@ async def answer(generator: Generator, **options: object) -> dict[str, Any]:
 
 
 def direct(folder: Path, sentence: str, target: str) -> str:
-    """What transformers itself answers, with the same limit."""
+    """The answer of transformers itself, with the same limit."""
     tokenizer = NllbTokenizer.from_pretrained(folder, src_lang="eng_Latn")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
     given = tokenizer(sentence, return_tensors="pt")

@@ -1,4 +1,4 @@
-"""A request of openvino-genai that begins again: what the reader gets is told once and goes on."""
+"""A request of openvino-genai that restarts: its reader gets every token once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMPT = [10, 11, 12]
 
 
 class Handle:
-    """A handle of the library that notes its cancel."""
+    """A handle of the library that records its cancel."""
 
     cancelled = False
 
@@ -29,7 +29,7 @@ def job(**plan: Any) -> Job:
 
 
 def after(said: list[int], **plan: Any) -> Job:
-    """A request that said so much and was dropped."""
+    """A request that was dropped after the tokens `said`."""
     made = job(**plan)
     assert made.take(said, [-1.0] * len(said), None) == Step(said, None, [-1.0] * len(said))
     made.begin_again()

@@ -1,4 +1,4 @@
-"""Who gets a place in the KV cache of openvino, and in what order prompts are read."""
+"""Admission to the KV cache of openvino, and the order in which prompts are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLACES = Places(blocks=30, reserve=8)
 
 @dataclass(eq=False)
 class One:
-    """A request of so many blocks that ends at `most`."""
+    """A request of a number of blocks that ends at `most`."""
 
     number: int
     blocks: int

@@ -1,4 +1,4 @@
-"""References of a JSON schema that lead out of it: refused before the compiler prints them into a log."""
+"""External references of a JSON schema are refused before the compiler prints them into a log."""
 
 from __future__ import annotations
 

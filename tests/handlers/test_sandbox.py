@@ -1,4 +1,4 @@
-"""A check made by an attacker: it reaches no network, no file, no process, and harms no later check."""
+"""A hostile check reaches no network, no file and no process, and harms no later check."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOT_REFUSED = {"environment", "print_much"}
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `handlers` with one engine more."""
+    """A copy of `handlers` with one more engine."""
     made = tmp_path_factory.mktemp("attacked") / "handlers"
     shutil.copytree(PACKAGE, made, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(__file__).with_name("hostile_engine.py"), made / "engines" / "hostile.py")
@@ -54,7 +54,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pool(package: Path) -> Iterator[Pool]:
-    # A variable of the user is there before the template starts.
+    # A variable of the user is set before the template starts.
     os.environ["HF_TOKEN"] = SECRET
     made = Pool(Limits(cpu_s=5.0, memory=256 * 2**20), Bounds(running=2), package)
     yield made
@@ -70,7 +70,7 @@ async def attack(pool: Pool, name: str, target: str = "") -> dict[str, Any]:
 
 @pytest.fixture
 def victim() -> Iterator[str]:
-    """The number of another process of this user."""
+    """The pid of another process of this user."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield str(process.pid)
         assert process.poll() is None, "an attack has reached it"

@@ -1,4 +1,4 @@
-"""What a model's folder says of its vectors is read, and what is not known is refused by name."""
+"""Pooling settings of a model's folder are read, and unknown ones are refused by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handlers.runtimes.sentence_modules import SentenceModulesError, makes_embed
 
 
 def write(folder: Path, **files: Any) -> Path:
-    """JSON files by their names without the ending; `pooling` is that of `1_Pooling`."""
+    """Writes JSON files by their names without the suffix; `pooling` is that of `1_Pooling`."""
     for name, content in files.items():
         path = folder / ("1_Pooling/config" if name == "pooling" else name)
         path.parent.mkdir(exist_ok=True)

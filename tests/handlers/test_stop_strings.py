@@ -1,4 +1,4 @@
-"""Cutting at stop strings, over any split of the text into pieces."""
+"""Text is cut at stop strings, however it is split into pieces."""
 
 from __future__ import annotations
 

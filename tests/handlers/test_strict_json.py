@@ -1,4 +1,4 @@
-"""The one strict parse of bodies: what it refuses, and that it costs little before it does."""
+"""The strict parser of bodies refuses invalid bodies, and does so cheaply."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALUES = st.recursive(
 
 
 def counted(value: Any) -> tuple[int, int]:
-    """Containers and keys of a value, counted another way."""
+    """Containers and keys of a value, counted in another way."""
     if isinstance(value, dict):
         inner = [counted(one) for one in value.values()]
         return 1 + sum(c for c, _ in inner), len(value) + sum(k for _, k in inner)

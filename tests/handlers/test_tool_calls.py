@@ -1,4 +1,4 @@
-"""Calls of tools in the forms that models write, found alike however the text is cut."""
+"""Tool calls in the formats of models are found, however the text is cut."""
 
 from __future__ import annotations
 

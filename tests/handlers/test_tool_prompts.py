@@ -1,4 +1,4 @@
-"""Tools reach a model by its own chat template, or in words where that knows none."""
+"""Tools are described to a model by its own chat template, or as text if that does not support them."""
 
 from __future__ import annotations
 

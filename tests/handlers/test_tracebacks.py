@@ -1,4 +1,4 @@
-"""Tracebacks for logs hold places, never the messages of errors."""
+"""Tracebacks in logs have code positions, never messages of errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "what the client wrote"
 
 
 def fail(error: BaseException) -> BaseException:
-    """`error` as it looks once it was raised, with causes and companions that tell the secret too."""
+    """Raises and catches `error`, with a cause that contains the secret too."""
     nothing: dict[str, int] = {}
     try:
         try:
@@ -76,7 +76,7 @@ def test_a_log_line_keeps_its_event_and_loses_the_message() -> None:
 
 @contextlib.contextmanager
 def formatted(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What is logged meanwhile is written as a worker writes it."""
+    """Formats the log of the test as a worker does."""
     before = caplog.handler.formatter
     caplog.handler.setFormatter(TextFreeFormatter("%(message)s"))
     yield

@@ -1,4 +1,4 @@
-"""One request's way from logits to a token, on tensors alone, against transformers' own processors."""
+"""Decoding of one request from logits to a token, compared with transformers' own processors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes of the KV cache, and its places."""
+"""Sizes of the KV cache, and admission to it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def model(folder: Path) -> Any:
 
 
 def direct(model: Any, prompt: list[int], tokens: int, **settings: Any) -> list[int]:
-    """What `model.generate` answers, without the end token."""
+    """The answer of `model.generate` without the end token."""
     output = model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),

@@ -46,7 +46,7 @@ def model(folder: Path) -> Any:
 
 
 def direct(model: Any, prompt: list[int], tokens: int, language: int = TARGET_LANGUAGE) -> list[int]:
-    """What `model.generate` answers after the language token, without the end token."""
+    """The answer of `model.generate` after the language token, without the end token."""
     output = model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),

@@ -1,4 +1,4 @@
-"""A worker's socket, spoken to over a real Unix socket."""
+"""A worker's HTTP interface over a real Unix socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT_S = 20
 
 
 class Bench:
-    """A worker in this process, whose end is an event instead."""
+    """A worker in this process; an event replaces its end."""
 
     def __init__(self, run_dir: Path) -> None:
         self.ended = threading.Event()

@@ -10,7 +10,7 @@ WORKER = "import handlers.inference.generator, handlers.worker.process"
 
 
 def imported(imports: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after `imports`."""
+    """Top-level modules of a new interpreter after `imports`."""
     command = [sys.executable, "-c", PRINT_MODULES.format(imports=imports)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Pieces are joined above eight running streams, and only there."""
+"""Pieces are joined only while more than eight streams run."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def tiny_bert(folder: Path, **pooling: bool) -> Path:
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A token for each byte, special ones before and spare ones behind them."""
+    """A tokenizer with a token for each byte, special tokens before and spare tokens after them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*SPECIAL, *alphabet, *(f"<extra{i}>" for i in range(VOCABULARY - len(SPECIAL) - len(alphabet)))]
     tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=[]))

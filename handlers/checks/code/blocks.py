@@ -1,6 +1,6 @@
 """Takes the code out of a Markdown answer: fenced blocks with their language tags.
 
-Reads lines only; whether the code is right is `handlers.checks.code.syntax`'s.
+Reads lines only; `handlers.checks.code.syntax` checks the code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ _OPEN = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`tag` is the first word behind the opening fence; an unclosed block is one that was cut off."""
+    """One fenced block.
+
+    `tag` is the first word after the opening fence; a block that was cut off is not `closed`.
+    """
 
     tag: str
     code: str
@@ -22,7 +25,10 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """The fenced blocks of `text` in order, at most `MAX_BLOCKS`; an indented fence takes its indent off."""
+    """The fenced blocks of `text` in order, at most `MAX_BLOCKS`.
+
+    The indent of the fence is removed from the code.
+    """
     found: list[Block] = []
     lines = iter(text.splitlines())
     for line in lines:

@@ -1,7 +1,7 @@
-"""Where a completion of code ends: with its block, or where the text behind the cursor begins.
+"""Finds the end of a code completion: the end of its block, or the start of the text after the cursor.
 
-Goes by indentation, which every language in use shares, so that it needs no parser on half a program. Text is
-let go line by line: only a whole line shows whether it still belongs to the block.
+Uses indentation, which all supported languages share, so that no parser has to read half a program. Text is
+released line by line, because only a whole line shows if it still belongs to the block.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _ENDS = frozenset(")]}\"';, \n")
 _LINE_END = re.compile(r"[\r\n]")
 _LONGEST_LINE = 2_000
-"""Characters of a line that are looked at: a line opens a block by its first or its last words."""
+"""Characters of a line that are searched. The first or the last words of a line open a block."""
 _LONGEST_OVERLAP = 10_000
-"""Characters of the suffix that an answer is held against; they take about 10 ms."""
+"""Characters of the suffix that an answer is compared with; comparing them takes about 10 ms."""
 _LEAST_MATCH = 3
-"""Characters from which a line counts as the one behind the cursor; a lone bracket does not."""
+"""Characters that a line needs to be recognised as the line after the cursor.
+
+A single bracket is too short.
+"""
 
 
 class BlockReader:
-    """Reads a completion between `prefix` and `suffix`; `done` once its end has been seen."""
+    """Reads a completion between `prefix` and `suffix`; `done` is set when its end was found."""
 
     def __init__(self, prefix: str, suffix: str = "") -> None:
         self.done = False
@@ -43,7 +46,7 @@ class BlockReader:
         self._lines = 0
 
     def feed(self, piece: str) -> str:
-        """The whole lines that became certain; nothing once `done`."""
+        """The whole lines that surely belong to the completion; an empty string once `done`."""
         self._held.append(piece)
         if "\n" not in piece:
             return ""
@@ -57,7 +60,7 @@ class BlockReader:
         return "".join(out)
 
     def flush(self) -> str:
-        """The rest at the end of the answer, without what the suffix repeats."""
+        """The rest at the end of the answer, without the part that repeats the start of the suffix."""
         rest = "" if self.done else self._line("".join(self._held))
         rest += "" if self.done else "".join(self._blanks)
         return rest[: len(rest) - overlap("".join(self._seen), self._suffix)] if self._suffix else rest
@@ -66,7 +69,7 @@ class BlockReader:
         if self._ends_before(line):
             self.done = True
             return ""
-        if not line.strip():  # blank lines behind the block are not part of it
+        if not line.strip():  # blank lines after the block are not part of it
             self._blanks.append(line)
             return ""
         if self._lines == 0 and self._continues:
@@ -99,18 +102,24 @@ class BlockReader:
 
 
 def overlap(text: str, suffix: str) -> int:
-    """How many characters at the end of `text` the suffix says again; brackets that `text` opened stay."""
+    """The number of characters at the end of `text` that repeat the start of `suffix`.
+
+    A closing bracket that `text` itself needs is not counted.
+    """
     seen = suffix[:_LONGEST_OVERLAP]
     kept = {close for close, opening in _BRACKETS.items() if text.count(close) <= text.count(opening)}
     blank = len(seen) - len(seen.lstrip())
-    # Signs that only close may be needed by what stands before them; with any other one it is a repetition.
+    # Closing signs alone may belong to the code before them; with any other character it is a repetition.
     closing = next((at for at, sign in enumerate(seen) if at >= blank and sign not in _ENDS), len(seen))
     needed = next((at for at, sign in enumerate(seen) if sign in kept), len(seen))
     return next((at for at in _shared(text, seen) if at > blank and (at > closing or at <= needed)), 0)
 
 
 def _shared(text: str, suffix: str) -> Iterator[int]:
-    """The lengths at which `text` ends as `suffix` begins, the longest first, in linear time."""
+    """Lengths of the ends of `text` that are also starts of `suffix`, the longest first.
+
+    Takes linear time.
+    """
     whole = f"{suffix}\0{text[-len(suffix) :]}" if suffix else ""
     borders = [0] * len(whole)
     for at in range(1, len(whole)):

@@ -1,7 +1,7 @@
-"""Programming languages: names, file endings, and the signs by which a text's language is told.
+"""Programming languages: names, file endings, and the patterns that show the language of a text.
 
-A guess is made by what only that language writes; where nothing speaks for one, there is no guess. A sign is
-searched for from every place in a text, so that all its parts but the first stay short.
+A language is guessed only from syntax that no other language has; without such syntax there is no guess. A
+pattern is tried at every position of a text, so all its parts but the first are short.
 """
 
 from __future__ import annotations
@@ -178,7 +178,10 @@ _SHEBANG = re.compile(r"#!.*?\b(bash|sh|zsh|python3?|node|ruby|lua|php)\b")
 _FENCE = re.compile(r"^(?:```|~~~)\s*\{?\.?([\w+#-]+)", re.MULTILINE)
 SEEN_CHARS = 20_000
 SEEN_OF_LINE = 300
-"""Runs of blanks, empty lines and endless lines would cost a search the square of their length."""
+"""Characters of a line that are searched.
+
+Searching long lines or runs of blanks would take quadratic time.
+"""
 _ENOUGH = 2
 _COMPILED = {
     name: [(re.compile(sign, re.MULTILINE), weight) for sign, weight in signs]
@@ -194,7 +197,7 @@ _WORDS = {"c", "r", "go", "node", "shell", "swift"}
 
 
 def canonical(name: Any) -> Any:
-    """The name of a language for one of its other names; anything else as it is."""
+    """The usual name of the language that `name` is another name of; any other text unchanged."""
     if not isinstance(name, str):
         return name
     folded = name.strip().lower()
@@ -217,7 +220,7 @@ def of_file(filename: str) -> Name | None:
 
 
 def of_content(text: str) -> Name | None:
-    """The language that `text` is written in, by what only that language writes; None if nothing tells."""
+    """The language that `text` is written in, by syntax that only it has; None if there is none."""
     lines = (re.sub(r"\s{9,}", " " * 8, line[:SEEN_OF_LINE]) for line in text[:SEEN_CHARS].splitlines())
     text = "\n".join(line for line in lines if line.strip())
     if shebang := _SHEBANG.match(text):

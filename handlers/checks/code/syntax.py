@@ -1,6 +1,6 @@
-"""Whether code is well formed: Python by its own parser, other languages by tree-sitter grammars.
+"""Checks the syntax of code: Python by its own parser, other languages by tree-sitter grammars.
 
-Parses and never runs. A language without a packaged grammar gets no verdict.
+Code is parsed and never run. A language without a packaged grammar gets no verdict.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _GRAMMARS = {
     "swift": ("tree_sitter_swift", "language"),
     "typescript": ("tree_sitter_typescript", "language_typescript"),
 }
-# The same languages in other clothes: PHP without its opening tag, TypeScript with JSX.
+# Variants of a language: PHP without its opening tag, TypeScript with JSX.
 _VARIANTS = {
     "php_only": ("tree_sitter_php", "language_php_only"),
     "tsx": ("tree_sitter_typescript", "language_tsx"),
 }
-# Their grammars want a class around a method.
+# These grammars accept a method only inside a class.
 _WRAPPED = {"java": "class Snippet {{\n{}\n}}", "csharp": "class Snippet {{\n{}\n}}"}
 _SHOWN = 40
 
 
 def syntax_error(language: str | None, code: str) -> tuple[bool | None, str | None]:
-    """(True, None) for well-formed code, (False, where and what), or (None, None) without a grammar."""
+    """(True, None) for correct syntax, (False, line and fault), or (None, None) without a grammar."""
     if language == "python":
         return _verdict(_python(code))
     if language == "json":
         return _verdict(_json(code))
     if language not in _GRAMMARS:
         return None, None
-    if language == "php" and "<?" not in code:  # without its tag all text is HTML, and so without a fault
+    if language == "php" and "<?" not in code:  # without its tag all text is HTML and has no fault
         return _verdict(_tree("php_only", code))
     error = _tree(language, code)
     if error and language == "typescript":

@@ -1,4 +1,4 @@
-"""Finds the final answer in a model's text, by its marks and never by understanding it.
+"""Finds the final answer in a model's text by the marks around it (a box, "Answer:", an equals sign).
 
 Regular expressions over the end of the text; nothing is parsed or evaluated here.
 """
@@ -51,11 +51,11 @@ _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z])|\.\s*$|(?<=\w)[;?]\s*$")
 
 
 def candidates(text: str) -> list[str]:
-    """What may be the final answer, the likeliest first; empty if there is nothing at all."""
+    """Texts that may be the final answer, the likeliest first; empty if there is none."""
     text = text[-TAIL_CHARS:].strip()
     box = clean(_boxed(text))
     prose = [clean(one) for one in (*_marked(text), *_last_lines(text))]
-    # "It is 5!" is more likely joy than a factorial.
+    # "It is 5!" is more likely an exclamation than a factorial.
     found = [box, *(one for one in prose if not one.endswith("!"))]
     variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one), _exact(one))]
     spelled = (_numeral(one.casefold()) or one for one in variants)
@@ -78,12 +78,12 @@ def _exact(text: str) -> str:
 
 
 def _spans(text: str) -> list[str]:
-    """What stands between the delimiters of LaTeX, in order; none of it is empty."""
+    """The non-empty texts between LaTeX delimiters, in order."""
     found, at = [], 0
     unclosed: set[str] = set()
     while opening := _OPENS.search(text, at):
         at = opening.start() + 1
-        # A second dollar may begin what the first one opens.
+        # `$$` may be one delimiter, or the empty start of a text after `$`: try both.
         for sign in dict.fromkeys((opening[0], opening[0].removesuffix("$") or "$")):
             begin = opening.start() + len(sign)
             end = -1 if sign in unclosed else text.find(_CLOSES[sign], begin + 1)
@@ -91,12 +91,12 @@ def _spans(text: str) -> list[str]:
                 found.append(text[begin:end])
                 at = end + len(sign)
                 break
-            unclosed.add(sign)  # it is looked for once, and not from every opening
+            unclosed.add(sign)  # search for it once, and not again from every opening
     return found
 
 
 def _numeral(word: str) -> str:
-    """The digits of a number below a hundred that is spelled out; nothing for any other text."""
+    """The digits of a number below a hundred that is spelled out; an empty string for any other text."""
     if word in _ONES:
         return str(_ONES.index(word))
     found = _TWO_PARTS.fullmatch(word)
@@ -140,14 +140,14 @@ def _last_lines(text: str) -> list[str]:
 def _right_hand_sides(line: str) -> list[str]:
     after_words = re.split(r"\s(?:is|are|equals|gives|get|have)\s(?:therefore |then |thus )?", line)
     sides = [after_words[-1]] if len(after_words) > 1 else []
-    # Of x = 1, y = 2 neither is the answer.
+    # In x = 1, y = 2 neither value alone is the answer.
     if not _lists(line) and (line.count("=") == 1 or re.search(r"=[^=,]*$", line)):
         sides.append(line.rpartition("=")[2])
     return sides
 
 
 def _lists(line: str) -> bool:
-    """Whether two names have values with a comma or an `and` between them: x = 1, y = 2."""
+    """True if two names have values with a comma or an `and` between them: x = 1, y = 2."""
     sides = line.split("=")[:-1]
     names = [_NAME_AT_END.search(side) for side in sides]
     return any(

@@ -1,4 +1,4 @@
-"""Derivatives, integrals, limits and sums as questions put them, in words or LaTeX, with the truth."""
+"""Recognises questions for a derivative, integral, limit or sum, in words or LaTeX, and solves them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handlers.checks.maths.notation import NotMaths
 from handlers.checks.maths.parser import parse
 from handlers.checks.maths.values import Answer, Holds, value_of
 
-# A question comes here with single spaces between its words, and in one line.
+# A question arrives here as one line with single spaces between its words.
 _ASK = (
     r"(?:please )?(?:what is|what's|compute|calculate|evaluate|find|determine|solve|work out)? ?"
     r"(?:the )?"
@@ -66,7 +66,7 @@ Result = tuple[Any, ...] | Callable[[Answer], Holds] | None
 
 
 def recognise(question: str) -> Result:
-    """The readings of the true value, or a judge of answers; None if it is no question of calculus."""
+    """The possible true values, or a judge of answers; None if it is not a question of calculus."""
     for pattern, form in _FORMS:
         if found := pattern.fullmatch(question):
             return form(found)

@@ -1,4 +1,4 @@
-"""Whether two SymPy objects mean the same: True, False, or None where that cannot be told.
+"""Compares two SymPy objects: True if they are equal, False if not, None if it cannot be decided.
 
 Expressions are compared at points rather than by `simplify`, which may take minutes on a short formula.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import math_verify
 import sympy
 
-# It warns of every call without a time limit of its own, which works in a main thread only.
+# It warns about every call without a time limit, but its time limits work in the main thread only.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 _POINTS = tuple(
@@ -24,7 +24,7 @@ _DECIMAL = re.compile(r"[-+]?(?:(?<!\d)\d++)?\.\d+")
 
 
 def same(value: Any, truth: Any) -> bool | None:
-    """Whether `value` is `truth`, exactly; sequences as sets unless both are points or matrices."""
+    """True if `value` equals `truth` exactly; sequences are compared as sets unless they are matrices."""
     if isinstance(truth, sympy.MatrixBase) or isinstance(value, sympy.MatrixBase):
         return _same_matrix(value, truth)
     if isinstance(truth, sympy.Tuple) or isinstance(value, sympy.Tuple):
@@ -40,14 +40,14 @@ def same(value: Any, truth: Any) -> bool | None:
 
 
 def same_members(values: list[Any], truths: list[Any]) -> bool | None:
-    """Whether both hold the same members, in any order, repeated ones counted once."""
+    """True if both have the same members, in any order; repeated ones count once."""
     missing = [truth for truth in truths if not any(same(value, truth) for value in values)]
     extra = [value for value in values if not any(same(value, truth) for truth in truths)]
     return not missing and not extra
 
 
 def same_expression(value: Any, truth: Any) -> bool | None:
-    """Whether two expressions agree wherever both are defined over the reals."""
+    """True if two expressions agree wherever both are defined over the reals; None if too few points tell."""
     if value == truth:
         return True
     if not (value.is_finite is not False and truth.is_finite is not False):
@@ -69,7 +69,7 @@ def same_expression(value: Any, truth: Any) -> bool | None:
 
 
 def same_rounded(value: Any, text: str, truth: Any, *, rounded: bool = False) -> bool | None:
-    """`same`, and a decimal `text` may be the truth rounded; None where it has too few digits to tell.
+    """As `same`, but a decimal `text` may be the rounded truth; None where it has too few digits to decide.
 
     `rounded` says that the question itself asks for a rounded value.
     """
@@ -107,7 +107,7 @@ def _same_number(value: Any, truth: Any, *, real: bool = False) -> bool | None:
         return None
     if gap <= _CLOSE * (1 + abs(right)):
         return True
-    # Outside the reals branches differ (ln x beside ln|x|), which says nothing about an answer.
+    # Outside the reals correct answers differ by their branch (ln x and ln|x|).
     return None if real and not (left.is_real and right.is_real) else False
 
 

@@ -1,4 +1,4 @@
-"""Equations, inequalities and systems as questions put them, and judges of their answers."""
+"""Recognises questions that ask to solve equations, inequalities or systems, and judges their answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.checks.maths.notation import NotMaths
 from handlers.checks.maths.parser import parse
 from handlers.checks.maths.values import Answer, Holds, assignments, value_of
 
-# A question comes here with single spaces between its words.
+# A question arrives here with single spaces between its words.
 _ASK = re.compile(
     r"^(?:please )?(?:solve|find|determine|what (?:is|are)|compute) "
     r"(?:for (?P<for>[a-z](?: ?(?:,|and) ?[a-z])*) ?(?:in|if|when|given|:|,)? ?)?"
@@ -38,7 +38,7 @@ Judge = Callable[[Answer], Holds]
 
 
 def recognise(question: str) -> Judge | None:
-    """A judge of answers; None if the question is no equation, inequality or system."""
+    """A judge of answers; None if the question is not an equation, inequality or system."""
     text, names = _stripped(question)
     statements = [parse(part) for part in _BETWEEN.split(text) if part.strip()]
     if len(statements) == 1 and isinstance(statements[0], sympy.Expr) and _ROOTS.search(question):
@@ -107,7 +107,7 @@ def _none(solutions: list[Any] | None) -> Holds:
 
 
 def _unrounded(value: Any, text: str, solutions: list[Any]) -> Any:
-    """The solution that a decimal of the answer stands for; the value itself where there is none."""
+    """The exact solution that a decimal of the answer rounds; the value itself where there is none."""
     for shown in re.findall(r"-?(?:(?<!\d)\d++)?\.\d+", text):
         if value.is_Rational and sympy.Rational(shown) == value:
             return next((one for one in solutions if same_rounded(value, shown, one)), value)
@@ -116,7 +116,7 @@ def _unrounded(value: Any, text: str, solutions: list[Any]) -> Any:
 
 def _solutions(equation: Any, unknown: Any) -> list[Any] | None:
     zero = equation.lhs - equation.rhs
-    # Periodic functions have more solutions than `solve` lists.
+    # Equations with periodic functions have more solutions than `solve` lists.
     if zero.has(sympy.sin, sympy.cos, sympy.tan) and not zero.is_polynomial(unknown):
         return None
     if zero.has(sympy.Abs):

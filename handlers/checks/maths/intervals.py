@@ -1,6 +1,6 @@
 """Intervals of numbers and unions of them, as answers write them: `[2, 5)`, `(-oo, 1) U (3, oo)`.
 
-`(2, 5)` is a point to everybody else; who knows that an interval is meant says so.
+`(2, 5)` is an interval only if the caller says so (`sure` False); elsewhere it is a point.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _PART = re.compile(r"\s*([\[(])([^\[\]{},;]+)[,;]([^\[\]{},;]+)([\])])\s*")
 
 
 def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
-    """The set that `text` writes as intervals, a Tuple where it lists its members; None where it is neither.
+    """The set that `text` writes as intervals, a Tuple if it lists its members; None for any other text.
 
-    `sure` asks for what can be nothing else: a half-open one, one without end, a union, or `x in` before it.
+    With `sure` only unambiguous forms count: half-open, unbounded, a union, or `x in` before the interval.
     """
     try:
         spelled = plain(text)

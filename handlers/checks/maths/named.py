@@ -1,4 +1,4 @@
-"""Questions with a name: greatest common divisor, mean, determinant and their like, computed exactly."""
+"""Answers questions for a named quantity exactly: greatest common divisor, mean, determinant and others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handlers.checks.maths.notation import NotMaths
 from handlers.checks.maths.parser import parse
 
 MAX_ENTRIES = 100
-# A question comes here with single spaces between its words, and in one line.
+# A question arrives here as one line with single spaces between its words.
 _ASK = re.compile(
     r"^(?:please )?(?:what (?:is|are)|what's|compute|calculate|evaluate|find|determine)? ?(?:the )?",
     re.IGNORECASE,
@@ -21,7 +21,7 @@ _OF = r"(?: of)?(?: the)?(?: following)?(?: (?:numbers|data set|dataset|data|val
 
 
 def recognise(question: str) -> tuple[Any, ...] | None:
-    """The true value; None if the question has none of the known names."""
+    """The true value; None if the question names no known quantity."""
     text = _ASK.sub("", question, count=1)
     for pattern, value in _FORMS:
         if found := pattern.fullmatch(text):

@@ -1,7 +1,7 @@
 """Plain mathematical notation: its tokens, and numbers, powers and functions for its parser.
 
-LaTeX is turned into plain notation first. None of the numbers, powers and functions can fill the memory.
-`FUNCTIONS` maps a name to its SymPy function; those of `TWO` take several arguments in brackets.
+LaTeX is turned into plain notation first. Numbers, powers and functions are bounded so that none fills
+memory. `FUNCTIONS` maps a name to its SymPy function; those of `TWO` take several arguments in brackets.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ TWO = {"gcd", "lcm", "binomial", "root", "C", "nCr"}
 
 
 class NotMaths(ValueError):
-    """The text is not notation that is understood here, or could be read in two ways."""
+    """The text is not supported notation, or it is ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`kind` is number, name, op or end; `spaced` says that white space stands before it."""
+    """One token. `kind` is number, name, op or end; `spaced` is True if white space comes before it."""
 
     kind: str
     text: str
@@ -79,7 +79,7 @@ def plain(text: str) -> str:
 def _without_groups(text: str) -> str:
     text = _MATRIX.sub(_matrix, text.replace("$", ""))
     text = _WORDS.sub(r" \1 ", _SPACES.sub(" ", text.replace(r"\%", "%")))
-    for _ in range(20):  # from the inside out, as deep as anybody nests by hand
+    for _ in range(20):  # from the inside out, as deep as people nest by hand
         before = text
         text = _SHORT_FRACTION.sub(r"((\1)/(\2))", text)
         text = _FRACTION.sub(r"((\1)/(\2))", text)
@@ -98,7 +98,7 @@ def _without_commands(text: str) -> str:
 
 
 def _mixed(found: re.Match[str]) -> str:
-    """2 1/2 is two and a half; 2 3/2 is no mixed number, and what it is nobody knows."""
+    """Reads 2 1/2 as two and a half; 2 3/2 is not a mixed number and is ambiguous."""
     whole, above, below = found[1], found[2] or found[4], found[3] or found[5]
     return f" ({whole}+{above}/{below})" if int(above) < int(below) else found[0]
 
@@ -111,7 +111,7 @@ def _matrix(found: re.Match[str]) -> str:
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of plain notation, an `end` after them; NotMaths for any other character."""
+    """The tokens of plain notation with an `end` token last; NotMaths for an unknown character."""
     found, at = [], 0
     text = text.strip()
     while at < len(text):
@@ -144,7 +144,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def number(text: str) -> Any:
-    """A number exactly as it is written, decimals as fractions."""
+    """The exact value of a number, decimals as fractions."""
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > 400 or (exponent and abs(int(exponent[:6])) > 400):
         raise NotMaths("a number of hundreds of digits")

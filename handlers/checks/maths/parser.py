@@ -1,7 +1,7 @@
 """Plain mathematical notation to SymPy, by a parser that can build expressions and do nothing else.
 
-SymPy's own `sympify` and `parse_expr` evaluate Python; text of users and models never goes near them. What
-could be read in two ways (`1/2x`) is refused: no verdict is better than a wrong one.
+SymPy's own `sympify` and `parse_expr` evaluate Python, so they never get text of users or models. Ambiguous
+text (`1/2x`) is refused: no verdict is better than a wrong one.
 """
 
 from __future__ import annotations

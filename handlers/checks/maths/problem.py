@@ -1,6 +1,7 @@
 """Recognises a problem that can be checked: the whole question must be one of the known forms.
 
-A word problem is none. What is left over when a form is taken off would change the question, so nothing is.
+Word problems are not recognised. A question with any text outside its form is not recognised either, because
+that text could change its meaning.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _ROUND_TAIL = re.compile(
 
 
 def recognise(prompt: str) -> Judge | None:
-    """The judge of answers to `prompt`; None where its whole text is not one checkable problem."""
+    """The judge of answers to `prompt`; None unless its whole text is one checkable problem."""
     if len(prompt) > MAX_PROMPT_CHARS:
         return None
     question = _question(prompt)
@@ -108,7 +109,7 @@ def _is_done(how: str, value: Any) -> bool:
         return True
     if how == "expand":
         return bool(sympy.expand(value) == value)
-    # A factored text multiplies out when it is read, unless factors stay apart: their number tells.
+    # Reading expands a factored text unless its factors are kept apart: their number shows it.
     return isinstance(value, (sympy.Mul, sympy.Pow)) and len(sympy.factor_list(value)[1]) >= 1
 
 

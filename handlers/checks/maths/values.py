@@ -1,4 +1,4 @@
-"""What an answer says once names and signs of equality are taken off it."""
+"""The values of an answer, without variable names and equals signs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ class Answer:
 
 
 Holds = tuple[bool | None, str]
-"""Whether an answer holds, None for unknown, and the reason as a sentence for the client."""
+"""The verdict on an answer (True, False, or None for unknown) and its reason, a sentence for the client."""
 
 
 def asks_for_rounding(prompt: str) -> bool:
-    """Whether the question wants a rounded value."""
+    """True if the question asks for a rounded value."""
     return _ROUNDING.search(prompt) is not None
 
 
 def value_of(value: Any, beside: Any = None) -> Any:
-    """`x = 3` as 3, several of them as a Tuple; unless `beside` is an equation too."""
+    """The right side of `x = 3`, and of each member of a Tuple.
+
+    `value` itself if `beside` is an equation to compare.
+    """
     if isinstance(beside, sympy.Eq) and isinstance(value, sympy.Eq) and not _assigns(beside):
         return value
     if isinstance(value, sympy.Tuple):
@@ -38,7 +41,10 @@ def value_of(value: Any, beside: Any = None) -> Any:
 
 
 def assignments(value: Any) -> dict[Any, list[Any]]:
-    """Variable -> values of `x = 2, y = 3` or `x = 2 or x = 3`; empty if anything else is among them."""
+    """Variable -> values of `x = 2, y = 3` or `x = 2 or x = 3`.
+
+    Empty if `value` has anything but assignments.
+    """
     found: dict[Any, list[Any]] = {}
     for part in value if isinstance(value, sympy.Tuple) else [value]:
         given = _assigned(part)

@@ -1,6 +1,6 @@
 """The verdict on a model's answer: against the expected one, or against the problem itself.
 
-`unknown` is an honest verdict: whatever is not understood exactly is neither true nor false.
+The verdict is `unknown` for everything that is not understood exactly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VERDICTS = {True: "true", False: "false", None: "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`answer` as the text has it, `latex` of what was read, and whether it holds."""
+    """The final answer as written, its value in LaTeX, and the verdict on it."""
 
     answer: str | None
     latex: str | None
@@ -45,7 +45,7 @@ class Verdict:
 
 
 def judge(prompt: str, text: str, expected: str | None) -> Verdict:
-    """What the final answer of `text` is, and whether it solves `prompt` or equals `expected`."""
+    """Finds the final answer of `text` and checks if it equals `expected`, or else solves `prompt`."""
     answers = list(_readable(candidates(text)))
     if not answers:
         found = candidates(text)
@@ -89,7 +89,10 @@ def _one_is_percent(text: str, wanted: str) -> bool:
 
 
 def _alike_in_degrees(answer: Answer, wanted: str) -> tuple[Answer, str]:
-    """Numbers of degrees without their signs, which one side may have left out; beside pi they matter."""
+    """Compares angles in degrees without the degree sign, which one side may omit.
+
+    Next to pi it is needed.
+    """
     bare = _without_degrees(answer.text), _without_degrees(wanted)
     return (answer, wanted) if "pi" in bare[0] + bare[1] else (Answer(bare[0], answer.value), bare[1])
 
@@ -123,7 +126,7 @@ def _other_name(value: Any, truth: Any) -> bool:
 
 
 def _restates(prompt: str, text: str) -> bool:
-    # 12 * 13 is a true answer to 12 * 13, and none at all.
+    # 12 * 13 equals 12 * 13, but it does not answer the question.
     is_one_name = text.isalpha() and (len(text) == 1 or text.casefold() == "infinity")
     has_more = not is_one_name and re.search(r"\A\D*+\d[\d.,%]*+[^\d.,%]|[A-Za-z]", text) is not None
     return has_more and _bare(text) in _bare(prompt)
@@ -135,9 +138,9 @@ def _may_be_in_another_unit(text: str, answer: Answer) -> bool:
 
 
 def _near(truth: Any, wanted: str, value: Any, shown: str) -> bool | None:
-    """An exact answer beside an expected one that is itself rounded."""
+    """Compares an exact answer with an expected one that is rounded."""
     verdict = same_rounded(truth, wanted, value)
-    # A longer decimal may be the unrounded truth or a wrong digit: nobody can tell.
+    # A longer decimal may be the unrounded truth or wrong in its last digits: it cannot be decided.
     return None if verdict and "." in shown else verdict
 
 

@@ -1,6 +1,6 @@
 """One chart of a table as a PNG, drawn by matplotlib without a screen.
 
-Titles and labels are text as it stands: nothing in them is read as a formula.
+Titles and labels are plain text: nothing in them is read as a formula.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from handlers.checks.tables.columns import Column, Kind
 
 with tempfile.TemporaryDirectory(prefix="conductor-charts-") as folder:
-    # matplotlib would look for fonts and keep a list of them in the user's home. Its own fonts do, and the
-    # list is in memory from here on.
+    # matplotlib would search for fonts and keep a list of them in the user's home. Its own fonts are enough,
+    # and the list stays in memory.
     os.environ |= {"MPLCONFIGDIR": folder, "MPL_IGNORE_SYSTEM_FONTS": "1"}
     import matplotlib
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ NAMES: tuple[Kind, ...] = ("text", "boolean", "date", "number")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the request says of its chart; None leaves a column to the table."""
+    """The chart that the request asks for; a column that is None is chosen from the table."""
 
     kind: str = "auto"
     x: str | None = None
@@ -48,7 +48,10 @@ class Wish:
 
 
 def draw(columns: Sequence[Column], wish: Wish) -> tuple[str | None, list[str]]:
-    """The PNG in base64, and what to know about it; None where nothing can be drawn, or was asked."""
+    """The PNG in base64 and warnings about it.
+
+    None instead of the PNG if none was asked for or none can be drawn.
+    """
     if wish.kind == "none":
         return None, []
     kinds = [wish.kind] if wish.kind != "auto" else ["line", "bar", "scatter", "hist"]
@@ -70,7 +73,7 @@ _NEEDS = {
 def _choose(
     kind: str, columns: Sequence[Column], wish: Wish, *, auto: bool
 ) -> tuple[Column | None, Column | None] | None:
-    """The columns across and up; None where there are none for this kind."""
+    """The columns of the x and y axes; None where the table has none for this kind of chart."""
     numbers = _fitting(columns, ("number",))
     if kind == "line":
         x = _named(columns, wish.x) or _first(_fitting(columns, ("date",)))

@@ -1,4 +1,4 @@
-"""What the columns of a table hold: numbers, dates, truth values or text, told by every single cell."""
+"""Types of table columns: number, date, truth value or text, decided by all cells of the column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handlers.checks.tables.tables import Cell, Table
 Kind = Literal["number", "date", "boolean", "text", "empty"]
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})
 MOSTLY = 0.9
-"""The share of numbers from which a column of text is worth a warning."""
+"""Share of numeric cells from which a text column gets a warning."""
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?)?")
@@ -22,7 +22,7 @@ _CODE = re.compile(r"0\d+")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`values` are float, datetime, bool or str by `kind`; None where the cell is missing."""
+    """A typed column. `values` are float, datetime, bool or str by `kind`; None for a missing cell."""
 
     name: str
     kind: Kind

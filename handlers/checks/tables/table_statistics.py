@@ -1,6 +1,6 @@
-"""Figures about a table by pandas: of each column, of groups, and how numbers go together.
+"""Statistics of a table by pandas: of each column, of groups, and correlations between columns.
 
-Every figure is finite or None, since JSON has no others.
+Every number is finite or None, since JSON has no other numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEWEST_PAIRS = 3
 
 
 def statistics_of(columns: Sequence[Column], rows: int) -> tuple[dict[str, Any], list[str]]:
-    """`{rows, column_count, columns, correlations, groups}`, and what to know about them."""
+    """`{rows, column_count, columns, correlations, groups}`, and warnings about them."""
     with numpy.errstate(all="ignore"), python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")
         described = [_described(column) for column in columns]
@@ -92,7 +92,7 @@ def _correlations(columns: Sequence[Column]) -> list[dict[str, Any]]:
 
 
 def _groups(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """Mean and sum of the numbers for each value of columns with few values."""
+    """Mean and sum of the number columns for each value of a column with few values."""
     by = [column for column in columns if column.kind in ("text", "boolean") and _is_grouping(column)]
     numbers = [column for column in columns if column.kind == "number"]
     pairs = [(key, column) for key in by for column in numbers][:MOST_GROUPINGS]
@@ -124,7 +124,7 @@ def _series(column: Column) -> pandas.Series:
 
 
 def clean(value: Any) -> float | None:
-    """A finite number of 12 digits, which is what is left of sums of decimals; None for any other."""
+    """`value` rounded to 12 digits, which removes rounding errors of sums; None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{float(value):.12g}")

@@ -1,7 +1,7 @@
-"""Tables as requests bring them, CSV or JSON, to columns of cells; their statistics in words.
+"""Reads the tables of requests, CSV or JSON, into columns of cells, and writes their statistics in words.
 
-Knows text and plain values only: nothing is computed, evaluated or guessed beyond the delimiter. What is no
-table is refused by its option.
+Knows text and plain values only: nothing but the delimiter is guessed and nothing is evaluated. An option
+that holds no table is refused by its name.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FIGURES = ("min", "max", "mean", "median", "std", "sum", "q1", "q3")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`rows` are as long as `columns`, whose names differ; None is a missing cell.
+    """A table. Each row is as long as `columns`, which have unique names; None is a missing cell.
 
-    `decimal` is the sign before decimals in numbers that are text.
+    `decimal` is the decimal separator of numbers that are text.
     """
 
     columns: tuple[str, ...]
@@ -42,15 +42,15 @@ class Table:
 
 
 def fenced_table(texts: Iterable[str]) -> str | None:
-    """The last block of a text that is marked as CSV; None if there is none."""
+    """The last fenced block of a text that is marked as CSV; None if there is none."""
     found = [block for text in texts for block in FENCED.findall(text)]
     return found[-1] if found else None
 
 
 def read_csv(text: str, option: str = "csv") -> Table:
-    """The table in `text`, whose first line names the columns; RequestError 400 with the line at fault."""
+    """The table in `text`, whose first line names the columns; RequestError 400 names the wrong line."""
     plain = text.removeprefix("\ufeff")
-    # An iterator that ends lines where CSV does, and not at every sign that Unicode calls a line's end.
+    # An iterator over lines as CSV ends them; Unicode has more line ends than CSV.
     lines = io.StringIO(plain, newline="")
     delimiter = _delimiter(plain.lstrip("\r\n").partition("\n")[0])
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -70,7 +70,7 @@ def _rows(reader: Any, width: int, option: str) -> Iterator[list[str]]:
     count = 0
     for cells in reader:
         if not any(cell.strip() for cell in cells):
-            continue  # spreadsheets end with rows of nothing
+            continue  # spreadsheets often end with empty rows
         if len(cells) > width:
             raise bad_option(
                 option, f"line {reader.line_num} has {len(cells)} cells, the first line has {width}"
@@ -100,7 +100,7 @@ def read_table(value: list[Any] | dict[str, Any]) -> Table:
 
 
 def check_size(rows: int, columns: int, option: str) -> None:
-    """Raises RequestError 400 with the limit that a table of this size is over."""
+    """Raises RequestError 400 with the limit if a table of this size is too large."""
     for size, most, what in (
         (columns, MOST_COLUMNS, "columns"),
         (rows, MOST_ROWS, "rows"),
@@ -128,7 +128,7 @@ def _check_cells(number: int, row: list[Any]) -> None:
 
 
 def _delimiter(line: str) -> str:
-    """That which cuts the first line into most cells; the first of `DELIMITERS` where several do."""
+    """The delimiter that gives the first line most cells; of equal ones the first in `DELIMITERS`."""
     seen = line[: csv.field_size_limit()]
     return max(DELIMITERS, key=lambda sign: len(next(csv.reader([seen], delimiter=sign), [])))
 
@@ -152,7 +152,7 @@ def _named(
 
 
 def lines_of(statistics: Mapping[str, Any]) -> list[str]:
-    """One line for the whole, each column, each pair that goes together, each group."""
+    """Lines of text: one for the table, each column, each correlation and each group."""
     return [
         f"The table has {statistics['rows']} rows and {statistics['column_count']} columns.",
         *(_column(column) for column in statistics["columns"]),

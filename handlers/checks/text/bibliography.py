@@ -1,7 +1,7 @@
-"""Sources from BibTeX, references by the styles of CSL, and the citations and DOIs of an answer; offline.
+"""Reads sources from BibTeX, formats references by CSL styles, finds citations and DOIs in an answer.
 
-Knows bibtexparser and citeproc. A source is kept as an item of CSL JSON, its id the key. Citations are read
-as `[@key]`, `\\cite{key}`, `[key]`, `[3]`, `(Doe & Roe, 2020)` and `Doe et al. (2020)`.
+Works offline. Knows bibtexparser and citeproc. A source is kept as an item of CSL JSON, its id the key.
+Citations are read as `[@key]`, `\\cite{key}`, `[key]`, `[3]`, `(Doe & Roe, 2020)` and `Doe et al. (2020)`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIELDS = {
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 YEAR = r"(?:1[5-9]|20)\d\d"
-# All parts have a bounded length: what is read was written by a model, and may be anything.
+# All parts have a bounded length, because the text was written by a model and may be anything.
 WORD = r"[A-Z\u00c0-\u00de][\w'’-]{1,40}+"
 NAME = rf"{WORD}(?: (?:van|von|der|de|la|{WORD})){{0,3}}"
 MORE = rf"(?:,? et al\.?|(?:,? (?:and|&) |, ){WORD}){{0,6}}"
@@ -56,12 +56,12 @@ Citation = tuple[str, bool]
 
 
 class BibliographyError(ValueError):
-    """What cannot be read, with its line."""
+    """BibTeX that cannot be read; the message names the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One entry; `families` are the authors' family names in lower case, `csl` the item that is formatted."""
+    """One entry; `families` are the authors' family names in lower case, `csl` is the CSL JSON item."""
 
     key: str
     families: tuple[str, ...]
@@ -71,13 +71,13 @@ class Source:
 
 
 def read_bibliography(text: str) -> list[Source]:
-    """The entries of BibTeX `text` in their order; BibliographyError names the line of one that is none."""
+    """The entries of BibTeX `text` in order; BibliographyError names the line of the first wrong entry."""
     from bibtexparser import middlewares
     from bibtexparser.entrypoint import parse_string
 
-    # It logs each mistake of a text that is refused with the first of them anyway.
+    # It logs every mistake, but the text is refused with the first one anyway.
     logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)
-    # A bare & or % means an alignment or a comment to LaTeX, and would swallow what follows.
+    # LaTeX reads a bare & as an alignment and % as a comment, and the text after it would be lost.
     library = parse_string(
         re.sub(r"(?<!\\)[&%]", r"\\\g<0>", text),
         append_middleware=[
@@ -119,9 +119,10 @@ def formatted(sources: list[Source], style: Style) -> list[dict[str, str]]:
 
 @cache
 def _remember_macros() -> None:
-    """Let citeproc find a macro of a style once: it searches the whole style each time one is named.
+    """Lets citeproc find each macro of a style once; else it searches the whole style at every use.
 
-    That is a third of the time of a hundred references, which is what the checker process has for a check.
+    The searches take a third of the time of a hundred references, the most that fit into the time of one
+    check.
     """
     from citeproc.model import CitationStylesElement
 
@@ -137,14 +138,14 @@ def _remember_macros() -> None:
 
 
 def _for_style(csl: dict[str, Any], style: Style) -> dict[str, Any]:
-    # Its month runs into the year in citeproc.
+    # citeproc would write the month and the year without a space.
     if style != "vancouver" or "issued" not in csl:
         return csl
     return {**csl, "issued": {"date-parts": [csl["issued"]["date-parts"][0][:1]]}}
 
 
 def _spaced(text: str) -> str:
-    # A style's column after the number is lost in plain text.
+    # Plain text loses the column that a style puts after the number.
     return re.sub(r"^(\[\d+\]|\d+\.)(?=\S)", r"\1 ", text)
 
 
@@ -183,24 +184,27 @@ def _person(name: Any) -> dict[str, str]:
 
 
 def find_citations(text: str, sources: Sequence[Source]) -> list[Citation]:
-    """Each cited key once, in order, and whether it is a source; what names none is given as written."""
+    """Each cited key once, in order, and True if it is a source.
+
+    A citation of no source is given as written.
+    """
     found = sorted([*_keyed(text, sources), *_bracketed(text, sources), *_named(text, sources)])
     return list(dict.fromkeys((key, supported) for _, key, supported in found))
 
 
 def written_dois(text: str) -> list[str]:
-    """What stands in `text` where a DOI would, right or wrong, each once."""
+    """The texts at places where `text` has or should have a DOI, right or wrong, each once."""
     found = (_trimmed(match[1] or match[2]) for match in WRITTEN_DOI.finditer(text))
     return list(dict.fromkeys(doi for doi in found if not doi.startswith("http")))
 
 
 def is_doi(text: str) -> bool:
-    """Whether `text` has the form of a DOI; nobody is asked whether it is one."""
+    """True if `text` has the form of a DOI; no server is asked if it exists."""
     return DOI.fullmatch(text) is not None
 
 
 def _trimmed(doi: str) -> str:
-    # A closing bracket is the sentence's unless it was opened in the DOI.
+    # A closing bracket belongs to the sentence unless the DOI opened it.
     return doi.rstrip(".]>*" if doi.count("(") >= doi.count(")") else ".)]>*")
 
 

@@ -1,4 +1,4 @@
-"""An answer that was to be JSON: the value, or nothing; never a repaired guess."""
+"""Reads an answer that should be JSON: its value or nothing, and never a repaired guess."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ FENCE = "```"
 
 
 def read_json(text: str) -> Any:
-    """The value in `text`, which a fence may surround; ValueError where it is not whole or not strict."""
+    """The value in `text`, which a code fence may surround.
+
+    ValueError if it is incomplete or not strict JSON.
+    """
     try:
         value = json.loads(_unfenced(text), parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    json.dumps(value, ensure_ascii=False).encode()  # half a character, \ud800, is no text
+    json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair (\ud800) is not text
     return value
 
 
 def read_items(text: str) -> list[dict[str, Any]] | None:
-    """The objects under `items`, or of a bare list; None where the answer has no such form."""
+    """The objects under `items`, or those of a bare list; None if the answer has another form."""
     try:
         value = read_json(text)
     except ValueError:
@@ -31,7 +34,7 @@ def read_items(text: str) -> list[dict[str, Any]] | None:
 
 
 def _unfenced(text: str) -> str:
-    """What stands in the one fence that `text` consists of; any other text as it is."""
+    """The content of the code fence if `text` is exactly one; any other text unchanged."""
     opening, _, rest = text.strip().partition("\n")
     is_fenced = opening.rstrip() in (FENCE, f"{FENCE}json") and rest.endswith(FENCE)
     return rest.removesuffix(FENCE).strip() if is_fenced else text

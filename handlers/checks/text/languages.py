@@ -1,10 +1,11 @@
-"""Languages by any name: codes of ISO and FLORES, English and native names, and which one a text is in.
+"""Languages by any name (ISO and FLORES codes, English and native names), and detection of a text's language.
 
 A language is written here as FLORES-200 has it, `fra_Latn`: ISO 639-3 and the script. Knows no model.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ INDIVIDUAL = {
     "nor": "nob", "ori": "ory", "orm": "gaz", "pus": "pbt", "que": "quy", "sqi": "als", "swa": "swh",
     "tmh": "taq", "uzb": "uzn", "yid": "ydd", "cmn": "zho", "ekk": "est",
 }  # fmt: skip
-# M2M100's own codes that mean something else elsewhere.
+# Codes of M2M100 that mean another language elsewhere.
 OLDER = {"ns": "nso"}
-# A short text in one of these is easily taken for another of the same line.
+# Languages on one line are easily confused in short texts.
 ALIKE = (
     {"nob", "nno", "dan", "swe"}, {"hrv", "srp", "bos", "slv"}, {"ind", "zsm"}, {"ces", "slk"},
     {"spa", "glg", "cat", "por"},
@@ -32,7 +33,7 @@ ALIKE = (
 
 
 def language_code(name: str) -> str | None:
-    """`fr`, `fra`, `fra_Latn`, `French` or `français` as `fra_Latn`; None for what names no language."""
+    """`fr`, `fra`, `fra_Latn`, `French` or `français` as `fra_Latn`; None for a name of no known language."""
     tag = _tag(name.strip())
     if tag is None:
         return None
@@ -45,7 +46,7 @@ def language_code(name: str) -> str | None:
 
 
 def english_name(code: str) -> str:
-    """The name to write in an instruction: `zho_Hans` is Chinese (Simplified)."""
+    """The English name for an instruction: `zho_Hans` is Chinese (Simplified)."""
     import langcodes
 
     tag = langcodes.Language.get(code)
@@ -54,15 +55,23 @@ def english_name(code: str) -> str:
     return shown.display_name().replace(" (individual language)", "")
 
 
+def load_library() -> None:
+    """Imports langcodes, which takes 50 ms, where no event loop waits for it."""
+    importlib.import_module("langcodes")
+
+
 def short_code(code: str | None) -> str:
-    """The ISO 639-1 code where there is one: `spa_Latn` is es; English where the language is unknown."""
+    """The ISO 639-1 code where there is one: `spa_Latn` is es; that of English if the language is unknown."""
     import langcodes
 
     return langcodes.Language.get(code).language or "en" if code else "en"
 
 
 def known_as(code: str, known: Iterable[str]) -> str | None:
-    """How a model that knows `known` writes `code`: the same script first, then the language alone."""
+    """The name in `known` for the language `code`: with the same script, else with any script.
+
+    None if missing.
+    """
     names = _by_code(frozenset(known))
     if code in names:
         return names[code]
@@ -71,7 +80,7 @@ def known_as(code: str, known: Iterable[str]) -> str | None:
 
 
 def individual(code: str) -> str | None:
-    """`language_code` of what surely names one language: `ROMANCE`, `mul` and other families are none."""
+    """`language_code` of a name of one single language; None for families such as `ROMANCE` and `mul`."""
     import langcodes
 
     tag = _tag(code)
@@ -80,18 +89,18 @@ def individual(code: str) -> str | None:
 
 
 def is_same_language(one: str, other: str) -> bool:
-    """Whether both codes are of one language, whatever its script."""
+    """True if both codes are of the same language, in any script."""
     return _language(one) == _language(other)
 
 
 def detect_language(text: str) -> str | None:
-    """The language that `text` is most likely in; None where it has no letters or cannot be told."""
+    """The most likely language of `text`; None if it has no letters or cannot be decided."""
     found = _detector().detect_language_of(text[:4000])
     return language_code(found.iso_code_639_3.name.lower()) if found else None
 
 
 def is_other_language(text: str, code: str) -> bool:
-    """Whether `text` is surely not in `code`; False where it is short or cannot be told apart."""
+    """True if `text` is surely not in `code`; False if it is short or the languages are easily confused."""
     if len(text.strip()) < 20 or _language(code) not in _detectable():
         return False
     detected = detect_language(text)
@@ -146,7 +155,7 @@ def _by_code(known: frozenset[str]) -> dict[str, str]:
 def _detector() -> LanguageDetector:
     from lingua import LanguageDetectorBuilder
 
-    # All languages take 850 MB at high accuracy, 60 MB at low; both told 11 of 12 short sentences.
+    # All languages take 850 MB at high accuracy, 60 MB at low; both detected 11 of 12 short sentences.
     return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
 
 

@@ -1,4 +1,4 @@
-"""Names of the law: areas, the clause list of CUAD, what four regulations ask for, the form of the answers.
+"""Legal terms: areas of law, the clause list of CUAD, requirements of four regulations, the form of answers.
 
 The clause list is that of the Contract Understanding Atticus Dataset (The Atticus Project, CC BY 4.0).
 """

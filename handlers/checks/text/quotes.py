@@ -1,8 +1,8 @@
-"""Quotations and numbers of an answer, looked up in its sources; pure.
+"""Looks up the quotations and numbers of an answer in its sources; pure.
 
-White space and shapes of quotation marks do not count; case, words and their order must be the source's own,
-and what is around an ellipsis must follow in the source. Numbers are compared rounded as the answer rounds
-them: one that is right but was computed by the model counts as not supported.
+White space and the form of quotation marks do not count; case, words and their order must be the source's
+own, and the parts around an ellipsis must follow each other in the source. Numbers are compared rounded as in
+the answer: a number that the model computed itself is not supported, even if it is right.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ QUOTED = re.compile(r'"([^"\n]{1,2000}(?:\n[^"\n]{1,2000}){0,3})"')
 SINGLE = re.compile(r"‘([^‘\n]{1,2000}?)’(?!\w)")
 ELLIPSIS = re.compile(r"\[?(?:…|\.\s?\.\s?\.)\]?")
 ELSEWHERE = re.compile(r"\n\s*(?:\n|(?:\d+(?:\.\d+)*[.)]|\([a-z]\))\s)")
-"""Where a paragraph or a clause begins: pieces of several put together would prove anything."""
+"""The start of a paragraph or clause.
+
+A quotation may not join pieces of several: that would prove anything.
+"""
 LEAST_WORDS = 3
-"""Fewer words between quotation marks are a term or a title, not a quotation."""
+"""Least words of a quotation; fewer words between quotation marks are a term or a title."""
 WORD = re.compile(r"\S+")
 MOST_READ = 400_000_000
-"""Characters that the searches of one answer may read, about half a second: 100 quotations of 4 MB."""
+"""Most characters that the searches of one answer read, in about half a second: 100 quotations in 4 MB."""
 
 MOST_CLAIMS = 200
 NUMBER = re.compile(
@@ -38,7 +41,7 @@ ITEM = re.compile(r"^[^\S\n]*+\d{1,3}[.)]\s", re.MULTILINE)
 
 
 class Source:
-    """A text to look quotations up in. It is prepared once; then a quotation costs one search of it."""
+    """A text in which quotations are looked up. It is prepared once; each quotation then costs one search."""
 
     def __init__(self, text: str) -> None:
         self._plain = text.translate(PLAIN)
@@ -49,7 +52,7 @@ class Source:
         self._spaced_words = array("q", accumulate(lengths, initial=0))
 
     def locate(self, quote: str) -> int | None:
-        """Where the quote begins, in characters of the text; None if it is not there or has no words."""
+        """The position of the quote in characters of the text; None if it is missing or has no words."""
         plain = quote.translate(PLAIN).strip("\"' \n\t")
         if (whole := self._find(plain, 0)) is not None:
             return self._place(whole[0])
@@ -75,13 +78,13 @@ class Source:
 
 
 def affordable(quotes: Sequence[str], characters: int) -> Sequence[str]:
-    """The first ones, as many as may be looked up in sources of so many characters."""
+    """The first quotations, as many as may be looked up in sources of so many characters."""
     return quotes[: max(1, MOST_READ // max(1, characters))]
 
 
 def quotations(text: str) -> list[str]:
-    """What stands between quotation marks and has at least three words, in order."""
-    # Straight single ones are apostrophes as often as not.
+    """The texts of at least three words between quotation marks, in order."""
+    # Straight single quotation marks are often apostrophes, so they are not used.
     double = ((match.start(), match[1]) for match in QUOTED.finditer(text.translate(PLAIN)))
     single = ((match.start(), match[1].translate(PLAIN)) for match in SINGLE.finditer(text))
     found = (quote.strip() for _, quote in sorted([*double, *single]))
@@ -89,7 +92,7 @@ def quotations(text: str) -> list[str]:
 
 
 def unsupported(text: str, known: Iterable[float]) -> list[str]:
-    """The numbers of `text`, as written and each once, that round to none of `known`; signs do not count."""
+    """Numbers of `text` that no number of `known` rounds to, as written and each once; signs do not count."""
     values = sorted({abs(value) for value in known if isfinite(value)})
     found: dict[str, None] = {}
     for match in NUMBER.finditer(ITEM.sub("\n", text)):
@@ -102,7 +105,7 @@ def unsupported(text: str, known: Iterable[float]) -> list[str]:
 
 
 def numbers_in(value: Any) -> Iterator[float]:
-    """Every number of a JSON value, those in its texts included."""
+    """Every number of a JSON value, including those in its strings."""
     if isinstance(value, dict):
         for item in value.values():
             yield from numbers_in(item)

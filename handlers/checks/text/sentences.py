@@ -1,6 +1,6 @@
-"""Text taken apart and put together again without losing a character: lines, sentences, pieces that fit.
+"""Splits text into lines, sentences and pieces that fit, and joins them again without losing a character.
 
-Knows text; how much fits is asked of the caller's `count`.
+Knows text only; the caller's `fits` decides which pieces are short enough.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from itertools import islice, pairwise
 from typing import Any
 
 WINDOWS = (1000, 4000)
-"""Characters given to pysbd at once, the second where a sentence is longer than the first. Its time grows
-with the square of the length: the worst text found takes 40 ms for 1,000 characters, 0.4 s for 4,000."""
+"""Characters given to pysbd at once; the second number where a sentence is longer than the first. Its time
+grows with the square of the length: the worst known text takes 40 ms for 1,000 characters, 0.4 s for 4,000.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`text` without outer white space, and the white space before and after it as it stood."""
+    """A piece of text: `text` without outer white space, and the original white space before and after it."""
 
     before: str
     text: str
@@ -28,8 +29,9 @@ class Segment:
 def sentences(text: str, language: str = "en") -> Iterator[str]:
     """The sentences of `text` with their trailing white space; joined they equal `text`.
 
-    `language` is an ISO 639-1 code; one that pysbd does not know is split as English is. A sentence longer
-    than the widest window is cut between words. Each is found when it is asked for.
+    `language` is an ISO 639-1 code; a language that pysbd does not know is split as English. A sentence
+    longer than the widest window is cut between words. Sentences are found one by one, as the iterator is
+    read.
     """
     start = 0
     while start < len(text):
@@ -45,15 +47,15 @@ def _first_sentences(text: str, start: int, language: str) -> list[str]:
         if start + window >= len(text):
             return pieces
         if len(pieces) > 1:
-            return pieces[:-1]  # the last one may go on behind the window
+            return pieces[:-1]  # the last sentence may go on after the window
     space = part.rfind(" ") + 1
     return [part[:space] if space > 0 else part]
 
 
 def segments(text: str, language: str, fits: Callable[[str], bool], *, single: bool) -> Iterator[Segment]:
-    """Pieces of `text` line by line, none across a line break, each of which `fits`.
+    """Pieces of `text` that satisfy `fits`, none of them across a line break.
 
-    `single` keeps sentences apart; otherwise as many as fit stand together.
+    With `single` each piece is one sentence; otherwise a piece has as many sentences as fit.
     """
     for line in _lines(text):
         for piece in packed(sentences(line, language), fits, single=single):
@@ -69,7 +71,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def packed(pieces: Iterable[str], fits: Callable[[str], bool], *, single: bool = False) -> Iterator[str]:
-    """Neighbours joined while they fit; a piece that does not fit alone is cut between words."""
+    """Neighbouring pieces joined while they fit; a piece that does not fit alone is cut between words."""
     coming = (part for one in pieces for part in _cut(one, fits))
     ahead: list[str] = []
     while ahead or (ahead := list(islice(coming, 1))):
@@ -79,9 +81,9 @@ def packed(pieces: Iterable[str], fits: Callable[[str], bool], *, single: bool =
 
 
 def _fitting(ahead: list[str], coming: Iterator[str], fits: Callable[[str], bool]) -> int:
-    """The most neighbours from the first that fit, found by doubling, since `fits` may count tokens.
+    """The length of the longest run from the first piece that fits, by doubling: `fits` may count tokens.
 
-    `ahead` grows by what is needed of `coming`.
+    Moves pieces from `coming` to `ahead` as they are needed.
     """
     step, most = 1, 1
     while _reaches(ahead, coming, most + step) and fits("".join(ahead[: most + step])):
@@ -116,7 +118,7 @@ def _segment(piece: str) -> Segment:
 
 
 def _split(text: str, language: str) -> list[str]:
-    # pysbd drops some white space; its sentences say where to cut, the text itself is what is cut.
+    # pysbd drops some white space, so its sentences only show the cuts, which are made in the text itself.
     starts, end = [0], 0
     for sentence in map(str.strip, _segmenter(language).segment(text)):
         at = text.find(sentence, end)

@@ -1,6 +1,6 @@
-"""What speaks against a translation without understanding it: language, length, lines, words left over.
+"""Warnings about a translation, by its language, length, lines and untranslated words.
 
-Pure: a source text and its translation in, sentences out.
+Pure: takes a source text and its translation, and gives one sentence for each warning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from handlers.checks.text.languages import english_name, is_other_language
 
 SHORTEST, LONGEST = 0.4, 2.5
-"""A translation's length over its source's, where a Han, kana or Hangul character counts as three."""
+"""Bounds of a translation's length divided by its source's.
+
+A Han, kana or Hangul character counts as three.
+"""
 TOO_SHORT_TO_MEASURE = 20
 SPAN_WORDS = 4
 WIDE = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
@@ -20,7 +23,7 @@ WIDE = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-
 def translation_warnings(
     source: str, translation: str, source_code: str | None, target: str
 ) -> Iterator[str]:
-    """One sentence for each check that says no; `source_code` None where the source language is unknown."""
+    """One sentence for each check that fails; `source_code` is None if the source language is unknown."""
     if source.strip() and not translation.strip():
         yield "empty: there is no translation"
         return
@@ -33,7 +36,7 @@ def translation_warnings(
 
 
 def untranslated_spans(source: str, translation: str) -> list[str]:
-    """Runs of four or more words that stand in both texts, in the order of the source."""
+    """Runs of four or more words that are in both texts, in the order of the source."""
     words, other = _words(source), _words(translation)
     there = {tuple(other[i : i + SPAN_WORDS]) for i in range(len(other) - SPAN_WORDS + 1)}
     spans: list[str] = []
@@ -68,5 +71,5 @@ def _size(text: str) -> int:
 
 
 def _words(text: str) -> list[str]:
-    # Scripts without spaces are compared by character, as words of one.
+    # In scripts without spaces each character counts as a word.
     return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]+", text.casefold())

@@ -1,6 +1,6 @@
-"""What openvino-genai is told: the KV cache of a model, and the decoding of one request.
+"""Configuration of openvino-genai: the KV cache of a model, and the decoding of one request.
 
-Sizes come from the converted model's own files; nothing here starts a pipeline.
+Sizes come from the converted model's own files; no pipeline is started.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from handlers.runtimes.base import RuntimeConfig, SamplingPlan
 from handlers.runtimes.cache_places import reserve_tokens
 
 BLOCK_TOKENS = 32
-"""Tokens of one KV block of the CPU plugin."""
+"""Tokens per KV block of the CPU plugin."""
 
 OVERHEAD_BYTES = 400 * 2**20
-"""Interpreter, libraries and compiled graph of a worker, measured beside the weights of a 135 M model."""
+"""Memory of interpreter, libraries and compiled graph of a worker, measured with a 135 M model."""
 
 DEFAULT_KV_BYTES = 2**30
 
 STEP_TOKENS = 128
-"""Tokens that a step reads and generates where prompts are read, which sets how long it holds the loop.
+"""Tokens that a step reads and generates while prompts are read.
 
-256 hold it twice as long; 64 leave short prompts half of each step beside a long one.
+It sets the time that a step blocks the loop. 256 tokens block it twice as long; with 64 a long prompt takes
+half of each step from the short ones.
 """
 
 MOST_STEP_TOKENS = 256
-"""The library's own bound: above `STEP_TOKENS`, since each of many streams needs its token in every step."""
+"""The library's limit of tokens per step: above `STEP_TOKENS`, since each stream needs a token per step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class ModelShape:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         heads = config.get("num_key_value_heads") or config["num_attention_heads"]
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        # One byte an element, and a float scale and zero point for each head: the plugin's 8-bit cache.
+        # The plugin's 8-bit cache: one byte per element, plus a float scale and zero point per head.
         per_token = config["num_hidden_layers"] * heads * 2 * (head_dim + 8)
         return cls(
             context=config["max_position_embeddings"],
@@ -61,7 +62,7 @@ class ModelShape:
 
 
 def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
-    """Every end-of-sequence id that generation_config.json, else config.json, names."""
+    """All end-of-sequence ids of generation_config.json, else of config.json."""
     generation = folder / "generation_config.json"
     source = json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {}
     ids = source.get("eos_token_id", config.get("eos_token_id"))
@@ -71,17 +72,17 @@ def eos_ids(folder: Path, config: dict[str, Any]) -> frozenset[int]:
 
 
 def blocks_of(tokens: int) -> int:
-    """Blocks that hold so many tokens."""
+    """The number of blocks for `tokens` tokens."""
     return -(-tokens // BLOCK_TOKENS)
 
 
 def reserve_blocks(context: int) -> int:
-    """Blocks beside the longest request for short ones."""
+    """The number of blocks reserved for short requests beside the longest one."""
     return blocks_of(reserve_tokens(context))
 
 
 def cache_blocks(config: RuntimeConfig, shape: ModelShape, context: int) -> int:
-    """Blocks of the cache: what `config.memory` leaves, one whole context and the reserve at least."""
+    """Blocks of the cache: as many as `config.memory` allows, at least one whole context and the reserve."""
     room = DEFAULT_KV_BYTES
     if config.memory is not None:
         room = config.memory - shape.weights_bytes - OVERHEAD_BYTES
@@ -90,9 +91,9 @@ def cache_blocks(config: RuntimeConfig, shape: ModelShape, context: int) -> int:
 
 
 def scheduler(blocks: int, *, prefixes: bool = True) -> Any:
-    """A KV cache of so many blocks, with prefix caching or without."""
+    """A scheduler configuration with a KV cache of `blocks` blocks, with or without prefix caching."""
     made = genai.SchedulerConfig()
-    # Without a bound the cache grows with every burst and never shrinks; pages are taken on first use.
+    # Without a bound the cache grows with every burst and never shrinks; memory is allocated at first use.
     made.num_kv_blocks = blocks
     made.max_num_batched_tokens = MOST_STEP_TOKENS
     made.enable_prefix_caching = prefixes
@@ -105,7 +106,7 @@ def properties(config: RuntimeConfig) -> dict[str, Any]:
 
 
 def generation_config(plan: SamplingPlan, eos: frozenset[int]) -> Any:
-    """`plan` in the library's words; greedy is a mode of its own there."""
+    """`plan` as the library's configuration, where greedy decoding is a separate mode."""
     config = genai.GenerationConfig()
     config.max_new_tokens = plan.max_tokens
     config.stop_token_ids = set(eos)
@@ -118,10 +119,11 @@ def generation_config(plan: SamplingPlan, eos: frozenset[int]) -> Any:
         config.top_p = plan.top_p
         if plan.top_k is not None:
             config.top_k = plan.top_k
-        # Left unset, every sampled answer to one prompt is the same text.
+        # Without a seed, every sampled answer to the same prompt is the same text.
         config.rng_seed = secrets.randbits(32) if plan.seed is None else plan.seed
     if plan.with_logprobs:
-        # Of the chosen token alone, and the model's own: measured equal under any temperature and schema.
+        # Only of the chosen token, under the model's own distribution: measured equal at any temperature and
+        # schema.
         config.logprobs = 1
     if plan.json_schema is not None:
         config.structured_output_config = genai.StructuredOutputConfig(

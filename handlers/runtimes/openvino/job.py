@@ -1,9 +1,9 @@
-"""One request of openvino-genai from its prompt to its end, also where the library has to begin it again.
+"""One request of openvino-genai from prompt to end, with restarts inside the library.
 
-The library drops requests when a step can schedule none, and the runtime takes back what grew too large for
-its neighbours. Such a request begins again unseen: what was said goes on as part of the prompt where nothing
-else counts, and is generated again, compared and held back where the library's state of the answer does:
-draws of a seed, counts of penalties, the place in a schema.
+The library drops requests when a step can schedule none, and the runtime preempts requests that grew too
+large. Such a request restarts without the client noticing it. If the answer depends on no other state of the
+library, the tokens so far become part of the prompt. With such state (random draws of a seed, counts of
+penalties, the position in a schema) they are generated again, compared and not sent twice.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from handlers.wire import RequestError
 
 RETRY_S = 5.0
 SEED_STRIDE = 0x9E3779B1
-"""Sets the draws of a continuation apart from those of the beginning, which one seed would repeat."""
+"""Changes the seed of a continuation, because the same seed would repeat the draws of the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Carries a request's failure through its queue."""
+    """A request's failure in its queue."""
 
     error: RequestError
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """`number` is the order of arrival, `read` the tokens of its prompt that the cache holds, `said` all
-    tokens handed out; `overtaken` counts later ones that were let in before it.
+    """One request. `number` is the order of arrival, `read` the number of its prompt tokens in the cache,
+    `said` all tokens sent so far; `overtaken` counts later requests that were admitted before it.
     """
 
     number: int
@@ -61,22 +61,22 @@ class Job:
 
     @property
     def blocks(self) -> int:
-        """Blocks it needs now, and one to grow into."""
+        """The number of KV blocks that it needs now, plus one to grow."""
         return blocks_of(len(self.prompt_ids) + len(self.said) + 1) + 1
 
     @property
     def ids(self) -> Sequence[int]:
-        """The prompt that the library is given."""
+        """The prompt for the library."""
         return self.prompt_ids if self._repeats else [*self.prompt_ids, *self.said]
 
     @property
     def unread(self) -> int:
-        """Tokens that the library has to read before it can answer: one at least, whose logits it needs."""
+        """The number of tokens that the library must still read: at least one, for its logits."""
         return max(1, len(self.ids) - self.read)
 
     @property
     def config(self) -> Any:
-        """The decoding that goes with `ids`."""
+        """The decoding configuration for `ids`."""
         plan = self.plan
         if self.said and not self._repeats:
             seed = ((plan.seed or 0) + SEED_STRIDE * len(self.said)) % 2**32
@@ -86,12 +86,12 @@ class Job:
         return config
 
     def begin_again(self, *, differently: bool = False) -> None:
-        """Forget what the library knew of it; `differently` where a repetition was another text."""
+        """Resets the library's state of the request; `differently` after a repetition gave another text."""
         self.handle, self.is_piece, self.read, self._repeated = None, False, 0, 0
         self._repeats = bool(self.said) and self._has_state and not differently
 
     def take(self, ids: Sequence[int], log_probs: Sequence[float], reason: Any) -> Step | Failed | None:
-        """The part of the library's output that the reader has not had; None where there is none."""
+        """The new part of the library's output as a step; None if there is none."""
         if reason == "stop" and ids and ids[-1] in self.eos:
             ids, log_probs = ids[:-1], log_probs[:-1]
         if self._repeats:
@@ -113,7 +113,8 @@ class Job:
         return self._seeded or counts or plan.json_schema is not None
 
     def _departed(self) -> Failed | None:
-        # Rounding made another token out of a near tie. A schema has no way to go on from the middle.
+        # Rounding decided a near tie differently. An answer with a schema cannot be continued from its
+        # middle.
         if self.plan.json_schema is not None:
             return Failed(
                 RequestError(

@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens on openvino-genai, whose prefix cache keeps them from being computed.
+"""Log-probabilities of given tokens on openvino-genai, whose prefix cache hides some of them.
 
-`echo` tells them of a prompt, but of no token that the prefix cache of the pipeline already holds. Where one
-is missing a second pipeline without that cache answers: a second copy of the weights, from the first such
+`echo` gives them for a prompt, except for tokens that the pipeline's prefix cache already holds. If one is
+missing, a second pipeline without that cache computes them: a second copy of the weights, from the first such
 request until the model is unloaded.
 """
 
@@ -24,16 +24,16 @@ from handlers.runtimes.openvino.turns import quiet
 
 REMEMBERED = 1024
 LONGEST_REMEMBERED = 64
-"""Tokens: labels of a classification and their like, not echoes of whole prompts."""
+"""Most tokens of a remembered result: enough for labels of a classification, not for echoes of prompts."""
 
 ECHO = SamplingPlan(max_tokens=1, logprobs=True)
 
 Echo = tuple[int, Sequence[float]]
-"""How many tokens came back, and the log-probabilities of the last of them."""
+"""The number of returned tokens, and the log-probabilities of the last of them."""
 
 
 class LastScores:
-    """What was computed lately, by the tokens it was computed of."""
+    """A cache of recent log-probabilities, by their tokens."""
 
     def __init__(self) -> None:
         self._scores: dict[bytes, list[float]] = {}
@@ -44,7 +44,7 @@ class LastScores:
         return known[len(known) - count :] if len(known) >= count else None
 
     def keep(self, ids: Sequence[int], logprobs: list[float]) -> None:
-        """Remembers them if they are few."""
+        """Adds `logprobs` if they are few; removes the oldest entry of a full cache."""
         if len(logprobs) <= LONGEST_REMEMBERED:
             self._scores[_digest(ids)] = logprobs
         if len(self._scores) > REMEMBERED:
@@ -52,7 +52,7 @@ class LastScores:
 
 
 class LogProbabilities:
-    """`echo` asks the pipeline that serves everybody; what engines ask of every request is remembered."""
+    """Computes log-probabilities; `echo` asks the serving pipeline. Short results are remembered."""
 
     def __init__(
         self,
@@ -70,7 +70,10 @@ class LogProbabilities:
         self._remembered = LastScores()
 
     async def of_last(self, ids: Sequence[int], count: int) -> list[float]:
-        """Log-probability of each of the last `count` tokens after those before it, never of the first."""
+        """The log-probabilities of the last `count` tokens of `ids`.
+
+        `count` must not include the first token.
+        """
         known = self._remembered.get(ids, count)
         if known is None:
             known = await self._compute(ids, count)
@@ -84,7 +87,7 @@ class LogProbabilities:
             if first >= 0:
                 return list(told[first : first + count])
         async with self._uncached:
-            # A task of its own, so that what watches the loop knows the library's steps by their name.
+            # A task of its own, so that the loop watch recognises the library's steps by the task's name.
             apart = await asyncio.create_task(self._read(ids), name="openvino-step")
             return apart[len(apart) - count :]
 

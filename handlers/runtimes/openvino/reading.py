@@ -1,8 +1,8 @@
-"""In what order prompts are read, in pieces that one step holds. Pure.
+"""Order of prefill: prompts are read in pieces that fit into one step. Pure.
 
-The library reads the prompts it has in the order of their arrival, each to its end: a conversation of 7,500
-tokens would keep everybody who comes after it waiting for 20 s. So it is given a piece of a prompt at a time,
-as a request of its own; what was read before comes out of the prefix cache.
+The library reads each prompt to its end, in the order of arrival: a conversation of 7,500 tokens would make
+all later requests wait for 20 s. So it gets one piece of a prompt at a time, as a separate request; the
+tokens before the piece come from the prefix cache.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from handlers.runtimes.openvino.config import BLOCK_TOKENS, STEP_TOKENS
 from handlers.runtimes.openvino.job import Job, whole_blocks
 
 OLDEST_SHARE = BLOCK_TOKENS
-"""Tokens of each step for the prompt that has waited longest, however many short ones arrive."""
+"""Tokens of each step for the prompt that has waited longest, regardless of the number of short prompts."""
 
 
 def pieces(reading: Sequence[Job], generating: int) -> list[tuple[Job, int]]:
-    """The tokens of each prompt that the next step reads: the shortest rest first.
+    """The prompts that the next step reads and the number of tokens of each: the shortest remainder first.
 
-    `generating` requests take a token of the step each. An echo cannot be read in pieces.
+    Each of the `generating` requests takes one token of the step. An echo cannot be read in pieces.
     """
     if not reading:
         return []
@@ -38,9 +38,10 @@ def pieces(reading: Sequence[Job], generating: int) -> list[tuple[Job, int]]:
 
 
 class KnownPrefixes:
-    """The beginnings of prompts that the library's prefix cache should hold, the latest `blocks` of them.
+    """The prefixes of prompts that the library's prefix cache should hold: the latest `blocks` blocks.
 
-    A guess, since the library tells of none: a wrong one costs a step in another order.
+    This is an estimate, because the library does not show its cache; an error only changes the order of
+    steps.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -48,7 +49,7 @@ class KnownPrefixes:
         self._chains: OrderedDict[int, None] = OrderedDict()
 
     def known(self, ids: Sequence[int]) -> int:
-        """Tokens at the beginning of `ids` that were computed lately."""
+        """The number of tokens at the beginning of `ids` that were computed recently."""
         tokens = 0
         for chain in _chains(ids):
             if chain not in self._chains:
@@ -57,7 +58,7 @@ class KnownPrefixes:
         return tokens
 
     def keep(self, ids: Sequence[int]) -> None:
-        """Take note that `ids` were computed."""
+        """Notes that `ids` were computed."""
         for chain in _chains(ids):
             self._chains[chain] = None
             self._chains.move_to_end(chain)

@@ -1,10 +1,10 @@
 """Adapts openvino-genai's ContinuousBatchingPipeline: a task steps it, requests stream token ids out.
 
-Knows openvino-genai alone; imports no torch and no transformers (2.6 to 5.2 s and 150 MB).
+Knows openvino-genai only; imports no torch and no transformers (2.6 to 5.2 s and 150 MB).
 
-`step()` holds the interpreter's lock from its beginning to its end, so a thread of its own would gain nothing
-and lose a step: the loop would get the lock only after the next one (14 ms at one stream, measured). The task
-steps on the loop itself, and between two steps lets the loop work off all that is ready.
+`step()` holds the interpreter's lock from begin to end, so a separate thread would gain nothing and lose a
+step: the loop would get the lock only after the next step (14 ms with one stream, measured). The task calls
+it on the loop itself, and between two steps lets the loop finish everything that is ready.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ class OpenVinoRuntime:
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        """See `Runtime`; what the prefix cache hides is computed apart."""
+        """See `Runtime`; log-probabilities that the prefix cache hides are computed by a second pipeline."""
         asked = ([*prompt_ids, *continuation] for continuation in continuations)
         lengths = map(len, continuations)
         return list(await asyncio.gather(*map(self._logprobs.of_last, asked, lengths)))
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
-        """See `Runtime`; alternatives are refused before."""
+        """See `Runtime`; requests with `top_logprobs` were refused before."""
         told = await self._logprobs.of_last(prompt_ids, len(prompt_ids) - 1)
         return Step(prompt_ids[1:], None, told)
 
@@ -122,7 +122,7 @@ class OpenVinoRuntime:
         self._schemas.close()
 
     def _warm(self) -> None:
-        # The first step compiles kernels: a second that no client should wait for.
+        # The first step compiles kernels, which takes a second; no client should wait for it.
         config = generation_config(SamplingPlan(max_tokens=2), self._eos)
         self._pipeline.add_request(0, ov.Tensor(np.array([[0] * BLOCK_TOKENS], dtype=np.int64)), config)
         while self._pipeline.has_non_finished_requests():
@@ -165,11 +165,14 @@ class OpenVinoRuntime:
                 lock_is_free()
                 if not self._held and not self._waiting:
                     self._work.clear()
-        except Exception as error:  # the outermost loop: whatever a step raises ends the runtime
+        except Exception as error:  # the outermost loop: any exception of a step ends the runtime
             self._fail_all(traceback.format_exception_only(error)[-1].strip())
 
     def _drop_cancelled(self) -> int:
-        """Cancels what nobody reads; how many blocks that frees after the next step."""
+        """Cancels requests without a reader.
+
+        Returns the number of blocks that are free after the next step.
+        """
         gone = [job for job in self._held if job.cancelled]
         for job in gone:
             if job.handle is not None:
@@ -223,7 +226,7 @@ class OpenVinoRuntime:
                     self._held.remove(job)
 
     def _outcome(self, job: Job) -> Step | Failed | None:
-        """What the last step made for this request; None if nothing."""
+        """The result of the last step for this request; None if there is none."""
         if job.handle.get_status() == genai.GenerationStatus.IGNORED:
             job.begin_again()
             return None

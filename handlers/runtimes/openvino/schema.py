@@ -1,8 +1,8 @@
-"""Tries a JSON schema on openvino-genai's own grammar compiler, in a process of its own.
+"""Tests a JSON schema with openvino-genai's own grammar compiler, in a separate process.
 
 A schema that the compiler refuses makes every later step of a pipeline raise, for all its requests, and
-`validate()` does not notice. So each schema first goes through a pipeline whose model is one constant and
-whose tokenizer is the real one: the same compiler, nothing to lose, and a second at most.
+`validate()` does not detect it. So each schema first goes through a pipeline with a constant model and the
+real tokenizer: the same compiler, no other requests, and at most a second.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ PR_SET_PDEATHSIG = 1
 
 
 class SchemaProbe:
-    """Asks the child process, which is started at first use and replaced when it hangs or dies.
+    """Tests schemas in a child process, which is started at first use and replaced when it hangs or dies.
 
-    One thread owns the child, since Linux ties `die_with_parent` to the thread that started it.
+    One thread owns the child, because Linux ties `die_with_parent` to the thread that started it.
     """
 
     def __init__(self, folder: Path, vocabulary: int) -> None:
@@ -44,7 +44,7 @@ class SchemaProbe:
     async def check(self, schema: dict[str, Any]) -> None:
         """Raises RequestError 400 with the compiler's reason if it refuses `schema` or takes over 1 s."""
         if _refers_elsewhere(schema):
-            # The compiler would take it for any value, and print the reference into the worker's log.
+            # The compiler would accept any value for it, and print the reference into the worker's log.
             raise _refused("a $ref is '#', or begins with '#/'")
         text = json.dumps(schema, sort_keys=True)
         refusal = await asyncio.get_running_loop().run_in_executor(self._owner, self._verdict, text)
@@ -65,7 +65,7 @@ class SchemaProbe:
         else:
             answer = _line(child, TIMEOUT_S)
         if not answer:
-            # Raised, not returned: only the compiler's own verdicts are remembered.
+            # Raised and not returned: only the compiler's own verdicts are cached.
             self._end()
             raise _refused("the compiler crashed" if answer == "" else f"it took over {TIMEOUT_S:g} s")
         return str(json.loads(answer))
@@ -76,7 +76,7 @@ class SchemaProbe:
                 [sys.executable, "-m", __name__, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # the compiler repeats the schema in what it says there
+                stderr=subprocess.DEVNULL,  # the compiler's output there repeats the schema
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
@@ -91,7 +91,7 @@ class SchemaProbe:
 
 
 def _refers_elsewhere(schema: dict[str, Any]) -> bool:
-    """Whether any `$ref` of `schema` names something outside of it."""
+    """True if a `$ref` of `schema` refers outside of it."""
     left: list[Any] = [schema]
     while left:
         one = left.pop()
@@ -112,14 +112,17 @@ def _refused(reason: str) -> RequestError:
 
 
 def _line(child: subprocess.Popen[str], timeout_s: float) -> str | None:
-    """The child's next line, empty at its end, None if it takes too long."""
+    """The child's next line; empty at its end, None if it takes too long."""
     assert child.stdout is not None
     ready, _, _ = select.select([child.stdout], [], [], timeout_s)
     return child.stdout.readline() if ready else None
 
 
 def die_with_parent() -> None:
-    """Has Linux kill this process when the thread that started it ends: a stuck compiler reads no pipe."""
+    """Makes Linux kill this process when the thread that started it ends.
+
+    A stuck compiler would notice no closed pipe.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -155,13 +158,13 @@ def _compile(pipeline: Any, schema: str) -> str:
     try:
         pipeline.generate(ov.Tensor(np.array([[0]], dtype=np.int64)), config)
     except Exception as error:
-        # The compiler's message begins with a build path and a line number; its sense follows the last ": ".
+        # The compiler's message begins with a build path and a line number; the reason follows the last ": ".
         return str(error).strip().splitlines()[0].split(": ", 1)[-1][:300] or "refused"
     return ""
 
 
 def main(folder: str, vocabulary: str) -> None:
-    """Answers each line of standard input, a schema, with a line: an empty JSON string or the refusal."""
+    """Answers each schema, a line of standard input, with a JSON string: empty, or the reason of refusal."""
     import openvino as ov
     import openvino_genai as genai
 

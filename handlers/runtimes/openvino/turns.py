@@ -1,4 +1,4 @@
-"""Lets the event loop work between two steps of openvino-genai, which hold the interpreter's lock."""
+"""Lets the event loop run between two steps of openvino-genai, which hold the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import time
 
 LEAST_TURNS = 4
-"""Turns of the loop that a token needs from the runtime's queue to the socket."""
+"""Loop iterations that a token needs from the runtime's queue to the socket."""
 
 MOST_TURNS = 64
 QUIET_TURN_S = 5e-5
-"""A turn with nothing to do takes about 10 microseconds; a step takes 14 milliseconds and more."""
+"""An iteration shorter than this was idle.
+
+An idle one takes about 10 microseconds, a step 14 milliseconds or more.
+"""
 
 
 async def quiet() -> None:
-    """Returns once the loop has worked off what was ready: pieces written, new requests read."""
+    """Returns when the loop has done everything that was ready: pieces are written, new requests read."""
     for turn in range(MOST_TURNS):
         before = time.perf_counter()
         await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""The hook into transformers' continuous batching: per-request decoding inside its shared batch.
+"""Hooks into transformers' continuous batching: per-request decoding inside its shared batch.
 
-Out of the box the library takes only temperature, top_k and top_p per request
+By itself the library takes only temperature, top_k and top_p per request
 (`generation/continuous_batching/cb_logits_processors.py:325` in 5.23.0). It does call its list of logits
 processors with the requests of the batch before the forward pass (`input_outputs.py:423`) and with the
 logits, one row for each request that gets a token and in that order, after it (`model_runner.py:211`); both
@@ -8,10 +8,10 @@ calls come from its generation thread. The list here uses that pair of calls. It
 synchronous mode without CUDA graphs: the asynchronous mode prepares a batch before the tokens of the last one
 are known, and a replayed graph runs no Python.
 
-The library's scheduler comes without its one standstill. Where running answers outgrow the KV cache it puts
-the newest back to wait, and lets nobody in until a request has finished. One that is cancelled does not count
-as finished (`continuous_api.py:569`): when the holder of the cache leaves, nothing runs, nothing can finish,
-and everybody waits for ever.
+The scheduler here corrects a deadlock of the library's own. If running answers outgrow the KV cache, that one
+preempts the newest request and admits no request until one has finished. A cancelled request does not count
+as finished (`continuous_api.py:569`): if the request that holds the cache is cancelled, nothing runs, nothing
+can finish, and all requests wait for ever.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ POLL_S = 0.01
 
 
 class CancelledMakesRoom(FIFOScheduler):
-    """First come, first served; a cancelled request lets those who wait in, as a finished one does."""
+    """A first-come, first-served scheduler that admits waiting requests after a cancelled request too."""
 
     def clear_cancelled_requests(self) -> list[RequestState]:
         """Called by the generation thread before it plans a step."""
@@ -49,15 +49,15 @@ class CancelledMakesRoom(FIFOScheduler):
 
 
 def register() -> None:
-    """Make the scheduler known by its name, which is all that the library's configuration takes."""
+    """Registers the scheduler by name, because the library's configuration takes only a name."""
     SCHEDULER_MAPPING[SCHEDULER] = CancelledMakesRoom
 
 
 class PerRequestLogits(ContinuousBatchingLogitsProcessorList):
-    """Processor list that hands each row of logits to the decoding of its own request.
+    """Logits processor list that gives each row of logits to the decoding of its own request.
 
-    `on_orphan` gets the id of a request in the batch that was never attached or is detached: a cancel that
-    the library drained before the request it names, which it would otherwise forget.
+    `on_orphan` gets the id of a request in the batch that is not attached. The library has read its cancel
+    before the request itself, and would otherwise lose the cancel.
     """
 
     def __init__(self, on_orphan: Callable[[str], None]) -> None:
@@ -68,14 +68,14 @@ class PerRequestLogits(ContinuousBatchingLogitsProcessorList):
         self._rows: list[RequestDecoding | None] = []
 
     def attach(self, request_id: str, decoding: RequestDecoding) -> None:
-        """Make `decoding` answer for the request; before the library hears of the request."""
+        """Sets the decoding of a request; call it before the request is given to the library."""
         self._decodings[request_id] = decoding
 
     def detach(self, request_id: str) -> None:
         self._decodings.pop(request_id, None)
 
     def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: Tensor) -> Tensor:
-        """Called with the batch before its forward pass; remembers the rows to come."""
+        """Called with the batch before its forward pass; remembers the decoding of each row."""
         self._rows = []
         for request in requests_in_batch:
             decoding = self._decodings.get(request.state.request_id)
@@ -88,7 +88,7 @@ class PerRequestLogits(ContinuousBatchingLogitsProcessorList):
         return arg_storage
 
     def __call__(self, input_ids: Tensor, scores: Tensor, logits_processor_args: Tensor) -> Tensor:
-        """Called with float logits (rows, vocabulary) after the forward pass; spare rows are padding."""
+        """Called with float logits (rows, vocabulary) after the forward pass; extra rows are padding."""
         for row, decoding in zip(scores, self._rows, strict=False):
             if decoding is not None:
                 decoding.choose(row)
@@ -96,9 +96,9 @@ class PerRequestLogits(ContinuousBatchingLogitsProcessorList):
 
 
 def produced(state: Any) -> Sequence[int]:
-    """All tokens a request has produced, also after the scheduler took its cache away and started it again.
+    """All tokens that a request has produced, also after the scheduler preempted and restarted it.
 
-    Such a request has its first tokens moved to the prompt (`requests.py:295`).
+    The library moves the first tokens of a restarted request to its prompt (`requests.py:295`).
     """
     if state._true_initial_tokens:
         return [*state.initial_tokens[state._true_initial_tokens :], *state.generated_tokens]
@@ -107,7 +107,7 @@ def produced(state: Any) -> Sequence[int]:
 
 
 def start_batching(loaded: Loaded, plan: CachePlan, logits: PerRequestLogits) -> Any:
-    """A running `ContinuousBatchingManager` over the model, its KV cache allocated."""
+    """A running `ContinuousBatchingManager` of the model, with its KV cache allocated."""
     register()
     manager = loaded.model.init_continuous_batching(
         GenerationConfig(  # type: ignore[no-untyped-call]
@@ -132,8 +132,8 @@ def start_batching(loaded: Loaded, plan: CachePlan, logits: PerRequestLogits) ->
 
 
 def _await_cache(manager: Any) -> None:
-    # Allocated by the generation thread, on its own: with a parallel loop on this thread too OpenMP has more
-    # threads than cores, and those sleep between two loops from then on (14 instead of 25 tokens/s).
+    # Only the generation thread allocates: a parallel loop on this thread too would give OpenMP more threads
+    # than cores, and those would sleep between two loops from then on (14 instead of 25 tokens/s).
     while manager.batch_processor is None and manager.is_running():
         time.sleep(POLL_S)
     if manager.batch_processor is None:
@@ -142,14 +142,14 @@ def _await_cache(manager: Any) -> None:
 
 
 def held_tokens(manager: Any) -> int:
-    """How many tokens the KV cache holds."""
+    """The number of tokens that fit into the KV cache."""
     return int(manager.batch_processor.cache.num_blocks) * PAGE_TOKENS
 
 
 def cache_usage(cache: Any) -> float:
-    """Fraction of a `PagedAttentionCache` that running requests hold.
+    """The fraction of a `PagedAttentionCache` that running requests hold.
 
-    Blocks that it keeps for prompts yet to come, and gives up when it is short, count as free.
+    Blocks that it keeps for later prompts, and frees when needed, count as free.
     """
     kept = sum(len(a.ledger.cached_blocks) * a.bytes_per_block for a in cache.cache_allocators.values())
     return float(1.0 - cache.compute_free_capacity() - kept / (cache.num_sectors * cache.bytes_per_sector))

@@ -1,9 +1,9 @@
-"""Runtime for causal Hugging Face models: transformers' continuous batching behind the runtime seam.
+"""Runtime for causal Hugging Face models by transformers' continuous batching.
 
-The library schedules, batches and pages the KV cache in a thread of its own; this adapter checks what goes
-in, keeps it waiting until there is a place in the cache (`cache_places`), attaches each request's decoding
-(`batch`), carries its outputs to the event loop and notices when the thread dies. Nothing of a request but
-ids reaches the library unchecked.
+The library schedules, batches and pages the KV cache in a thread of its own; this adapter checks each
+request, keeps it waiting until it fits into the cache (`cache_places`), attaches its decoding (`batch`),
+passes its outputs to the event loop and notices when the thread dies. Nothing reaches the library unchecked
+but request ids.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ Found = TypeVar("Found")
 
 @dataclass(eq=False, slots=True)
 class Asked:
-    """`number` is the order of arrival, `key` the library's name for it; `overtaken` counts later ones that
-    were let in before it.
+    """One request. `number` is the order of arrival, `key` its id in the library; `overtaken` counts later
+    requests that were admitted before it.
     """
 
     number: int
@@ -57,12 +57,12 @@ class Asked:
 
     @property
     def blocks(self) -> int:
-        """Pages of the KV cache that it needs for its next token."""
+        """The number of KV cache pages that it needs for its next token."""
         return pages(len(self.prompt_ids) + self.flow.tokens + 1)
 
 
 def open_runtime(config: RuntimeConfig, on_fatal: Callable[[str], None]) -> Runtime:
-    """The runtime that fits the folder's architecture. Raises what `load` raises."""
+    """The runtime for the folder's architecture. Raises the errors of `load`."""
     if makes_embeddings(config.model_path):
         return EmbeddingRuntime(config, on_fatal)
     if is_sequence_to_sequence(config.model_path):
@@ -71,11 +71,11 @@ def open_runtime(config: RuntimeConfig, on_fatal: Callable[[str], None]) -> Runt
 
 
 class TransformersRuntime:
-    """A causal model under continuous batching. Nothing of the floor is refused, seeds included.
+    """A causal model with continuous batching; it supports all sampling parameters, seeds included.
 
-    A seed fixes the random draws of its request; logits still differ in their last bits with the
-    neighbours in the batch, as in any batching server. `on_fatal` gets one line, once, on the event loop that
-    served the last request (or on the watching thread if none was served), after the running requests failed.
+    A seed fixes the random draws of its request; the last bits of logits still depend on the other requests
+    of the batch, as in any batching server. `on_fatal` gets one line, once, on the event loop that served the
+    last request (or on the watching thread if none was served), after the running requests failed.
     """
 
     name: ClassVar[str] = "transformers"
@@ -122,18 +122,21 @@ class TransformersRuntime:
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        """Log-probabilities under the raw logits; the batch pauses between two steps meanwhile."""
+        """Log-probabilities under the raw logits; meanwhile the batch pauses between two steps."""
         check_prompt(prompt_ids, self.context, self.vocabulary)
         check_continuations(len(prompt_ids), continuations, self.context, self.vocabulary)
         return await self._apart(score_causal, prompt_ids, continuations)
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
-        """See `Runtime`; the batch pauses meanwhile."""
+        """See `Runtime`; meanwhile the batch pauses."""
         check_prompt(prompt_ids, self.context, self.vocabulary)
         return await self._apart(read_causal, prompt_ids, top_logprobs)
 
     def stats(self) -> RuntimeStats:
-        """Counts of the library's scheduler; requests it has not read yet, or not heard of, are waiting."""
+        """Counts of the library's scheduler.
+
+        Requests that it has not read or not yet got count as waiting.
+        """
         scheduler = self._batch.scheduler
         unread = self._manager.input_queue.qsize() + len(self._waiting)
         return RuntimeStats(
@@ -143,7 +146,7 @@ class TransformersRuntime:
         )
 
     def close(self) -> None:
-        """Stop the generation thread at its next step; running requests fail. Safe to call again."""
+        """Stops the generation thread at its next step; running requests fail. May be called again."""
         if self._manager.is_running():
             self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
 
@@ -200,7 +203,7 @@ class TransformersRuntime:
         self._manager.cancel_request(key)
 
     def _discard_strays(self) -> None:
-        # The step in flight at a cancel delivers here, and nobody else ever reads this queue.
+        # The step that runs during a cancel puts its output here, and nothing else reads this queue.
         strays = self._manager.output_router.output_queue
         while not strays.empty():
             try:
@@ -210,7 +213,7 @@ class TransformersRuntime:
 
     async def _apart(self, compute: Callable[..., Found], *given: Any) -> Found:
         # A thread that ends: OpenMP keeps workers for each living thread that ran a parallel loop, and with
-        # more of them than cores the generation thread goes at 14 instead of 24 tokens/s from then on.
+        # more of them than cores the generation thread makes 14 instead of 24 tokens/s from then on.
         once = ThreadPoolExecutor(1, "transformers-score")
         try:
             return await asyncio.get_running_loop().run_in_executor(once, self._paused, compute, *given)
@@ -234,7 +237,7 @@ class TransformersRuntime:
             self._loop.call_soon_threadsafe(self._end, line)
 
     def _end(self, line: str | None) -> None:
-        """Nothing runs any more; `line` says why, None after `close`."""
+        """Fails all requests at the end of the runtime; `line` is the reason, None after `close`."""
         self._fatal = line or "it was closed"
         asked = [*self._held, *self._waiting]
         self._held, self._waiting = [], []

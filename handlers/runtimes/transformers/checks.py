@@ -1,4 +1,4 @@
-"""What is checked before a request reaches transformers, where one bad value would end all requests."""
+"""Checks of a request before it reaches transformers, where one bad value would end all requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from handlers.wire import RequestError
 
 
 def check_prompt(prompt_ids: Sequence[int], context: int, vocabulary: int) -> None:
-    """RequestError 400 for no tokens, too many for the context, or ids outside of the vocabulary."""
+    """Raises RequestError 400 for an empty or too long prompt, or ids outside the vocabulary."""
     if not prompt_ids:
         raise RequestError("the prompt has no tokens", param="prompt")
     if len(prompt_ids) >= context:
@@ -22,7 +22,7 @@ def check_prompt(prompt_ids: Sequence[int], context: int, vocabulary: int) -> No
 
 
 def check_plan(plan: SamplingPlan, vocabulary: int) -> None:
-    """RequestError 400 for values that `SamplingPlan`'s maker should have refused."""
+    """Raises RequestError 400 for values that `make_plan` should have refused."""
     if plan.max_tokens < 1:
         raise RequestError("max_tokens is at least 1", param="max_tokens")
     if plan.temperature < 0:
@@ -36,7 +36,7 @@ def check_plan(plan: SamplingPlan, vocabulary: int) -> None:
 def check_continuations(
     prompt_length: int, continuations: Sequence[Sequence[int]], context: int, vocabulary: int
 ) -> None:
-    """RequestError 400 for a continuation that leaves the context or the vocabulary."""
+    """Raises RequestError 400 for a continuation beyond the context or with ids outside the vocabulary."""
     for continuation in continuations:
         check_ids(continuation, vocabulary, "continuations")
         if prompt_length + len(continuation) > context:
@@ -49,14 +49,14 @@ def check_continuations(
 
 
 def check_ids(ids: Iterable[int], vocabulary: int, param: str) -> None:
-    """RequestError 400 naming `param` for the first id outside of the vocabulary."""
+    """Raises RequestError 400 that names `param` for the first id outside the vocabulary."""
     wrong = next((i for i in ids if not 0 <= i < vocabulary), None)
     if wrong is not None:
         raise RequestError(f"token id {wrong} is not below the vocabulary's {vocabulary}", param=param)
 
 
 def runtime_failed(cause: str) -> RequestError:
-    """What every running request gets when the library itself fails."""
+    """The error 500 of every running request when the library fails."""
     return RequestError(
         f"the transformers runtime failed: {cause}", status=500, type="server_error", code="runtime_failed"
     )

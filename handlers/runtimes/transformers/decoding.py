@@ -1,8 +1,8 @@
-"""How one request turns a row of logits into a token, with tensors and without any library above torch.
+"""Decoding of one request: a row of logits to a token, with torch tensors only.
 
 The order is that of transformers' `generate`: bias, repetition, presence and frequency penalties, schema
-mask, temperature, top_k, top_p. Nothing here raises for a value that `SamplingPlan` may hold, because an
-exception in the generation thread would end every request of the batch.
+mask, temperature, top_k, top_p. No value of a `SamplingPlan` makes this code raise, because an exception in
+the generation thread would end every request of the batch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from handlers.runtimes.base import SamplingPlan
 from handlers.runtimes.transformers.schema import SchemaMask
 from handlers.runtimes.transformers.score import likeliest
 
-# Wide enough for nearly every nucleus; a sort of 49,152 logits costs 3 ms, this selection 0.3 ms.
+# Enough for nearly every nucleus; sorting 49,152 logits costs 3 ms, this selection 0.3 ms.
 NUCLEUS_WIDTH = 1024
 TINY = 1e-20
 
 
 class RequestDecoding:
-    """Decoding state of one request: its plan, what it has said, its random generator and its schema."""
+    """Decoding state of one request: its plan, its tokens so far, its random generator and its schema."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class RequestDecoding:
         self._generator = _generator(plan, device)
 
     def advance(self, produced: Sequence[int]) -> None:
-        """Take note of all tokens produced so far; those already known are skipped."""
+        """Takes all tokens produced so far, and skips those that it knows already."""
         fresh = list(produced[self._known :])
         self._known += len(fresh)
         if not fresh:
@@ -58,7 +58,7 @@ class RequestDecoding:
             self._counts.index_add_(0, ids, torch.ones(len(fresh), device=self._device))
 
     def choose(self, row: Tensor) -> None:
-        """Change `row` (float logits, shape [vocabulary]) in place: its maximum is then the chosen token."""
+        """Changes `row` (float logits, shape [vocabulary]) so that its maximum is the chosen token."""
         before = row.clone() if self.plan.with_logprobs else None
         self._penalise(row)
         if self.mask is not None:
@@ -86,8 +86,8 @@ class RequestDecoding:
 
 
 def draw(row: Tensor, plan: SamplingPlan, generator: torch.Generator) -> Tensor:
-    """Index of a token drawn from logits `row` under temperature, top_k and top_p; a tensor without axes."""
-    # Relative to the maximum, so that no temperature overflows into infinity minus infinity.
+    """The index of a token drawn from logits `row` with temperature, top_k and top_p; a 0-d tensor."""
+    # Relative to the maximum, so that no temperature overflows to infinity minus infinity.
     scaled = (row - row.max()) / plan.temperature
     values, indices = nucleus(scaled, plan.top_k, plan.top_p)
     noise = torch.empty_like(values).exponential_(generator=generator).clamp_min_(TINY)
@@ -95,7 +95,7 @@ def draw(row: Tensor, plan: SamplingPlan, generator: torch.Generator) -> Tensor:
 
 
 def nucleus(scores: Tensor, top_k: int | None, top_p: float) -> tuple[Tensor, Tensor]:
-    """Candidate logits and their token ids after top_k and then top_p; at least one is left."""
+    """Candidate logits and their token ids after top_k and then top_p; there is at least one."""
     size = scores.numel()
     width = min(top_k or size, size)
     if top_p >= 1.0 and width == size:
@@ -117,7 +117,7 @@ def _most_likely(scores: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
 
 
 def _kept(probabilities: Tensor, top_p: float) -> Tensor:
-    """A token stays while those more likely than it do not yet add up to `top_p`; the first always stays."""
+    """A mask of tokens to keep: those whose more likely tokens sum to less than `top_p`, always the first."""
     keep = probabilities.cumsum(dim=-1) - probabilities < top_p
     keep[0] = True
     return keep

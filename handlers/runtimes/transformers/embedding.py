@@ -1,7 +1,7 @@
 """Runtime for embedding models: batched forward passes, pooled to one vector of length 1 for each text.
 
-One thread runs them all. What arrives while a batch is computed waits for the next one, whoever sent it:
-texts of like length go together, in batches bounded by their tokens, padding included.
+One thread runs all batches. Texts that arrive during a batch wait for the next one. A batch has texts of
+similar length, from any clients, and a limit of tokens, padding included.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from handlers.wire import RequestError
 
 BATCH_TOKENS = 8192
 POOL_TEXTS = 256
-"""Texts that are sorted by length at once; those of a later request wait for no more than these."""
+"""Texts that are sorted by length together; texts of a later request wait for no more than these."""
 STOP_SECONDS = 30.0
 DIGITS = 8
 
 
 def pooled(states: torch.Tensor, mask: torch.Tensor, poolings: Sequence[str]) -> torch.Tensor:
-    """Rows of float32. `states` is (texts, tokens, width), `mask` has 1 for tokens and 0 behind them."""
+    """Float32 vectors of length 1, one row per text; a row has `width` numbers for each pooling.
+
+    `states` is (texts, tokens, width); `mask` is (texts, tokens) with 1 for tokens and 0 for padding.
+    """
     states = states.float()
     parts = [_POOL[name](states, mask) for name in poolings]
     return torch.nn.functional.normalize(torch.cat(parts, dim=1), dim=1)
@@ -65,14 +68,14 @@ _POOL: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 @dataclass(slots=True)
 class Text:
-    """One text to embed and where its vector goes."""
+    """One text to embed, and the future of its vector."""
 
     ids: Sequence[int]
     vector: Future[list[float]] = field(default_factory=Future)
 
 
 class EmbeddingRuntime:
-    """A model of `AutoModel` with its pooling. `context` and `max_tokens` are the same: one text's tokens."""
+    """A model of `AutoModel` with its pooling. `context` and `max_tokens` are both the limit of one text."""
 
     name: ClassVar[str] = "transformers"
     refused: ClassVar[frozenset[str]] = frozenset()
@@ -107,26 +110,26 @@ class EmbeddingRuntime:
     async def submit(
         self, request_id: str, prompt_ids: Sequence[int], plan: SamplingPlan
     ) -> AsyncGenerator[Step, None]:
-        """Nothing: `handlers.inference.model` refuses such a request before."""
+        """Not supported; `handlers.inference.model` refuses such requests before."""
         raise runtime_failed("an embedding model generates no text")
-        yield  # an async generator, as the seam has it
+        yield  # makes it an async generator, as `Runtime` requires
 
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        """Nothing, as `submit`."""
+        """Not supported, as `submit`."""
         raise runtime_failed("an embedding model generates no text")
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
-        """Nothing, as `submit`."""
+        """Not supported, as `submit`."""
         raise runtime_failed("an embedding model generates no text")
 
     def stats(self) -> RuntimeStats:
-        """Texts, not requests: of the present batch, and those that wait."""
+        """Counts of texts, not of requests: those in the current batch and those that wait."""
         return RuntimeStats(running=self._running, waiting=self._inbox.qsize())
 
     def close(self) -> None:
-        """End the thread after its present batch. Safe to call again."""
+        """Ends the thread after its current batch. May be called again."""
         self._inbox.put(None)
         self._thread.join(STOP_SECONDS)
 
@@ -144,13 +147,13 @@ class EmbeddingRuntime:
                 for batch in batches(texts):
                     self._embed(batch)
             self._fail("it was closed", [])
-        except Exception as error:  # the outermost loop: the library raises anything
+        except Exception as error:  # the outermost loop: the library may raise any exception
             self._fatal = traceback.format_exception_only(error)[-1].strip()
             self._fail(self._fatal, texts or [])
             self._on_fatal(self._fatal)
 
     def _gather(self) -> list[Text] | None:
-        """What waits now, at least one; None at the end."""
+        """The texts that wait now; blocks until there is one. None after `close`."""
         first = self._inbox.get()
         if first is None:
             return None
@@ -199,7 +202,10 @@ class EmbeddingRuntime:
 
 
 def batches(texts: Sequence[Text], tokens: int = BATCH_TOKENS) -> list[list[Text]]:
-    """`texts` by length, in batches of at most `tokens` once padded; a longer text goes alone."""
+    """`texts` sorted by length, in batches of at most `tokens` tokens with padding.
+
+    A longer text is alone.
+    """
     made: list[list[Text]] = []
     for text in sorted(texts, key=lambda text: len(text.ids), reverse=True):
         if made and (len(made[-1]) + 1) * len(made[-1][0].ids) <= tokens:

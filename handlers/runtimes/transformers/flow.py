@@ -1,4 +1,4 @@
-"""One request's way from the library's cumulative outputs to `Step`s of new tokens, on the event loop."""
+"""Turns the library's cumulative outputs of one request into `Step`s of new tokens, on the event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from handlers.wire import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All tokens of a request so far, end token included; `error` where the library gave the request up."""
+    """All tokens of a request so far, end token included.
+
+    `error` is set if the library failed the request.
+    """
 
     token_ids: Sequence[int]
     finished: bool
@@ -23,7 +26,10 @@ class Progress:
 
 
 class Flow:
-    """Holds the latest progress only: a slow reader gets fewer, larger steps and nothing piles up."""
+    """Steps of one request.
+
+    Keeps only the latest progress, so that a slow reader gets fewer, larger steps.
+    """
 
     def __init__(self, decoding: RequestDecoding, eos_ids: Collection[int], skip: int = 0) -> None:
         self._decoding = decoding
@@ -35,22 +41,25 @@ class Flow:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the library is through with the request, so that there is nothing to cancel."""
+        """True if the library has finished the request, so that there is nothing to cancel."""
         return self._latest is not None and self._latest.finished
 
     @property
     def tokens(self) -> int:
-        """How many tokens the library has made."""
+        """The number of tokens that the library has made."""
         return len(self._latest.token_ids) if self._latest is not None else 0
 
     def receive(self, progress: Progress) -> None:
-        """Take the library's news; on the event loop. News after the end are ignored."""
+        """Takes the library's progress, on the event loop. Progress after the end is ignored."""
         if not self.is_finished:
             self._latest = progress
             self._changed.set()
 
     async def steps(self) -> AsyncGenerator[Step, None]:
-        """New tokens without the end token, until the finish reason; RequestError where it failed."""
+        """Steps of new tokens without the end token, up to the finish reason.
+
+        RequestError if the request failed.
+        """
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -1,7 +1,7 @@
-"""From a folder of safetensors to a model in memory: precision words, device, end tokens.
+"""Loads a folder of safetensors: precision, device, end tokens.
 
 Knows `from_pretrained` and bitsandbytes; nothing of batching. Never runs code of a repository
-(`trust_remote_code` stays off), never reads pickles, never asks the hub.
+(`trust_remote_code` is off), never reads pickles, never connects to the hub.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in evaluation mode with what the runtimes ask of it. `eos_ids` may be empty."""
+    """A model in evaluation mode with the facts that runtimes need. `eos_ids` may be empty."""
 
     model: Any
     eos_ids: tuple[int, ...]
@@ -50,9 +50,9 @@ class Loaded:
 
 
 def load(config: RuntimeConfig) -> Loaded:
-    """Load `config.model_path` in its precision on its device.
+    """Loads `config.model_path` in its precision on its device.
 
-    Raises LoadError for an unknown precision word or a device that is not there.
+    Raises LoadError for an unknown precision or a missing device.
     """
     prepare_process(config)
     architecture = AutoConfig.from_pretrained(
@@ -63,7 +63,7 @@ def load(config: RuntimeConfig) -> Loaded:
 
 
 def load_headless(config: RuntimeConfig) -> Any:
-    """The model of `config.model_path` that ends with its last hidden states. Raises what `load` raises."""
+    """Loads the model without a head: its output is the last hidden states. Raises the errors of `load`."""
     prepare_process(config)
     return _from_folder(AutoModel, config)
 
@@ -83,7 +83,7 @@ def _from_folder(family: Any, config: RuntimeConfig) -> Any:
 
 
 def described(model: Any, folder: Path) -> Loaded:
-    """The facts of a model that is in memory already."""
+    """A loaded model with its facts."""
     text = model.config.get_text_config()
     return Loaded(
         model=model,
@@ -96,20 +96,20 @@ def described(model: Any, folder: Path) -> Loaded:
 
 
 def is_sequence_to_sequence(folder: Path) -> bool:
-    """Whether the folder's config.json names an encoder-decoder model."""
+    """True if the folder's config.json is of an encoder-decoder model."""
     architecture = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return bool(architecture.is_encoder_decoder)
 
 
 def prepare_process(config: RuntimeConfig) -> None:
-    """Set what holds for the whole worker process: torch's threads, no progress bars."""
+    """Sets options of the whole worker process: torch's threads, no progress bars."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def device_of(config: RuntimeConfig) -> torch.device:
-    """The torch device of `cpu`, `cuda` or `cuda:N`; LoadError where the machine has no such GPU."""
+    """The torch device of `cpu`, `cuda` or `cuda:N`; LoadError if the machine has no such GPU."""
     device = torch.device(config.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise LoadError(f"device {config.device} is not there: torch sees {torch.cuda.device_count()} GPUs")
@@ -117,7 +117,7 @@ def device_of(config: RuntimeConfig) -> torch.device:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """What the model computes in; 8-bit weights compute in float16, 4-bit in bfloat16."""
+    """The data type of the model's computations: float16 for 8-bit weights, bfloat16 for 4-bit ones."""
     try:
         return DTYPES[precision]
     except KeyError:
@@ -135,7 +135,7 @@ def _quantization(precision: str) -> BitsAndBytesConfig | None:
 
 
 def _attention(device: torch.device) -> str:
-    # Only an installed flash-attn: the library's own switch would fetch a kernel from the hub.
+    # Only if flash-attn is installed: the library's own switch would download a kernel from the hub.
     if device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None:
         return "flash_attention_2"
     return "sdpa"

@@ -1,4 +1,4 @@
-"""How large the paged KV cache of continuous batching may be. Arithmetic only, no tensors."""
+"""Sizes of the paged KV cache of continuous batching. Arithmetic only, no tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORKING_BYTES = 512 * 1024**2
 class CachePlan:
     """Sizes for `ContinuousBatchingConfig`; `blocks` None lets the library measure the GPU.
 
-    `batch_tokens` bounds one prefill chunk, so it is also how long a cancel or a neighbour waits.
+    `batch_tokens` limits one prefill chunk, which a cancel and the other requests have to wait for.
     """
 
     context: int
@@ -35,10 +35,10 @@ class CachePlan:
 
 
 def plan_cache(config: RuntimeConfig, loaded: Loaded, free_gpu_bytes: int | None) -> CachePlan:
-    """Sizes for this model: on a CPU from context and declared memory, on a GPU a fraction of what is free.
+    """Cache sizes: on a CPU from context and declared memory, on a GPU a fraction of free memory.
 
-    A context that the settings name is kept whatever the memory; the model's own maximum is cut to
-    what the declared memory holds.
+    A context from the settings is kept even if memory is too small; the model's own maximum is reduced to the
+    declared memory.
     """
     context = min(config.context or loaded.max_positions, loaded.max_positions)
     if free_gpu_bytes is not None:
@@ -54,18 +54,18 @@ def plan_cache(config: RuntimeConfig, loaded: Loaded, free_gpu_bytes: int | None
 
 
 def pages(tokens: int) -> int:
-    """Pages that hold so many tokens."""
+    """The number of pages for `tokens` tokens."""
     return -(-tokens // PAGE_TOKENS)
 
 
 def places(tokens: int, context: int) -> Places:
-    """Places in a cache of so many tokens; short requests have a reserve as far as there is room for one."""
+    """Admission to a cache of `tokens` tokens, with a reserve for short requests if there is room for it."""
     blocks = pages(tokens)
     return Places(blocks, max(0, min(pages(reserve_tokens(context)), blocks - pages(context))))
 
 
 def bytes_per_token(model: Any) -> int:
-    """Key and value bytes of one token over all layers, as if every layer had full attention."""
+    """Bytes of keys and values of one token in all layers, as if every layer had full attention."""
     text = model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

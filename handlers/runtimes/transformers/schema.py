@@ -1,8 +1,8 @@
 """JSON schemas as token masks, by llguidance.
 
-A schema is compiled outside the batch and in bounded time; what the compiler refuses is the request's own
-error. A matcher never raises later: it enters an error state, after which the mask lets only the end
-token through and `failure` says why.
+A schema is compiled outside the batch and in bounded time; only its own request fails if the compiler refuses
+it. A matcher never raises later: it enters an error state, in which the mask allows only the end token and
+`failure` is the reason.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch import Tensor
 from handlers.wire import RequestError
 
 COMPILE_SECONDS = 1.0
-# Compact JSON: with free whitespace a small model can answer with blanks until max_tokens.
+# Compact JSON: if white space were free, a small model could answer with blanks until max_tokens.
 OPTIONS = {"whitespace_flexible": False}
 
 
 class SchemaMask:
-    """One request's walk through its schema."""
+    """The token mask of one request's schema."""
 
     def __init__(self, matcher: LLMatcher, eos_ids: Sequence[int]) -> None:
         self._matcher = matcher
@@ -36,14 +36,14 @@ class SchemaMask:
 
     @property
     def failure(self) -> str | None:
-        """Why the schema could not be followed to its end; None while it can."""
+        """The reason why the answer cannot follow the schema; None if it can."""
         return self._matcher.get_error() or None
 
     def advance(self, tokens: Sequence[int]) -> None:
         self._matcher.consume_tokens(list(tokens))
 
     def apply(self, row: Tensor) -> None:
-        """Set what the schema forbids to minus infinity in `row` (shape [vocabulary])."""
+        """Sets tokens that the schema forbids to minus infinity in `row` (shape [vocabulary])."""
         if self._matcher.is_stopped():
             allowed = np.zeros(row.numel(), dtype=np.uint8)
         else:
@@ -55,7 +55,7 @@ class SchemaMask:
 
 
 class SchemaCompiler:
-    """Compiles schemas for one tokenizer; the tokenizer is read at the first schema (0.3 s)."""
+    """Compiles schemas for one tokenizer, which is read at the first schema (0.3 s)."""
 
     def __init__(self, tokenizer_file: Path, vocabulary: int, eos_ids: Sequence[int]) -> None:
         self._tokenizer_file = tokenizer_file
@@ -63,11 +63,11 @@ class SchemaCompiler:
         self._eos_ids = list(eos_ids)
 
     async def compile(self, schema: dict[str, Any]) -> SchemaMask:
-        """A fresh mask for `schema`; RequestError 400 where it is refused or takes over a second."""
+        """A new mask for `schema`; RequestError 400 if it is refused or takes more than a second."""
         if not self._eos_ids:
             raise _refused("the model has no end token")
         await asyncio.to_thread(getattr, self, "_tokenizer")
-        # Shielded: the thread cannot be stopped, it ends by llguidance's own limits with the GIL released.
+        # Shielded: the thread cannot be stopped; it ends by llguidance's own limits, without holding the GIL.
         building = asyncio.ensure_future(asyncio.to_thread(self._build, schema))
         try:
             matcher = await asyncio.wait_for(asyncio.shield(building), COMPILE_SECONDS)
@@ -81,7 +81,7 @@ class SchemaCompiler:
         grammar = LLMatcher.grammar_from_json_schema(orjson.dumps(schema).decode(), overrides=OPTIONS)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if not matcher.is_error():
-            # Part of the bounded time; a schema that nothing satisfies fails only here.
+            # Within the time limit; a schema that no value satisfies fails only here.
             matcher.compute_bitmask()
         return matcher
 

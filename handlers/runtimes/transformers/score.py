@@ -11,20 +11,20 @@ from torch import Tensor
 
 from handlers.runtimes.base import Step
 
-# Bounds the logits held at once: rows x longest continuation x vocabulary floats.
+# Limits the logits in memory: rows x longest continuation x vocabulary floats.
 ROWS = 16
 
 CHUNK = 256
-"""Tokens of a prompt that are read at once: their logits are 50 to 250 MB of floats."""
+"""Prompt tokens of one forward pass: their logits are 50 to 250 MB of floats."""
 
 
 @torch.inference_mode()
 def score_causal(
     model: Any, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """One list per continuation; the prompt is computed once and shared.
+    """Log-probabilities of the tokens of each continuation; the prompt is computed once.
 
-    Continuations are padded on the right, which a causal model cannot see from the left.
+    Padding is on the right, which does not change the tokens before it in a causal model.
     """
     prompt = torch.tensor([list(prompt_ids)], device=model.device)
     first = model(prompt, use_cache=True, logits_to_keep=1)
@@ -41,7 +41,7 @@ def score_causal(
 
 @torch.inference_mode()
 def read_causal(model: Any, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
-    """The tokens of the prompt but the first, each after those before it; see `Runtime.read`."""
+    """All prompt tokens except the first, with their log-probabilities; see `Runtime.read`."""
     logprobs: list[float] = []
     top: list[dict[int, float]] = []
     cache = None
@@ -69,7 +69,7 @@ def likeliest(scores: Tensor, count: int) -> list[dict[int, float]]:
 def score_sequence_to_sequence(
     model: Any, prompt_ids: Sequence[int], start_ids: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """The same for an encoder-decoder model whose answer begins with `start_ids`."""
+    """As `score_causal`, for an encoder-decoder model whose answer begins with `start_ids`."""
     prompt = torch.tensor([list(prompt_ids)], device=model.device)
     encoded = model.get_encoder()(prompt).last_hidden_state
     scores: list[list[float]] = []
@@ -87,13 +87,13 @@ def score_sequence_to_sequence(
 
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Rows of token ids as one tensor (rows, longest), filled with 0 on the right."""
+    """Rows of token ids as one tensor (rows, longest), padded with 0 on the right."""
     longest = max(1, max(len(row) for row in rows))
     return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
 
 
 def picked(logits: Tensor, rows: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Log-probability of `rows[i][j]` under `logits[i, j]`."""
+    """The log-probability of each `rows[i][j]` under `logits[i, j]`."""
     result = []
     for row_logits, row in zip(logits, rows, strict=True):
         scores = row_logits[: len(row)].float().log_softmax(dim=-1)

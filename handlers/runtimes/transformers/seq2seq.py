@@ -1,8 +1,8 @@
-"""Runtime for encoder-decoder models (NLLB, M2M100, Marian): batched `generate` behind the runtime seam.
+"""Runtime for encoder-decoder models (NLLB, M2M100, Marian) by batched `generate`.
 
-The library has no continuous batching for these. A thread gathers what arrives within a short window into one
-batch; requests that come later wait for it to end. Each row keeps its own decoding, limit and cancel, as in
-the causal runtime.
+The library has no continuous batching for these. A thread gathers the requests of a short time window into
+one batch; later requests wait for its end. Each row has its own decoding, limit and cancel, as in the causal
+runtime.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ class Job:
     finished: bool = False
 
     def report(self, error: str | None = None) -> None:
-        """Carry the row's progress to its event loop; from any thread."""
+        """Passes the row's progress to its event loop; callable from any thread."""
         progress = Progress(list(self.tokens), self.finished or error is not None, error)
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.flow.receive, progress)
 
 
 class RowDecoding(LogitsProcessor):
-    """Gives each row of a batch to its own decoding; a row's prefix is forced."""
+    """Logits processor that gives each row of a batch to its own decoding, and forces a row's prefix."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """`scores`: float logits (rows, vocabulary), changed in place."""
+        """Changes `scores`, float logits (rows, vocabulary), in place."""
         for job, row in zip(self._jobs, scores, strict=True):
             if len(job.tokens) < len(job.prefix):
                 row.fill_(-torch.inf)[job.prefix[len(job.tokens)]] = 0.0
@@ -84,7 +84,7 @@ class RowDecoding(LogitsProcessor):
 
 
 class RowStops(StoppingCriteria):
-    """Notes each row's new token, reports it, and ends rows that are done or cancelled."""
+    """Stopping criterion that reports each row's new token and ends rows that are done or cancelled."""
 
     def __init__(self, jobs: Sequence[Job], eos_ids: Sequence[int]) -> None:
         self._jobs = jobs
@@ -155,7 +155,7 @@ class Seq2SeqRuntime:
         return await asyncio.to_thread(self._score, prompt_ids, continuations)
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
-        """Refused: a source text is read as a whole, so that no token of it has a probability."""
+        """Not supported: the encoder reads the source text as a whole, so its tokens have no probability."""
         raise RequestError(
             "a sequence-to-sequence model has no log-probabilities of its prompt",
             code="unsupported_parameter",
@@ -163,11 +163,11 @@ class Seq2SeqRuntime:
         )
 
     def stats(self) -> RuntimeStats:
-        """Rows in the present batch and requests that wait for the next."""
+        """Counts of rows in the current batch and of requests that wait for the next one."""
         return RuntimeStats(running=len(self._running), waiting=self._inbox.qsize())
 
     def close(self) -> None:
-        """End the present batch at its next step and the thread after it. Safe to call again."""
+        """Ends the current batch at its next step, then the thread. May be called again."""
         for job in self._running:
             job.cancelled = True
         self._inbox.put(None)
@@ -239,7 +239,7 @@ class Seq2SeqRuntime:
             )
 
     def _report_unfinished(self, jobs: Sequence[Job]) -> None:
-        # Nobody listens to a row that its client left; one that `close` ended has a reader still.
+        # A cancelled row has no reader any more; a row that `close` ended still has one.
         for job in jobs:
             if not job.finished:
                 job.report(error="it was closed")
