@@ -7,6 +7,7 @@ import pkgutil
 from functools import cache
 
 import handlers.engines
+from handlers.checks.text.languages import load_library
 from handlers.engines.base import BaseLLMEngine
 from handlers.wire import RequestError
 
@@ -39,3 +40,10 @@ def engine_class(name: str) -> type[BaseLLMEngine]:
         and value.__module__ == module.__name__
     )
     return found
+
+
+def load_engines() -> None:
+    """Imports all engines, and the library that one of them uses on the event loop."""
+    for name in engine_names():
+        engine_class(name)
+    load_library()

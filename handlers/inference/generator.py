@@ -10,9 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from handlers.checks.text.languages import load_library
 from handlers.engines.base import Attempt, BaseLLMEngine
-from handlers.engines.registry import engine_class, engine_names
+from handlers.engines.registry import engine_class, load_engines
 from handlers.inference.model import LoadedModel, RequestModel
 from handlers.inference.output import Piece
 from handlers.inference.tokenizer import TextTokenizer
@@ -143,10 +142,8 @@ async def _conversation(
 
 def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Generator:
     """Loads the weights that `config` names into its runtime; blocks until they are loaded."""
-    # Imported now, while no event loop waits: rows of every engine may share these weights.
-    for name in (config.engine, *engine_names()):
-        engine_class(name)
-    load_library()
+    engine_class(config.engine)
+    load_engines()  # now, while no event loop waits: rows of every engine may share these weights
     runtime = _load_runtime(config.runtime, config.runtime_config, on_fatal)
     return Generator(LoadedModel(runtime, TextTokenizer(config.model_path)))
 
