@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from archives.build import BuiltRows, build_rows, write_config
+from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.progress import Bars, progress_for
-from archives.workshop import Workshop
 from conductor_core.files import fault
 from conductor_core.issues import SettingsError
 from conductor_core.machine import probe
@@ -43,7 +43,7 @@ def main(settings: Path | None, store: Path | None, config: Path | None, bundle:
             if isinstance(progress, Bars):
                 stack.enter_context(progress)
             catalogue = served_catalogue(operator, probe())
-            built = build_rows(catalogue, store, Workshop(project, progress), bundle=bundle)
+            built = build_rows(catalogue, store, BuildContext(project, progress), bundle=bundle)
             config = config or project.root / "config.properties"
             configured = config.exists() and write_config(catalogue, config)
     except (BuildError, SettingsError) as error:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archives.archive import write_archive
+from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.fetch import fetch
 from archives.identity import identify
 from archives.prepare import Prepared, check, prepare, prepared, weights_lock
 from archives.verify import Verified, verify
 from archives.worker_archive import WorkerPlan, archive_spec, contexts_of, worker_config
-from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
 
 BEGIN = "# >>> written by `make archives`: the resident rows of SETTINGS.md"
@@ -82,22 +82,26 @@ class BuiltRows:
         return not self.removed and not any(built.changed for built in self.archives)
 
 
-def build_set(worker_set: WorkerSet, store: Path, workshop: Workshop, *, system: str | None = None) -> Built:
+def build_set(
+    worker_set: WorkerSet, store: Path, build_context: BuildContext, *, system: str | None = None
+) -> Built:
     """Makes `<store>/<set>-<version>.mar` and its weights; changes no other file of the store.
 
     Blocks during downloads and conversion; call it in a thread. Raises BuildError, or BuildCancelled once
-    `workshop.stop` is set.
+    `build_context.stop` is set.
     """
-    return _build(WorkerPlan.of(worker_set, system), store, "{name}-{version}.mar", workshop)
+    return _build(WorkerPlan.of(worker_set, system), store, "{name}-{version}.mar", build_context)
 
 
-def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle: bool = False) -> BuiltRows:
+def build_rows(
+    catalogue: Catalogue, store: Path, build_context: BuildContext, *, bundle: bool = False
+) -> BuiltRows:
     """Makes `<store>/<category>.mar` of every row and deletes archives of rows that no longer exist.
 
     The BuildError of the first row that cannot be built ends the build.
     """
     plans = [_row_plan(catalogue, row, bundle) for row in catalogue.rows]
-    built = tuple(_build(plan, store, "{name}.mar", workshop) for plan in plans)
+    built = tuple(_build(plan, store, "{name}.mar", build_context) for plan in plans)
     kept = {item.path for item in built}
     stale = tuple(sorted(path for path in store.glob("*.mar") if path not in kept))
     for path in stale:
@@ -105,12 +109,12 @@ def build_rows(catalogue: Catalogue, store: Path, workshop: Workshop, *, bundle:
     return BuiltRows(built, stale)
 
 
-def pull_rows(rows: Sequence[Row], workshop: Workshop) -> list[Path]:
+def pull_rows(rows: Sequence[Row], build_context: BuildContext) -> list[Path]:
     """Downloads the models of the rows without converting them; returns their paths in order."""
-    return [_pull(row, workshop) for row in rows]
+    return [_pull(row, build_context) for row in rows]
 
 
-def verify_rows(catalogue: Catalogue, rows: Sequence[Row], workshop: Workshop) -> list[Verified]:
+def verify_rows(catalogue: Catalogue, rows: Sequence[Row], build_context: BuildContext) -> list[Verified]:
     """Compares all bytes of the rows' models with their digests and repairs damaged files.
 
     Results are in order.
@@ -119,18 +123,18 @@ def verify_rows(catalogue: Catalogue, rows: Sequence[Row], workshop: Workshop) -
     for row in rows:
         key = _weights_key(catalogue, row)
         if key not in known:
-            with _naming(row, workshop):
-                known[key] = verify(row, catalogue.set_of(row.slug).runtime, workshop)
+            with _naming(row, build_context):
+                known[key] = verify(row, catalogue.set_of(row.slug).runtime, build_context)
     return [known[_weights_key(catalogue, row)] for row in rows]
 
 
-def check_set(worker_set: WorkerSet, workshop: Workshop) -> None:
+def check_set(worker_set: WorkerSet, build_context: BuildContext) -> None:
     """Raises BuildError if the weights of a set that was built are damaged. Call it in a thread."""
     row = worker_set.first
-    with _naming(row, workshop):
-        found = prepared(row, worker_set.runtime, identify(row.ref, workshop), workshop)
+    with _naming(row, build_context):
+        found = prepared(row, worker_set.runtime, identify(row.ref, build_context), build_context)
         if found is not None:
-            check(row, worker_set.runtime, found, workshop)
+            check(row, worker_set.runtime, found, build_context)
 
 
 def _weights_key(catalogue: Catalogue, row: Row) -> tuple[object, ...]:
@@ -159,21 +163,21 @@ def _row_plan(catalogue: Catalogue, row: Row, bundle: bool) -> WorkerPlan:
 
 
 @contextmanager
-def _naming(row: Row, workshop: Workshop) -> Iterator[None]:
+def _naming(row: Row, build_context: BuildContext) -> Iterator[None]:
     try:
         yield
     except BuildError as error:
-        raise error.at(row, workshop.project.settings.name) from error
+        raise error.at(row, build_context.project.settings.name) from error
 
 
-def _build(plan: WorkerPlan, store: Path, file: str, workshop: Workshop) -> Built:
-    with _naming(plan.row, workshop):
-        prepared = prepare(plan.row, plan.runtime, workshop)
+def _build(plan: WorkerPlan, store: Path, file: str, build_context: BuildContext) -> Built:
+    with _naming(plan.row, build_context):
+        prepared = prepare(plan.row, plan.runtime, build_context)
         spec = archive_spec(plan, prepared)
         path = store / file.format(name=spec.name, version=spec.version)
         written = write_archive(spec, path)
     if written:
-        workshop.progress.update("archive", 1, 1, f"wrote {path.name}")
+        build_context.progress.update("archive", 1, 1, f"wrote {path.name}")
     return _built(plan, prepared, path, written)
 
 
@@ -192,9 +196,9 @@ def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> B
     )
 
 
-def _pull(row: Row, workshop: Workshop) -> Path:
-    with _naming(row, workshop):
-        identity = identify(row.ref, workshop)
-        lock = workshop.lock(workshop.folder(row.ref, identity))
-        with weights_lock(lock, workshop.progress, workshop.stop):
-            return fetch(row.ref, identity, workshop)
+def _pull(row: Row, build_context: BuildContext) -> Path:
+    with _naming(row, build_context):
+        identity = identify(row.ref, build_context)
+        lock = build_context.lock(build_context.folder(row.ref, identity))
+        with weights_lock(lock, build_context.progress, build_context.stop):
+            return fetch(row.ref, identity, build_context)

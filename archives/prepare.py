@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archives.build_context import BuildContext
 from archives.digests import Recorded, damaged, sha256_of
 from archives.errors import FETCH_AGAIN, BuildCancelled, BuildError
 from archives.fetch import YOUR_OWN, SourceRecord, damaged_source, fetch, fetched, listed
 from archives.identity import identify
 from archives.progress import BuildProgress
 from archives.weights_info import Stamp, WeightsInfo, estimate_memory
-from archives.workshop import Workshop
 from conductor_core.catalogue import Precision, Row, RuntimeName
 
 _RETRY_S = 0.2
@@ -75,59 +75,59 @@ class Prepared:
     made: bool
 
 
-def prepare(row: Row, runtime: RuntimeName, workshop: Workshop) -> Prepared:
+def prepare(row: Row, runtime: RuntimeName, build_context: BuildContext) -> Prepared:
     """The weights of `row` in the form that `runtime` loads; fetches and converts them if needed."""
-    identity = identify(row.ref, workshop)
+    identity = identify(row.ref, build_context)
     variant, _, _ = form_of(row, runtime)
-    folder = workshop.folder(row.ref, identity)
-    found = prepared(row, runtime, identity, workshop)
+    folder = build_context.folder(row.ref, identity)
+    found = prepared(row, runtime, identity, build_context)
     if found is None:
-        with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
+        with weights_lock(build_context.lock(folder), build_context.progress, build_context.stop):
             found = _found(folder / variant, identity)
             if found is None:
-                found = make(row, runtime, identity, workshop)
+                found = make(row, runtime, identity, build_context)
     if not found.made:
-        check(row, runtime, found, workshop)
+        check(row, runtime, found, build_context)
     _check_quantisation(row, found.info)
     return found
 
 
-def prepared(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared | None:
+def prepared(row: Row, runtime: RuntimeName, identity: str, build_context: BuildContext) -> Prepared | None:
     """The weights of `row` that an earlier build made for `runtime`, or None."""
     variant, _, _ = form_of(row, runtime)
-    return _found(workshop.folder(row.ref, identity) / variant, identity)
+    return _found(build_context.folder(row.ref, identity) / variant, identity)
 
 
-def check(row: Row, runtime: RuntimeName, found: Prepared, workshop: Workshop) -> None:
+def check(row: Row, runtime: RuntimeName, found: Prepared, build_context: BuildContext) -> None:
     """Raises BuildError if the files that a worker loads have changed since they were made or fetched."""
     variant, form, _ = form_of(row, runtime)
-    folder = workshop.folder(row.ref, found.identity) / variant
-    if names := damaged_form(folder, workshop):
+    folder = build_context.folder(row.ref, found.identity) / variant
+    if names := damaged_form(folder, build_context):
         # Made by a build, so it can be made again, also from a user's own file.
         raise BuildError(
             f"{listed(names)} in {folder} changed since it was made",
             f"run: conductor pull --verify {row.slug}",
         )
-    source = _source_of(row, folder, found.identity, workshop) if form == "folder" else None
-    if source and (names := damaged_source(row.ref, found.identity, source, workshop)):
+    source = _source_of(row, folder, found.identity, build_context) if form == "folder" else None
+    if source and (names := damaged_source(row.ref, found.identity, source, build_context)):
         raise BuildError(f"{listed(names)} in {source} changed since it was fetched", cure(row))
 
 
-def damaged_form(folder: Path, workshop: Workshop) -> list[str]:
+def damaged_form(folder: Path, build_context: BuildContext) -> list[str]:
     """Names of files in `folder` that differ from the digests in its stamp."""
     stamp = Stamp.read(folder)
     if stamp is None:
         return []
-    seen = workshop.digests(folder.parent, f"{folder.name}-seen")
-    return damaged(Recorded(folder, stamp.files, seen, workshop.stop), whole=workshop.verify)
+    seen = build_context.digests(folder.parent, f"{folder.name}-seen")
+    return damaged(Recorded(folder, stamp.files, seen, build_context.stop), whole=build_context.verify)
 
 
-def _source_of(row: Row, folder: Path, identity: str, workshop: Workshop) -> Path | None:
+def _source_of(row: Row, folder: Path, identity: str, build_context: BuildContext) -> Path | None:
     """The fetched model whose files `folder` loads or links to, if known."""
-    stamp, record = Stamp.read(folder), SourceRecord.read(workshop, row.ref, identity)
+    stamp, record = Stamp.read(folder), SourceRecord.read(build_context, row.ref, identity)
     if stamp and stamp.path:
         return Path(stamp.path)
-    return fetched(row.ref, identity, workshop) or (Path(record.path) if record else None)
+    return fetched(row.ref, identity, build_context) or (Path(record.path) if record else None)
 
 
 def form_of(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
@@ -148,18 +148,18 @@ def _found(folder: Path, identity: str) -> Prepared | None:
     return Prepared(path, identity, stamp.info, made=False) if path.exists() else None
 
 
-def make(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> Prepared:
+def make(row: Row, runtime: RuntimeName, identity: str, build_context: BuildContext) -> Prepared:
     """Fetches and converts, and replaces an existing folder. Call it under the weights' lock."""
     variant, form, dtype = form_of(row, runtime)
-    folder = workshop.folder(row.ref, identity) / variant
+    folder = build_context.folder(row.ref, identity) / variant
     request = {"form": form, "dtype": dtype, "runtime": runtime, "name": row.ref.short_name}
-    source = fetch(row.ref, identity, workshop)
+    source = fetch(row.ref, identity, build_context)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder.parent)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         work = {**request, "source": str(source), "target": str(temporary)}
-        answer = _convert(row, work, workshop)
+        answer = _convert(row, work, build_context)
         info = WeightsInfo(**answer["info"])
         stamp = Stamp(
             source=identity,
@@ -176,10 +176,12 @@ def make(row: Row, runtime: RuntimeName, identity: str, workshop: Workshop) -> P
     return Prepared(Path(stamp.path) if stamp.path else folder, identity, info, made=True)
 
 
-def _convert(row: Row, work: Mapping[str, str | None], workshop: Workshop) -> dict[str, Any]:
+def _convert(row: Row, work: Mapping[str, str | None], build_context: BuildContext) -> dict[str, Any]:
     try:
         # Offline: a library that looks for a missing file on the hub would wait, or download code.
-        return workshop.run("archives.convert_job", work, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+        return build_context.run(
+            "archives.convert_job", work, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
+        )
     except BuildError as error:
         if error.cure != FETCH_AGAIN:
             raise

@@ -10,11 +10,11 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archives.build_context import BuildContext
 from archives.fetch import bring
 from archives.identity import identify
 from archives.prepare import damaged_form, form_of, make, weights_lock
 from archives.weights_info import Stamp
-from archives.workshop import Workshop
 from conductor_core.catalogue import Row, RuntimeName
 
 
@@ -26,24 +26,26 @@ class Verified:
     mended: tuple[str, ...]
 
 
-def verify(row: Row, runtime: RuntimeName, workshop: Workshop) -> Verified:
+def verify(row: Row, runtime: RuntimeName, build_context: BuildContext) -> Verified:
     """Compares and repairs the model of `row` and all forms made from it.
 
     BuildError if a repair is impossible.
     """
-    workshop = replace(workshop, verify=True)
-    identity = identify(row.ref, workshop)
-    folder = workshop.folder(row.ref, identity)
+    build_context = replace(build_context, verify=True)
+    identity = identify(row.ref, build_context)
+    folder = build_context.folder(row.ref, identity)
     own, form, _ = form_of(row, runtime)
-    with weights_lock(workshop.lock(folder), workshop.progress, workshop.stop):
-        source = bring(row.ref, identity, workshop)
+    with weights_lock(build_context.lock(folder), build_context.progress, build_context.stop):
+        source = bring(row.ref, identity, build_context)
         mended = [*source.mended]
         for made in _forms(folder):
-            workshop.progress.update("archive", 0, None, f"comparing {made.name} of {row.ref.short_name}")
-            names = damaged_form(made, workshop)
+            build_context.progress.update(
+                "archive", 0, None, f"comparing {made.name} of {row.ref.short_name}"
+            )
+            names = damaged_form(made, build_context)
             mended += [f"{made.name}/{name}" for name in names]
             if made.name == own and (names or not _is_current(made, identity, source.path, form)):
-                make(row, runtime, identity, workshop)
+                make(row, runtime, identity, build_context)
             elif names:
                 # A form of another row: its next load makes it again.
                 shutil.rmtree(made)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from conductor_admin.gateway import Gateway
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import SetView, is_ready
+from conductor_admin.lifecycle.worker_sets import WorkerSetView, is_ready
 
 _LOOK_S = 0.1
 _STEP = 0.1
@@ -31,7 +31,7 @@ async def announce(gateway: Gateway, url: str, say: Callable[[str], None]) -> No
         await asyncio.sleep(_LOOK_S)
 
 
-def set_line(view: SetView) -> str | None:
+def set_line(view: WorkerSetView) -> str | None:
     """One line about the state of a set, None for other states; progress in steps of 10 %."""
     name = view.worker_set.name
     if view.state is State.FAILED and view.failure:

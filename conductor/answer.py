@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from conductor.client import Comment, End, Event, Gateway
+from conductor.client import Comment, End, Event, GatewayClient
 from conductor.errors import CommandError
 
 # A model may write escape sequences, which a terminal would execute.
@@ -18,7 +18,7 @@ _CLEAR_LINE = "\r\x1b[K"
 
 
 @dataclass
-class Answer:
+class ChatAnswer:
     """The answer so far; `record` is the last record of a stream that succeeded."""
 
     pieces: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Screen:
         click.echo(text, err=True)
 
 
-def ask(gateway: Gateway, body: Mapping[str, Any], screen: Screen, answer: Answer) -> None:
+def ask(gateway: GatewayClient, body: Mapping[str, Any], screen: Screen, answer: ChatAnswer) -> None:
     """Stream the answer to `body` onto the screen and into `answer`, which keeps the partial answer if this
     raises: CommandError for a failure, KeyboardInterrupt for Ctrl-C.
     """
@@ -64,7 +64,7 @@ def ask(gateway: Gateway, body: Mapping[str, Any], screen: Screen, answer: Answe
         raise CommandError("the answer broke off; see the gateway's log")
 
 
-def _show(stream: Iterator[Event], screen: Screen, answer: Answer) -> None:
+def _show(stream: Iterator[Event], screen: Screen, answer: ChatAnswer) -> None:
     for event in stream:
         if isinstance(event, Comment):
             screen.progress(event.text)
@@ -74,7 +74,7 @@ def _show(stream: Iterator[Event], screen: Screen, answer: Answer) -> None:
             _take(event.value, screen, answer)
 
 
-def _take(value: dict[str, Any], screen: Screen, answer: Answer) -> None:
+def _take(value: dict[str, Any], screen: Screen, answer: ChatAnswer) -> None:
     if "delta" in value:
         answer.pieces.append(value["delta"])
         screen.piece(value["delta"])

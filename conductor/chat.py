@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from conductor.answer import Answer, Screen, ask, figures
-from conductor.client import Gateway, NotRunning
+from conductor.answer import ChatAnswer, Screen, ask, figures
+from conductor.client import GatewayClient, NotRunning
 from conductor.errors import CommandError
 
 HELP = """\
@@ -23,10 +23,10 @@ HELP = """\
 Ctrl-C   stop the answer, keep what was said"""
 
 
-class Chat:
+class TerminalChat:
     """A conversation: its turns so far, and `body`, all fields of its requests but the messages."""
 
-    def __init__(self, gateway: Gateway, body: Mapping[str, Any], *, verbose: bool) -> None:
+    def __init__(self, gateway: GatewayClient, body: Mapping[str, Any], *, verbose: bool) -> None:
         self._gateway = gateway
         self._body = body
         self._verbose = verbose
@@ -36,7 +36,7 @@ class Chat:
     def say(self, text: str) -> None:
         """Ask with the history; a turn without any answer text is removed from it."""
         self.messages.append({"role": "user", "content": text})
-        answer = Answer()
+        answer = ChatAnswer()
         try:
             ask(self._gateway, {**self._body, "messages": self.messages}, self._screen, answer)
         except KeyboardInterrupt:
@@ -50,7 +50,7 @@ class Chat:
             click.echo()
         self._keep(answer)
 
-    def _keep(self, answer: Answer) -> None:
+    def _keep(self, answer: ChatAnswer) -> None:
         if answer.text:
             self.messages.append({"role": "assistant", "content": answer.text})
         else:
@@ -84,7 +84,7 @@ def read_text(read: Callable[[str], str]) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def converse(chat: Chat, read: Callable[[str], str]) -> None:
+def converse(chat: TerminalChat, read: Callable[[str], str]) -> None:
     """Read and answer until the user leaves; `read` raises EOFError and KeyboardInterrupt."""
     while True:
         try:

@@ -73,7 +73,7 @@ class NotRunning(CommandError):
     """No server listens at the gateway's address."""
 
 
-class Gateway:
+class GatewayClient:
     """A client of one gateway; use it as a context manager."""
 
     def __init__(

@@ -6,18 +6,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from archives.workshop import Workshop
+from archives.build_context import BuildContext
 from conductor_admin.auth.audit import Audit
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.auth.authenticator import KeyRing
+from conductor_admin.auth.authenticator import Authenticator
 from conductor_admin.auth.keys_file import KeysFile
-from conductor_admin.dispatcher import Generations
+from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.listener import host_policy, is_private
-from conductor_admin.lifecycle.heartbeat import Heart
-from conductor_admin.lifecycle.leases import Limits
+from conductor_admin.lifecycle.heartbeat import Heartbeat
+from conductor_admin.lifecycle.leases import LeaseLimits
 from conductor_admin.lifecycle.lifecycle import Lifecycle
-from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.history import MemoryHistory
 from conductor_admin.memory.machine import MachineMemory
 from conductor_admin.sessions.database import default_url
 from conductor_admin.sessions.service import Sessions
@@ -67,35 +67,35 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
 
     catalogue = read()
     torchserve = TorchServe(state.management_socket, state.inference_socket, state.torchserve_keys)
-    loader = Loader(torchserve, SetBuilder(state.store, Workshop(project)), state)
+    loader = Loader(torchserve, SetBuilder(state.store, BuildContext(project)), state)
     budget = device_budgets(machine, settings.memory_budget)
-    limits = Limits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
+    limits = LeaseLimits(settings.max_wait, settings.queue_size, settings.load_timeout_for, budget)
     memory = MachineMemory(gpu.device for gpu in machine.gpus)
-    peaks = Peaks(state.peaks_file)
+    history = MemoryHistory(state.peaks_file)
     telemetry = Telemetry(spans=open_spans(os.environ))
     lifecycle = Lifecycle(
         catalogue.sets,
         loader,
         limits,
         memory,
-        peaks,
+        history,
         serves_models=java is not None,
-        watcher=telemetry.metrics,
+        listener=telemetry.metrics,
     )
     stats = Stats()
     patience = Patience(settings.first_token_timeout, settings.token_timeout)
     watch = SettingsWatch(project.settings, catalogue, read, lifecycle.apply)
     owner, closed = write_owner_token(state), not is_private(settings.host)
     audit = AuditWriter(Audit(state))
-    keys = KeyRing(KeysFile(state), owner=owner, always_closed=closed)
+    keys = Authenticator(KeysFile(state), owner=owner, always_closed=closed)
     database = settings.database_url or default_url(state.root)
     sessions = Sessions(SessionStore(database), lambda: watch.now)
     gateway = Gateway(
         settings=watch,
         lifecycle=lifecycle,
-        generations=Generations(lifecycle, stats, patience, sessions, telemetry=telemetry),
+        dispatcher=Dispatcher(lifecycle, stats, patience, sessions, telemetry=telemetry),
         stats=stats,
-        heart=Heart(lifecycle, keys.tend, audit.tend),
+        heartbeat=Heartbeat(lifecycle, keys.tend, audit.tend),
         keys=keys,
         audit=audit,
         policy=host_policy(settings.host),

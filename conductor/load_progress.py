@@ -23,7 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from conductor.client import Gateway
+from conductor.client import GatewayClient
 from conductor.errors import CommandError
 
 LOOK_S = 0.2
@@ -33,7 +33,7 @@ Show = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def shown_progress(gateway: Gateway, category: str) -> Iterator[None]:
+def shown_progress(gateway: GatewayClient, category: str) -> Iterator[None]:
     """Show the state of the row's set until the block ends."""
     if not sys.stderr.isatty():
         with _looking(gateway, category, _Lines(category)):
@@ -54,7 +54,7 @@ def shown_progress(gateway: Gateway, category: str) -> Iterator[None]:
 
 
 @contextmanager
-def _looking(gateway: Gateway, category: str, show: Show) -> Iterator[None]:
+def _looking(gateway: GatewayClient, category: str, show: Show) -> Iterator[None]:
     ended = threading.Event()
 
     def look() -> None:

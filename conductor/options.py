@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 import orjson
 
-from conductor.client import Gateway
+from conductor.client import GatewayClient
 from conductor.errors import WrongInput
 from conductor_core.files import read_bounded
 from conductor_core.operator import LOOPBACK, OperatorError, OperatorSettings, operator_settings
@@ -59,7 +59,7 @@ def resolve(**given: Any) -> OperatorSettings:
         raise WrongInput(str(error)) from error
 
 
-def gateway_of(**given: Any) -> Gateway:
+def gateway_of(**given: Any) -> GatewayClient:
     """Client of the gateway at the given or configured address, else of the state folder's gateway."""
     settings = resolve(**given)
     state = StateDir.at(settings.state_dir)
@@ -67,7 +67,7 @@ def gateway_of(**given: Any) -> Gateway:
     host, port = settings.host, settings.port
     if running and {"host", "port"}.isdisjoint(settings.model_fields_set):
         host, port = running
-    return Gateway(host, port, headers=who_asks(settings, host, port))
+    return GatewayClient(host, port, headers=who_asks(settings, host, port))
 
 
 def who_asks(settings: OperatorSettings, host: str, port: int) -> dict[str, str]:

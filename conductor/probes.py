@@ -15,7 +15,7 @@ from typing import Literal
 
 import psutil
 
-from conductor.client import Gateway
+from conductor.client import GatewayClient
 from conductor.doctor import TORCHSERVE_PORTS, Facts, Java
 from conductor.project import Project
 from conductor_admin.workers.torchserve_config import find_java
@@ -124,5 +124,5 @@ def port_user(host: str, port: int) -> Literal["conductor", "other"] | None:
     """Kind of the program that listens on the gateway's port, None if it is free."""
     if port == 0 or not is_taken(host, port):
         return None
-    with Gateway(host, port, read_timeout_s=PROBE_WAIT_S) as gateway:
+    with GatewayClient(host, port, read_timeout_s=PROBE_WAIT_S) as gateway:
         return "conductor" if gateway.is_up() else "other"

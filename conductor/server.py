@@ -47,7 +47,7 @@ _GRACE_S = 15.0  # until connections that do not read are dropped
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class ServeMode:
     """Mode of a gateway: without models, only MCP and health, or only while clients hold it."""
 
     skip_model_loading: bool = False
@@ -55,7 +55,7 @@ class Manner:
     while_used: bool = False
 
 
-def serve(settings: OperatorSettings, manner: Manner) -> int:
+def serve(settings: OperatorSettings, mode: ServeMode) -> int:
     """Serve until SIGINT or SIGTERM, and return the exit status; prints a failed start in one line."""
     state = StateDir.at(settings.state_dir)
     try:
@@ -63,7 +63,7 @@ def serve(settings: OperatorSettings, manner: Manner) -> int:
             state.create()
             _tell_first_key(create_first_key(state))
         check_open(settings.host, has_key(state))
-        java = None if manner.skip_model_loading else find_java(os.environ)
+        java = None if mode.skip_model_loading else find_java(os.environ)
         state.create()
         with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
             state.check_files()
@@ -71,7 +71,7 @@ def serve(settings: OperatorSettings, manner: Manner) -> int:
             with _logs(state, settings):
                 kill_leftovers(state.run_file)
                 gc.freeze()  # imported objects stay, and scanning them would block the event loop
-                uvloop.run(_serve(compose(settings, java=java), settings, manner, listener))
+                uvloop.run(_serve(compose(settings, java=java), settings, mode, listener))
     except _START_FAULTS as error:
         return _refused(str(error))
     except OSError as error:
@@ -97,12 +97,14 @@ def _logs(state: StateDir, settings: OperatorSettings) -> Iterator[None]:
         close()
 
 
-async def _serve(server: Server, settings: OperatorSettings, manner: Manner, listener: socket.socket) -> None:
+async def _serve(
+    server: Server, settings: OperatorSettings, mode: ServeMode, listener: socket.socket
+) -> None:
     log_failures_of_threads()
     asyncio.get_running_loop().set_exception_handler(log_failure_of_loop)
     await server.gateway.sessions.store.open()
     try:
-        await _serve_http(server, settings, manner, listener)
+        await _serve_http(server, settings, mode, listener)
     finally:
         await finish(_close(server))
 
@@ -117,7 +119,7 @@ async def _close(server: Server) -> None:
 
 
 async def _serve_http(
-    server: Server, settings: OperatorSettings, manner: Manner, listener: socket.socket
+    server: Server, settings: OperatorSettings, mode: ServeMode, listener: socket.socket
 ) -> None:
     port = listener.getsockname()[1]
     url = url_of(settings.host, port)
@@ -127,7 +129,7 @@ async def _serve_http(
     )
     http = _Http(
         uvicorn.Config(
-            create_app(server.gateway, server.mcp.routes, mcp_only=manner.mcp_only),
+            create_app(server.gateway, server.mcp.routes, mcp_only=mode.mcp_only),
             http=bounded(settings.send_timeout, most_connections()),
             log_config=None,
             access_log=False,
@@ -143,7 +145,7 @@ async def _serve_http(
     models.add_done_callback(lambda _: setattr(http, "should_exit", True))
     said = _lines_to(1)
     telling = asyncio.create_task(announce(server.gateway, url, lambda line: said.put(_line(line))))
-    unused = asyncio.create_task(_end_when_unused(http, server.state)) if manner.while_used else None
+    unused = asyncio.create_task(_end_when_unused(http, server.state)) if mode.while_used else None
     watch = watch_loop(server.gateway.telemetry.metrics)
     watch.start()
     try:
@@ -167,7 +169,7 @@ async def _models(server: Server) -> None:
     """Run all background tasks; cancelling ends TorchServe and the workers, and so every stream."""
     lifecycle = server.gateway.lifecycle
     tasks = [
-        asyncio.create_task(server.gateway.heart.run(), name="heart"),
+        asyncio.create_task(server.gateway.heartbeat.run(), name="heart"),
         asyncio.create_task(server.gateway.settings.run(), name="settings"),
         asyncio.create_task(server.mcp.run(), name="mcp"),
     ]

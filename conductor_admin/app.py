@@ -27,12 +27,12 @@ from conductor_admin.api.native import (
 )
 from conductor_admin.api.openai import routes as openai
 from conductor_admin.api.openapi import describe
-from conductor_admin.auth.access import Access
+from conductor_admin.auth.access import AuthMiddleware
 from conductor_admin.gateway import Gateway
 from conductor_admin.http import responses
 from conductor_admin.http.body_budget import BodyBudget
 from conductor_admin.http.body_gate import BodyGate
-from conductor_admin.http.middleware import Guard
+from conductor_admin.http.middleware import RequestMiddleware
 from conductor_admin.http.responses import JsonResponse
 
 _ALWAYS = (health, metrics)
@@ -73,13 +73,13 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
     if not mcp_only:
         app.router.routes.append(Route("/openapi.json", partial(_document, app), include_in_schema=False))
     app.add_middleware(
-        Access,
+        AuthMiddleware,
         routes=app.router.routes,
         keys=gateway.keys,
-        quotas=gateway.generations.quotas,
+        quotas=gateway.dispatcher.quotas,
         audit=gateway.audit,
     )
-    app.add_middleware(Guard, policy=gateway.policy, answered=gateway.telemetry.metrics.answered)
+    app.add_middleware(RequestMiddleware, policy=gateway.policy, answered=gateway.telemetry.metrics.answered)
     return app
 
 

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, aclosing
 import structlog
 
 from conductor_admin.auth.rate_limits import Meter, Quotas
-from conductor_admin.lifecycle.leases import Lease, Place, Wish
+from conductor_admin.lifecycle.leases import Lease, LeaseRequest, WorkerAffinity
 from conductor_admin.lifecycle.lifecycle import Lifecycle
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from conductor_admin.sessions.service import Records, Sessions
 from conductor_admin.telemetry.recorder import Telemetry
 from conductor_admin.telemetry.stats import Stats
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 _ATTEMPTS = 3  # workers tried while none has taken the request
 
 
-class Generations:
+class Dispatcher:
     """Runs jobs on the worker sets of `lifecycle`."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Generations:
         self._stats = stats
         self._patience = patience
 
-    def run(self, job: Job, *, sends: bool = True) -> Records:
+    def run(self, job: PlannedRequest, *, sends: bool = True) -> Records:
         """Yield blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
 
         Raises RequestError if the generation fails. A session stores the part of a turn that its client got;
@@ -52,16 +52,16 @@ class Generations:
         """
         return self._records(job, sends=sends)
 
-    def _records(self, job: Job, *, sends: bool) -> Records:
+    def _records(self, job: PlannedRequest, *, sends: bool) -> Records:
         if job.session is None:
-            return self._run(job, Place())
+            return self._run(job, WorkerAffinity())
         return self.sessions.run(job, self._run, sends=sends)
 
-    async def _run(self, job: Job, place: Place) -> Records:
+    async def _run(self, job: PlannedRequest, affinity: WorkerAffinity) -> Records:
         with self.telemetry.follow(job) as trace:
             try:
                 with self.quotas.admitted(job.caller) as meter:
-                    async with aclosing(self._relay(trace, place)) as records:
+                    async with aclosing(self._relay(trace, affinity)) as records:
                         async for record in records:
                             self._count(trace, meter, record)
                             yield record
@@ -70,7 +70,7 @@ class Generations:
                     self._stats.failed(job.row.slug)
                 raise
 
-    async def result(self, job: Job) -> Done:
+    async def result(self, job: PlannedRequest) -> Done:
         """Run the job and return only its last record. Raises RequestError."""
         async with aclosing(self._records(job, sends=False)) as records:
             async for record in records:
@@ -78,17 +78,17 @@ class Generations:
                     return record
         raise worker_died()
 
-    async def _relay(self, trace: Trace, place: Place) -> Records:
+    async def _relay(self, trace: Trace, affinity: WorkerAffinity) -> Records:
         job = trace.job
         for _ in range(_ATTEMPTS):
             try:
                 async with AsyncExitStack() as stack:
                     with self._stats.queued(job.row.slug):
-                        wish = _wish(trace, place)
-                        lease = await stack.enter_async_context(self.lifecycle.lease(wish))
+                        request = _lease_request(trace, affinity)
+                        lease = await stack.enter_async_context(self.lifecycle.lease(request))
                     _check_version(job, lease)
                     trace.has_worker(lease.pid)
-                    place.pid = lease.pid
+                    affinity.pid = lease.pid
                     records = await stack.enter_async_context(
                         aclosing(lease.client.generate(job.request, self._patience))
                     )
@@ -110,15 +110,15 @@ class Generations:
             meter.relayed(record)
 
 
-def _wish(trace: Trace, place: Place) -> Wish:
+def _lease_request(trace: Trace, affinity: WorkerAffinity) -> LeaseRequest:
     job, caller = trace.job, trace.job.caller
     may = (caller.may_load, caller.may_evict)
-    return Wish(
+    return LeaseRequest(
         job.row.slug,
         job.max_wait_s,
         job.keep_alive_s,
         *may,
-        prefers=place.pid,
+        prefers=affinity.pid,
         client=caller.client,
         is_admin="admin" in caller.scopes,
         may_shorten=caller.may_evict and not caller.is_restricted,
@@ -131,7 +131,7 @@ def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:
     return record.model_copy(update={"model": lease.model}) if isinstance(record, Done) else record
 
 
-def _check_version(job: Job, lease: Lease) -> None:
+def _check_version(job: PlannedRequest, lease: Lease) -> None:
     if job.version is not None and job.version != lease.version:
         raise RequestError(
             f"{job.row.slug} is served by version {lease.version}, not {job.version[:64]!r}",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.auth.authenticator import KeyRing
+from conductor_admin.auth.authenticator import Authenticator
 from conductor_admin.auth.caller import Caller
 from conductor_admin.auto.chooser import Chooser
-from conductor_admin.dispatcher import Generations
+from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.http.middleware import HostPolicy
-from conductor_admin.lifecycle.heartbeat import Heart
+from conductor_admin.lifecycle.heartbeat import Heartbeat
 from conductor_admin.lifecycle.lifecycle import Lifecycle
-from conductor_admin.planner import Job, plan
+from conductor_admin.planner import PlannedRequest, plan
 from conductor_admin.sessions.service import Sessions
 from conductor_admin.settings.watcher import SettingsWatch
 from conductor_admin.telemetry.recorder import Telemetry
@@ -28,10 +28,10 @@ class Gateway:
 
     settings: SettingsWatch
     lifecycle: Lifecycle
-    generations: Generations
+    dispatcher: Dispatcher
     stats: Stats
-    heart: Heart
-    keys: KeyRing
+    heartbeat: Heartbeat
+    keys: Authenticator
     audit: AuditWriter
     policy: HostPolicy = field(default_factory=HostPolicy)
     chooser: Chooser = field(default_factory=Chooser)
@@ -45,16 +45,16 @@ class Gateway:
     @property
     def sessions(self) -> Sessions:
         """The stored conversations."""
-        return self.generations.sessions
+        return self.dispatcher.sessions
 
     @property
     def telemetry(self) -> Telemetry:
         """Metrics, traces and spans of the generations."""
-        return self.generations.telemetry
+        return self.dispatcher.telemetry
 
     async def plan(
         self, body: GenerateInput, request_id: str, caller: Caller, *, version: str | None = None
-    ) -> Job:
+    ) -> PlannedRequest:
         """Plan the job of `body`; a missing category or persona comes from its session. RequestError."""
         with self.telemetry.refusals():
             body = await self.sessions.continued(body, caller)

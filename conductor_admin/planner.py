@@ -30,7 +30,7 @@ class SessionAsk:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PlannedRequest:
     """One generation: the row that answers, the set that serves it, and the request for its worker.
 
     `version` is the archive version that the client requires; `max_wait_s` limits its wait for a load,
@@ -92,7 +92,7 @@ def plan(
     *,
     caller: Caller,
     version: str | None = None,
-) -> Job:
+) -> PlannedRequest:
     """Plan the job of `body`; its decoding values override the row's parameters. Raises RequestError."""
     row = find_row(catalogue, body.category, caller)
     engine = _engine(body.engine, row)
@@ -116,7 +116,9 @@ def plan(
         options={**own, **body.options},
     )
     set_name = catalogue.set_of(row.slug).name
-    return Job(row, set_name, request, caller, body.max_wait_s, body.keep_alive, version, _session(body))
+    return PlannedRequest(
+        row, set_name, request, caller, body.max_wait_s, body.keep_alive, version, _session(body)
+    )
 
 
 def _session(body: GenerateInput) -> SessionAsk | None:

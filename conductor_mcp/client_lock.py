@@ -20,7 +20,7 @@ _LOOK_S = 0.1
 _GATEWAY_LOOK_S = 1.0
 
 
-class Hold:
+class ClientLock:
     """An open lock file; `release` or the end of the process frees the lock."""
 
     def __init__(self, path: Path) -> None:
@@ -41,16 +41,16 @@ class Hold:
         os.close(self._file)
 
 
-async def hold_gateway(state: StateDir) -> Hold:
+async def hold_gateway(state: StateDir) -> ClientLock:
     """Keep the gateway of `state` from ending; if one is about to end, wait for its end first."""
-    hold = Hold(_clients(state))
+    hold = ClientLock(_clients(state))
     await hold.take(fcntl.LOCK_SH)
     return hold
 
 
-async def until_nobody_holds(state: StateDir) -> Hold:
+async def until_nobody_holds(state: StateDir) -> ClientLock:
     """Wait until no client is left; the gateway keeps the returned lock until its end."""
-    hold = Hold(_clients(state))
+    hold = ClientLock(_clients(state))
     await hold.take(fcntl.LOCK_EX, _GATEWAY_LOOK_S)
     return hold
 
@@ -58,7 +58,7 @@ async def until_nobody_holds(state: StateDir) -> Hold:
 @asynccontextmanager
 async def only_starter(state: StateDir) -> AsyncIterator[None]:
     """Admit one client at a time to the block in which a gateway is started."""
-    hold = Hold(state.root / "start.lock")
+    hold = ClientLock(state.root / "start.lock")
     try:
         await hold.take(fcntl.LOCK_EX)
         yield

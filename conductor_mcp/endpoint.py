@@ -48,7 +48,7 @@ class McpEndpoint:
         )
         self._sessions = server.session_manager
         self._shares = SessionShares(MOST_SESSIONS)
-        self._quotas = gateway.generations.quotas
+        self._quotas = gateway.dispatcher.quotas
 
     @property
     def routes(self) -> list[Route]:

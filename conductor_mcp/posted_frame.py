@@ -12,11 +12,11 @@ from starlette.requests import Request
 
 from conductor_admin.http.body import parsed, read_body
 from conductor_mcp.frames import BadFrame
-from handlers.json_bounds import Bounds
+from handlers.json_bounds import JsonBounds
 from handlers.strict_json import read_value
 from handlers.wire import RequestError
 
-BOUNDS = Bounds(containers=20_000, values=200_000, escapes=2_000_000, depth=100)
+BOUNDS = JsonBounds(containers=20_000, values=200_000, escapes=2_000_000, depth=100)
 """Limits of one frame, tighter than for other bodies: the SDK parses it on the event loop."""
 
 

@@ -11,7 +11,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceTemplate
 
-from conductor_admin.api.native.models import describe
+from conductor_admin.api.native.models import row_to_json
 from conductor_admin.auth.caller import Caller, need_scope, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import storage_failed
@@ -110,18 +110,20 @@ class Resources:
     async def _models(self, caller: Caller, category: str) -> str:
         catalogue = self._gateway.catalogue
         if category:
-            return _json(describe(self._gateway, find_row(catalogue, category, caller), caller))
-        return _json({"models": [describe(self._gateway, row, caller) for row in visible(catalogue, caller)]})
+            return _json(row_to_json(self._gateway, find_row(catalogue, category, caller), caller))
+        return _json(
+            {"models": [row_to_json(self._gateway, row, caller) for row in visible(catalogue, caller)]}
+        )
 
     async def _sessions(self, caller: Caller, session_id: str) -> str:
         need_scope(caller, "infer")
         sessions = self._gateway.sessions
         if not session_id:
             newest = await sessions.store.newest(caller.key_id, _NEWEST, None)
-            return _json({"sessions": [one.shown() for one in newest]})
+            return _json({"sessions": [one.to_json() for one in newest]})
         session = await sessions.read(session_id, caller.key_id)
         turns = await sessions.store.turns(session.id)
-        return _json({**session.shown(), "turns": [turn.shown() for turn in turns]})
+        return _json({**session.to_json(), "turns": [turn.to_json() for turn in turns]})
 
     async def _settings(self, caller: Caller, _: str) -> str:
         if caller.categories is not None:

@@ -27,16 +27,16 @@ from handlers.diagnostics.library_log import keep_small, log_folder, redirect_ou
 from handlers.diagnostics.library_text import hide_library_text
 from handlers.diagnostics.tracebacks import TextFreeFormatter, log_failures_of_threads
 from handlers.wire import RequestError
-from handlers.worker.process import Worker, leave_notice, watch_parent
+from handlers.worker.process import WorkerServer, leave_notice, watch_parent
 from handlers.worker.requests import Record, RecordSource, error_record
-from handlers.worker.torchserve_calls import Call, Piece
+from handlers.worker.torchserve_calls import TorchServeCall, TorchServePiece
 from handlers.worker_config import WorkerConfig
 
 # Results of a stopping criterion: TorchServe marks the entry as a part with more to come, as the last part,
 # or not at all, which makes it a whole answer with a length.
 MORE, END, WHOLE = False, True, None
 
-Entry = tuple[str, bool | None, Piece]  # request id, mark, bytes for the client
+Entry = tuple[str, bool | None, TorchServePiece]  # request id, mark, bytes for the client
 Events = SimpleQueue[tuple[int, Record]]  # index in the batch, record
 
 
@@ -78,7 +78,7 @@ class EngineHandler:
             handler.setFormatter(TextFreeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         log_failures_of_threads()
         self.config = config
-        self.worker = Worker(config, self.load, run_dir)
+        self.worker = WorkerServer(config, self.load, run_dir)
         watch_parent(self.worker.end)
         self.worker.start()
         hide_library_text()  # after the libraries were loaded and have added their own handlers
@@ -89,12 +89,12 @@ class EngineHandler:
         events: Events = SimpleQueue()
         calls = []
         for index, parameters in enumerate(data):
-            call = Call(context.get_request_id(index), self.config, _takes_parts(context, index))
+            call = TorchServeCall(context.get_request_id(index), self.config, _takes_parts(context, index))
             calls.append(call)
             self._begin(call, parameters, partial(_put, events, index))
         return _answer(calls, events, context)
 
-    def _begin(self, call: Call, parameters: dict[str, Any], put: Callable[[Record], None]) -> None:
+    def _begin(self, call: TorchServeCall, parameters: dict[str, Any], put: Callable[[Record], None]) -> None:
         try:
             self.worker.submit(call.request(parameters), put)
         except RequestError as error:
@@ -114,9 +114,9 @@ def _takes_parts(context: Any, index: int) -> bool:
     return any(name.lower() == "host" for name in context.get_all_request_header(index))
 
 
-def _answer(calls: list[Call], events: Events, context: Any) -> list[bytes]:
+def _answer(calls: list[TorchServeCall], events: Events, context: Any) -> list[bytes]:
     # The last answer, and those that cannot take parts, are what `handle` returns.
-    kept: dict[int, Piece] = {}
+    kept: dict[int, TorchServePiece] = {}
     living = len(calls)
     while living:
         index, record = events.get()
@@ -134,7 +134,7 @@ def _answer(calls: list[Call], events: Events, context: Any) -> list[bytes]:
     return _returned(calls, kept, context)
 
 
-def _entries(call: Call, piece: Piece) -> list[Entry]:
+def _entries(call: TorchServeCall, piece: TorchServePiece) -> list[Entry]:
     """The entries of a frame that sends one piece and keeps the batch open.
 
     The end of a stream closes the batch unless an entry of its frame says that more follows. For an answer
@@ -165,12 +165,12 @@ def _mark(mark: bool | None, body: bytes) -> bool | None:
     return mark
 
 
-def _describe(context: Any, index: int, piece: Piece) -> None:
+def _describe(context: Any, index: int, piece: TorchServePiece) -> None:
     context.set_response_status(piece.status, HTTPStatus(piece.status).phrase, index)
     context.set_response_content_type(index, piece.content_type)
 
 
-def _returned(calls: list[Call], kept: dict[int, Piece], context: Any) -> list[bytes]:
+def _returned(calls: list[TorchServeCall], kept: dict[int, TorchServePiece], context: Any) -> list[bytes]:
     for index, piece in kept.items():
         _describe(context, index, piece)
         if calls[index].started or not calls[index].takes_parts:

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class JsonBounds:
     """The most objects plus lists, values plus keys, escapes in strings, and levels of nesting.
 
     The parser holds the interpreter's lock: 12 MB of escapes take 25 to 50 ms, 600,000 numbers 30. pydantic
@@ -25,11 +25,11 @@ class Bounds:
     depth: int = 200
 
 
-CLIENT = Bounds()
+CLIENT = JsonBounds()
 """Bounds of clients' bodies: 10,000 messages of one part have 30,000 containers, 128 prompts of 4,096 token
 ids have 524,288 values, the longest text has 4,000,000 escapes."""
 
-WORKER = Bounds(containers=64_000, values=1_200_000, escapes=12_000_000, depth=220)
+WORKER = JsonBounds(containers=64_000, values=1_200_000, escapes=12_000_000, depth=220)
 """Bounds of requests to a worker: larger, so that a worker refuses nothing that the gateway accepted."""
 
 _PIECE = 2**20
@@ -43,7 +43,7 @@ class TooComplex(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class JsonShape:
     """Counts of characters outside the strings of a JSON text."""
 
     containers: int
@@ -52,7 +52,7 @@ class Shape:
     """The number of keys, including repeated ones."""
 
 
-def shape_of(raw: bytes | bytearray, bounds: Bounds = CLIENT) -> Shape:
+def shape_of(raw: bytes | bytearray, bounds: JsonBounds = CLIENT) -> JsonShape:
     """The counts of `raw`; TooComplex as soon as they exceed the bounds."""
     containers = separators = pairs = strings = escapes = inside = 0
     for piece in _pieces(raw):
@@ -75,10 +75,10 @@ def shape_of(raw: bytes | bytearray, bounds: Bounds = CLIENT) -> Shape:
             raise TooComplex(f"the body has more than {bounds.containers} objects and lists")
         if separators + containers > bounds.values:
             raise TooComplex(f"the body has more than {bounds.values} values")
-    return Shape(containers, separators, pairs)
+    return JsonShape(containers, separators, pairs)
 
 
-def keys_of(value: Any, bounds: Bounds = CLIENT) -> int:
+def keys_of(value: Any, bounds: JsonBounds = CLIENT) -> int:
     """The number of keys in a parsed `value`; TooComplex where it is nested too deeply."""
     keys, level, depth = 0, [value], 0
     while level:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from handlers.json_bounds import CLIENT, Bounds, TooComplex, keys_of, shape_of
+from handlers.json_bounds import CLIENT, JsonBounds, TooComplex, keys_of, shape_of
 from handlers.wire import RequestError
 
 MAX_NAME_CHARS = 100
@@ -18,7 +18,7 @@ MAX_NAME_CHARS = 100
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any], bounds: Bounds = CLIENT) -> M:
+def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any], bounds: JsonBounds = CLIENT) -> M:
     """`raw` as a `model`; a dict, which a lenient parser has read, is checked too.
 
     Raises RequestError 400.
@@ -32,7 +32,7 @@ def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any], bounds:
         raise refusal(error) from error
 
 
-def read_value(raw: bytes | bytearray | str, bounds: Bounds = CLIENT) -> Any:
+def read_value(raw: bytes | bytearray | str, bounds: JsonBounds = CLIENT) -> Any:
     """The value of a JSON text.
 
     RequestError 400 `invalid_json` if it is not strict JSON or exceeds `bounds`.
@@ -52,7 +52,7 @@ def read_value(raw: bytes | bytearray | str, bounds: Bounds = CLIENT) -> Any:
     return value
 
 
-def _checked(value: dict[str, Any], bounds: Bounds) -> dict[str, Any]:
+def _checked(value: dict[str, Any], bounds: JsonBounds) -> dict[str, Any]:
     try:
         keys_of(value, bounds)
         # Refuses values that only a lenient parser accepts, such as lone surrogates.

@@ -106,7 +106,7 @@ class RequestError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
-    def body(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """`{"error": {message, type, param, code}}`, the one error shape of every interface."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
@@ -183,7 +183,7 @@ def few_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-class Wishes(Strict):
+class GatewayOptions(Strict):
     """Fields of a request for the gateway and the engine, in every protocol.
 
     `keep_alive` and `max_wait_s` are seconds.
@@ -201,7 +201,7 @@ INPUT_OPTIONS = frozenset({"csv", "document", "inputs", "prefix", "table"})
 """Options of engines that give the input of a request, so that it needs no prompt."""
 
 
-class GenerateInput(Sampling, Wishes):
+class GenerateInput(Sampling, GatewayOptions):
     """One generation as the gateway plans it, in every protocol; decoding fields are not nested.
 
     `session` "new" or true begins a session, which a later `session_id` continues.
@@ -268,7 +268,7 @@ class GenerateRequest(Strict):
     def _one_input(self) -> Self:
         if [self.prompt, self.messages, self.prompt_ids].count(None) != 2:
             raise ValueError("exactly one of prompt, messages and prompt_ids is needed")
-        if self.echo and (self.messages is not None or not self.is_bare):
+        if self.echo and (self.messages is not None or not self.is_raw):
             raise ValueError("echo is for a bare prompt")
         if self.no_answer and not self.echo:
             raise ValueError("no_answer needs echo")
@@ -290,7 +290,7 @@ class GenerateRequest(Strict):
         return sum(turns) + ids + _chars([self.options, self.tools])
 
     @property
-    def is_bare(self) -> bool:
+    def is_raw(self) -> bool:
         return self.bare or self.prompt_ids is not None
 
     @property
@@ -354,7 +354,7 @@ class Done(Strict):
     logprobs: SkipValidation[Iterable[dict[str, Any]] | None] = None
     model: str | None = None
 
-    def as_record(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The record's content as JSON values; without `logprobs` if they were not requested."""
         left_out = {"logprobs", "findings"} | ({"model"} if self.model is None else set())
         # Findings are not validated either: vectors have up to 786,000 numbers.

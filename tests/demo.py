@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from archives.build_context import BuildContext
 from archives.prepare import prepare
-from archives.workshop import Workshop
 from conductor_core.catalogue import Precision, RuntimeName
 from conductor_core.paths import ProjectPaths
 from conductor_core.settings.parser import parse_settings
@@ -20,7 +20,7 @@ def demo_folder(runtime: RuntimeName, precision: Precision = Precision.FILE) -> 
     """The folder that a worker of `runtime` loads the demo model from."""
     row = parse_settings(SETTINGS.read_text(encoding="utf-8")).rows[0]
     asked = replace(row, precision=precision, file_precision=None)
-    return prepare(asked, runtime, Workshop(ProjectPaths(SETTINGS))).path
+    return prepare(asked, runtime, BuildContext(ProjectPaths(SETTINGS))).path
 
 
 @cache
@@ -28,4 +28,4 @@ def embedding_folder() -> Path:
     """The folder that a worker loads the demo embedding model from."""
     row = parse_settings(SETTINGS.read_text(encoding="utf-8")).row("embedding")
     assert row is not None
-    return prepare(row, "transformers", Workshop(ProjectPaths(SETTINGS))).path
+    return prepare(row, "transformers", BuildContext(ProjectPaths(SETTINGS))).path

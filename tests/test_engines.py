@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handlers.engines.base import BaseLLMEngine, Control, Embeddings, Kept
+from handlers.engines.base import BaseLLMEngine, ControlToken, Embeddings, Kept
 from handlers.engines.registry import engine_class, engine_names
 from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, Sampling, Usage
 
@@ -26,7 +26,7 @@ class ScriptedModel:
         self.languages: frozenset[str] | None = None
         self.pair: tuple[str, str] | None = None
         self.controls: frozenset[str] = frozenset()
-        self.completed: list[tuple[list[str | Control], list[str]]] = []
+        self.completed: list[tuple[list[str | ControlToken], list[str]]] = []
         self._kept: dict[type, Any] = {}
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str, None]:
@@ -41,7 +41,7 @@ class ScriptedModel:
         yield f"<{source or '-'}>{target or '-'}:{text}"
 
     async def complete(
-        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+        self, parts: Sequence[str | ControlToken], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
         text = "".join(part if isinstance(part, str) else part.token for part in parts)
         self.asked.append(([Message(role="user", content=text)], sampling))
@@ -52,7 +52,7 @@ class ScriptedModel:
     def has_control(self, token: str) -> bool:
         return token in self.controls
 
-    def kept(self, kind: type[Kept]) -> Kept:
+    def per_model_cache(self, kind: type[Kept]) -> Kept:
         return self._kept.setdefault(kind, kind())  # type: ignore[no-any-return]
 
     async def score(self, prompt: str, continuations: Sequence[str]) -> list[float]:

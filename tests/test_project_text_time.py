@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conductor_admin.api.openai.chat import ChoiceChunks
-from conductor_admin.api.openai.tools import Choice, Function, Offer
+from conductor_admin.api.openai.tools import ChosenTool, Function, Offer
 from conductor_admin.auto.rules import by_rule
 from conductor_core.settings.tables import cell_spans
 from handlers.checks.code import blocks
@@ -25,7 +25,7 @@ from handlers.checks.maths import answers, notation, values
 from handlers.checks.maths.problem import _question
 from handlers.checks.tables import tables
 from handlers.checks.text import bibliography, json_answers, languages, quotes, sentences, translations
-from handlers.checks.text.bibliography import Source as Reference
+from handlers.checks.text.bibliography import CitedWork
 from handlers.engines import _documents, _translation
 from handlers.engines.registry import engine_class
 from handlers.inference.output import StopStrings
@@ -80,7 +80,7 @@ def all_of(function: Callable[[str], Iterator[Any] | Sequence[Any]]) -> Run:
 
 
 def looked_up(text: str) -> None:
-    source = quotes.Source(text)
+    source = quotes.SourceText(text)
     for quote in quotes.affordable([text[: len(text) // 2], "b c d", text[-50:] + " b"] * 3, len(text)):
         source.locate(quote)
 
@@ -109,7 +109,7 @@ def one_line(text: str) -> None:
     stepped(read())
 
 
-REFERENCES = [Reference("doe20", ("doe",), "2020", "", {})]
+REFERENCES = [CitedWork("doe20", ("doe",), "2020", "", {})]
 DRIVEN: dict[str, Run] = {
     "text.bibliography.find_citations": lambda text: bibliography.find_citations(text, REFERENCES),
     "text.bibliography.written_dois": bibliography.written_dois,
@@ -121,7 +121,7 @@ DRIVEN: dict[str, Run] = {
     "text.languages.individual": languages.individual,
     "text.languages.is_same_language": both(languages.is_same_language),
     "text.quotes.unsupported": lambda text: quotes.unsupported(text, [1.0, 2.0]),
-    "text.quotes.Source.__init__": quotes.Source,
+    "text.quotes.Source.__init__": quotes.SourceText,
     "text.quotes.Source.locate": looked_up,
     "text.quotes.affordable": looked_up,
     "text.quotes.quotations": quotes.quotations,
@@ -230,7 +230,7 @@ def stopped(stop: str) -> Run:
 
 
 def offered(text: str) -> None:
-    chunks = ChoiceChunks(0, Offer((Function(name="a"),), Choice("auto")))
+    chunks = ChoiceChunks(0, Offer((Function(name="a"),), ChosenTool("auto")))
     in_pieces(lambda piece: chunks.record({"delta": piece, "logprobs": [{}]}), text)
 
 

@@ -21,7 +21,7 @@ from conductor_core.files import last_text
 END_WAIT_S = 10.0
 
 
-class Child:
+class BenchChild:
     """One script under this Python; `name` is for error messages, its standard error goes to `log`."""
 
     def __init__(self, name: str, script: Path, setup: Mapping[str, Any], log: IO[bytes]) -> None:

@@ -16,7 +16,7 @@ import orjson
 import uvloop
 
 
-class Target(NamedTuple):
+class GatewayTarget(NamedTuple):
     """Address and category of the requests, and the headers that authenticate them."""
 
     host: str
@@ -75,7 +75,7 @@ class AnswerStream(asyncio.Protocol):
         }
 
 
-def http_request(target: Target, messages: list[dict[str, str]], tokens: int) -> bytes:
+def http_request(target: GatewayTarget, messages: list[dict[str, str]], tokens: int) -> bytes:
     """The bytes of one greedy streaming request."""
     body = orjson.dumps(
         {"messages": messages, "category": target.category, "max_tokens": tokens, "temperature": 0}
@@ -88,7 +88,7 @@ def http_request(target: Target, messages: list[dict[str, str]], tokens: int) ->
     return head.encode() + body
 
 
-async def turn(target: Target, prompts: list[list[dict[str, str]]], tokens: int) -> dict[str, Any]:
+async def turn(target: GatewayTarget, prompts: list[list[dict[str, str]]], tokens: int) -> dict[str, Any]:
     """Ask all prompts at once and wait for every answer."""
     loop = asyncio.get_running_loop()
     requests = [http_request(target, messages, tokens) for messages in prompts]
@@ -105,7 +105,7 @@ async def turn(target: Target, prompts: list[list[dict[str, str]]], tokens: int)
 
 def main() -> None:
     """Serve turns until standard input ends."""
-    target = Target(**orjson.loads(sys.stdin.readline()))
+    target = GatewayTarget(**orjson.loads(sys.stdin.readline()))
     print(orjson.dumps({"ready": True}).decode(), flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for line in sys.stdin:

@@ -24,7 +24,7 @@ _FORMS = ("story", "diary", "travel report", "radio play", "speech", "letter", "
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class BenchTurn:
     """One side answering `streams` prompts at the same time."""
 
     streams: int
@@ -39,21 +39,21 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """Numbers of concurrent streams, rounds for each of them, and new tokens per answer."""
 
     streams: tuple[int, ...] = (1, 8, 32)
     rounds: int = 5
     tokens: int = 128
 
-    def turns(self) -> Iterator[Turn]:
+    def turns(self) -> Iterator[BenchTurn]:
         """Yield every turn in order; each number of streams begins with a short uncounted one per side."""
         for streams in self.streams:
             for side in SIDES:
-                yield Turn(streams, -1, side, prompts(-1, streams), min(self.tokens, WARM_UP_TOKENS))
+                yield BenchTurn(streams, -1, side, prompts(-1, streams), min(self.tokens, WARM_UP_TOKENS))
             for number in range(self.rounds):
                 for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-                    yield Turn(streams, number, side, prompts(number, streams), self.tokens)
+                    yield BenchTurn(streams, number, side, prompts(number, streams), self.tokens)
 
 
 def prompts(number: int, streams: int) -> tuple[str, ...]:

@@ -130,24 +130,24 @@ def _prompt_tokens(samples: Sequence[Sample]) -> list[int]:
     return [stream.prompt_tokens for sample in samples for stream in sample.streams]
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
+def to_json(comparison: Comparison) -> dict[str, Any]:
     """Plain values for `--json`."""
     return {
         "streams": comparison.streams,
         "rounds": comparison.rounds,
-        "ratio": _spread_json(comparison.ratio),
+        "ratio": _spread_to_json(comparison.ratio),
         "added_ttft_ms": round(comparison.added_ttft_ms, 3),
         "tokens": dict(comparison.tokens),
         "tokens_equal": comparison.tokens_equal,
         "prompts_equal": comparison.prompts_equal,
         **{
-            side: {name: _spread_json(spread) for name, spread in comparison.measures[side].items()}
+            side: {name: _spread_to_json(spread) for name, spread in comparison.measures[side].items()}
             for side in SIDES
         },
     }
 
 
-def _spread_json(spread: Spread) -> dict[str, float | None]:
+def _spread_to_json(spread: Spread) -> dict[str, float | None]:
     """Three places; nan, which JSON does not have, is null."""
     values = {"median": spread.median, "low": spread.low, "high": spread.high}
     return {name: None if math.isnan(value) else round(value, 3) for name, value in values.items()}

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from conductor.bench.children import Child, ServedProcesses
-from conductor.bench.plan import SIDES, Plan, Side, Turn
+from conductor.bench.children import BenchChild, ServedProcesses
+from conductor.bench.plan import SIDES, BenchPlan, BenchTurn, Side
 from conductor.bench.report import Comparison, Sample, Stream, compare
-from conductor.bench.target import CLIENT, Target
-from conductor.client import Gateway
+from conductor.bench.target import CLIENT, BenchTarget
+from conductor.client import GatewayClient
 from conductor.errors import CommandError
 
-Report = Callable[[Turn], None]
+Report = Callable[[BenchTurn], None]
 
 
-def run(plan: Plan, target: Target, gateway: Gateway, report: Report) -> list[Comparison]:
+def run(plan: BenchPlan, target: BenchTarget, gateway: GatewayClient, report: Report) -> list[Comparison]:
     """Measure every turn of `plan`, calling `report` before each. Raises CommandError if a side fails."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conductor-bench-")))
@@ -31,20 +31,22 @@ def run(plan: Plan, target: Target, gateway: Gateway, report: Report) -> list[Co
             "category": target.category,
             "headers": gateway.headers,
         }
-        client = stack.enter_context(Child("client", CLIENT, address, client_log))
-        direct = stack.enter_context(Child("direct", target.direct_script, target.direct_setup(), direct_log))
+        client = stack.enter_context(BenchChild("client", CLIENT, address, client_log))
+        direct = stack.enter_context(
+            BenchChild("direct", target.direct_script, target.direct_setup(), direct_log)
+        )
         client.ready()
         direct.ready()
         sides = _Sides(target, client, direct, ServedProcesses(worker_pids(gateway, target.category)))
         return measure(plan, sides.take, report)
 
 
-def worker_pids(gateway: Gateway, category: str) -> list[int]:
+def worker_pids(gateway: GatewayClient, category: str) -> list[int]:
     """Pids of the workers that serve a row now."""
     return [int(worker["pid"]) for worker in gateway.model(category).get("workers") or ()]
 
 
-def measure(plan: Plan, take: Callable[[Turn], Sample], report: Report) -> list[Comparison]:
+def measure(plan: BenchPlan, take: Callable[[BenchTurn], Sample], report: Report) -> list[Comparison]:
     """The comparison for each number of streams; `take` runs one turn."""
     samples: dict[int, dict[Side, list[Sample]]] = {}
     for turn in plan.turns():
@@ -58,16 +60,18 @@ def measure(plan: Plan, take: Callable[[Turn], Sample], report: Report) -> list[
 class _Sides:
     """Runs a turn on its side."""
 
-    def __init__(self, target: Target, client: Child, direct: Child, served: ServedProcesses) -> None:
+    def __init__(
+        self, target: BenchTarget, client: BenchChild, direct: BenchChild, served: ServedProcesses
+    ) -> None:
         self._target = target
         self._client = client
         self._direct = direct
         self._served = served
 
-    def take(self, turn: Turn) -> Sample:
+    def take(self, turn: BenchTurn) -> Sample:
         return self._gateway(turn) if turn.side == "gateway" else self._library(turn)
 
-    def _gateway(self, turn: Turn) -> Sample:
+    def _gateway(self, turn: BenchTurn) -> Sample:
         conversations = [self._target.messages(prompt) for prompt in turn.prompts]
         before = self._served.cpu_seconds()
         result = self._client.turn(conversations, turn.tokens)
@@ -75,7 +79,7 @@ class _Sides:
         used = {kind: after[kind] - before[kind] for kind in after}
         return sample(result["streams"], {"client": result["cpu_s"], **used})
 
-    def _library(self, turn: Turn) -> Sample:
+    def _library(self, turn: BenchTurn) -> Sample:
         result = self._direct.turn(self._target.tokenised(turn.prompts), turn.tokens)
         return sample(result["streams"], {"direct": result["cpu_s"]})
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conductor.client import Gateway
+from conductor.client import GatewayClient
 from conductor.errors import CommandError
 from conductor_core.files import last_text
 from conductor_core.operator import PREFIX, OperatorSettings
@@ -24,7 +24,7 @@ POLL_S = 0.25
 
 
 @contextmanager
-def own_gateway(settings: OperatorSettings) -> Iterator[tuple[Gateway, StateDir]]:
+def own_gateway(settings: OperatorSettings) -> Iterator[tuple[GatewayClient, StateDir]]:
     """Start `conductor serve` on `settings`' table. CommandError has its log's last line if that fails."""
     with tempfile.TemporaryDirectory(prefix="conductor-bench-") as folder:
         state, port = StateDir.at(Path(folder) / "state"), free_port()
@@ -34,7 +34,7 @@ def own_gateway(settings: OperatorSettings) -> Iterator[tuple[Gateway, StateDir]
                 command(settings, state, port), stdout=output, stderr=output, env=_environment()
             )
         try:
-            with Gateway("127.0.0.1", port) as gateway:
+            with GatewayClient("127.0.0.1", port) as gateway:
                 _wait_until_up(process, gateway, log)
                 yield gateway, state
         finally:
@@ -58,7 +58,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != f"{PREFIX}DATABASE_URL"}
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], gateway: Gateway, log: Path) -> None:
+def _wait_until_up(process: subprocess.Popen[bytes], gateway: GatewayClient, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -31,7 +31,7 @@ CLIENT = _FOLDER / "gateway_client.py"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BenchTarget:
     """One row of a running gateway. `engine` is the row's own, the configuration that of its worker set."""
 
     category: str

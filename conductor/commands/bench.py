@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import click
 import orjson
 
-from conductor.bench.plan import Plan, Turn
-from conductor.bench.report import Comparison, Spread, as_json, doubts
+from conductor.bench.plan import BenchPlan, BenchTurn
+from conductor.bench.report import Comparison, Spread, doubts, to_json
 from conductor.bench.runner import run
 from conductor.bench.self_serve import own_gateway
-from conductor.bench.target import Target, worker_config
-from conductor.client import Gateway
+from conductor.bench.target import BenchTarget, worker_config
+from conductor.client import GatewayClient
 from conductor.errors import CommandError, WrongInput
 from conductor.options import gateway_of, operator_options, resolve, who_asks
 from conductor.tables import show
@@ -46,7 +46,7 @@ def bench(
     tokens: int, json_file: Path | None, **given: Any,
 ) -> None:  # fmt: skip
     """Compare the gateway with the library called directly: speed, latency and CPU time."""
-    plan, settings = Plan(streams, rounds, tokens), resolve(**given)
+    plan, settings = BenchPlan(streams, rounds, tokens), resolve(**given)
     with gateway_to_measure(settings, url, self_serve) as (gateway, state):
         target = find_target(gateway, state, category)
         click.echo(f"{target.category}: {target.config.weights} on {target.config.runtime}", err=True)
@@ -59,7 +59,7 @@ def bench(
 @contextmanager
 def gateway_to_measure(
     settings: OperatorSettings, url: str | None, self_serve: bool
-) -> Iterator[tuple[Gateway, StateDir]]:
+) -> Iterator[tuple[GatewayClient, StateDir]]:
     """The named or running gateway and its state folder; with `self_serve` a newly started gateway."""
     if self_serve:
         with own_gateway(settings) as made:
@@ -69,16 +69,16 @@ def gateway_to_measure(
         yield gateway, StateDir.at(settings.state_dir)
 
 
-def _named(settings: OperatorSettings, url: str) -> Gateway:
+def _named(settings: OperatorSettings, url: str) -> GatewayClient:
     parts = urlsplit(url if "//" in url else f"//{url}")
     try:
         host, port = parts.hostname or "127.0.0.1", parts.port or 80
-        return Gateway(host, port, headers=who_asks(settings, host, port))
+        return GatewayClient(host, port, headers=who_asks(settings, host, port))
     except ValueError as error:
         raise WrongInput(f"--url: expected http://127.0.0.1:8000, got {url!r}") from error
 
 
-def find_target(gateway: Gateway, state: StateDir, category: str | None) -> Target:
+def find_target(gateway: GatewayClient, state: StateDir, category: str | None) -> BenchTarget:
     """Find the row to measure, and load it."""
     models = gateway.models()
     if not models:
@@ -87,16 +87,16 @@ def find_target(gateway: Gateway, state: StateDir, category: str | None) -> Targ
     gateway.load(chosen)
     model = gateway.model(chosen)
     config = worker_config(state, str(model.get("set") or chosen))
-    return Target(chosen, str(model.get("engine") or config.engine), config)
+    return BenchTarget(chosen, str(model.get("engine") or config.engine), config)
 
 
-def announce(turn: Turn) -> None:
+def announce(turn: BenchTurn) -> None:
     """Print the current turn on standard error."""
     what = "warm-up" if turn.is_warm_up else f"round {turn.round + 1}"
     click.echo(f"{turn.streams} streams, {what}: {turn.side}", err=True)
 
 
-def document(plan: Plan, target: Target, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def document(plan: BenchPlan, target: BenchTarget, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """JSON document of `--json`."""
     return {
         "category": target.category,
@@ -106,7 +106,7 @@ def document(plan: Plan, target: Target, comparisons: Sequence[Comparison]) -> d
         "threads": target.threads,
         "rounds": plan.rounds,
         "tokens": plan.tokens,
-        "results": [as_json(one) for one in comparisons],
+        "results": [to_json(one) for one in comparisons],
     }
 
 

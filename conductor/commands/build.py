@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from archives.build import build_rows, pull_rows, verify_rows, write_config
+from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.progress import Bars, progress_for
-from archives.workshop import Workshop
 from conductor.errors import CommandError, WrongInput
 from conductor.options import operator_options, resolve
 from conductor.project import catalogue, placed
@@ -29,7 +29,7 @@ def build(bundle: bool, **given: Any) -> None:
     """Make archives/store/CATEGORY.mar of every row, for TorchServe alone; `serve` builds its own."""
     settings = resolve(**given)
     paths, table = ProjectPaths.at(settings.settings), placed(settings)
-    with workshop(paths) as shop:
+    with build_context(paths) as shop:
         built = build_rows(table, paths.store, shop, bundle=bundle)
         config = paths.root / "config.properties"
         if config.exists():
@@ -50,7 +50,7 @@ def pull(categories: tuple[str, ...], refresh: bool, verify: bool, **given: Any)
     settings = resolve(**given)
     table = placed(settings) if verify else catalogue(settings)
     rows = chosen_rows(table, categories)
-    with workshop(ProjectPaths.at(settings.settings), refresh=refresh) as shop:
+    with build_context(ProjectPaths.at(settings.settings), refresh=refresh) as shop:
         if verify:
             for row, one in zip(rows, verify_rows(table, rows, shop), strict=True):
                 told = f"was damaged, is whole again: {', '.join(one.mended)}" if one.mended else "is whole"
@@ -62,15 +62,15 @@ def pull(categories: tuple[str, ...], refresh: bool, verify: bool, **given: Any)
 
 
 @contextmanager
-def workshop(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[Workshop]:
+def build_context(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[BuildContext]:
     """Make a workshop with progress on standard error; a BuildError in the block becomes a CommandError."""
     progress = progress_for(sys.stderr)
     try:
         if isinstance(progress, Bars):
             with progress:
-                yield Workshop(paths, progress, refresh=refresh)
+                yield BuildContext(paths, progress, refresh=refresh)
         else:
-            yield Workshop(paths, progress, refresh=refresh)
+            yield BuildContext(paths, progress, refresh=refresh)
     except BuildError as error:
         raise CommandError(str(error)) from error
     except OSError as error:

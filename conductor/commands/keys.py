@@ -70,7 +70,7 @@ def create(name: str, state_dir: str | None, as_json: bool, **rules: Any) -> Non
     body = _checked(lambda: KeyBody(name=name, **_given(rules)))
     key, text = _audited(state, f"keys create {name}", lambda: KeysFile(state).create(body))
     if as_json:
-        show_json({**key.shown(), "key": text})
+        show_json({**key.to_json(), "key": text})
         return
     click.echo(text)
     click.echo(f"{key.id} ({', '.join(key.scopes)}): keep it, it is not shown again", err=True)
@@ -83,7 +83,7 @@ def list_keys(state_dir: str | None, as_json: bool) -> None:
     """List the keys."""
     found = _read(_state(state_dir))
     if as_json:
-        show_json({"keys": [key.shown() for key in found]})
+        show_json({"keys": [key.to_json() for key in found]})
         return
     headings = ("id", "name", "scopes", "categories", "loads", "evicts", "requests", "tokens", "streams")
     show_table((*headings, "expires"), [_line(key) for key in found])
@@ -95,7 +95,7 @@ def list_keys(state_dir: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(key: str, state_dir: str | None, as_json: bool) -> None:
     """Show everything about KEY, an id or a name, but its text."""
-    found = _plainly(lambda: named(_read(_state(state_dir)), key)).shown()
+    found = _plainly(lambda: named(_read(_state(state_dir)), key)).to_json()
     if as_json:
         show_json(found)
         return
@@ -232,7 +232,7 @@ def _moment(text: str) -> float | None:
 
 
 def _line(key: Key) -> tuple[str, ...]:
-    shown = key.shown()
+    shown = key.to_json()
     names = ("id", "name", "scopes", "categories", "may_load", "may_evict", "requests_per_minute")
     return tuple(_text(name, shown[name]) for name in (*names, "tokens_per_minute", "streams", "expires"))
 

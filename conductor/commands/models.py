@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from archives.build_context import BuildContext
 from archives.known import known_weights
 from archives.weights_info import in_tenths
-from archives.workshop import Workshop
-from conductor.client import Gateway, NotRunning
+from conductor.client import GatewayClient, NotRunning
 from conductor.commands.build import chosen_rows
 from conductor.errors import CommandError
 from conductor.options import gateway_of, operator_options, resolve
@@ -121,10 +121,10 @@ def _facts(table: Catalogue, row: Row, settings: OperatorSettings) -> dict[str, 
 
 def _contexts(worker_set: WorkerSet, settings: OperatorSettings) -> float | None:
     """Number of conversations of full length in the KV cache of one worker, from the local weights."""
-    return in_tenths(known_weights(worker_set, Workshop(ProjectPaths.at(settings.settings))).contexts)
+    return in_tenths(known_weights(worker_set, BuildContext(ProjectPaths.at(settings.settings))).contexts)
 
 
-def _live(gateway: Gateway, category: str) -> str:
+def _live(gateway: GatewayClient, category: str) -> str:
     try:
         return str(gateway.model(category)["state"])
     except NotRunning:

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
+from archives.build_context import BuildContext
 from archives.known import known_weights
-from archives.workshop import Workshop
 from conductor.client import NotRunning
 from conductor.options import ADDRESS, gateway_of, operator_options, resolve
 from conductor.project import catalogue, placed
 from conductor.tables import show_json, size
-from conductor_admin.memory.history import Peaks
-from conductor_admin.settings.plan import describe, plan_start
+from conductor_admin.memory.history import MemoryHistory
+from conductor_admin.settings.plan import plan_start, plan_to_json
 from conductor_core.machine import probe
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths, StateDir
@@ -64,9 +64,9 @@ def first_start(operator: OperatorSettings, project: ProjectPaths) -> dict[str, 
     the state folder.
     """
     table = placed(operator)
-    peaks, workshop = Peaks(StateDir.at(operator.state_dir).peaks_file), Workshop(project)
-    figures = {one.name: peaks.figures(one, known_weights(one, workshop)) for one in table.sets}
-    return describe(plan_start(table), figures, {}, device_budgets(probe(), operator.memory_budget))
+    history, build_context = MemoryHistory(StateDir.at(operator.state_dir).peaks_file), BuildContext(project)
+    figures = {one.name: history.figures(one, known_weights(one, build_context)) for one in table.sets}
+    return plan_to_json(plan_start(table), figures, {}, device_budgets(probe(), operator.memory_budget))
 
 
 def plan_lines(found: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from conductor.client import Gateway
+from conductor.client import GatewayClient
 from conductor.load_progress import shown_progress
 from conductor.options import ADDRESS, gateway_of, operator_options
 from conductor.tables import show, show_json, size
@@ -149,7 +149,7 @@ def unload(category: str, force: bool, mode: str, as_json: bool, **given: Any) -
 
 
 @contextmanager
-def _waiting(verb: str, gateway: Gateway, category: str) -> Iterator[None]:
+def _waiting(verb: str, gateway: GatewayClient, category: str) -> Iterator[None]:
     try:
         with shown_progress(gateway, category):
             yield
@@ -158,7 +158,7 @@ def _waiting(verb: str, gateway: Gateway, category: str) -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
-def _tell(gateway: Gateway, category: str, as_json: bool) -> None:
+def _tell(gateway: GatewayClient, category: str, as_json: bool) -> None:
     model = gateway.model(category)
     if as_json:
         show_json(model)

@@ -9,9 +9,9 @@ from typing import Any
 import click
 import orjson
 
-from conductor.answer import Answer, Screen, ask, figures
-from conductor.chat import Chat, converse, terminal_reader
-from conductor.client import Gateway
+from conductor.answer import ChatAnswer, Screen, ask, figures
+from conductor.chat import TerminalChat, converse, terminal_reader
+from conductor.client import GatewayClient
 from conductor.options import ADDRESS, gateway_of, operator_options
 
 INTERRUPTED = 130
@@ -60,7 +60,7 @@ def run(
         if prompt is None:
             gateway.models()
             click.echo("Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.", err=True)
-            converse(Chat(gateway, body, verbose=verbose), terminal_reader())
+            converse(TerminalChat(gateway, body, verbose=verbose), terminal_reader())
         else:
             _answer(gateway, {**body, "prompt": prompt}, verbose)
 
@@ -83,8 +83,8 @@ def _piped(prompt: str | None) -> str | None:
     return text
 
 
-def _answer(gateway: Gateway, body: dict[str, Any], verbose: bool) -> None:
-    answer, screen = Answer(), Screen()
+def _answer(gateway: GatewayClient, body: dict[str, Any], verbose: bool) -> None:
+    answer, screen = ChatAnswer(), Screen()
     try:
         ask(gateway, body, screen, answer)
     except KeyboardInterrupt:

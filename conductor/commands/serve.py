@@ -21,7 +21,7 @@ def serve(skip_model_loading: bool, mcp_only: bool, while_used: bool, **given: A
     settings = resolve(**given)
     # Before the server, so that an error in the table is reported in a second and nothing is started.
     placed(settings)
-    from conductor.server import Manner
+    from conductor.server import ServeMode
     from conductor.server import serve as serve_until_stopped
 
-    sys.exit(serve_until_stopped(settings, Manner(skip_model_loading, mcp_only, while_used)))
+    sys.exit(serve_until_stopped(settings, ServeMode(skip_model_loading, mcp_only, while_used)))

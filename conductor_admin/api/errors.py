@@ -10,7 +10,7 @@ from handlers.wire import RequestError
 
 
 @contextmanager
-def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
+def rename_error_params(names: Mapping[str, str]) -> Iterator[None]:
     """Replace the worker's name of a field in a RequestError by the client's; other names stay."""
     try:
         yield

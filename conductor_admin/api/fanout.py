@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 import structlog
 
-from conductor_admin.dispatcher import Generations
+from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.http.responses import failure_of
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from conductor_admin.sessions.service import Records
 from handlers.logprobs import Echo
 from handlers.wire import Done, RequestError
@@ -29,7 +29,7 @@ _AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ChoiceRecords:
     """Records of the job number `index`, in order; the last one of a job is its Done."""
 
     index: int
@@ -38,27 +38,31 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChoiceResult:
     """The last record of one job, and its prompt if requested."""
 
-    job: Job
+    job: PlannedRequest
     done: Done
     echo: Echo | None = None
 
 
-async def news(
-    generations: Generations, jobs: Sequence[Job], quiet_s: Callable[[], float], *, sends: bool = True
-) -> AsyncGenerator[News | None, None]:
+async def stream_all(
+    dispatcher: Dispatcher,
+    jobs: Sequence[PlannedRequest],
+    quiet_s: Callable[[], float],
+    *,
+    sends: bool = True,
+) -> AsyncGenerator[ChoiceRecords | None, None]:
     """Stream the records of all jobs as they come; yield None after `quiet_s()` seconds without any.
 
     Raises the RequestError of the first job that fails, which ends the others.
     """
-    queue: asyncio.Queue[News | RequestError] = asyncio.Queue(_AHEAD)
+    queue: asyncio.Queue[ChoiceRecords | RequestError] = asyncio.Queue(_AHEAD)
     gate = asyncio.Semaphore(_AT_A_TIME)
 
-    async def pump(number: int, job: Job) -> None:
+    async def pump(number: int, job: PlannedRequest) -> None:
         async with gate:
-            await _pump(generations.run(job, sends=sends), number, queue)
+            await _pump(dispatcher.run(job, sends=sends), number, queue)
 
     tasks = {asyncio.create_task(pump(number, job)) for number, job in enumerate(jobs)}
     left = len(tasks)
@@ -75,11 +79,11 @@ async def news(
         await asyncio.wait(tasks)
 
 
-async def outcomes(generations: Generations, jobs: Sequence[Job]) -> list[Outcome]:
+async def results_of_all(dispatcher: Dispatcher, jobs: Sequence[PlannedRequest]) -> list[ChoiceResult]:
     """Run the jobs; return their ends in the order of the jobs. Raises RequestError."""
     ended: dict[int, Done] = {}
     echoes: dict[int, Echo] = {}
-    async with aclosing(news(generations, jobs, lambda: 3600.0, sends=False)) as stream:
+    async with aclosing(stream_all(dispatcher, jobs, lambda: 3600.0, sends=False)) as stream:
         async for item in stream:
             if item is None:
                 continue
@@ -88,10 +92,12 @@ async def outcomes(generations: Generations, jobs: Sequence[Job]) -> list[Outcom
                     echoes[item.index] = echoes.get(item.index, Echo("")).with_more(record["prompt"])
             if item.done is not None:
                 ended[item.index] = item.done
-    return [Outcome(job, ended[number], echoes.get(number)) for number, job in enumerate(jobs)]
+    return [ChoiceResult(job, ended[number], echoes.get(number)) for number, job in enumerate(jobs)]
 
 
-async def _next(queue: asyncio.Queue[News | RequestError], quiet_s: float) -> News | RequestError | None:
+async def _next(
+    queue: asyncio.Queue[ChoiceRecords | RequestError], quiet_s: float
+) -> ChoiceRecords | RequestError | None:
     try:
         async with asyncio.timeout(quiet_s):
             return await queue.get()
@@ -99,7 +105,7 @@ async def _next(queue: asyncio.Queue[News | RequestError], quiet_s: float) -> Ne
         return None
 
 
-async def _pump(records: Records, number: int, queue: asyncio.Queue[News | RequestError]) -> None:
+async def _pump(records: Records, number: int, queue: asyncio.Queue[ChoiceRecords | RequestError]) -> None:
     try:
         async with aclosing(records):
             async for record in records:
@@ -111,7 +117,7 @@ async def _pump(records: Records, number: int, queue: asyncio.Queue[News | Reque
         await queue.put(failure_of(error))
 
 
-def _read(number: int, record: bytes | Done) -> News:
+def _read(number: int, record: bytes | Done) -> ChoiceRecords:
     if isinstance(record, Done):
-        return News(number, [], record)
-    return News(number, [orjson.loads(line) for line in record.splitlines()])
+        return ChoiceRecords(number, [], record)
+    return ChoiceRecords(number, [orjson.loads(line) for line in record.splitlines()])

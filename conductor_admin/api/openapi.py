@@ -16,7 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from conductor_admin.api import schemas
-from conductor_admin.auth.access import NEEDS
+from conductor_admin.auth.access import ROUTE_SCOPES
 from conductor_admin.auth.keys import KeyBody, KeyRules
 from conductor_admin.sessions.models import SessionChange
 from handlers.engines.registry import engine_class, engine_names
@@ -84,7 +84,7 @@ class CheckBody(Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RouteAnswer:
     """The answer of an operation that succeeds; `also` are further statuses with that shape."""
 
     model: type[BaseModel] | None
@@ -93,50 +93,50 @@ class Answer:
     also: tuple[int, ...] = ()
 
 
-ANSWERS: Mapping[str, Answer] = {
-    "GET /health": Answer(schemas.Health, also=(503,)),
-    "GET /health/live": Answer(schemas.Live, also=(503,)),
-    "GET /health/ready": Answer(schemas.Ready, also=(503,)),
-    "GET /metrics": Answer(None, other="text/plain"),
-    "POST /generate": Answer(schemas.Generated, other=_EVENTS),
-    "POST /generate/stream": Answer(None, other=_EVENTS),
-    "POST /check": Answer(schemas.Checked),
-    "GET /models": Answer(schemas.Models),
-    "GET /models/{category}": Answer(schemas.Model),
-    "GET /stats": Answer(schemas.Stats),
-    "GET /requests": Answer(schemas.Traces),
-    "GET /requests/{request_id}": Answer(schemas.Trace),
-    "POST /admin/models/{category}/load": Answer(schemas.Model),
-    "POST /admin/models/{category}/unload": Answer(schemas.Model),
-    "GET /admin/plan": Answer(schemas.Plan),
-    "POST /admin/plan": Answer(schemas.Plan),
-    "POST /admin/reload": Answer(schemas.Plan),
-    "GET /admin/keys": Answer(schemas.Keys),
-    "POST /admin/keys": Answer(schemas.KeyMade, 201),
-    "GET /admin/keys/{key}": Answer(schemas.KeyShown),
-    "PATCH /admin/keys/{key}": Answer(schemas.KeyShown),
-    "DELETE /admin/keys/{key}": Answer(schemas.KeyShown),
-    "GET /ping": Answer(schemas.Ping, also=(500,)),
-    "POST /predictions/{category}": Answer(schemas.Generated, other=_LINES),
-    "POST /predictions/{category}/{version}": Answer(schemas.Generated, other=_LINES),
-    "POST /predictions/{category}/{version}/{engine}": Answer(schemas.Generated, other=_LINES),
-    "GET /sessions": Answer(schemas.Sessions),
-    "GET /sessions/{session_id}": Answer(schemas.SessionWithTurns),
-    "PATCH /sessions/{session_id}": Answer(schemas.Session),
-    "DELETE /sessions/{session_id}": Answer(schemas.Deleted),
-    "GET /v1/models": Answer(schemas.OpenAIModels),
-    "GET /v1/models/{model}": Answer(schemas.OpenAIModel),
-    "POST /v1/chat/completions": Answer(schemas.Completion, other=_EVENTS),
-    "POST /v1/completions": Answer(schemas.Completion, other=_EVENTS),
-    "POST /v1/embeddings": Answer(schemas.Embeddings),
-    "POST /v1/responses": Answer(schemas.ResponseObject, other=_EVENTS),
+ANSWERS: Mapping[str, RouteAnswer] = {
+    "GET /health": RouteAnswer(schemas.HealthAnswer, also=(503,)),
+    "GET /health/live": RouteAnswer(schemas.Live, also=(503,)),
+    "GET /health/ready": RouteAnswer(schemas.Ready, also=(503,)),
+    "GET /metrics": RouteAnswer(None, other="text/plain"),
+    "POST /generate": RouteAnswer(schemas.Generated, other=_EVENTS),
+    "POST /generate/stream": RouteAnswer(None, other=_EVENTS),
+    "POST /check": RouteAnswer(schemas.Checked),
+    "GET /models": RouteAnswer(schemas.ModelsAnswer),
+    "GET /models/{category}": RouteAnswer(schemas.ModelAnswer),
+    "GET /stats": RouteAnswer(schemas.StatsAnswer),
+    "GET /requests": RouteAnswer(schemas.TracesAnswer),
+    "GET /requests/{request_id}": RouteAnswer(schemas.TraceAnswer),
+    "POST /admin/models/{category}/load": RouteAnswer(schemas.ModelAnswer),
+    "POST /admin/models/{category}/unload": RouteAnswer(schemas.ModelAnswer),
+    "GET /admin/plan": RouteAnswer(schemas.PlanAnswer),
+    "POST /admin/plan": RouteAnswer(schemas.PlanAnswer),
+    "POST /admin/reload": RouteAnswer(schemas.PlanAnswer),
+    "GET /admin/keys": RouteAnswer(schemas.KeysAnswer),
+    "POST /admin/keys": RouteAnswer(schemas.KeyMade, 201),
+    "GET /admin/keys/{key}": RouteAnswer(schemas.KeyShown),
+    "PATCH /admin/keys/{key}": RouteAnswer(schemas.KeyShown),
+    "DELETE /admin/keys/{key}": RouteAnswer(schemas.KeyShown),
+    "GET /ping": RouteAnswer(schemas.Ping, also=(500,)),
+    "POST /predictions/{category}": RouteAnswer(schemas.Generated, other=_LINES),
+    "POST /predictions/{category}/{version}": RouteAnswer(schemas.Generated, other=_LINES),
+    "POST /predictions/{category}/{version}/{engine}": RouteAnswer(schemas.Generated, other=_LINES),
+    "GET /sessions": RouteAnswer(schemas.SessionsAnswer),
+    "GET /sessions/{session_id}": RouteAnswer(schemas.SessionWithTurnsAnswer),
+    "PATCH /sessions/{session_id}": RouteAnswer(schemas.SessionAnswer),
+    "DELETE /sessions/{session_id}": RouteAnswer(schemas.Deleted),
+    "GET /v1/models": RouteAnswer(schemas.OpenAIModels),
+    "GET /v1/models/{model}": RouteAnswer(schemas.OpenAIModel),
+    "POST /v1/chat/completions": RouteAnswer(schemas.CompletionAnswer, other=_EVENTS),
+    "POST /v1/completions": RouteAnswer(schemas.CompletionAnswer, other=_EVENTS),
+    "POST /v1/embeddings": RouteAnswer(schemas.EmbeddingsAnswer),
+    "POST /v1/responses": RouteAnswer(schemas.ResponseObject, other=_EVENTS),
 }
 
-_UNSAID = Answer(None)
+_UNSAID = RouteAnswer(None)
 _BODIES: tuple[type[BaseModel], ...] = (GenerateBody, CheckBody, SessionChange, KeyBody, KeyRules)
 _SHAPES: tuple[type[BaseModel], ...] = (
-    schemas.Failure,
-    schemas.TorchserveFailure,
+    schemas.ErrorAnswer,
+    schemas.TorchserveErrorAnswer,
     *dict.fromkeys(answer.model for answer in ANSWERS.values() if answer.model),
 )
 
@@ -191,8 +191,8 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
 
 def _describe(operation: dict[str, Any], name: str, path: str) -> None:
     answer = ANSWERS.get(name, _UNSAID)
-    need = NEEDS.get(path, NEEDS.get(f"{path.removesuffix('}')}:path}}", "decision"))
-    shape = schemas.TorchserveFailure if path.startswith("/predictions/") else schemas.Failure
+    need = ROUTE_SCOPES.get(path, ROUTE_SCOPES.get(f"{path.removesuffix('}')}:path}}", "decision"))
+    shape = schemas.TorchserveErrorAnswer if path.startswith("/predictions/") else schemas.ErrorAnswer
     refusals = _refusals(need, has_body="requestBody" in operation, is_named="{" in path)
     failed = {status: _response(status, _json(shape)) for status in refusals}
     content = _json(answer.model) if answer.model else {}

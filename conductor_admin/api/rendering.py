@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from conductor_admin.dispatcher import Generations
+from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.http.responses import json_answer
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import SetView
-from conductor_admin.planner import Job
+from conductor_admin.lifecycle.worker_sets import WorkerSetView
+from conductor_admin.planner import PlannedRequest
 from handlers.long_records import RawRows
 from handlers.off_loop import off_loop
 from handlers.wire import Done, RequestError
@@ -29,14 +29,14 @@ LOADING_S = 1.0  # between two comments while a set loads
 DONE_EVENT = b"data: [DONE]\n\n"
 
 
-def generation_answer(job: Job, done: Done) -> dict[str, Any]:
+def generation_answer(job: PlannedRequest, done: Done) -> dict[str, Any]:
     """The body of `/generate`."""
     record = last_record(job, done)
     named = {name: record.pop(name) for name in ("id", "category", "model")}
     return {**named, "text": done.text, **_asked_logprobs(done), **record}
 
 
-async def whole_answer(job: Job, done: Done) -> Response:
+async def whole_answer(job: PlannedRequest, done: Done) -> Response:
     """The answer of `/generate`."""
     return await json_answer(answer_size(done), lambda: generation_answer(job, done), session_header(job))
 
@@ -60,7 +60,7 @@ def _asked_logprobs(done: Done) -> dict[str, Any]:
     return {"logprobs": done.logprobs.json() if isinstance(done.logprobs, RawRows) else done.logprobs}
 
 
-def last_record(job: Job, done: Done) -> dict[str, Any]:
+def last_record(job: PlannedRequest, done: Done) -> dict[str, Any]:
     """Every field of `/generate` but the text."""
     return {
         "id": job.request.id,
@@ -74,7 +74,7 @@ def last_record(job: Job, done: Done) -> dict[str, Any]:
     }
 
 
-def session_header(job: Job) -> dict[str, str]:
+def session_header(job: PlannedRequest) -> dict[str, str]:
     """Header with the session's id, if there is a session: the last record may never come."""
     return {"x-conductor-session": job.session.id} if job.session else {}
 
@@ -84,7 +84,7 @@ def sse_lines(lines: bytes) -> bytes:
     return b"data: " + lines[:-1].replace(b"\n", b"\n\ndata: ") + b"\n\n"
 
 
-async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
+async def events(dispatcher: Dispatcher, job: PlannedRequest) -> AsyncGenerator[bytes, None]:
     """The generation as server-sent events, with comments while no record comes."""
 
     async def render(record: bytes | Done) -> bytes:
@@ -94,23 +94,23 @@ async def events(generations: Generations, job: Job) -> AsyncGenerator[bytes, No
         return b"data: " + await off_loop(size, orjson.dumps, last) + b"\n\n" + DONE_EVENT
 
     def comment() -> bytes:
-        return loading_comment(job.row.slug, generations.lifecycle.view(job.row.slug))
+        return loading_comment(job.row.slug, dispatcher.lifecycle.view(job.row.slug))
 
     def quiet_s() -> float:
-        view = generations.lifecycle.view(job.row.slug)
+        view = dispatcher.lifecycle.view(job.row.slug)
         return KEEP_ALIVE_S if view.state is State.READY else LOADING_S
 
     async with (
-        aclosing(generations.run(job)) as records,
+        aclosing(dispatcher.run(job)) as records,
         aclosing(_with_comments(records, comment, quiet_s)) as pieces,
     ):
         async for piece in pieces:
             yield piece if isinstance(piece, bytes) and piece.startswith(b":") else await render(piece)
 
 
-async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, None]:
+async def lines(dispatcher: Dispatcher, job: PlannedRequest) -> AsyncGenerator[bytes, None]:
     """The generation as the worker's records, for `/predictions`."""
-    async with aclosing(generations.run(job)) as records:
+    async with aclosing(dispatcher.run(job)) as records:
         async for record in records:
             if isinstance(record, bytes):
                 yield record
@@ -120,16 +120,16 @@ async def lines(generations: Generations, job: Job) -> AsyncGenerator[bytes, Non
 
 
 def _last_line(done: Done, named: dict[str, Any]) -> bytes:
-    return orjson.dumps({"done": {**done.as_record(), **_asked_logprobs(done), **named}}) + b"\n"
+    return orjson.dumps({"done": {**done.to_json(), **_asked_logprobs(done), **named}}) + b"\n"
 
 
-def loading_comment(slug: str, view: SetView) -> bytes:
+def loading_comment(slug: str, view: WorkerSetView) -> bytes:
     """Comment for a stream without records: the text of `waiting_for`, or a keep-alive."""
     text = "keep-alive" if view.state is State.READY else waiting_for(slug, view)
     return f": {text}\n\n".encode()
 
 
-def waiting_for(slug: str, view: SetView) -> str:
+def waiting_for(slug: str, view: WorkerSetView) -> str:
     """Cause of the wait for `slug`: `loading maths 41% (convert)`, `queued 2nd of 3 for maths, ...`.
 
     The queue is that of the sets that wait for memory; seconds are given if earlier loads were timed.
@@ -172,9 +172,9 @@ async def _with_comments(
 
 def error_event(error: RequestError) -> bytes:
     """The last event of a stream that failed."""
-    return b"data: " + orjson.dumps(error.body()) + b"\n\n"
+    return b"data: " + orjson.dumps(error.to_json()) + b"\n\n"
 
 
 def error_line(error: RequestError) -> bytes:
     """The last record of a `/predictions` stream that failed."""
-    return orjson.dumps(error.body()) + b"\n"
+    return orjson.dumps(error.to_json()) + b"\n"

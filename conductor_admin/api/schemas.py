@@ -20,13 +20,13 @@ class Fault(Shape):
     code: str | None
 
 
-class Failure(Shape):
+class ErrorAnswer(Shape):
     """Body of every answer with a status of 400 or more."""
 
     error: Fault
 
 
-class TorchserveFailure(Failure):
+class TorchserveErrorAnswer(ErrorAnswer):
     """Error body for TorchServe's clients: TorchServe's own fields beside `error`."""
 
     code: int
@@ -71,7 +71,7 @@ class Memory(Shape):
     correction: str | None
 
 
-class Model(Shape):
+class ModelAnswer(Shape):
     """A row of SETTINGS.md and the worker set behind it."""
 
     category: str
@@ -95,8 +95,8 @@ class Model(Shape):
     last_error: str | None
 
 
-class Models(Shape):
-    models: list[Model]
+class ModelsAnswer(Shape):
+    models: list[ModelAnswer]
     personas: list[str]
 
 
@@ -108,7 +108,7 @@ class Ready(Shape):
     ready: bool
 
 
-class Health(Live, Ready):
+class HealthAnswer(Live, Ready):
     status: Literal["ok", "loading", "degraded", "unavailable"]
     torchserve: bool
     torchserve_fault: str | None
@@ -119,7 +119,7 @@ class Ping(Shape):
     status: Literal["Healthy", "Unhealthy"]
 
 
-class Stats(Shape):
+class StatsAnswer(Shape):
     uptime_s: float
     memory: dict[str, Any] | None
     swaps: int | None
@@ -127,19 +127,19 @@ class Stats(Shape):
     categories: dict[str, dict[str, Any]]
 
 
-class Trace(Shape):
+class TraceAnswer(Shape):
     """One generation from its arrival to its end."""
 
 
-class Traces(Shape):
-    requests: list[Trace]
+class TracesAnswer(Shape):
+    requests: list[TraceAnswer]
 
 
-class Plan(Shape):
+class PlanAnswer(Shape):
     """Changes that another SETTINGS.md would make."""
 
 
-class Session(Shape):
+class SessionAnswer(Shape):
     id: str
     title: str
     persona: str | None
@@ -149,12 +149,12 @@ class Session(Shape):
     turn_count: int
 
 
-class SessionWithTurns(Session):
+class SessionWithTurnsAnswer(SessionAnswer):
     turns: list[dict[str, Any]]
 
 
-class Sessions(Shape):
-    sessions: list[Session]
+class SessionsAnswer(Shape):
+    sessions: list[SessionAnswer]
     next: str | None
 
 
@@ -178,7 +178,7 @@ class KeyMade(KeyShown):
     key: str
 
 
-class Keys(Shape):
+class KeysAnswer(Shape):
     keys: list[KeyShown]
 
 
@@ -194,7 +194,7 @@ class OpenAIModels(Shape):
     data: list[OpenAIModel]
 
 
-class Completion(Shape):
+class CompletionAnswer(Shape):
     """The answer of chat completions and of completions; `conductor` is this server's addition."""
 
     id: str
@@ -206,7 +206,7 @@ class Completion(Shape):
     conductor: dict[str, Any]
 
 
-class Embeddings(Shape):
+class EmbeddingsAnswer(Shape):
     object: Literal["list"]
     data: list[dict[str, Any]]
     model: str

@@ -57,7 +57,7 @@ def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
     async def embed(texts: list[str]) -> list[list[float]]:
         body = GenerateInput(category=row.slug, options={"inputs": texts}, max_wait_s=_EMBEDDING_WAIT_S)
         job = await gateway.plan(body, uuid.uuid4().hex, asker)
-        done = await gateway.generations.result(job)
+        done = await gateway.dispatcher.result(job)
         return list(done.findings["embeddings"])
 
     return embed
@@ -65,14 +65,14 @@ def _embedder(gateway: Gateway, row: Row, caller: Caller) -> Embed:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The row that answers; `bare` asks its model without an engine, `name` is `model` in the answer.
+    """The row that answers; `raw` asks its model without an engine, `name` is `model` in the answer.
 
     `reason` explains the choice that `auto` made.
     """
 
     row: Row
     name: str
-    bare: bool = False
+    raw: bool = False
     reason: str | None = None
 
 
@@ -94,7 +94,7 @@ def named(catalogue: Catalogue, model: str, caller: Caller) -> Target:
         return Target(row, row.slug)
     for row in visible(catalogue, caller):
         if row.technical_model_name == model:
-            return Target(row, model, bare=True)
+            return Target(row, model, raw=True)
     raise _unknown(model, [name for name, _ in names(catalogue, caller)])
 
 

@@ -58,8 +58,8 @@ async def _predict(gateway: Gateway, request: Request, body: GenerateBody, versi
     job = await gateway.plan(body, request.state.request_id, caller_of(request), version=version)
     session = session_header(job)
     if body.stream:
-        return StreamResponse(lines(gateway.generations, job), NDJSON, error_line, torchserve_error, session)
-    done = await until_left(request.receive, gateway.generations.result(job))
+        return StreamResponse(lines(gateway.dispatcher, job), NDJSON, error_line, torchserve_error, session)
+    done = await until_left(request.receive, gateway.dispatcher.result(job))
     if done is None:
         return Response(status_code=499)
     return await whole_answer(job, done)
@@ -70,5 +70,5 @@ def torchserve_error(error: RequestError) -> Response:
     kind = _TYPES.get(error.code or "")
     if kind is None:
         kind = "BadRequestException" if error.status < 500 else "ServiceUnavailableException"
-    body = {"code": error.status, "type": kind, "message": error.message, **error.body()}
+    body = {"code": error.status, "type": kind, "message": error.message, **error.to_json()}
     return JsonResponse(body, error.status, retry_header(error))

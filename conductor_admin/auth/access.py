@@ -16,16 +16,16 @@ from starlette.types import Scope as AsgiScope
 
 from conductor_admin.auth.audit import Act
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.auth.authenticator import KeyRing, invalid_key
+from conductor_admin.auth.authenticator import Authenticator, invalid_key
 from conductor_admin.auth.caller import Caller, need_scope
 from conductor_admin.auth.rate_limits import Quotas
 from conductor_admin.http.request_context import UNMATCHED, arrived_for
 from handlers.wire import RequestError
 
-Need = Literal["nothing", "key", "infer", "admin", "decision"]
+RouteScope = Literal["nothing", "key", "infer", "admin", "decision"]
 """Need of a route: nothing, any key, a key with that scope, or `decision`: the table lacks the route."""
 
-NEEDS: Mapping[str, Need] = {
+ROUTE_SCOPES: Mapping[str, RouteScope] = {
     "/health/live": "nothing",
     "/health/ready": "nothing",
     "/ping": "nothing",
@@ -73,11 +73,16 @@ REVOKES = ("DELETE", "/admin/keys/{key}")
 """The only action that runs even if its audit line cannot be written at once."""
 
 
-class Access:
+class AuthMiddleware:
     """Middleware around the router, whose `routes` it shares; sets `scope["state"]["caller"]`."""
 
     def __init__(
-        self, app: ASGIApp, routes: Sequence[BaseRoute], keys: KeyRing, quotas: Quotas, audit: AuditWriter
+        self,
+        app: ASGIApp,
+        routes: Sequence[BaseRoute],
+        keys: Authenticator,
+        quotas: Quotas,
+        audit: AuditWriter,
     ) -> None:
         self._app = app
         self._routes = routes
@@ -92,7 +97,7 @@ class Access:
             return
         template = template_of(self._routes, scope)
         arrived_for(template)
-        need = need_of(template)
+        need = route_scope_of(template)
         if need == "nothing":
             await self._app(scope, receive, send)
         elif need == "admin":
@@ -100,7 +105,7 @@ class Access:
         else:
             await self._pass(self._admit(need, scope), scope, receive, send)
 
-    def _admit(self, need: Need, scope: AsgiScope) -> Caller:
+    def _admit(self, need: RouteScope, scope: AsgiScope) -> Caller:
         """Find the caller and check its scope. Raises RequestError 401 or 403."""
         caller = self._keys.caller(Headers(scope=scope))
         scope["state"]["caller"] = caller
@@ -193,9 +198,9 @@ def template_of(routes: Sequence[BaseRoute], scope: AsgiScope) -> str:
     return UNMATCHED if route is None else str(getattr(route, "path", ""))
 
 
-def need_of(template: str) -> Need:
+def route_scope_of(template: str) -> RouteScope:
     """Need of the route with that template; an unmatched path needs a key for its 404."""
-    return "key" if template == UNMATCHED else NEEDS.get(template, "decision")
+    return "key" if template == UNMATCHED else ROUTE_SCOPES.get(template, "decision")
 
 
 def matching_route(routes: Sequence[BaseRoute], scope: AsgiScope) -> BaseRoute | None:
@@ -210,7 +215,7 @@ def matching_route(routes: Sequence[BaseRoute], scope: AsgiScope) -> BaseRoute |
     return partial
 
 
-def _check(caller: Caller, need: Need, *, is_open: bool) -> None:
+def _check(caller: Caller, need: RouteScope, *, is_open: bool) -> None:
     if need in ("infer", "admin"):
         need_scope(caller, need)
     elif need == "decision" and not is_open:

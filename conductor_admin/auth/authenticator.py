@@ -26,7 +26,7 @@ from handlers.wire import RequestError
 log = structlog.get_logger()
 
 
-class KeyRing:
+class Authenticator:
     """Keys of `file`; `owner` is the owner's token. `always_closed` if other machines reach the port."""
 
     def __init__(self, file: KeysFile, *, owner: str | None = None, always_closed: bool = False) -> None:

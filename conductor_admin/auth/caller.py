@@ -1,7 +1,7 @@
 """Callers of requests and their permissions. `conductor_admin.auth.access` makes them of keys.
 
 Shapes and refusals only. A route that generates calls `plan(..., caller=caller_of(request))`, which checks
-the category; `Generations.run` checks the rest. A list of rows is `visible(catalogue, caller)`: other rows do
+the category; `Dispatcher.run` checks the rest. A list of rows is `visible(catalogue, caller)`: other rows do
 not exist for the caller, and no figure may reveal them. An MCP tool that acts on the gateway calls
 `need_scope(caller, "admin")`.
 """
@@ -20,7 +20,7 @@ Scope = Literal["infer", "admin"]
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateLimit:
     """Limits of a key: requests and tokens in any minute, generations at a time; None is no limit."""
 
     requests_per_minute: int | None = None
@@ -42,7 +42,7 @@ class Caller:
     categories: frozenset[str] | None = None
     may_load: bool = True
     may_evict: bool = True
-    allowance: Allowance = Allowance()
+    rate_limit: RateLimit = RateLimit()
 
     @property
     def is_restricted(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from conductor_admin.auth.caller import Allowance, Caller, Scope
+from conductor_admin.auth.caller import Caller, RateLimit, Scope
 from conductor_core.issues import CellError
 from conductor_core.slugs import slug_of
 from handlers.wire import WHOLE, RequestError, Shape
@@ -78,7 +78,7 @@ class Key(KeyBody):
         """True if the key has not expired at `now`, in Unix seconds."""
         return self.expires is None or now < self.expires
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The key as JSON, without the hash."""
         fields = self.model_dump(exclude={"hash"})
         return {name: fields.pop(name) for name in ("id", "name")} | fields
@@ -96,7 +96,7 @@ class Key(KeyBody):
             categories=None if self.categories is None else frozenset(self.categories),
             may_load=self.may_load,
             may_evict=self.may_evict,
-            allowance=Allowance(self.requests_per_minute, self.tokens_per_minute, self.streams),
+            rate_limit=RateLimit(self.requests_per_minute, self.tokens_per_minute, self.streams),
         )
 
 

@@ -98,20 +98,20 @@ class Quotas:
         """The caller's limits and what is left of them, as OpenAI's `x-ratelimit` headers."""
         if caller.key_id is None:
             return {}
-        use, allowance = self._uses[caller.key_id], caller.allowance
+        use, rate_limit = self._uses[caller.key_id], caller.rate_limit
         return {
-            **_told("requests", allowance.requests_per_minute, use.requests),
-            **_told("tokens", allowance.tokens_per_minute, use.tokens),
+            **_told("requests", rate_limit.requests_per_minute, use.requests),
+            **_told("tokens", rate_limit.tokens_per_minute, use.tokens),
         }
 
 
 def _refuse(caller: Caller, use: _Use) -> None:
-    allowance = caller.allowance
-    if allowance.streams is not None and use.running >= allowance.streams:
-        raise _exceeded(f"this key may have {allowance.streams} generations at a time", _STREAM_RETRY_S)
+    rate_limit = caller.rate_limit
+    if rate_limit.streams is not None and use.running >= rate_limit.streams:
+        raise _exceeded(f"this key may have {rate_limit.streams} generations at a time", _STREAM_RETRY_S)
     for what, most, window in (
-        ("requests", allowance.requests_per_minute, use.requests),
-        ("tokens", allowance.tokens_per_minute, use.tokens),
+        ("requests", rate_limit.requests_per_minute, use.requests),
+        ("tokens", rate_limit.tokens_per_minute, use.tokens),
     ):
         if most is not None and window.used >= most:
             raise _exceeded(f"this key may use {most} {what} in a minute", window.seconds_until(most - 1))

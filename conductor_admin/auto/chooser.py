@@ -28,7 +28,7 @@ Embed = Callable[[list[str]], Awaitable[list[Vector]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CategoryChoice:
     """An engine, or None for the default row; `reason` is a short explanation."""
 
     engine: str | None
@@ -44,17 +44,17 @@ def scores(prompt: Vector, examples: Mapping[str, Sequence[Vector]]) -> dict[str
     return found
 
 
-def nearest(found: Mapping[str, float]) -> Choice:
+def nearest(found: Mapping[str, float]) -> CategoryChoice:
     """The engine with the highest score, if it reaches NEAR and leads by LEAD; else no engine."""
     ranked = sorted(found.items(), key=lambda item: -item[1])
     engine, score = ranked[0]
     if score < NEAR:
-        return Choice(None, f"default: nothing is near ({engine} {score:.2f})")
+        return CategoryChoice(None, f"default: nothing is near ({engine} {score:.2f})")
     if len(ranked) > 1 and score - ranked[1][1] < LEAD:
-        return Choice(
+        return CategoryChoice(
             None, f"default: {engine} {score:.2f} and {ranked[1][0]} {ranked[1][1]:.2f} are too close"
         )
-    return Choice(engine, f"meaning: {engine} {score:.2f}")
+    return CategoryChoice(engine, f"meaning: {engine} {score:.2f}")
 
 
 class Chooser:
@@ -79,16 +79,22 @@ class Chooser:
 
     async def _by_meaning(
         self, prompt: str, able: Mapping[str, Row], embed: Embed | None, version: str
-    ) -> Choice:
+    ) -> CategoryChoice:
         if embed is None:
-            return Choice(None, "default: no rule holds, and the table has no embedding row")
+            return CategoryChoice(None, "default: no rule holds, and the table has no embedding row")
         try:
             examples = await self._vectors(embed, version)
             (vector,) = await embed([prompt])
         except RequestError as error:
-            return Choice(None, f"default: no rule holds, and the embedding model cannot help ({error.code})")
+            return CategoryChoice(
+                None, f"default: no rule holds, and the embedding model cannot help ({error.code})"
+            )
         known = {engine: vectors for engine, vectors in examples.items() if engine in able}
-        return nearest(scores(vector, known)) if known else Choice(None, "default: no category has examples")
+        return (
+            nearest(scores(vector, known))
+            if known
+            else CategoryChoice(None, "default: no category has examples")
+        )
 
     async def _vectors(self, embed: Embed, version: str) -> dict[str, list[Vector]]:
         if self._examples is None or self._examples[0] != version:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conductor_admin.http.body_budget import BodyBudget, BodyShare
 from conductor_admin.http.body_limits import limit_of
-from conductor_admin.http.request_context import arrival
+from conductor_admin.http.request_context import request_context
 from handlers.wire import RequestError
 
 BODY_S = 300.0
@@ -36,7 +36,7 @@ class BodyGate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = limit_of(arrival.get().route)
+        limit = limit_of(request_context.get().route)
         _check_length(Headers(scope=scope), limit)
         caller = scope.get("state", {}).get("caller")
         with self._budget.share(caller.key_id if caller else None) as share:

@@ -18,7 +18,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conductor_admin.http.request_context import Arrival, arrival
+from conductor_admin.http.request_context import RequestContext, request_context
 from conductor_admin.http.responses import error_response, failure_of
 from conductor_core.files import fault, is_fault_of_files
 from conductor_core.operator import LOOPBACK
@@ -113,7 +113,7 @@ def _is_own_page(headers: Headers, host: str, method: str) -> bool:
     return is_link and method in ("GET", "HEAD")
 
 
-class Guard:
+class RequestMiddleware:
     """The middleware; puts the request id into `scope["state"]["request_id"]` and every log line."""
 
     def __init__(self, app: ASGIApp, policy: HostPolicy, answered: Callable[[str, int], None]) -> None:
@@ -132,29 +132,29 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        exchange = _Exchange(_request_id(headers), send)
-        scope.setdefault("state", {})["request_id"] = exchange.request_id
-        token = arrival.set(Arrival.of(headers))
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        answered = _Answered(_request_id(headers), send)
+        scope.setdefault("state", {})["request_id"] = answered.request_id
+        token = request_context.set(RequestContext.of(headers))
+        with structlog.contextvars.bound_contextvars(request_id=answered.request_id):
             start = time.monotonic()
             try:
-                await self._handle(scope, headers, receive, exchange)
+                await self._handle(scope, headers, receive, answered)
             finally:
-                self._answered(arrival.get().route, exchange.status or _LEFT)
-                arrival.reset(token)
-                _log_access(scope, exchange.status, time.monotonic() - start)
+                self._answered(request_context.get().route, answered.status or _LEFT)
+                request_context.reset(token)
+                _log_access(scope, answered.status, time.monotonic() - start)
 
-    async def _handle(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:
+    async def _handle(self, scope: Scope, headers: Headers, receive: Receive, answered: _Answered) -> None:
         try:
             check_source(headers, self._policy, scope["method"], scope["state"].get("authority"))
-            await self._app(scope, receive, exchange.send)
+            await self._app(scope, receive, answered.send)
         except RequestError as error:
-            await error_response(error)(scope, receive, exchange.send)
+            await error_response(error)(scope, receive, answered.send)
         except Exception as error:  # the outermost loop: a defect becomes a log entry and a plain refusal
             _log_failure(error, scope["path"])
-            if exchange.status is not None:
+            if answered.status is not None:
                 raise
-            await error_response(failure_of(error))(scope, receive, exchange.send)
+            await error_response(failure_of(error))(scope, receive, answered.send)
 
 
 def _log_failure(error: Exception, path: str) -> None:
@@ -164,7 +164,7 @@ def _log_failure(error: Exception, path: str) -> None:
         log.exception("request_failed", path=path)
 
 
-class _Exchange:
+class _Answered:
     """Adds the request id to the answer and remembers its status."""
 
     def __init__(self, request_id: str, send: Send) -> None:

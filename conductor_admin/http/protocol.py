@@ -49,7 +49,7 @@ _REASONS = {
 }
 
 
-class Outflow:
+class SlowReaderGuard:
     """Resets `transport` if its client reads less than LEAST_BYTES of the waiting data in `limit_s` seconds.
 
     `is_standing()` is true while nothing is added to the buffer, so that it shrinks only by reading.
@@ -123,7 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head, or refuse one connection too many."""
         super().connection_made(transport)
-        self._outflow = Outflow(transport, self.loop, self.send_s, self._is_standing)
+        self._guard = SlowReaderGuard(transport, self.loop, self.send_s, self._is_standing)
         self.app = self._watched(self.app)
         if self.most is not None and len(self.connections) > self.most:
             self._refuse(503, "too_many_connections", f"this server holds {self.most} connections already")
@@ -222,12 +222,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Watch the client, which has to read before more is written."""
         super().pause_writing()
-        self._outflow.watch()
+        self._guard.watch()
 
     def resume_writing(self) -> None:
         """Go on writing, and begin to watch anew: the client has read."""
         super().resume_writing()
-        self._outflow.watch()
+        self._guard.watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all timers and drop all references."""
@@ -240,7 +240,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         # References from this object to itself would keep it until a full garbage collection.
-        self._outflow.end()
+        self._guard.end()
         self.app = self.config.loaded_app
         self.pipeline.clear()
         self.cycle = self._running = None  # type: ignore[assignment]
@@ -262,7 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 await app(scope, receive, send)
             finally:
                 # In every case: uvicorn closes an incomplete answer once this has returned.
-                self.loop.call_soon(self._outflow.watch)
+                self.loop.call_soon(self._guard.watch)
 
         return watched
 
@@ -300,7 +300,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not (self._is_answering and self._running and self._running.response_started):
             self.transport.write(_answer(RequestError(message, status=status, code=code)))
         self.transport.close()
-        self._outflow.watch()
+        self._guard.watch()
 
     @property
     def _is_answering(self) -> bool:
@@ -321,7 +321,7 @@ def _authority(target: bytes) -> str | None:
 
 
 def _answer(error: RequestError) -> bytes:
-    body = orjson.dumps(error.body())
+    body = orjson.dumps(error.to_json())
     head = (
         b"HTTP/1.1 %d %b\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     )

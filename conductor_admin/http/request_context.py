@@ -19,7 +19,7 @@ UNMATCHED = "unmatched"
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class RequestContext:
     """`host` is the name by which the gateway was called; `carrier` has the client's W3C trace headers."""
 
     route: str = UNMATCHED
@@ -27,21 +27,21 @@ class Arrival:
     carrier: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, headers: Headers) -> Arrival:
+    def of(cls, headers: Headers) -> RequestContext:
         """Make the arrival of a request with these headers; its route is not known yet."""
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         return cls(host=headers.get("host", ""), carrier=carrier)
 
 
-NOWHERE = Arrival(route="internal")
-arrival: ContextVar[Arrival] = ContextVar("arrival", default=NOWHERE)
+INTERNAL = RequestContext(route="internal")
+request_context: ContextVar[RequestContext] = ContextVar("arrival", default=INTERNAL)
 
 _routes: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
 
 
 def arrived_for(template: str) -> None:
     """Record the route of the request that the current task handles."""
-    arrival.set(replace(arrival.get(), route=template))
+    request_context.set(replace(request_context.get(), route=template))
     if (task := asyncio.current_task()) is not None:
         _routes[task] = template
 

@@ -54,7 +54,7 @@ async def json_answer(
 
 def error_response(error: RequestError) -> Response:
     """The answer that carries `error`."""
-    return JsonResponse(error.body(), error.status, retry_header(error))
+    return JsonResponse(error.to_json(), error.status, retry_header(error))
 
 
 def retry_header(error: RequestError) -> dict[str, str]:

@@ -17,7 +17,7 @@ STALLED_S = 5.0
 _REFRESH_BEATS = 5
 
 
-class Heart:
+class Heartbeat:
     """Reconciles the lifecycle every second; `/health/live` checks that it does."""
 
     def __init__(self, lifecycle: Lifecycle, *looks: Callable[[], None]) -> None:

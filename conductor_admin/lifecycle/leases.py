@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from conductor_admin.lifecycle import errors
-from conductor_admin.lifecycle.admission import Rooms
+from conductor_admin.lifecycle.admission import MemoryAdmission
 from conductor_admin.lifecycle.client_shares import Shares
-from conductor_admin.lifecycle.load_record import Wait
-from conductor_admin.lifecycle.loads import SetJobs
-from conductor_admin.lifecycle.reconciler import Upkeep
+from conductor_admin.lifecycle.load_record import QueueWait
+from conductor_admin.lifecycle.loads import LoadJobs
+from conductor_admin.lifecycle.reconciler import Reconciler
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import SetEntry, SetTable
-from conductor_admin.memory.policy import Bytes
+from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetTable
+from conductor_admin.memory.policy import DeviceBytes
 from conductor_admin.workers.client import WorkerClient, WorkerUnreachable, worker_unresponsive
 from conductor_admin.workers.liveness import Condition
 from conductor_admin.workers.worker import Worker, best_worker
@@ -34,14 +34,14 @@ _HUNG = "the worker did not answer any more"
 
 
 @dataclass(slots=True)
-class Place:
+class WorkerAffinity:
     """Pid of the worker that answered last, whose cache holds the conversation; None if unknown."""
 
     pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LeaseRequest:
     """Request for a lease: the row, the longest wait, and the time for which the set is kept; in seconds.
 
     None takes the defaults of the gateway and of the set; a negative `keep_alive_s` keeps the set for ever.
@@ -59,7 +59,7 @@ class Wish:
     client: str = ""
     is_admin: bool = False
     may_shorten: bool = True
-    wait: Wait = field(default_factory=Wait)
+    wait: QueueWait = field(default_factory=QueueWait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +73,33 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LeaseLimits:
     """Limits in seconds, requests and bytes by device; `load_s` maps a set's memory to a deadline."""
 
     max_wait_s: float
     queue_size: int
     load_s: Callable[[int | None], float]
-    budget: Bytes
+    budget: DeviceBytes
 
 
-def load_for(jobs: SetJobs, rooms: Rooms, entry: SetEntry, wish: Wish) -> asyncio.Task[None]:
+def load_for(
+    jobs: LoadJobs, admission: MemoryAdmission, entry: WorkerSetState, request: LeaseRequest
+) -> asyncio.Task[None]:
     """Begin or join the job that the request waits for. RequestError 503 if it may not begin one."""
     if entry.state in (State.UNAVAILABLE, State.FAILED):
-        _refuse(rooms, entry, wish)
-        return jobs.begin_load(entry, may_evict=wish.may_evict)
-    if wish.may_evict and not entry.may_evict:
+        _refuse(admission, entry, request)
+        return jobs.begin_load(entry, may_evict=request.may_evict)
+    if request.may_evict and not entry.may_evict:
         entry.may_evict = True
-        rooms.settle()
+        admission.settle()
     return jobs.begin_load(entry)
 
 
-def _refuse(rooms: Rooms, entry: SetEntry, wish: Wish) -> None:
-    if not wish.may_load:
-        raise _not_allowed(f"{wish.slug} is not loaded, and this key may not load it", "load_not_allowed")
-    if not wish.may_evict and not rooms.has_room_for(entry):
-        message = f"{wish.slug} fits only in the place of another model, and this key may not unload one"
+def _refuse(admission: MemoryAdmission, entry: WorkerSetState, request: LeaseRequest) -> None:
+    if not request.may_load:
+        raise _not_allowed(f"{request.slug} is not loaded, and this key may not load it", "load_not_allowed")
+    if not request.may_evict and not admission.has_room_for(entry):
+        message = f"{request.slug} fits only in the place of another model, and this key may not unload one"
         raise _not_allowed(message, "eviction_not_allowed")
 
 
@@ -107,41 +109,41 @@ def _not_allowed(message: str, code: str) -> RequestError:
     )
 
 
-class Lessor:
+class LeaseManager:
     """Gives leases on the workers of `table`'s sets."""
 
     def __init__(
         self,
-        table: SetTable,
-        jobs: SetJobs,
-        rooms: Rooms,
-        upkeep: Upkeep,
-        limits: Limits,
+        table: WorkerSetTable,
+        jobs: LoadJobs,
+        admission: MemoryAdmission,
+        reconciler: Reconciler,
+        limits: LeaseLimits,
         *,
         serves_models: bool,
     ) -> None:
         self._table = table
         self._jobs = jobs
-        self._rooms = rooms
-        self._upkeep = upkeep
+        self._admission = admission
+        self._reconciler = reconciler
         self._limits = limits
         self._serves_models = serves_models
         self._shares = Shares(limits.queue_size)
 
     @contextlib.asynccontextmanager
-    async def lease(self, wish: Wish) -> AsyncIterator[Lease]:
-        """Lease a worker of the set that serves the row of `wish`, and load the set if needed.
+    async def lease(self, request: LeaseRequest) -> AsyncIterator[Lease]:
+        """Lease a worker of the set that serves the row of `request`, and load the set if needed.
 
         Raises RequestError. The request counts from here to the end of the block.
         """
-        with self._shares.place(wish.client, is_admin=wish.is_admin):
-            entry, worker = await self._acquire(wish)
+        with self._shares.place(request.client, is_admin=request.is_admin):
+            entry, worker = await self._acquire(request)
             was_silent = worker.liveness.missed > 0
             try:
                 version = entry.archive.version if entry.archive else ""
-                model = entry.worker_set.row(wish.slug).technical_model_name
+                model = entry.worker_set.row(request.slug).technical_model_name
                 yield Lease(worker.client, version, worker.pid, model)
-                self._upkeep.answered(entry, worker)
+                self._reconciler.answered(entry, worker)
             except WorkerUnreachable as error:
                 self._jobs.lost(entry, worker)
                 if worker.condition is Condition.HUNG and not was_silent:
@@ -149,66 +151,68 @@ class Lessor:
                     raise worker_unresponsive(_HUNG) from error
                 raise
             except RequestError as error:
-                raise self._explained(entry, worker, wish.slug, error) from error
+                raise self._explained(entry, worker, request.slug, error) from error
             finally:
-                self._release(entry, worker, wish)
+                self._release(entry, worker, request)
 
     async def load(self, slug: str) -> None:
         """Load the row's set and wait until it is READY. Raises RequestError."""
-        wish = Wish(slug)
-        entry, worker = await self._acquire(wish)
-        self._release(entry, worker, wish)
+        request = LeaseRequest(slug)
+        entry, worker = await self._acquire(request)
+        self._release(entry, worker, request)
 
-    async def _acquire(self, wish: Wish) -> tuple[SetEntry, Worker]:
+    async def _acquire(self, request: LeaseRequest) -> tuple[WorkerSetState, Worker]:
         longest = self._limits.max_wait_s
-        wait_s = longest if wish.max_wait_s is None else min(wish.max_wait_s, longest)
+        wait_s = longest if request.max_wait_s is None else min(request.max_wait_s, longest)
         deadline = time.monotonic() + wait_s
-        while entry := self._table.serving(wish.slug):
-            self._rooms.asked(entry)
-            wish.wait.ahead = entry.waiting
+        while entry := self._table.serving(request.slug):
+            self._admission.asked(entry)
+            request.wait.ahead = entry.waiting
             entry.waiting += 1
             try:
-                worker = await self._worker(entry, wish, wait_s, deadline)
+                worker = await self._worker(entry, request, wait_s, deadline)
             finally:
                 entry.waiting -= 1
             if worker:
-                entry.claims.add(wish.slug)
+                entry.claims.add(request.slug)
                 worker.in_flight += 1
                 entry.drained.clear()
                 return entry, worker
-        raise errors.row_removed(wish.slug)
+        raise errors.row_removed(request.slug)
 
-    async def _worker(self, entry: SetEntry, wish: Wish, wait_s: float, deadline: float) -> Worker | None:
+    async def _worker(
+        self, entry: WorkerSetState, request: LeaseRequest, wait_s: float, deadline: float
+    ) -> Worker | None:
         """A worker of the set; None if the set was retired and another one serves its rows."""
         while True:
             self._refuse_while_ending()
-            if entry.retired:
+            if entry.draining:
                 return None
-            worker = best_worker(entry.ready_workers, wish.prefers)
+            worker = best_worker(entry.ready_workers, request.prefers)
             if worker:
                 return worker
-            self._refuse_while_cooling(entry, wish.slug)
-            job = load_for(self._jobs, self._rooms, entry, wish)
+            self._refuse_while_cooling(entry, request.slug)
+            job = load_for(self._jobs, self._admission, entry, request)
             was_loading = entry.state is State.LOADING
             if was_loading:
-                wish.wait.joins(entry.story)
+                request.wait.joins(entry.load_record)
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
-                raise errors.still_loading(wish.slug, wait_s, entry.eta_s(time.monotonic()))
-            if was_loading and not entry.wanted and not entry.retired:
-                raise errors.unloaded(wish.slug)
+                raise errors.still_loading(request.slug, wait_s, entry.eta_s(time.monotonic()))
+            if was_loading and not entry.wanted and not entry.draining:
+                raise errors.unloaded(request.slug)
 
-    def _release(self, entry: SetEntry, worker: Worker, wish: Wish) -> None:
+    def _release(self, entry: WorkerSetState, worker: Worker, request: LeaseRequest) -> None:
         worker.in_flight -= 1
         entry.last_used = time.time()
         entry.expires = entry.idleness.expires(
-            time.monotonic(), wish.keep_alive_s, may_shorten=wish.may_shorten
+            time.monotonic(), request.keep_alive_s, may_shorten=request.may_shorten
         )
-        self._upkeep.sample(entry)
+        self._reconciler.sample(entry)
         if entry.in_flight == 0:
             entry.drained.set()
-            self._upkeep.end_if_idle(entry)
-            self._rooms.settle()
+            self._reconciler.end_if_idle(entry)
+            self._admission.settle()
 
     def _refuse_while_ending(self) -> None:
         if not self._serves_models:
@@ -217,14 +221,16 @@ class Lessor:
             raise errors.shutting_down()
 
     @staticmethod
-    def _refuse_while_cooling(entry: SetEntry, slug: str) -> None:
+    def _refuse_while_cooling(entry: WorkerSetState, slug: str) -> None:
         now = time.monotonic()
         if entry.state is State.FAILED and entry.failure and now < entry.failure.until:
             raise errors.load_failed(slug, entry.failure, now)
 
-    def _explained(self, entry: SetEntry, worker: Worker, slug: str, error: RequestError) -> RequestError:
+    def _explained(
+        self, entry: WorkerSetState, worker: Worker, slug: str, error: RequestError
+    ) -> RequestError:
         if error.code in _TIMEOUTS:
-            self._upkeep.timed_out(entry, worker)
+            self._reconciler.timed_out(entry, worker)
         if error.code != "worker_died":
             return error
         if not is_alive(worker.pid):

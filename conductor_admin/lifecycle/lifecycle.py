@@ -13,16 +13,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from conductor_admin.lifecycle import errors
-from conductor_admin.lifecycle.admission import Rooms
-from conductor_admin.lifecycle.leases import Lease, Lessor, Limits, Wish
-from conductor_admin.lifecycle.load_record import SetWatcher
-from conductor_admin.lifecycle.loads import SetJobs
-from conductor_admin.lifecycle.measuring import Gauges
-from conductor_admin.lifecycle.reconciler import Upkeep
-from conductor_admin.lifecycle.rollout import Changes
+from conductor_admin.lifecycle.admission import MemoryAdmission
+from conductor_admin.lifecycle.leases import Lease, LeaseLimits, LeaseManager, LeaseRequest
+from conductor_admin.lifecycle.load_record import LifecycleListener
+from conductor_admin.lifecycle.loads import LoadJobs
+from conductor_admin.lifecycle.measuring import MemoryMeasurements
+from conductor_admin.lifecycle.reconciler import Reconciler
+from conductor_admin.lifecycle.rollout import Rollout
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import SetTable, SetView
-from conductor_admin.memory.history import Peaks
+from conductor_admin.lifecycle.worker_sets import WorkerSetTable, WorkerSetView
+from conductor_admin.memory.history import MemoryHistory
 from conductor_admin.memory.machine import MemoryOf
 from conductor_admin.settings.plan import Plan
 from conductor_admin.workers.loader import Loader
@@ -37,51 +37,58 @@ class Lifecycle:
         self,
         sets: Iterable[WorkerSet],
         loader: Loader,
-        limits: Limits,
+        limits: LeaseLimits,
         machine: MemoryOf,
-        peaks: Peaks,
+        history: MemoryHistory,
         *,
         serves_models: bool = True,
-        watcher: SetWatcher | None = None,
+        listener: LifecycleListener | None = None,
     ) -> None:
         self.serves_models = serves_models
         self.torchserve_fault: str | None = None
-        self._table = SetTable(sets)
-        self.rooms = Rooms(
-            self._table.entries, limits.budget, machine, Gauges(machine, peaks, loader.survey), watcher
+        self._table = WorkerSetTable(sets)
+        self.admission = MemoryAdmission(
+            self._table.entries,
+            limits.budget,
+            machine,
+            MemoryMeasurements(machine, history, loader.survey),
+            listener,
         )
-        self._jobs = SetJobs(loader, self.rooms, limits.load_s)
-        self._upkeep = Upkeep(self._table, self._jobs, self.rooms, machine)
-        self._changes = Changes(self._table, self._jobs, self.rooms)
-        self._lessor = Lessor(
-            self._table, self._jobs, self.rooms, self._upkeep, limits, serves_models=serves_models
+        self._jobs = LoadJobs(loader, self.admission, limits.load_s)
+        self._reconciler = Reconciler(self._table, self._jobs, self.admission, machine)
+        self._rollout = Rollout(self._table, self._jobs, self.admission)
+        self._leases = LeaseManager(
+            self._table, self._jobs, self.admission, self._reconciler, limits, serves_models=serves_models
         )
 
     @property
     def torchserve_up(self) -> bool:
         return self._jobs.torchserve_up.is_set()
 
-    def view(self, name: str) -> SetView:
+    def view(self, name: str) -> WorkerSetView:
         """View of the set that serves the row `name` now, with the failure of its replacement, if any."""
-        view, failure = self.rooms.gauges.view(self._table.named(name)), self._changes.failure_of(name)
+        view, failure = (
+            self.admission.measurements.view(self._table.named(name)),
+            self._rollout.failure_of(name),
+        )
         return replace(view, failure=failure) if failure and view.state is State.READY else view
 
-    def views(self) -> list[SetView]:
-        return [self.rooms.gauges.view(entry) for entry in self._table.present()]
+    def views(self) -> list[WorkerSetView]:
+        return [self.admission.measurements.view(entry) for entry in self._table.present()]
 
-    def lease(self, wish: Wish) -> AbstractAsyncContextManager[Lease]:
-        """A worker for a request: see `Lessor.lease`."""
-        return self._lessor.lease(wish)
+    def lease(self, request: LeaseRequest) -> AbstractAsyncContextManager[Lease]:
+        """A worker for a request: see `LeaseManager.lease`."""
+        return self._leases.lease(request)
 
     async def load(self, slug: str) -> None:
         """Load the row's set for an operator; ends a cool-down. Raises RequestError as a lease does."""
         if not self._jobs.closing:
-            await self._changes.retry(slug)
+            await self._rollout.retry(slug)
         entry = self._table.named(slug)
         if not self._jobs.closing and entry.state is State.FAILED:
             entry.failure = None
             entry.state = State.UNAVAILABLE
-        await self._lessor.load(slug)
+        await self._leases.load(slug)
 
     async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
         """Drop the row's claim and end the set's workers; 409 while other rows claim it, without `force`."""
@@ -110,12 +117,12 @@ class Lifecycle:
 
     def apply(self, plan: Plan) -> None:
         """Begin to change the sets as `plan` says; a set goes on serving until its replacement is ready."""
-        self._changes.apply(plan.catalogue, loads=self.serves_models and not self._jobs.closing)
+        self._rollout.apply(plan.catalogue, loads=self.serves_models and not self._jobs.closing)
 
     @property
     def failed_changes(self) -> list[str]:
         """Messages about replacements that failed to load, while the old sets still serve their rows."""
-        return self._changes.failures
+        return self._rollout.failures
 
     async def torchserve_started(self) -> None:
         self.torchserve_heard()
@@ -140,13 +147,13 @@ class Lifecycle:
 
     async def reconcile(self) -> None:
         """Reconcile observed and wanted states of all sets; called every second."""
-        self.rooms.gauges.notice(self._table.present())
-        self._changes.look()
-        await self._upkeep.reconcile()
+        self.admission.measurements.notice(self._table.present())
+        self._rollout.look()
+        await self._reconciler.reconcile()
 
     async def refresh(self) -> None:
         """Ask every worker for its health, and the machine for its memory; called every few seconds."""
-        await self._upkeep.refresh()
+        await self._reconciler.refresh()
 
     def refuse(self) -> None:
         """Refuse new leases from now on; streams that break off get `shutting_down` as their error."""
@@ -157,8 +164,8 @@ class Lifecycle:
     async def close(self) -> None:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
         self.refuse()
-        await self._upkeep.close()
-        await self.rooms.gauges.close()
+        await self._reconciler.close()
+        await self.admission.measurements.close()
         jobs = []
         for entry in self._table.entries.values():
             if entry.job and not entry.job.done():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Result = Literal["ready", "failed", "refused", "cancelled"]
-Why = Literal["memory", "overrun", "out_of_memory"]
+EvictionReason = Literal["memory", "overrun", "out_of_memory"]
 """Reason of an eviction: another set needed the memory, loaded sets had grown beyond the budget, or memory
 ran out during a load.
 """
@@ -21,14 +21,14 @@ _MOST = 32  # phases and evictions of one load that are kept
 
 
 @dataclass(slots=True, eq=False)
-class LoadStory:
+class LoadRecord:
     """One load from its beginning to its end; `place` is its first (position, length) of the memory queue."""
 
     set_name: str
     clock: Callable[[], float] = time.monotonic
     result: Result | None = None
     place: tuple[int, int] | None = None
-    evicted: list[tuple[str, Why]] = field(default_factory=list)
+    evicted: list[tuple[str, EvictionReason]] = field(default_factory=list)
     began: float = field(init=False)
     ended: float | None = None
     _phases: list[tuple[str, float]] = field(default_factory=list)
@@ -56,7 +56,7 @@ class LoadStory:
         """Record the place in the queue for memory; only the first call counts."""
         self.place = self.place or (position, queue)
 
-    def took_the_place_of(self, name: str, why: Why) -> None:
+    def took_the_place_of(self, name: str, why: EvictionReason) -> None:
         """Record that another set was evicted for this load."""
         if len(self.evicted) < _MOST:
             self.evicted.append((name, why))
@@ -64,7 +64,7 @@ class LoadStory:
     def end(self, result: Result) -> None:
         self.ended, self.result = self.clock(), result
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """`{set, result, seconds, phases: [{phase, seconds}], queue_position, evicted: [{set, reason}]}`."""
         ends = [at for _, at in self._phases[1:]] + [self.began + self.seconds]
         return {
@@ -82,35 +82,35 @@ class LoadStory:
 
 
 @dataclass(slots=True)
-class Wait:
+class QueueWait:
     """Causes of a request's wait: loads, and `ahead` requests that were waiting for its set already."""
 
     ahead: int = 0
-    loads: list[LoadStory] = field(default_factory=list)
+    loads: list[LoadRecord] = field(default_factory=list)
 
-    def joins(self, story: LoadStory | None) -> None:
+    def joins(self, load_record: LoadRecord | None) -> None:
         """Record that the request waits for this load."""
-        if story and story not in self.loads and len(self.loads) < _MOST:
-            self.loads.append(story)
+        if load_record and load_record not in self.loads and len(self.loads) < _MOST:
+            self.loads.append(load_record)
 
 
-class SetWatcher(Protocol):
+class LifecycleListener(Protocol):
     """Listener for events of worker sets, by the sets' names; its methods must neither fail nor wait."""
 
-    def load_ended(self, story: LoadStory) -> None: ...
+    def load_ended(self, load_record: LoadRecord) -> None: ...
 
-    def evicted(self, name: str, why: Why) -> None: ...
+    def evicted(self, name: str, why: EvictionReason) -> None: ...
 
     def worker_lost(self, name: str) -> None: ...
 
 
-class Unwatched:
-    """A SetWatcher that does nothing."""
+class NullListener:
+    """A LifecycleListener that does nothing."""
 
-    def load_ended(self, story: LoadStory) -> None:
+    def load_ended(self, load_record: LoadRecord) -> None:
         """Do nothing."""
 
-    def evicted(self, name: str, why: Why) -> None:
+    def evicted(self, name: str, why: EvictionReason) -> None:
         """Do nothing."""
 
     def worker_lost(self, name: str) -> None:

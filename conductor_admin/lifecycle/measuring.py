@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from archives.weights_info import KnownWeights
-from conductor_admin.lifecycle.worker_sets import SetEntry, SetView
+from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetView
 from conductor_admin.memory import accounting
-from conductor_admin.memory.accounting import Figures
-from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.accounting import MemoryFigures
+from conductor_admin.memory.history import MemoryHistory
 from conductor_admin.memory.machine import MemoryOf
 from conductor_admin.workers.client import WorkerUnreachable
 from conductor_admin.workers.worker import Worker
@@ -24,17 +24,17 @@ Survey = Callable[[WorkerSet], Awaitable[KnownWeights]]
 """Function that finds the known facts about a set's weights before it is built; downloads nothing."""
 
 
-class Gauges:
-    """Measures sets on `machine` and records in `peaks`; `survey` is for sets that are not built yet."""
+class MemoryMeasurements:
+    """Measures sets on `machine` and records in `history`; `survey` is for sets that are not built yet."""
 
-    def __init__(self, machine: MemoryOf, peaks: Peaks, survey: Survey) -> None:
+    def __init__(self, machine: MemoryOf, history: MemoryHistory, survey: Survey) -> None:
         self._machine = machine
-        self._peaks = peaks
+        self._history = history
         self._survey = survey
         self._surveyed: dict[tuple[object, ...], KnownWeights] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    def notice(self, entries: Iterable[SetEntry]) -> None:
+    def notice(self, entries: Iterable[WorkerSetState]) -> None:
         """Begin to look up the weights of those of `entries` that were not looked up yet."""
         new = [one.worker_set for one in entries if worker_key(one.worker_set) not in self._surveyed]
         if new and (self._looking is None or self._looking.done()):
@@ -53,21 +53,21 @@ class Gauges:
             self._looking.cancel()
             await asyncio.wait({self._looking})
 
-    def figures(self, entry: SetEntry) -> Figures:
+    def figures(self, entry: WorkerSetState) -> MemoryFigures:
         """Current memory figures of the set."""
-        return self._peaks.figures(entry.worker_set, self._known(entry), entry.measured)
+        return self._history.figures(entry.worker_set, self._known(entry), entry.measured)
 
-    def needed(self, worker_set: WorkerSet) -> Figures:
+    def needed(self, worker_set: WorkerSet) -> MemoryFigures:
         """Memory figures of a set that has no entry, from its files if they were looked up."""
-        return self._peaks.figures(worker_set, self._looked_up(worker_set))
+        return self._history.figures(worker_set, self._looked_up(worker_set))
 
-    def view(self, entry: SetEntry) -> SetView:
+    def view(self, entry: WorkerSetState) -> WorkerSetView:
         """View of the entry with its memory figures, loaded or not."""
         known, device = self._known(entry), entry.worker_set.device
-        peak = accounting.higher(entry.peak, self._peaks.of(entry.worker_set, known.identity))
+        peak = accounting.higher(entry.peak, self._history.of(entry.worker_set, known.identity))
         return entry.view(known, peak.get(device))
 
-    def _known(self, entry: SetEntry) -> KnownWeights:
+    def _known(self, entry: WorkerSetState) -> KnownWeights:
         if archive := entry.archive:
             return KnownWeights(archive.identity, archive.estimated, archive.contexts)
         return self._looked_up(entry.worker_set)
@@ -75,18 +75,18 @@ class Gauges:
     def _looked_up(self, worker_set: WorkerSet) -> KnownWeights:
         return self._surveyed.get(worker_key(worker_set), KnownWeights())
 
-    def expect(self, entry: SetEntry) -> None:
+    def expect(self, entry: WorkerSetState) -> None:
         """Set the entry's expected load time, if an earlier load was timed."""
         if entry.load_s is None and entry.archive:
-            entry.load_s = self._peaks.load_s(entry.worker_set, entry.archive.identity)
+            entry.load_s = self._history.load_s(entry.worker_set, entry.archive.identity)
 
-    def loaded(self, entry: SetEntry, seconds: float) -> None:
+    def loaded(self, entry: WorkerSetState, seconds: float) -> None:
         """Record the seconds of a load that succeeded."""
         entry.load_s = seconds
         if entry.archive:
-            self._peaks.loaded(entry.worker_set, entry.archive.identity, seconds)
+            self._history.loaded(entry.worker_set, entry.archive.identity, seconds)
 
-    async def sample(self, entry: SetEntry, *, in_use: bool = False) -> list[Worker]:
+    async def sample(self, entry: WorkerSetState, *, in_use: bool = False) -> list[Worker]:
         """Ask the set's workers for their health, and measure the set; return the workers without answer.
 
         `in_use` means that an answer has just ended.
@@ -97,7 +97,7 @@ class Gauges:
         self.measure(entry, in_use=in_use)
         return [worker for worker, answer in zip(workers, answers, strict=True) if not answer]
 
-    def measure(self, entry: SetEntry, *, in_use: bool = False) -> None:
+    def measure(self, entry: WorkerSetState, *, in_use: bool = False) -> None:
         """Sum up the workers' own figures, and record them as peaks once all workers are there."""
         sizes = [worker.health.memory for worker in entry.workers.values()]
         if not sizes or None in sizes:
@@ -111,7 +111,7 @@ class Gauges:
         entry.measured = measured
         entry.peak = accounting.higher(entry.peak, measured)
         if entry.archive and len(entry.workers) >= entry.worker_set.workers:
-            self._peaks.learn(entry.worker_set, entry.archive.identity, measured, in_use=in_use)
+            self._history.learn(entry.worker_set, entry.archive.identity, measured, in_use=in_use)
 
 
 async def _answers(worker: Worker) -> bool:

@@ -1,6 +1,6 @@
 """Periodic work: lost and hung workers, failed residents, idle sets, grown memory, `yield` sets.
 
-Called every second by `conductor_admin.lifecycle.heartbeat.Heart`; decides nothing about requests.
+Called every second by `conductor_admin.lifecycle.heartbeat.Heartbeat`; decides nothing about requests.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 import structlog
 
-from conductor_admin.lifecycle.admission import Rooms
-from conductor_admin.lifecycle.loads import SetJobs
+from conductor_admin.lifecycle.admission import MemoryAdmission
+from conductor_admin.lifecycle.loads import LoadJobs
 from conductor_admin.lifecycle.states import State, has_cooled
-from conductor_admin.lifecycle.worker_sets import SetEntry, SetTable
+from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetTable
 from conductor_admin.memory.machine import MemoryOf
 from conductor_admin.workers import liveness
 from conductor_admin.workers.liveness import Condition
@@ -29,13 +29,15 @@ SAMPLE_S = 1.0
 """Seconds between two measurements of a set that answers; each costs its worker a walk over its pages."""
 
 
-class Upkeep:
+class Reconciler:
     """Reconciles observed and wanted states of the sets of `table`."""
 
-    def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms, machine: MemoryOf) -> None:
+    def __init__(
+        self, table: WorkerSetTable, jobs: LoadJobs, admission: MemoryAdmission, machine: MemoryOf
+    ) -> None:
         self._table = table
         self._jobs = jobs
-        self._rooms = rooms
+        self._admission = admission
         self._machine = machine
         self._samples: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
@@ -52,8 +54,8 @@ class Upkeep:
             self.end_if_idle(entry)
             self._restore(entry)
         self._table.forget_gone()
-        self._rooms.relieve()
-        self._rooms.settle()
+        self._admission.relieve()
+        self._admission.settle()
 
     async def refresh(self) -> None:
         """Ask the machine for its memory and every worker for its health; one that hangs is lost."""
@@ -61,19 +63,19 @@ class Upkeep:
         # All at once: a hung worker must not delay the checks of others.
         await asyncio.gather(*(self._look_at(entry) for entry in self._table.entries.values()))
 
-    def answered(self, entry: SetEntry, worker: Worker) -> None:
+    def answered(self, entry: WorkerSetState, worker: Worker) -> None:
         """Measure the set again, at most every SAMPLE_S: it holds most when an answer has just ended."""
         worker.liveness = liveness.finished(worker.liveness)
         self.sample(entry)
 
-    def sample(self, entry: SetEntry) -> None:
+    def sample(self, entry: WorkerSetState) -> None:
         """Measure a set of which a request has ended, at most every SAMPLE_S."""
         now = time.monotonic()
         if entry.state is State.READY and now - entry.sampled_at >= SAMPLE_S:
             entry.sampled_at = now
             self._begin(f"{entry.key} sample", self._sample(entry))
 
-    def timed_out(self, entry: SetEntry, worker: Worker) -> None:
+    def timed_out(self, entry: WorkerSetState, worker: Worker) -> None:
         """Check now if the worker hangs, because a request on it has timed out."""
         worker.liveness = liveness.timed_out(worker.liveness)
         self._begin(f"{entry.key} look", self._look_at(entry))
@@ -102,15 +104,15 @@ class Upkeep:
         if not task.cancelled() and (error := task.exception()):
             log.error("upkeep_failed", task=task.get_name(), exc_info=error)
 
-    async def _sample(self, entry: SetEntry) -> None:
-        for worker in await self._rooms.gauges.sample(entry, in_use=True):
+    async def _sample(self, entry: WorkerSetState) -> None:
+        for worker in await self._admission.measurements.sample(entry, in_use=True):
             if not is_alive(worker.pid):
                 self._jobs.lost(entry, worker)
 
-    async def _look_at(self, entry: SetEntry) -> None:
+    async def _look_at(self, entry: WorkerSetState) -> None:
         """Ask the set's workers for their health, and update each worker's liveness once."""
         workers = list(entry.workers.values())
-        silent = await self._rooms.gauges.sample(entry)
+        silent = await self._admission.measurements.sample(entry)
         for worker in workers:
             doing = await asyncio.to_thread(activity, worker.pid)
             before, health = worker.liveness, worker.health
@@ -123,7 +125,7 @@ class Upkeep:
                 )
             self._judge(entry, worker, before.condition)
 
-    def _judge(self, entry: SetEntry, worker: Worker, before: Condition) -> None:
+    def _judge(self, entry: WorkerSetState, worker: Worker, before: Condition) -> None:
         now = worker.condition
         if now is not before:
             seen = worker.liveness
@@ -140,13 +142,13 @@ class Upkeep:
         if now is Condition.HUNG or not is_alive(worker.pid):
             self._jobs.lost(entry, worker)
 
-    def end_if_idle(self, entry: SetEntry) -> None:
+    def end_if_idle(self, entry: WorkerSetState) -> None:
         """Unload the set if its idle time is over."""
         if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
-            self._rooms.swaps.ended(entry.key)
+            self._admission.swaps.ended(entry.key)
             self._jobs.evict(entry)
 
-    def _restore(self, entry: SetEntry) -> None:
+    def _restore(self, entry: WorkerSetState) -> None:
         """Load sets that should stay loaded: residents after a failure, `yield` sets once there is room."""
         if not entry.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
             return
@@ -154,6 +156,6 @@ class Upkeep:
         if has_failed or self._may_return(entry):
             self._jobs.begin_load(entry)
 
-    def _may_return(self, entry: SetEntry) -> bool:
+    def _may_return(self, entry: WorkerSetState) -> bool:
         is_away = entry.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
-        return is_away and self._jobs.torchserve_up.is_set() and self._rooms.has_room_for(entry)
+        return is_away and self._jobs.torchserve_up.is_set() and self._admission.has_room_for(entry)

@@ -13,24 +13,24 @@ from dataclasses import replace
 import structlog
 
 from conductor_admin.lifecycle import errors, states
-from conductor_admin.lifecycle.admission import Rooms
-from conductor_admin.lifecycle.loads import SetJobs
+from conductor_admin.lifecycle.admission import MemoryAdmission
+from conductor_admin.lifecycle.loads import LoadJobs
 from conductor_admin.lifecycle.states import Failure, State
-from conductor_admin.lifecycle.worker_sets import SetEntry, SetTable
+from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetTable
 from conductor_core.catalogue import Catalogue, StayLoaded, WorkerSet
 from conductor_core.weights import worker_key
 
 log = structlog.get_logger()
 
 
-class Changes:
+class Rollout:
     """Applies changes of SETTINGS.md to the sets of `table`."""
 
-    def __init__(self, table: SetTable, jobs: SetJobs, rooms: Rooms) -> None:
+    def __init__(self, table: WorkerSetTable, jobs: LoadJobs, admission: MemoryAdmission) -> None:
         self._table = table
         self._jobs = jobs
-        self._rooms = rooms
-        self._successors: list[SetEntry] = []
+        self._admission = admission
+        self._successors: list[WorkerSetState] = []
 
     @property
     def failures(self) -> list[str]:
@@ -39,12 +39,12 @@ class Changes:
 
     def failure_of(self, slug: str) -> Failure | None:
         """Failure of the replacement for row `slug` while the old set still serves it; else None."""
-        new = self._successor_of(slug)
+        new = self._replacement_of(slug)
         return replace(new.failure, message=_told(new)) if new and new.failure else None
 
     def apply(self, catalogue: Catalogue, *, loads: bool) -> None:
         """Begin to serve `catalogue`; `loads` is False if the gateway serves no models."""
-        alive = {worker_key(e.worker_set): e for e in self._table.entries.values() if not e.retired}
+        alive = {worker_key(e.worker_set): e for e in self._table.entries.values() if not e.draining}
         before, self._successors = self._successors, []
         for worker_set in catalogue.sets:
             entry = alive.get(worker_key(worker_set))
@@ -56,7 +56,7 @@ class Changes:
             else:
                 self._keep(entry, worker_set, loads=loads)
         self._table.keep_rows([row.slug for row in catalogue.rows])
-        self._retire_unused()
+        self._drain_unused()
         for new in list(self._successors):
             self._attempt(new)
 
@@ -68,12 +68,12 @@ class Changes:
             if new.state is State.READY or not self._table.serves_beside(new):
                 self._take_over(new)
                 self._load_if_it_stays(new)
-            elif states.has_cooled(new.failure, time.monotonic()) and self._rooms.has_room_for(new):
+            elif states.has_cooled(new.failure, time.monotonic()) and self._admission.has_room_for(new):
                 self._attempt(new)
 
     async def retry(self, slug: str) -> None:
         """Load the replacement for row `slug` now, if there is one. Raises RequestError if it fails."""
-        new = self._successor_of(slug)
+        new = self._replacement_of(slug)
         if new is None:
             return
         if new.state is State.FAILED:
@@ -82,13 +82,13 @@ class Changes:
         if new.state is State.FAILED and new.failure:
             raise errors.load_failed(new.name, new.failure, time.monotonic())
 
-    def _successor_of(self, slug: str) -> SetEntry | None:
+    def _replacement_of(self, slug: str) -> WorkerSetState | None:
         rows = ((new, row.slug) for new in self._successors for row in new.worker_set.rows)
         return next(
             (new for new, found in rows if found == slug and self._table.serving(slug) is not new), None
         )
 
-    def _keep(self, entry: SetEntry, worker_set: WorkerSet, *, loads: bool) -> None:
+    def _keep(self, entry: WorkerSetState, worker_set: WorkerSet, *, loads: bool) -> None:
         stayed, entry.worker_set = entry.worker_set.stay_loaded, worker_set
         entry.claims &= {row.slug for row in worker_set.rows}
         entry.expires = entry.idleness.expires(time.monotonic())
@@ -96,7 +96,7 @@ class Changes:
         if stayed is StayLoaded.FALSE and loads:
             self._load_if_it_stays(entry)
 
-    def _enter(self, new: SetEntry, *, loads: bool) -> None:
+    def _enter(self, new: WorkerSetState, *, loads: bool) -> None:
         """Let a new set serve its rows: at once if no loaded set serves them, else once it is loaded."""
         self._table.serve_new(new)
         if loads and self._table.serves_beside(new):
@@ -106,16 +106,16 @@ class Changes:
         if loads:
             self._load_if_it_stays(new)
 
-    def _load_if_it_stays(self, entry: SetEntry) -> None:
+    def _load_if_it_stays(self, entry: WorkerSetState) -> None:
         stays = entry.worker_set.stay_loaded is not StayLoaded.FALSE
         if stays and entry.wanted and entry.state is State.UNAVAILABLE:
             self._jobs.begin_load(entry)
 
-    def _attempt(self, new: SetEntry) -> asyncio.Task[None]:
+    def _attempt(self, new: WorkerSetState) -> asyncio.Task[None]:
         """Load the replacement beside the sets that serve its rows, or instead of them if both do not fit."""
         if new.has_job and new.job:
             return new.job
-        if not self._rooms.has_room_for(new):
+        if not self._admission.has_room_for(new):
             self._take_over(new)
             return self._jobs.begin_load(new)
         new.waiting += 1  # counts as a request: no other set may evict it before it serves
@@ -123,7 +123,7 @@ class Changes:
         job.add_done_callback(lambda _: self._attempted(new))
         return job
 
-    def _attempted(self, new: SetEntry) -> None:
+    def _attempted(self, new: WorkerSetState) -> None:
         new.waiting -= 1
         if new not in self._successors:
             return
@@ -133,7 +133,7 @@ class Changes:
         new.wanted = False  # it serves no row: only `look` may load it again
         log.error("successor_failed", set=new.name, cause=new.failure and new.failure.message)
 
-    def _take_over(self, new: SetEntry) -> None:
+    def _take_over(self, new: WorkerSetState) -> None:
         """Let the replacement serve its rows from now on, and move their claims to it."""
         self._successors.remove(new)
         slugs = [row.slug for row in new.worker_set.rows]
@@ -147,22 +147,22 @@ class Changes:
                 old.registered = False
                 old.workers.clear()
         self._table.serve(new)
-        self._retire_unused()
+        self._drain_unused()
 
-    def _retire_unused(self) -> None:
+    def _drain_unused(self) -> None:
         used = {*self._table.present(), *self._successors}
         for entry in self._table.entries.values():
-            if entry not in used and not entry.retired:
-                self._retire(entry)
+            if entry not in used and not entry.draining:
+                self._drain(entry)
 
-    def _retire(self, entry: SetEntry) -> None:
-        entry.retired, entry.wanted = True, False
+    def _drain(self, entry: WorkerSetState) -> None:
+        entry.draining, entry.wanted = True, False
         if entry.state is State.LOADING and entry.job:
             entry.job.cancel()
         elif entry.state is State.READY:
             self._jobs.evict(entry)
 
 
-def _told(new: SetEntry) -> str:
+def _told(new: WorkerSetState) -> str:
     cause = new.failure.message if new.failure else "its load was ended"
     return f"{new.worker_set.first.technical_model_name} failed: {cause}; the model before it still serves"

@@ -2,7 +2,7 @@
 
 Requests name a set by the slug of any of its rows; its own name is that of its first row. A retired set takes
 no new request and stays in the table until its workers and their memory are gone. Only modules of the
-lifecycle write a SetEntry; all others get a SetView.
+lifecycle write a WorkerSetState; all others get a WorkerSetView.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import count
 
 from archives.weights_info import KnownWeights
 from conductor_admin.lifecycle.errors import row_removed
-from conductor_admin.lifecycle.load_record import LoadStory
+from conductor_admin.lifecycle.load_record import LoadRecord
 from conductor_admin.lifecycle.states import Failure, State
 from conductor_admin.memory.usage import Idleness, Use
 from conductor_admin.workers.liveness import Condition
@@ -38,7 +38,7 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
-class SetView:
+class WorkerSetView:
     """A worker set at one moment; memory in bytes, `last_used` and `expires_at` in Unix seconds, `progress` a
     fraction, `position` the place among the `queue` sets that wait for memory, `eta_s` the seconds that a
     load will still take if earlier ones were timed. `peak` is the highest measured on this machine,
@@ -84,10 +84,10 @@ class SetView:
 
 
 @dataclass(slots=True, eq=False)
-class SetEntry:
+class WorkerSetState:
     """The lifecycle's record of one worker set.
 
-    `key` is unique among sets of one name; a `retired` set serves no new requests. `job` is the running load
+    `key` is unique among sets of one name; a `draining` set serves no new requests. `job` is the running load
     or unload; `registered` means that TorchServe has the archive; `dead` are pids that must not be adopted
     again; `starting` maps pids of workers that do not answer yet to the time they were first seen;
     `replacing` means that a lost worker has no replacement yet; `claims` are the rows that asked for the set;
@@ -97,12 +97,12 @@ class SetEntry:
     nothing; `measured` the latest figure, `peak` the highest since the last load. Times are monotonic
     seconds: `demanded_at` of the demand for memory, `started_at` of the load, `sampled_at` of the last
     measurement after an answer, `expires` of the end by idleness. `load_s` are the seconds of the last load,
-    None before the first; `story` is the record of the latest load.
+    None before the first; `load_record` is the record of the latest load.
     """
 
     worker_set: WorkerSet
     key: str
-    retired: bool = False
+    draining: bool = False
     state: State = State.UNAVAILABLE
     phase: Phase | None = None
     progress: float | None = None
@@ -126,7 +126,7 @@ class SetEntry:
     demanded_at: float = 0.0
     started_at: float = 0.0
     load_s: float | None = None
-    story: LoadStory | None = None
+    load_record: LoadRecord | None = None
     sampled_at: float = -math.inf
     expires: float = math.inf
     use: Use = field(default_factory=Use)
@@ -141,8 +141,8 @@ class SetEntry:
     def enter(self, phase: Phase | None, progress: float | None = None) -> None:
         """Set the phase of the load and its progress, a fraction."""
         self.phase, self.progress = phase, progress
-        if self.story and phase:
-            self.story.enter(phase)
+        if self.load_record and phase:
+            self.load_record.enter(phase)
 
     @property
     def in_flight(self) -> int:
@@ -185,9 +185,9 @@ class SetEntry:
         left = self.started_at + self.load_s - now
         return left if left > 0 else None
 
-    def view(self, known: KnownWeights, peak: int | None) -> SetView:
+    def view(self, known: KnownWeights, peak: int | None) -> WorkerSetView:
         first = next(iter(self.workers.values()), None)
-        return SetView(
+        return WorkerSetView(
             worker_set=self.worker_set,
             state=self.state,
             phase=self.phase,
@@ -225,29 +225,29 @@ class SetEntry:
         return time.time() + self.expires - time.monotonic()
 
 
-class SetTable:
+class WorkerSetTable:
     """Table of all sets: `entries` by key, and the entry that serves each row."""
 
     def __init__(self, sets: Iterable[WorkerSet]) -> None:
-        self.entries: dict[str, SetEntry] = {}
+        self.entries: dict[str, WorkerSetState] = {}
         self._serial = count(2)
-        self._serving: dict[str, SetEntry] = {}
+        self._serving: dict[str, WorkerSetState] = {}
         for worker_set in sets:
             self.serve(self.add(worker_set))
 
-    def add(self, worker_set: WorkerSet) -> SetEntry:
+    def add(self, worker_set: WorkerSet) -> WorkerSetState:
         """Add an entry that serves no row yet."""
         key = worker_set.name
         while key in self.entries:
             key = f"{worker_set.name}#{next(self._serial)}"
-        entry = self.entries[key] = SetEntry(worker_set, key)
+        entry = self.entries[key] = WorkerSetState(worker_set, key)
         return entry
 
-    def serve(self, entry: SetEntry) -> None:
+    def serve(self, entry: WorkerSetState) -> None:
         """Let the entry serve all its rows from now on."""
         self._serving |= {row.slug: entry for row in entry.worker_set.rows}
 
-    def serve_new(self, entry: SetEntry) -> None:
+    def serve_new(self, entry: WorkerSetState) -> None:
         """Let the entry serve those of its rows that no other loaded set serves."""
         for row in entry.worker_set.rows:
             other = self._serving.get(row.slug)
@@ -258,7 +258,7 @@ class SetTable:
         """Forget rows that are not among `slugs`; keep the others in that order."""
         self._serving = {slug: self._serving[slug] for slug in slugs if slug in self._serving}
 
-    def named(self, slug: str) -> SetEntry:
+    def named(self, slug: str) -> WorkerSetState:
         """The set that serves the row `slug`, or one that still exists and once served it.
 
         Raises RequestError 404 if there is none.
@@ -270,28 +270,28 @@ class SetTable:
                 return entry
         raise row_removed(slug)
 
-    def serving(self, slug: str) -> SetEntry | None:
+    def serving(self, slug: str) -> WorkerSetState | None:
         """The set that takes requests for the row `slug`, or None."""
         entry = self._serving.get(slug)
-        return entry if entry and not entry.retired else None
+        return entry if entry and not entry.draining else None
 
-    def serves_beside(self, entry: SetEntry) -> bool:
+    def serves_beside(self, entry: WorkerSetState) -> bool:
         """True if another loaded set serves a row of `entry`."""
         others = [self._serving.get(row.slug) for row in entry.worker_set.rows]
         return any(other and other is not entry and other.is_loaded for other in others)
 
-    def present(self) -> list[SetEntry]:
+    def present(self) -> list[WorkerSetState]:
         """The entries that serve a row, each once."""
-        return [entry for entry in dict.fromkeys(self._serving.values()) if not entry.retired]
+        return [entry for entry in dict.fromkeys(self._serving.values()) if not entry.draining]
 
     def forget_gone(self) -> None:
         """Drop retired entries that hold no memory and run no job."""
-        gone = [e for e in self.entries.values() if e.retired and e.held is None and not e.has_job]
+        gone = [e for e in self.entries.values() if e.draining and e.held is None and not e.has_job]
         for entry in gone:
             del self.entries[entry.key]
 
 
-def is_ready(views: Sequence[SetView], torchserve_up: bool) -> bool:
+def is_ready(views: Sequence[WorkerSetView], torchserve_up: bool) -> bool:
     """True if requests can be served: residents are READY or FAILED, and not all sets have FAILED.
 
     Without TorchServe nothing can be loaded, but loaded workers still serve.

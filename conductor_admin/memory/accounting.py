@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conductor_admin.memory.policy import Bytes
+from conductor_admin.memory.policy import DeviceBytes
 from conductor_core.catalogue import WorkerSet
 from conductor_core.quantities import format_bytes
 from conductor_core.sizes import needed_memory
@@ -24,7 +24,7 @@ HOST_OF_GPU_WORKER = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class MemoryFigures:
     """Memory of one set. `declared` and `estimated` are of all workers on its device, `measured` is the
     latest figure, `learned` the peak on this machine; the last two are empty if unknown. `settled` means
     that the peak was seen under enough use to replace the estimates.
@@ -34,8 +34,8 @@ class Figures:
     workers: int
     declared: int | None = None
     estimated: int | None = None
-    measured: Bytes = field(default_factory=dict)
-    learned: Bytes = field(default_factory=dict)
+    measured: DeviceBytes = field(default_factory=dict)
+    learned: DeviceBytes = field(default_factory=dict)
     settled: bool = False
 
     @classmethod
@@ -43,11 +43,11 @@ class Figures:
         cls,
         worker_set: WorkerSet,
         estimated: int | None,
-        measured: Bytes,
-        learned: Bytes,
+        measured: DeviceBytes,
+        learned: DeviceBytes,
         *,
         settled: bool = False,
-    ) -> Figures:
+    ) -> MemoryFigures:
         """Figures of `worker_set`; without `estimated` from an archive, the rows' model names give it."""
         declared = worker_set.declared_memory
         guess = max(needed_memory(row) for row in worker_set.rows) * worker_set.workers
@@ -76,28 +76,30 @@ class Figures:
         return higher(needed, self.learned)
 
 
-def has_outgrown(admitted: Bytes, measured: Bytes) -> bool:
+def has_outgrown(admitted: DeviceBytes, measured: DeviceBytes) -> bool:
     """True if a set holds over a tenth more than it was admitted for."""
     return any(size > admitted.get(d, 0) * OUTGROWN for d, size in measured.items())
 
 
-def charge(admitted: Bytes, measured: Bytes) -> dict[str, int]:
+def charge(admitted: DeviceBytes, measured: DeviceBytes) -> dict[str, int]:
     """Charge of a loaded set: on each device the larger of its admission and its measured memory."""
     devices = admitted.keys() | measured.keys()
     return {d: max(admitted.get(d, 0), measured.get(d, 0)) for d in devices}
 
 
-def higher(peak: Bytes, measured: Bytes) -> dict[str, int]:
+def higher(peak: DeviceBytes, measured: DeviceBytes) -> dict[str, int]:
     """The peak after another measurement."""
     return charge(peak, measured)
 
 
-def pending(admitted: Bytes, measured: Bytes) -> dict[str, int]:
+def pending(admitted: DeviceBytes, measured: DeviceBytes) -> dict[str, int]:
     """Bytes that a loading set was admitted for and does not hold yet."""
     return {d: max(0, size - measured.get(d, 0)) for d, size in admitted.items()}
 
 
-def room(budget: Bytes, charged: Bytes, free: Bytes, awaited: Bytes) -> dict[str, int]:
+def room(
+    budget: DeviceBytes, charged: DeviceBytes, free: DeviceBytes, awaited: DeviceBytes
+) -> dict[str, int]:
     """Bytes that can be admitted: the budget less all charges, at most what is really free.
 
     `free` is the machine's own figure, if known; `awaited` is what running loads will still take.

@@ -17,8 +17,8 @@ import orjson
 import structlog
 
 from archives.weights_info import KnownWeights
-from conductor_admin.memory.accounting import Figures, higher, parse_peak
-from conductor_admin.memory.policy import Bytes
+from conductor_admin.memory.accounting import MemoryFigures, higher, parse_peak
+from conductor_admin.memory.policy import DeviceBytes
 from conductor_core.catalogue import RuntimeName, WorkerSet
 from conductor_core.files import fault, read_bounded, write_whole
 from conductor_core.weights import weights_id
@@ -39,13 +39,13 @@ SETTLED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownFigures:
     """Stored figures of one set: its peak in bytes by device, and the seconds of its last load.
 
     `uses` counts the measurements right after an answer, up to SETTLED.
     """
 
-    memory: Bytes = field(default_factory=dict)
+    memory: DeviceBytes = field(default_factory=dict)
     load_s: float | None = None
     uses: int = 0
 
@@ -81,7 +81,7 @@ def runtime_version(runtime: RuntimeName) -> str:
     return "+".join(versions) or "none"
 
 
-class Peaks:
+class MemoryHistory:
     """The stored figures of one state directory; a file that cannot be read counts as empty."""
 
     def __init__(self, path: Path, version_of: Callable[[RuntimeName], str] = runtime_version) -> None:
@@ -98,9 +98,11 @@ class Peaks:
         """True if the set was measured in use often enough for its peak to replace the estimates."""
         return self._known(worker_set, identity).uses >= SETTLED
 
-    def figures(self, worker_set: WorkerSet, known: KnownWeights, measured: Bytes | None = None) -> Figures:
+    def figures(
+        self, worker_set: WorkerSet, known: KnownWeights, measured: DeviceBytes | None = None
+    ) -> MemoryFigures:
         """All memory figures of the set; `measured` are the latest bytes by device."""
-        return Figures.of(
+        return MemoryFigures.of(
             worker_set,
             known.memory,
             measured or {},
@@ -112,7 +114,9 @@ class Peaks:
         """Seconds that the set's last load took from registration to READY; None before the first."""
         return self._known(worker_set, identity).load_s
 
-    def learn(self, worker_set: WorkerSet, identity: str, measured: Bytes, *, in_use: bool = False) -> None:
+    def learn(
+        self, worker_set: WorkerSet, identity: str, measured: DeviceBytes, *, in_use: bool = False
+    ) -> None:
         """Store `measured` if it exceeds the stored peak; `in_use` means right after an answer."""
         known = self._known(worker_set, identity)
         uses = min(SETTLED, known.uses + in_use)
@@ -126,10 +130,10 @@ class Peaks:
         known = self._known(worker_set, identity)
         self._keep(worker_set, identity, replace(known, load_s=round(seconds, 2)))
 
-    def _known(self, worker_set: WorkerSet, identity: str | None) -> Known:
-        return self._kept.get(self._key(worker_set, identity), Known()) if identity else Known()
+    def _known(self, worker_set: WorkerSet, identity: str | None) -> KnownFigures:
+        return self._kept.get(self._key(worker_set, identity), KnownFigures()) if identity else KnownFigures()
 
-    def _keep(self, worker_set: WorkerSet, identity: str, known: Known) -> None:
+    def _keep(self, worker_set: WorkerSet, identity: str, known: KnownFigures) -> None:
         self._kept[self._key(worker_set, identity)] = known
         kept = {key: asdict(one) for key, one in self._kept.items()}
         content = orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
@@ -145,9 +149,11 @@ class Peaks:
         return peak_key(worker_set, identity, self._version_of(worker_set.runtime))
 
 
-def _read(path: Path) -> dict[str, Known]:
+def _read(path: Path) -> dict[str, KnownFigures]:
     try:
         kept = orjson.loads(read_bounded(path, LARGEST_BYTES))
     except (OSError, orjson.JSONDecodeError):
         return {}
-    return {str(key): Known.parse(value) for key, value in kept.items()} if isinstance(kept, dict) else {}
+    return (
+        {str(key): KnownFigures.parse(value) for key, value in kept.items()} if isinstance(kept, dict) else {}
+    )

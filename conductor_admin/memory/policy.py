@@ -23,7 +23,7 @@ GROUP_S = 10.0
 EXACT = 12
 """Number of candidates up to which the cheapest subset is searched exactly."""
 
-Bytes = Mapping[str, int]
+DeviceBytes = Mapping[str, int]
 """Memory by device (`cpu`, `cuda:0`); a missing device counts as 0."""
 
 
@@ -41,7 +41,7 @@ class Holding:
     """A set that holds memory; `recent_use` counts requests, recent ones more."""
 
     name: str
-    memory: Bytes
+    memory: DeviceBytes
     hold: Hold
     stay: StayLoaded = StayLoaded.FALSE
     reload_s: float = 1.0
@@ -57,7 +57,7 @@ class Demand:
     """
 
     name: str
-    memory: Bytes
+    memory: DeviceBytes
     waited_s: float = 0.0
     may_evict: bool = True
 
@@ -96,7 +96,7 @@ _Cost = tuple[int, float, int]
 
 
 def schedule(
-    demands: Sequence[Demand], holdings: Sequence[Holding], room: Bytes, budget: Bytes
+    demands: Sequence[Demand], holdings: Sequence[Holding], room: DeviceBytes, budget: DeviceBytes
 ) -> dict[str, Decision]:
     """Decide on each of `demands`, oldest first; `room` is the free bytes by device."""
     decisions: dict[str, Decision] = {}
@@ -106,41 +106,45 @@ def schedule(
         decision = decide(demand, left, room, coming, budget)
         decisions[demand.name] = decision
         if isinstance(decision, Admit):
-            room = lack(room, demand.memory)
+            room = positive_difference(room, demand.memory)
         elif not isinstance(decision, Refuse):
             freed = [h for h in left if isinstance(decision, Evict) and h.name in decision.names]
             pool = total([coming, *(h.memory for h in left if _displaceable(h))])
-            coming = lack(total([coming, *(h.memory for h in freed)]), lack(demand.memory, room))
+            coming = positive_difference(
+                total([coming, *(h.memory for h in freed)]), positive_difference(demand.memory, room)
+            )
             # An older demand keeps the free memory that evictions cannot provide.
-            room = lack(room, lack(demand.memory, pool))
+            room = positive_difference(room, positive_difference(demand.memory, pool))
             left = [h for h in left if h not in freed]
     return decisions
 
 
 def decide(
-    demand: Demand, holdings: Iterable[Holding], room: Bytes, coming: Bytes, budget: Bytes
+    demand: Demand, holdings: Iterable[Holding], room: DeviceBytes, coming: DeviceBytes, budget: DeviceBytes
 ) -> Decision:
     """Decide on one demand; `coming` is memory that sets being unloaded will release."""
     others = [h for h in holdings if h.name != demand.name]
     if refusal := refuse(demand, others, room, budget):
         return refusal
-    short = lack(demand.memory, room)
+    short = positive_difference(demand.memory, room)
     if not short:
         return Admit()
     if not demand.may_evict:
         return Wait()
-    short = lack(short, coming)
+    short = positive_difference(short, coming)
     patient = demand.waited_s < GROUP_S
     able = [h for h in others if _displaceable(h) and not (patient and h.hold is Hold.BUSY)]
     victims = cheapest(able, short)
     return Evict(tuple(h.name for h in victims)) if victims else Wait()
 
 
-def refuse(demand: Demand, others: Iterable[Holding], room: Bytes, budget: Bytes) -> Refuse | None:
+def refuse(
+    demand: Demand, others: Iterable[Holding], room: DeviceBytes, budget: DeviceBytes
+) -> Refuse | None:
     """The refusal of a demand that does not fit beside the resident sets, or None."""
     others = list(others)
     resident = total(h.memory for h in others if h.stay is StayLoaded.TRUE)
-    never = lack(demand.memory, lack(budget, resident))
+    never = positive_difference(demand.memory, positive_difference(budget, resident))
     if not never:
         return None
     device = min(never)
@@ -148,40 +152,40 @@ def refuse(demand: Demand, others: Iterable[Holding], room: Bytes, budget: Bytes
     return Refuse(device, demand.memory[device], max(0, room.get(device, 0)), evictable)
 
 
-def overrun(holdings: Sequence[Holding], budget: Bytes) -> tuple[str, ...]:
+def overrun(holdings: Sequence[Holding], budget: DeviceBytes) -> tuple[str, ...]:
     """Idle sets to unload because held memory exceeds the budget; sets that have outgrown come first."""
     held = total(h.memory for h in holdings)
     coming = total(h.memory for h in holdings if h.hold is Hold.LEAVING)
-    short = lack(lack(held, budget), coming)
+    short = positive_difference(positive_difference(held, budget), coming)
     idle = [h for h in holdings if is_spare(h)]
     return tuple(h.name for h in cheapest(idle, short))
 
 
-def cheapest(able: Sequence[Holding], short: Bytes) -> list[Holding]:
+def cheapest(able: Sequence[Holding], short: DeviceBytes) -> list[Holding]:
     """Those of `able` that free `short` at the least cost; none if nothing is short or all are not enough."""
     useful = [h for h in able if any(h.memory.get(device, 0) > 0 for device in short)]
-    if not short or lack(short, total(h.memory for h in useful)):
+    if not short or positive_difference(short, total(h.memory for h in useful)):
         return []
     return _cheap_enough(useful, short) if len(useful) > EXACT else _cheapest_of_all(useful, short)
 
 
-def _cheapest_of_all(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
+def _cheapest_of_all(useful: Sequence[Holding], short: DeviceBytes) -> list[Holding]:
     # Best first: subsets leave the heap in order of cost, so the first that frees enough is the cheapest.
     heap: list[tuple[_Cost, tuple[int, ...]]] = [((0, 0.0, 0), ())]
     while True:
         cost, chosen = heapq.heappop(heap)
-        if not lack(short, total(useful[i].memory for i in chosen)):
+        if not positive_difference(short, total(useful[i].memory for i in chosen)):
             return [useful[i] for i in chosen]
         for i in range(chosen[-1] + 1 if chosen else 0, len(useful)):
             heapq.heappush(heap, (_dearer(cost, useful[i]), (*chosen, i)))
 
 
-def _cheap_enough(useful: Sequence[Holding], short: Bytes) -> list[Holding]:
+def _cheap_enough(useful: Sequence[Holding], short: DeviceBytes) -> list[Holding]:
     # Drop the most expensive sets that are not needed, instead of a search through all subsets.
     kept = list(useful)
     for holding in sorted(useful, key=lambda h: _dearer((0, 0.0, 0), h), reverse=True):
         rest = [h for h in kept if h is not holding]
-        if not lack(short, total(h.memory for h in rest)):
+        if not positive_difference(short, total(h.memory for h in rest)):
             kept = rest
     return kept
 
@@ -202,7 +206,7 @@ def _displaceable(holding: Holding) -> bool:
     return holding.hold in (Hold.IDLE, Hold.BUSY) and holding.stay is not StayLoaded.TRUE
 
 
-def total(amounts: Iterable[Bytes]) -> dict[str, int]:
+def total(amounts: Iterable[DeviceBytes]) -> dict[str, int]:
     """The sum, device by device."""
     summed: dict[str, int] = {}
     for amount in amounts:
@@ -211,7 +215,7 @@ def total(amounts: Iterable[Bytes]) -> dict[str, int]:
     return summed
 
 
-def lack(wanted: Bytes, had: Bytes) -> dict[str, int]:
+def positive_difference(wanted: DeviceBytes, had: DeviceBytes) -> dict[str, int]:
     """Positive difference `wanted` - `had` by device; devices without one are left out."""
     over = {device: size - had.get(device, 0) for device, size in wanted.items()}
     return {device: size for device, size in over.items() if size > 0}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from conductor_admin.memory.policy import Bytes, lack, total
+from conductor_admin.memory.policy import DeviceBytes, positive_difference, total
 
 HALF_LIFE_S = 600.0
 """Seconds after which a request counts half in `Use.recent`."""
@@ -56,18 +56,18 @@ class Use:
 class Swaps:
     """Numbers of swaps since the start; the memory admission counts `made`."""
 
-    def __init__(self, budget: Bytes) -> None:
+    def __init__(self, budget: DeviceBytes) -> None:
         self.made = 0
         self._in_order = 0
         self._budget = budget
-        self._shadow: dict[str, Bytes] = {}
+        self._shadow: dict[str, DeviceBytes] = {}
 
     @property
     def avoided(self) -> int:
         """Number of swaps saved compared with serving requests strictly in order."""
         return max(0, self._in_order - self.made)
 
-    def asked(self, name: str, memory: Bytes) -> None:
+    def asked(self, name: str, memory: DeviceBytes) -> None:
         """Count a request for the set `name`, which needs `memory`."""
         known = self._shadow.pop(name, None)
         if known is None and self._make_room(memory):
@@ -78,9 +78,9 @@ class Swaps:
         """Remove a set that was unloaded for idleness, not by an eviction."""
         self._shadow.pop(name, None)
 
-    def _make_room(self, memory: Bytes) -> bool:
+    def _make_room(self, memory: DeviceBytes) -> bool:
         swapped = False
-        while self._shadow and lack(total([memory, *self._shadow.values()]), self._budget):
+        while self._shadow and positive_difference(total([memory, *self._shadow.values()]), self._budget):
             self._shadow.pop(next(iter(self._shadow)))
             swapped = True
         return swapped

@@ -35,7 +35,7 @@ class Turn:
     category: str
     created: float
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The turn in an answer of `/sessions/{id}`."""
         return {
             "number": self.number,
@@ -63,7 +63,7 @@ class Session:
     updated: float
     turn_count: int = 0
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The session in an answer of `/sessions`."""
         return {
             "id": self.id,
@@ -86,7 +86,7 @@ class SessionChange(Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PastTurn:
     """Texts of a past turn, as the model gets them again."""
 
     user: str

@@ -15,19 +15,19 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from conductor_admin.auth.caller import Caller
-from conductor_admin.lifecycle.leases import Place
-from conductor_admin.planner import Job, SessionAsk, persona_text
+from conductor_admin.lifecycle.leases import WorkerAffinity
+from conductor_admin.planner import PlannedRequest, SessionAsk, persona_text
 from conductor_admin.sessions.models import Session, Turn
 from conductor_admin.sessions.store import SessionStore
-from conductor_admin.sessions.turns import Heard, first_session, told, turn_of
+from conductor_admin.sessions.turns import PartialAnswer, first_session, turn_of, with_history
 from conductor_core.catalogue import Catalogue
 from handlers.wire import Done, GenerateInput, RequestError
 
-_PLACES = 10_000
+_AFFINITIES = 10_000
 """Number of sessions whose worker is remembered."""
 
 Records = AsyncGenerator[bytes | Done, None]
-Generate = Callable[[Job, Place], Records]
+Generate = Callable[[PlannedRequest, WorkerAffinity], Records]
 
 
 class Sessions:
@@ -37,7 +37,7 @@ class Sessions:
         self.store = store
         self._catalogue = catalogue
         self._busy: dict[str, str | None] = {}
-        self._places: OrderedDict[str, Place] = OrderedDict()
+        self._affinities: OrderedDict[str, WorkerAffinity] = OrderedDict()
 
     async def read(self, session_id: str, owner: str | None) -> Session:
         """The caller's session; 404 `session_not_found` if there is none or it belongs to another key."""
@@ -58,7 +58,7 @@ class Sessions:
         own = {"category": body.category or session.category, "persona": body.persona or session.persona}
         return body.model_copy(update=own)
 
-    async def run(self, job: Job, generate: Generate, *, sends: bool) -> Records:
+    async def run(self, job: PlannedRequest, generate: Generate, *, sends: bool) -> Records:
         """Yield the records of one turn and store it; `sends` means that the client gets them as they come.
 
         Raises what `generate` raises, and RequestError 400, 404 and 409 about the session.
@@ -66,26 +66,26 @@ class Sessions:
         ask = _ask(job)
         with self._claim(ask.id, job.caller.key_id):
             session, asked = await self._begin(job, ask)
-            heard = Heard()
+            partial = PartialAnswer()
             try:
-                async with aclosing(generate(asked, self._place(ask.id))) as records:
+                async with aclosing(generate(asked, self._affinity(ask.id))) as records:
                     async for record in records:
                         if isinstance(record, Done):
-                            heard.is_kept = True
+                            partial.is_kept = True
                             record = await self._complete(job, session, record)
                         elif sends:
-                            heard.blocks.append(record)
+                            partial.blocks.append(record)
                         yield record
             finally:
-                if not heard.is_kept and (text := heard.text()):
+                if not partial.is_kept and (text := partial.text()):
                     await self._cancelled(job, session, text)
 
-    async def _begin(self, job: Job, ask: SessionAsk) -> tuple[Session, Job]:
+    async def _begin(self, job: PlannedRequest, ask: SessionAsk) -> tuple[Session, PlannedRequest]:
         """The session, and the job with the session's history."""
         if ask.is_new:
-            return first_session(job, ask, time.time()), told(job, job.request.system, [])
+            return first_session(job, ask, time.time()), with_history(job, job.request.system, [])
         session = await self.read(ask.id, job.caller.key_id)
-        return session, told(job, self._persona(job, session), await self.store.said(ask.id))
+        return session, with_history(job, self._persona(job, session), await self.store.said(ask.id))
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
         """Change the title or persona of the session; 404 if there is none."""
@@ -98,15 +98,15 @@ class Sessions:
         with self._claim(session_id, owner):
             if not await self.store.delete(session_id, owner):
                 raise not_found()
-        self._places.pop(session_id, None)
+        self._affinities.pop(session_id, None)
 
-    def _persona(self, job: Job, session: Session) -> str | None:
+    def _persona(self, job: PlannedRequest, session: Session) -> str | None:
         """The request's persona, else the session's own, else the default one."""
         if job.session and job.session.persona is None and session.persona is not None:
             return persona_text(self._catalogue(), session.persona, job.row)
         return job.request.system
 
-    async def _complete(self, job: Job, session: Session, done: Done) -> Done:
+    async def _complete(self, job: PlannedRequest, session: Session, done: Done) -> Done:
         try:
             await self._keep(job, session, turn_of(job, done.text, done))
         except RequestError as error:
@@ -115,20 +115,20 @@ class Sessions:
             return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
         return done
 
-    async def _cancelled(self, job: Job, session: Session, text: str) -> None:
+    async def _cancelled(self, job: PlannedRequest, session: Session, text: str) -> None:
         with contextlib.suppress(RequestError):  # the store has logged it; the client has left
             await self._keep(job, session, turn_of(job, text, None))
 
-    async def _keep(self, job: Job, session: Session, turn: Turn) -> None:
+    async def _keep(self, job: PlannedRequest, session: Session, turn: Turn) -> None:
         used = replace(session, updated=time.time())
         await self.store.add(used, turn, is_new=_ask(job).is_new)
 
-    def _place(self, session_id: str) -> Place:
-        place = self._places.setdefault(session_id, Place())
-        self._places.move_to_end(session_id)
-        if len(self._places) > _PLACES:
-            self._places.popitem(last=False)
-        return place
+    def _affinity(self, session_id: str) -> WorkerAffinity:
+        affinity = self._affinities.setdefault(session_id, WorkerAffinity())
+        self._affinities.move_to_end(session_id)
+        if len(self._affinities) > _AFFINITIES:
+            self._affinities.popitem(last=False)
+        return affinity
 
     @contextlib.contextmanager
     def _claim(self, session_id: str, owner: str | None) -> Iterator[None]:
@@ -157,6 +157,6 @@ def not_found() -> RequestError:
     return RequestError("no such session", status=404, code="session_not_found", param="session_id")
 
 
-def _ask(job: Job) -> SessionAsk:
+def _ask(job: PlannedRequest) -> SessionAsk:
     assert job.session is not None
     return job.session

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from conductor_admin.sessions.database import is_fault_of_disk, open_database, reason_of, sessions, turns
-from conductor_admin.sessions.models import Said, Session, Turn
+from conductor_admin.sessions.models import PastTurn, Session, Turn
 from handlers.wire import RequestError, Usage
 
 log = structlog.get_logger()
@@ -70,12 +70,12 @@ class SessionStore:
 
         return await self._run(read)
 
-    async def said(self, session_id: str) -> list[Said]:
+    async def said(self, session_id: str) -> list[PastTurn]:
         """Texts of every turn of a session that was found, the oldest first."""
 
-        async def read(connection: AsyncConnection) -> list[Said]:
+        async def read(connection: AsyncConnection) -> list[PastTurn]:
             wanted = select(turns.c.user, turns.c.assistant).where(turns.c.session_id == session_id)
-            return [Said(*row) for row in await connection.execute(wanted.order_by(turns.c.number))]
+            return [PastTurn(*row) for row in await connection.execute(wanted.order_by(turns.c.number))]
 
         return await self._run(read)
 

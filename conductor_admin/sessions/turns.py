@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from conductor_admin.planner import Job, SessionAsk
-from conductor_admin.sessions.models import MAX_CHARS, MAX_TURNS, Said, Session, Turn, title_of
+from conductor_admin.planner import PlannedRequest, SessionAsk
+from conductor_admin.sessions.models import MAX_CHARS, MAX_TURNS, PastTurn, Session, Turn, title_of
 from handlers.engines.registry import engine_class
 from handlers.wire import Done, Message, RequestError, Usage
 
 
 @dataclass(slots=True)
-class Heard:
+class PartialAnswer:
     """Part of an answer that was sent, unparsed: the last record of most answers repeats the text."""
 
     blocks: list[bytes] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Heard:
         return "".join(pieces)
 
 
-def new_prompt(job: Job) -> str:
+def new_prompt(job: PlannedRequest) -> str:
     """The user's text in this turn; RequestError 400 unless there is exactly one user message."""
     users = [turn for turn in job.request.turns if turn.role != "system"]
     if len(users) != 1 or users[0].role != "user":
@@ -43,7 +43,7 @@ def new_prompt(job: Job) -> str:
     return users[0].content
 
 
-def told(job: Job, persona: str | None, history: list[Said]) -> Job:
+def with_history(job: PlannedRequest, persona: str | None, history: list[PastTurn]) -> PlannedRequest:
     """The job with the whole history before its own messages; 400 without a session, 409 if it is full."""
     new_prompt(job)  # raises before anything is loaded
     engine = job.request.engine
@@ -65,7 +65,7 @@ def told(job: Job, persona: str | None, history: list[Said]) -> Job:
     return replace(job, request=job.request.model_copy(update=update))
 
 
-def first_session(job: Job, ask: SessionAsk, now: float) -> Session:
+def first_session(job: PlannedRequest, ask: SessionAsk, now: float) -> Session:
     """The new session of a first turn."""
     return Session(
         id=ask.id,
@@ -78,7 +78,7 @@ def first_session(job: Job, ask: SessionAsk, now: float) -> Session:
     )
 
 
-def turn_of(job: Job, text: str, done: Done | None) -> Turn:
+def turn_of(job: PlannedRequest, text: str, done: Done | None) -> Turn:
     """The turn that ends now: `complete` with a last record, else `cancelled`; the store numbers it."""
     return Turn(
         number=0,

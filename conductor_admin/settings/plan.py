@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from conductor_admin.memory.accounting import Figures, corrected_cell
-from conductor_admin.memory.policy import Bytes, lack, total
+from conductor_admin.memory.accounting import MemoryFigures, corrected_cell
+from conductor_admin.memory.policy import DeviceBytes, positive_difference, total
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
 from conductor_core.weights import worker_key
 
@@ -58,8 +58,8 @@ def _row_change(old: Catalogue, new: Catalogue, row: Row) -> str:
     return "changed" if has_other_persona or replace(before, line=row.line) != row else "untouched"
 
 
-def describe(
-    plan: Plan, figures: Mapping[str, Figures], before: Mapping[str, Bytes], budget: Bytes
+def plan_to_json(
+    plan: Plan, figures: Mapping[str, MemoryFigures], before: Mapping[str, DeviceBytes], budget: DeviceBytes
 ) -> dict[str, Any]:
     """Answer of `GET /admin/plan`; `figures` of new sets, and memory `before` of old ones, by set name."""
     needs = {name: one.admission for name, one in figures.items()}
@@ -70,7 +70,7 @@ def describe(
     return {
         **{word: [slug for slug, change in plan.rows.items() if change == word] for word in words},
         "warnings": list(plan.catalogue.warnings),
-        "resident_fits": not lack(taken, budget),
+        "resident_fits": not positive_difference(taken, budget),
         "memory": {
             device: {"budget": size, "resident": taken.get(device, 0)} for device, size in budget.items()
         },
@@ -82,7 +82,7 @@ def describe(
     }
 
 
-def _set(one: WorkerSet, figures: Figures) -> dict[str, Any]:
+def _set(one: WorkerSet, figures: MemoryFigures) -> dict[str, Any]:
     """Bytes of all workers on the set's device; null if unknown."""
     return {
         "set": one.name,
@@ -94,7 +94,7 @@ def _set(one: WorkerSet, figures: Figures) -> dict[str, Any]:
     }
 
 
-def _corrections(one: WorkerSet, figures: Figures) -> Iterator[dict[str, Any]]:
+def _corrections(one: WorkerSet, figures: MemoryFigures) -> Iterator[dict[str, Any]]:
     """Yield a correction for each row whose declared memory differs too much from the measured peak."""
     peak = figures.learned.get(one.device, 0) // one.workers
     for row in one.rows:
@@ -108,20 +108,26 @@ def plan_start(catalogue: Catalogue) -> Plan:
 
 
 def _is_tight(
-    new: WorkerSet, needs: Mapping[str, Bytes], before: Mapping[str, Bytes], taken: Bytes, budget: Bytes
+    new: WorkerSet,
+    needs: Mapping[str, DeviceBytes],
+    before: Mapping[str, DeviceBytes],
+    taken: DeviceBytes,
+    budget: DeviceBytes,
 ) -> bool:
     """True if the new version does not fit beside the old one and the resident sets."""
     beside = [] if new.stay_loaded is StayLoaded.TRUE else [needs[new.name]]
-    return bool(lack(total([taken, *beside, before[new.name]]), budget))
+    return bool(positive_difference(total([taken, *beside, before[new.name]]), budget))
 
 
-def _never_fits(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[dict[str, Any]]:
+def _never_fits(
+    catalogue: Catalogue, needs: Mapping[str, DeviceBytes], budget: DeviceBytes
+) -> list[dict[str, Any]]:
     """Sets that can never be loaded, because they do not fit beside the resident sets."""
     refused = []
     for one in catalogue.sets:
         beside = [s for s in catalogue.sets if s.stay_loaded is StayLoaded.TRUE and s is not one]
-        left = lack(budget, total(needs[s.name] for s in beside))
-        for device, short in lack(needs[one.name], left).items():
+        left = positive_difference(budget, total(needs[s.name] for s in beside))
+        for device, short in positive_difference(needs[one.name], left).items():
             needed = needs[one.name][device]
             refused.append(
                 {"set": one.name, "device": device, "needed": needed, "room": max(0, needed - short)}
@@ -129,13 +135,15 @@ def _never_fits(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes)
     return refused
 
 
-def _never_together(catalogue: Catalogue, needs: Mapping[str, Bytes], budget: Bytes) -> list[tuple[str, str]]:
+def _never_together(
+    catalogue: Catalogue, needs: Mapping[str, DeviceBytes], budget: DeviceBytes
+) -> list[tuple[str, str]]:
     """Pairs of sets that fit singly beside the resident sets, but not together."""
     pairs = []
     alone = {refused["set"] for refused in _never_fits(catalogue, needs, budget)}
     able = [one for one in catalogue.sets if one.name not in alone]
     for one, other in combinations(able, 2):
         rest = [s for s in catalogue.sets if s.stay_loaded is StayLoaded.TRUE and s not in (one, other)]
-        if lack(total(needs[s.name] for s in (one, other, *rest)), budget):
+        if positive_difference(total(needs[s.name] for s in (one, other, *rest)), budget):
             pairs.append((one.name, other.name))
     return pairs

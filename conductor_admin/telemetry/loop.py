@@ -6,7 +6,7 @@ import structlog
 
 from conductor_admin.http.request_context import route_of
 from conductor_admin.telemetry.metrics import Metrics
-from handlers.diagnostics.loop_watch import Held, Holds, LoopWatch
+from handlers.diagnostics.loop_watch import Holds, LoopStall, LoopWatch
 
 log = structlog.get_logger()
 
@@ -15,7 +15,7 @@ def watch_loop(metrics: Metrics) -> LoopWatch:
     """Make a watch, begun by `start`, that counts blocking steps and logs each place once a minute."""
     holds = Holds()
 
-    def told(held: Held) -> None:
+    def told(held: LoopStall) -> None:
         if held.is_over:
             metrics.loop_held.labels(held.route or held.step).observe(held.seconds)
         if holds.add(held):

@@ -20,7 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from conductor_admin.lifecycle.load_record import LoadStory, Why
+from conductor_admin.lifecycle.load_record import EvictionReason, LoadRecord
 from conductor_admin.telemetry.trace import Stage, Trace
 from handlers.wire import RequestError
 
@@ -72,7 +72,7 @@ class Category:
 
 
 class Metrics:
-    """All metrics in a registry of their own. Also a `SetWatcher`, for loads, evictions and lost workers."""
+    """All metrics in a registry of their own; a `LifecycleListener` for loads, evictions and lost workers."""
 
     def __init__(self) -> None:
         # Else each counter would have a second series with the time of its creation.
@@ -106,15 +106,15 @@ class Metrics:
         """Count an HTTP request, by the template of its route."""
         self.http.labels(route, str(status)).inc()
 
-    def load_ended(self, story: LoadStory) -> None:
+    def load_ended(self, load_record: LoadRecord) -> None:
         """Count a load, which the restart of a lost worker is not; only one that succeeded is timed."""
-        if story.is_restart:
+        if load_record.is_restart:
             return
-        self.loads.labels(story.set_name, story.result or OTHER).inc()
-        if story.result == "ready":
-            self.load_seconds.labels(story.set_name).observe(story.seconds)
+        self.loads.labels(load_record.set_name, load_record.result or OTHER).inc()
+        if load_record.result == "ready":
+            self.load_seconds.labels(load_record.set_name).observe(load_record.seconds)
 
-    def evicted(self, name: str, why: Why) -> None:
+    def evicted(self, name: str, why: EvictionReason) -> None:
         """Count an eviction."""
         self.evictions.labels(name, why).inc()
 

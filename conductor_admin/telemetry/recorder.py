@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from conductor_admin.telemetry.metrics import OTHER, Metrics
 from conductor_admin.telemetry.spans import NoSpans, Spans
 from conductor_admin.telemetry.trace import Trace, Traces
@@ -26,7 +26,7 @@ class Telemetry:
         self.spans = spans or NoSpans()
 
     @contextlib.contextmanager
-    def follow(self, job: Job) -> Iterator[Trace]:
+    def follow(self, job: PlannedRequest) -> Iterator[Trace]:
         """Begin the trace of a generation, which ends with the block.
 
         A generation that ends without a last record and without a RequestError counts as cancelled.

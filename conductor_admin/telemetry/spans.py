@@ -17,7 +17,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from conductor_admin.lifecycle.load_record import LoadStory
+from conductor_admin.lifecycle.load_record import LoadRecord
 from conductor_admin.telemetry.trace import Trace
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class OtelSpans:
         parent = context.get_current()
         is_inner = _is_inside(parent)
         if not is_inner:
-            parent = propagate.extract(trace.arrival.carrier, context=parent)
+            parent = propagate.extract(trace.request_context.carrier, context=parent)
         kind = SpanKind.INTERNAL if is_inner else SpanKind.SERVER
 
         def finish(trace: Trace) -> None:
@@ -127,7 +127,7 @@ def _emit(tracer: Tracer, parent: context.Context, kind: SpanKind, ended: Trace)
 
 
 def _operation(ended: Trace) -> str:
-    return _OPERATIONS.get(ended.arrival.route, "chat")
+    return _OPERATIONS.get(ended.request_context.route, "chat")
 
 
 def _attributes(ended: Trace) -> Iterator[tuple[str, AttributeValue]]:
@@ -137,8 +137,8 @@ def _attributes(ended: Trace) -> Iterator[tuple[str, AttributeValue]]:
     yield "gen_ai.request.model", job.row.slug
     yield "gen_ai.response.model", job.row.technical_model_name
     yield "gen_ai.response.id", job.request.id
-    yield "http.route", ended.arrival.route
-    yield from _address(ended.arrival.host)
+    yield "http.route", ended.request_context.route
+    yield from _address(ended.request_context.host)
     if job.session:
         yield "gen_ai.conversation.id", job.session.id
     if ended.workers:
@@ -161,19 +161,19 @@ def _address(host: str) -> Iterator[tuple[str, AttributeValue]]:
         yield "server.port", int(port)
 
 
-def _load(story: LoadStory) -> dict[str, AttributeValue]:
+def _load(load_record: LoadRecord) -> dict[str, AttributeValue]:
     return {
-        "set": story.set_name,
-        "seconds": story.seconds,
-        "result": story.result or "unfinished",
-        "evicted": [name for name, _ in story.evicted],
+        "set": load_record.set_name,
+        "seconds": load_record.seconds,
+        "result": load_record.result or "unfinished",
+        "evicted": [name for name, _ in load_record.evicted],
     }
 
 
 def _events(ended: Trace) -> Iterator[tuple[str, float, dict[str, AttributeValue]]]:
     """Yield events of the generation: loads it waited for, its worker, its first token."""
-    for story in ended.wait.loads:
-        yield "conductor.load", max(story.began, ended.began), _load(story)
+    for load_record in ended.wait.loads:
+        yield "conductor.load", max(load_record.began, ended.began), _load(load_record)
     if ended.given is not None:
         yield "conductor.queue", ended.given, {"seconds": ended.queue_s, "ahead": ended.wait.ahead}
     if ended.first is not None:

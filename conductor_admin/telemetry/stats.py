@@ -63,10 +63,10 @@ class Stats:
 
     def categories(self) -> dict[str, dict[str, Any]]:
         """The `categories` object of `/stats`."""
-        return {slug: _figures(category) for slug, category in self._categories.items()}
+        return {slug: _category_to_json(category) for slug, category in self._categories.items()}
 
 
-def _figures(category: _Category) -> dict[str, Any]:
+def _category_to_json(category: _Category) -> dict[str, Any]:
     attempts = category.generations + category.errors
     return {
         "generations": category.generations,

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import orjson
 
 from conductor_admin.auth.caller import Caller
-from conductor_admin.http.request_context import Arrival, arrival
-from conductor_admin.lifecycle.load_record import Wait
-from conductor_admin.planner import Job
+from conductor_admin.http.request_context import RequestContext, request_context
+from conductor_admin.lifecycle.load_record import QueueWait
+from conductor_admin.planner import PlannedRequest
 from handlers.wire import Done, RequestError
 
 _CONCLUSIONS = frozenset({"verified", "mode", "language", "attempts", "words", "dimensions"})
@@ -60,9 +60,9 @@ def _conclusion(name: str, value: object) -> object:
 class Trace:
     """One generation; `workers` are the pids that it was given to, the last of which answered."""
 
-    job: Job
-    arrival: Arrival = field(default_factory=arrival.get)
-    wait: Wait = field(default_factory=Wait)
+    job: PlannedRequest
+    request_context: RequestContext = field(default_factory=request_context.get)
+    wait: QueueWait = field(default_factory=QueueWait)
     began: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     given: float | None = None
@@ -144,7 +144,7 @@ class Trace:
         caller, usage = self.job.caller, self.done.usage if self.done else None
         return {
             "id": self.job.request.id,
-            "route": self.arrival.route,
+            "route": self.request_context.route,
             "category": self.job.row.slug,
             "model": self.job.row.technical_model_name,
             "set": self.job.set_name,
@@ -159,7 +159,7 @@ class Trace:
             "seconds": round(self.seconds, 4),
         }
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The body of `GET /requests/{id}`."""
         job, done = self.job, self.done
         return {
@@ -167,16 +167,16 @@ class Trace:
             "state": self.state,
             "stage": self.stage,
             "started_at": self.started_at,
-            "route": self.arrival.route,
+            "route": self.request_context.route,
             "category": job.row.slug,
             "reason": job.reason,
-            "engine": None if job.request.is_bare else job.request.engine,
+            "engine": None if job.request.is_raw else job.request.engine,
             "model": job.row.technical_model_name,
             "set": job.set_name,
             "key": job.caller.key_id,
             "session_id": job.session.id if job.session else None,
             "queue": {"seconds": round(self.queue_s, 4), "ahead": self.wait.ahead},
-            "loads": [story.as_json() for story in self.wait.loads],
+            "loads": [load_record.to_json() for load_record in self.wait.loads],
             "workers": self.workers,
             "first_token_s": _rounded(self.first_token_s),
             "timings": done.timings.model_dump() if done else None,
@@ -185,12 +185,12 @@ class Trace:
             "attempts": self.attempts,
             "findings": conclusions(done.findings) if done else None,
             "finish_reason": done.finish_reason if done else None,
-            "error": _told(self.error),
+            "error": _error_to_json(self.error),
             "seconds": round(self.seconds, 4),
         }
 
 
-def _told(error: RequestError | None) -> dict[str, Any] | None:
+def _error_to_json(error: RequestError | None) -> dict[str, Any] | None:
     """The error as JSON; the message of a client's mistake is left out, as it may repeat client data."""
     if error is None:
         return None
@@ -228,7 +228,7 @@ class Traces:
     def end(self, trace: Trace) -> None:
         """Store the ended trace as JSON, and drop the oldest ones beyond the limits."""
         del self._running[id(trace)]
-        kept = _EndedTrace(trace.job.request.id, trace.job.caller.key_id, orjson.dumps(trace.as_json()))
+        kept = _EndedTrace(trace.job.request.id, trace.job.caller.key_id, orjson.dumps(trace.to_json()))
         self._ended.append(kept)
         self._bytes += len(kept.body)
         while len(self._ended) > self._most or self._bytes > self._most_bytes:
@@ -246,7 +246,7 @@ class Traces:
 
     def latest(self, limit: int) -> list[dict[str, Any] | orjson.Fragment]:
         """The latest traces of all keys, newest first: running ones, then ended ones as stored."""
-        running = [trace.as_json() for trace in islice(reversed(self._running.values()), limit)]
+        running = [trace.to_json() for trace in islice(reversed(self._running.values()), limit)]
         ended = [orjson.Fragment(kept.body) for kept in islice(reversed(self._ended), limit - len(running))]
         return [*running, *ended]
 
@@ -254,7 +254,7 @@ class Traces:
         is_admin = "admin" in caller.scopes
         for trace in reversed(self._running.values()):
             if trace.job.request.id == wanted and (is_admin or trace.job.caller.key_id == caller.key_id):
-                return trace.as_json()
+                return trace.to_json()
         for kept in reversed(self._ended):
             if kept.id == wanted and (is_admin or kept.key_id == caller.key_id):
                 body: dict[str, Any] = orjson.loads(kept.body)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from archives.build import build_set, check_set
+from archives.build_context import BuildContext
 from archives.errors import BuildCancelled, BuildError
 from archives.known import known_weights
 from archives.weights_info import KnownWeights
-from archives.workshop import Workshop
 from conductor_admin.workers.loader import LoadError, Report
 from conductor_admin.workers.worker import Archive, Phase
 from conductor_core.catalogue import WorkerSet
@@ -32,15 +32,15 @@ _PHASES: dict[str, Phase] = {
 class SetBuilder:
     """Builds worker sets into one store; archives that are up to date are reused."""
 
-    def __init__(self, store: Path, workshop: Workshop) -> None:
+    def __init__(self, store: Path, build_context: BuildContext) -> None:
         self._store = store
-        self._workshop = workshop
+        self._build_context = build_context
 
     async def build(self, worker_set: WorkerSet, report: Report) -> Archive:
         """Build or find the set's archive. Cancelling ends the build at its next step. Raises LoadError."""
         progress = _Progress(asyncio.get_running_loop(), report)
-        workshop = replace(self._workshop, progress=progress)
-        built = await _in_thread(workshop, lambda shop: build_set(worker_set, self._store, shop))
+        build_context = replace(self._build_context, progress=progress)
+        built = await _in_thread(build_context, lambda shop: build_set(worker_set, self._store, shop))
         return Archive(
             file=built.path.name,
             name=built.name,
@@ -52,18 +52,18 @@ class SetBuilder:
 
     async def check(self, worker_set: WorkerSet) -> None:
         """Raise LoadError if the set's weights differ from their digests. Cancelling ends the check."""
-        await _in_thread(self._workshop, lambda shop: check_set(worker_set, shop))
+        await _in_thread(self._build_context, lambda shop: check_set(worker_set, shop))
 
     async def survey(self, worker_set: WorkerSet) -> KnownWeights:
         """Facts from the files of the set's weights, as far as they are on this machine."""
-        return await asyncio.to_thread(known_weights, worker_set, self._workshop)
+        return await asyncio.to_thread(known_weights, worker_set, self._build_context)
 
 
-async def _in_thread(workshop: Workshop, work: Callable[[Workshop], Made]) -> Made:
+async def _in_thread(build_context: BuildContext, work: Callable[[BuildContext], Made]) -> Made:
     """Run `work` in a thread; cancelling sets the workshop's stop. Raises LoadError."""
     stop = threading.Event()
     try:
-        return await asyncio.to_thread(work, replace(workshop, stop=stop))
+        return await asyncio.to_thread(work, replace(build_context, stop=stop))
     except (BuildError, BuildCancelled) as error:
         raise LoadError(str(error)) from error
     except OSError as error:

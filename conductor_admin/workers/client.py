@@ -37,7 +37,7 @@ class WorkerUnreachable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class WorkerHealth:
     """Health report of a worker; `kv_usage` is a fraction, `memory` in bytes.
 
     `loop_held` counts the steps that blocked its event loop; the longest took `loop_longest_s` seconds.
@@ -111,14 +111,14 @@ class WorkerClient:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    async def health(self) -> Health:
+    async def health(self) -> WorkerHealth:
         """The worker's health report. Raises WorkerUnreachable."""
         try:
             async with (
                 self._session(_HEALTH_TIMEOUT) as session,
                 session.get("http://worker/health") as response,
             ):
-                return Health.parse(orjson.loads(await response.read()))
+                return WorkerHealth.parse(orjson.loads(await response.read()))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
             raise WorkerUnreachable(f"no health from the worker: {type(error).__name__}") from error
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import aiohttp
 import orjson
 
-from conductor_admin.workers.torchserve_token import LIFETIME_MIN, Keys, TokenError, read_keys
+from conductor_admin.workers.torchserve_token import LIFETIME_MIN, TokenError, TorchServeKeys, read_keys
 from conductor_admin.workers.torchserve_watch import PING_TIMEOUT_S
 
 Api = Literal["management", "inference", "api"]
@@ -58,7 +58,7 @@ class TorchServe:
         self._inference = inference
         self._key_file = key_file
         self._lifetime_min = lifetime_min
-        self._keys: Keys | None = None
+        self._keys: TorchServeKeys | None = None
         self._renewing = asyncio.Lock()
 
     async def register(self, archive: str) -> None:
@@ -145,17 +145,17 @@ class TorchServe:
         await self._renew(keys)
         return await self._send(method, path, api, self._known_keys())
 
-    def _known_keys(self) -> Keys:
+    def _known_keys(self) -> TorchServeKeys:
         self._keys = self._keys or self._read_keys()
         return self._keys
 
-    def _read_keys(self) -> Keys:
+    def _read_keys(self) -> TorchServeKeys:
         try:
             return read_keys(self._key_file)
         except TokenError as error:
             raise TorchServeError(str(error)) from error
 
-    async def _renew(self, old: Keys) -> None:
+    async def _renew(self, old: TorchServeKeys) -> None:
         """Replace `old` by the keys in the file, or by new ones if it still has `old`. One at a time."""
         async with self._renewing:
             written = self._keys_in_file(old)
@@ -166,14 +166,14 @@ class TorchServe:
                 written = self._read_keys()
             self._keys = written
 
-    def _keys_in_file(self, old: Keys) -> Keys:
+    def _keys_in_file(self, old: TorchServeKeys) -> TorchServeKeys:
         # A restarted TorchServe has written new keys.
         try:
             return self._read_keys()
         except TorchServeError:
             return old
 
-    async def _send(self, method: str, path: str, api: Api, keys: Keys) -> Any:
+    async def _send(self, method: str, path: str, api: Api, keys: TorchServeKeys) -> Any:
         socket = self._inference if api == "inference" else self._management
         connector = aiohttp.UnixConnector(path=str(socket), force_close=True)
         headers = {"authorization": f"Bearer {getattr(keys, api)}"}

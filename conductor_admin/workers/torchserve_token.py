@@ -24,7 +24,7 @@ class TokenError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class TorchServeKeys:
     """One generation of keys; `expires` is the Unix time at which the first of them expires."""
 
     management: str
@@ -40,7 +40,7 @@ class Keys:
         return now >= self.expires - lifetime_min * 60 / 2
 
 
-def read_keys(file: Path) -> Keys:
+def read_keys(file: Path) -> TorchServeKeys:
     """Read the keys in `file`. Raises TokenError if it is missing or incomplete."""
     try:
         with file.open("rb") as opened:
@@ -51,11 +51,11 @@ def read_keys(file: Path) -> Keys:
         raise TokenError(f"{file.name} is no key file") from error
 
 
-def _parsed(text: bytes) -> Keys:
+def _parsed(text: bytes) -> TorchServeKeys:
     found = orjson.loads(text)
     expiring = [found["management"], found["inference"]]
     times = [datetime.fromisoformat(key["expiration time"]) for key in expiring]
     management, inference, api = (key["key"] for key in (*expiring, found["API"]))
     if not all(isinstance(key, str) and key for key in (management, inference, api)):
         raise ValueError("a key is no text")
-    return Keys(management, inference, api, min(time.timestamp() for time in times))
+    return TorchServeKeys(management, inference, api, min(time.timestamp() for time in times))

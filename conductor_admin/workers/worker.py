@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from conductor_admin.workers.client import Health, WorkerClient
+from conductor_admin.workers.client import WorkerClient, WorkerHealth
 from conductor_admin.workers.liveness import Condition, Liveness
 from handlers.wire import WIRE_VERSION
 
@@ -38,7 +38,7 @@ class Worker:
 
     pid: int
     client: WorkerClient
-    health: Health
+    health: WorkerHealth
     in_flight: int = 0
     liveness: Liveness = field(default_factory=Liveness)
 
@@ -62,7 +62,7 @@ def best_worker(workers: Iterable[Worker], preferred: int | None) -> Worker | No
     return least
 
 
-def health_fault(health: Health, version: str) -> str | None:
+def health_fault(health: WorkerHealth, version: str) -> str | None:
     """The reason why a worker that answers must not be used, or None."""
     if health.wire != WIRE_VERSION:
         return (

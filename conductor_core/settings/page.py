@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conductor_core.issues import Issue
-from conductor_core.settings.tables import Block, Columns, Heading, Prose, Table, read_blocks
+from conductor_core.settings.tables import Block, Columns, Heading, MarkdownTable, Prose, read_blocks
 
 LONGEST_NAME = 200
 
@@ -77,8 +77,8 @@ class PersonaReader:
 class Page:
     """The parts of a settings page, in source order."""
 
-    rows: tuple[Table, ...]
-    parameters: tuple[Table, ...]
+    rows: tuple[MarkdownTable, ...]
+    parameters: tuple[MarkdownTable, ...]
     persona: str | None
     personas: dict[str, str]
     issues: tuple[Issue, ...]
@@ -99,15 +99,15 @@ class _PageReader:
         self._source = source
         self._section = ""
         self._level = 0
-        self._rows: list[Table] = []
-        self._parameters: list[Table] = []
+        self._rows: list[MarkdownTable] = []
+        self._parameters: list[MarkdownTable] = []
         self._personas = PersonaReader(source)
         self._issues: list[Issue] = []
 
     def read(self, block: Block) -> None:
         if isinstance(block, Heading):
             self._heading(block)
-        elif isinstance(block, Table):
+        elif isinstance(block, MarkdownTable):
             self._table(block)
         else:
             self._prose(block)
@@ -121,7 +121,7 @@ class _PageReader:
         elif self._section != _PARAMETERS or heading.level <= self._level:
             self._section, self._level = heading.text.casefold().rstrip(": "), heading.level
 
-    def _table(self, table: Table) -> None:
+    def _table(self, table: MarkdownTable) -> None:
         if self._section == _PARAMETERS:
             self._parameters.append(table)
         elif ROW_COLUMNS.count_in(table) >= _ENOUGH_COLUMNS:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from conductor_core.catalogue import Row
 from conductor_core.issues import CellError, Issue, close_name, expected
-from conductor_core.settings.tables import Cell, Columns, Table, named_rows, read_header
+from conductor_core.settings.tables import Cell, Columns, MarkdownTable, named_rows, read_header
 from conductor_core.slugs import slug_of
 from handlers.engines.registry import engine_class
 from handlers.wire import Sampling
@@ -50,7 +50,7 @@ class ParameterReader:
         self.by_slug: dict[str, Parameters] = {}
         self.issues: list[Issue] = []
 
-    def read(self, table: Table) -> None:
+    def read(self, table: MarkdownTable) -> None:
         """Reads one table; `slugs` are the categories of the table of rows."""
         names, issues = read_header(table, PARAMETER_COLUMNS, self._source)
         self.issues += issues

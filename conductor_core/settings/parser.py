@@ -21,7 +21,7 @@ from conductor_core.placement import place, unplaced_sets
 from conductor_core.settings.page import ROW_COLUMNS, Page, read_page
 from conductor_core.settings.parameters import ParameterReader
 from conductor_core.settings.rows import FALLBACK_ENGINE, RowReader
-from conductor_core.settings.tables import Cell, Table, is_filler, named_rows, read_header
+from conductor_core.settings.tables import Cell, MarkdownTable, is_filler, named_rows, read_header
 from handlers.engines.registry import engine_names
 
 LARGEST_FILE = 250_000
@@ -99,7 +99,7 @@ class _CatalogueReader:
         page = self._page
         return Catalogue(rows, page.persona, page.personas, sets, self._sorted_warnings(), self._source)
 
-    def _table(self, table: Table) -> None:
+    def _table(self, table: MarkdownTable) -> None:
         names, issues = read_header(table, ROW_COLUMNS, self._source)
         self._issues += issues
         for row in table.rows:

@@ -50,7 +50,7 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class MarkdownTable:
     """A table; its rows may be wider or narrower than its header."""
 
     line: int
@@ -68,7 +68,7 @@ class Prose:
     is_text: bool
 
 
-Block = Heading | Table | Prose
+Block = Heading | MarkdownTable | Prose
 """A block of a page; `line` is 1-based, `lines` are its lines in the source."""
 
 
@@ -98,7 +98,7 @@ def _block(group: list[Token], lines: list[str]) -> Block:
     if first.type == "heading_open":
         return Heading(start + 1, source, int(first.tag[1:]), _plain(group[1]))
     if first.type == "table_open":
-        return Table(start + 1, source, *_rows(group, start, lines))
+        return MarkdownTable(start + 1, source, *_rows(group, start, lines))
     return Prose(start + 1, source, first.type in {"paragraph_open", "code_block"})
 
 
@@ -171,7 +171,7 @@ class Columns:
         """The known name that equals `text` apart from case and spacing."""
         return next((name for name in self.known if _folded(name) == _folded(text)), None)
 
-    def count_in(self, table: Table) -> int:
+    def count_in(self, table: MarkdownTable) -> int:
         """The number of known names in the table's header."""
         return len({name for cell in table.header if (name := self.name_of(cell.text))})
 
@@ -180,7 +180,7 @@ def _folded(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter not in " _-*:")
 
 
-def read_header(table: Table, columns: Columns, source: str) -> tuple[list[str | None], list[Issue]]:
+def read_header(table: MarkdownTable, columns: Columns, source: str) -> tuple[list[str | None], list[Issue]]:
     """The known name of each header cell (None for a wrong one), and the issues of the header."""
     names: list[str | None] = []
     issues: list[Issue] = []
@@ -208,7 +208,7 @@ def is_filler(row: TableLine) -> bool:
 
 
 def named_rows(
-    table: Table, names: Sequence[str | None], source: str
+    table: MarkdownTable, names: Sequence[str | None], source: str
 ) -> Iterator[tuple[int, Mapping[str, Cell] | Issue]]:
     """Line and cells by column name of each row that is not filler; an Issue for a row of another width."""
     for row in table.rows:

@@ -42,7 +42,7 @@ _INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RelaySession:
     """Result of the handshake: the id and the version that all later messages carry."""
 
     id: str
@@ -68,7 +68,7 @@ class Relay:
         self._http = new_client()
         self._address: Address | None = None
         self._greeting: Frame | None = None
-        self._session: Session | None = None
+        self._session: RelaySession | None = None
         self._mending = asyncio.Lock()
         self._requests: dict[tuple[type, object], asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -154,7 +154,7 @@ class Relay:
         session_id, result = reply.headers.get(MCP_SESSION_ID), answer.get("result")
         if session_id and isinstance(result, dict):
             self._greeting = frame
-            self._session = Session(session_id, str(result.get("protocolVersion")))
+            self._session = RelaySession(session_id, str(result.get("protocolVersion")))
 
     async def _tell(self, frame: Frame) -> None:
         """Pass on a notification, or an answer to the server; a failure is only logged."""
@@ -184,7 +184,7 @@ class Relay:
             self._address = await self._find()
         return self._address
 
-    async def _mend(self, lost: Session | None) -> None:
+    async def _mend(self, lost: RelaySession | None) -> None:
         """Find or start a gateway, and repeat the client's handshake if there was one."""
         async with self._mending:
             if lost is not self._session:
@@ -202,7 +202,7 @@ class Relay:
             self._listening.cancel()
         self._listening = asyncio.create_task(self._hear(self._session))
 
-    async def _hear(self, session: Session | None) -> None:
+    async def _hear(self, session: RelaySession | None) -> None:
         """Pass on messages that the server sends outside of any request, while the session lasts."""
         while session and self._address:
             headers = {**ACCEPT, **self._address.headers, **session.headers}

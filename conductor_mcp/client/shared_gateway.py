@@ -23,7 +23,7 @@ from conductor_core.owner import owner_headers
 from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.processes import is_alive
 from conductor_core.run_file import LARGEST_BYTES, ProcessName
-from conductor_mcp.client_lock import Hold, hold_gateway, only_starter
+from conductor_mcp.client_lock import ClientLock, hold_gateway, only_starter
 
 START_S = 120.0
 _LOOK_S = 0.1
@@ -50,7 +50,7 @@ class SharedGateway:
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = ProjectPaths.at(settings.settings).settings
         self._state = StateDir.at(settings.state_dir)
-        self._hold: Hold | None = None
+        self._hold: ClientLock | None = None
 
     async def address(self) -> Address:
         """Address of a gateway that answers, started if there is none. Raises GatewayError."""

@@ -45,7 +45,7 @@ class _Arguments(ArgModelBase):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[Input]):
+class ToolInvocation(Generic[Input]):
     """One call of a tool: its checked arguments, its origin, and the SDK's context."""
 
     arguments: Input
@@ -55,7 +55,7 @@ class Call(Generic[Input]):
 
 def make_tool(
     name: str,
-    act: Callable[[Call[Input]], Awaitable[BaseModel]],
+    act: Callable[[ToolInvocation[Input]], Awaitable[BaseModel]],
     *,
     title: str,
     description: str,
@@ -75,9 +75,9 @@ def make_tool(
         try:
             await _admit(asking, scope, name, audit)
             if audit is None:
-                return await act(Call(parse(takes, arguments), asking, ctx))
+                return await act(ToolInvocation(parse(takes, arguments), asking, ctx))
             async with audited(audit, name, asking, changes=not annotations.read_only_hint):
-                return await act(Call(parse(takes, arguments), asking, ctx))
+                return await act(ToolInvocation(parse(takes, arguments), asking, ctx))
         except RequestError as error:
             raise ToolError(failure_text(error)) from error
 

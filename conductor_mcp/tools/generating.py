@@ -12,15 +12,15 @@ from conductor_admin.api.rendering import generation_answer, waiting_for
 from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.lifecycle.states import State
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from conductor_admin.workers.client import worker_died
 from conductor_core.catalogue import Catalogue, Row
-from conductor_mcp.tools.base import Call, Input
-from conductor_mcp.tools.progress import Progress
+from conductor_mcp.tools.base import Input, ToolInvocation
+from conductor_mcp.tools.progress import ToolProgress
 from handlers.wire import Done, GenerateInput, RequestError, Shape
 
 
-class Usage(Shape):
+class AnswerUsage(Shape):
     """Token counts by the model's own tokenizer."""
 
     prompt_tokens: int
@@ -28,14 +28,14 @@ class Usage(Shape):
     total_tokens: int
 
 
-class Timings(Shape):
+class AnswerTimings(Shape):
     """Seconds in the worker."""
 
     first_token_s: float | None = None
     total_s: float
 
 
-class Answer(Shape):
+class GeneratedAnswer(Shape):
     """Answer of `/generate`; `findings` are the results of the engine's checks of the text."""
 
     id: str
@@ -43,8 +43,8 @@ class Answer(Shape):
     model: str
     text: str
     finish_reason: Literal["stop", "length", "cancelled", "tool_calls"]
-    usage: Usage
-    timings: Timings
+    usage: AnswerUsage
+    timings: AnswerTimings
     findings: dict[str, Any]
     session_id: str | None = None
 
@@ -55,23 +55,23 @@ GENERATES = ToolAnnotations(
 )
 
 
-async def generate(gateway: Gateway, body: GenerateInput, call: Call[Input]) -> Answer:
+async def generate(gateway: Gateway, body: GenerateInput, call: ToolInvocation[Input]) -> GeneratedAnswer:
     """Generate the answer to `body`; cancelled if the call is. Raises RequestError."""
     job = await gateway.plan(body, call.origin.request_id, call.origin.caller)
-    progress = Progress(call.context)
+    progress = ToolProgress(call.context)
     if progress.is_wanted:
         # Text that was sent as progress cannot be taken back, so there is only one attempt.
         job = replace(job, request=job.request.model_copy(update={"attempts": 1}))
         done = await call.origin.while_there(_told(gateway, job, progress))
     else:
-        done = await call.origin.while_there(gateway.generations.result(job))
-    return Answer.model_validate(generation_answer(job, done))
+        done = await call.origin.while_there(gateway.dispatcher.result(job))
+    return GeneratedAnswer.model_validate(generation_answer(job, done))
 
 
-async def _told(gateway: Gateway, job: Job, progress: Progress) -> Done:
+async def _told(gateway: Gateway, job: PlannedRequest, progress: ToolProgress) -> Done:
     async with (
         progress.telling(lambda: status(gateway, job.row)),
-        aclosing(gateway.generations.run(job)) as records,
+        aclosing(gateway.dispatcher.run(job)) as records,
     ):
         async for record in records:
             if isinstance(record, Done):
@@ -101,7 +101,7 @@ def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
     return engine if engine in slugs else slugs[0]
 
 
-def with_picture(answer: Answer) -> Answer | CallToolResult:
+def with_picture(answer: GeneratedAnswer) -> GeneratedAnswer | CallToolResult:
     """The answer with its chart as a picture instead of a very long base64 text."""
     chart = answer.findings.get("chart")
     if not isinstance(chart, str):

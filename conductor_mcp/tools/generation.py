@@ -12,9 +12,16 @@ from mcp_types import CallToolResult
 from pydantic import Field, create_model
 
 from conductor_admin.gateway import Gateway
-from conductor_mcp.tools.base import Call, ToolInput, make_tool
+from conductor_mcp.tools.base import ToolInput, ToolInvocation, make_tool
 from conductor_mcp.tools.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
-from conductor_mcp.tools.generating import GENERATES, Answer, Usage, category_of, generate, with_picture
+from conductor_mcp.tools.generating import (
+    GENERATES,
+    AnswerUsage,
+    GeneratedAnswer,
+    category_of,
+    generate,
+    with_picture,
+)
 from handlers.engines.embedding import MOST_INPUTS
 from handlers.engines.registry import engine_class, engine_names
 from handlers.strict_json import parse
@@ -50,7 +57,7 @@ class EmbedInput(ToolInput):
     ] = None
 
 
-class Embeddings(Shape):
+class TextEmbeddings(Shape):
     """Vectors in the order of the texts; `truncated` are the indices of texts that were cut."""
 
     category: str
@@ -59,19 +66,19 @@ class Embeddings(Shape):
     dimensions: int
     truncated: list[int]
     warnings: list[str]
-    usage: Usage
+    usage: AnswerUsage
 
 
 def embed_texts(gateway: Gateway) -> Tool:
     """The tool `embed_texts` of `gateway`."""
 
-    async def act(call: Call[EmbedInput]) -> Embeddings:
+    async def act(call: ToolInvocation[EmbedInput]) -> TextEmbeddings:
         asked = call.arguments
         category = asked.category or category_of(gateway.catalogue, EMBEDDING, call.origin.caller)
         body = GenerateInput(prompt=EMBED_TEXTS, category=category, options={"inputs": asked.texts})
         answer = await generate(gateway, body, call)
         found = {"category": answer.category, "model": answer.model, "usage": answer.usage}
-        return Embeddings.model_validate({**answer.findings, **found})
+        return TextEmbeddings.model_validate({**answer.findings, **found})
 
     return make_tool(
         EMBED_TEXTS,
@@ -79,7 +86,7 @@ def embed_texts(gateway: Gateway) -> Tool:
         title="Embed texts",
         description="Turn texts into vectors whose nearness is nearness of meaning.",
         takes=EmbedInput,
-        gives=Embeddings,
+        gives=TextEmbeddings,
         annotations=GENERATES,
     )
 
@@ -114,7 +121,7 @@ def needed_engine(name: str) -> str | None:
 
 
 def _generate_text(gateway: Gateway) -> Tool:
-    async def act(call: Call[ToolInput]) -> Answer:
+    async def act(call: ToolInvocation[ToolInput]) -> GeneratedAnswer:
         given = call.arguments.model_dump(exclude_unset=True, exclude_none=True)
         return await generate(gateway, _body(given), call)
 
@@ -124,7 +131,7 @@ def _generate_text(gateway: Gateway) -> Tool:
         title="Generate text",
         description="Generate text with the model of any category. Without a category a chat model answers.",
         takes=_any_input(),
-        gives=Answer,
+        gives=GeneratedAnswer,
         annotations=GENERATES,
     )
 
@@ -136,7 +143,7 @@ def _body(given: dict[str, Any]) -> GenerateBody:
 
 
 def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
-    async def act(call: Call[ToolInput]) -> Answer | CallToolResult:
+    async def act(call: ToolInvocation[ToolInput]) -> GeneratedAnswer | CallToolResult:
         asked = getattr(call.arguments, "category", None)
         category = asked or category_of(gateway.catalogue, tool.engine, call.origin.caller)
         return with_picture(await generate(gateway, body_of(tool, category, call.arguments), call))
@@ -147,6 +154,6 @@ def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
         title=tool.title,
         description=tool.description,
         takes=input_type(tool, engine_class(tool.engine).options_type),
-        gives=Answer,
+        gives=GeneratedAnswer,
         annotations=GENERATES,
     )

@@ -9,15 +9,15 @@ from mcp_types import ToolAnnotations
 from pydantic import ConfigDict, Field
 
 from conductor_admin.api.native.admin import describe_change
-from conductor_admin.api.native.models import describe
-from conductor_admin.api.native.stats import figures
+from conductor_admin.api.native.models import row_to_json
+from conductor_admin.api.native.stats import stats_to_json
 from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import find_row
 from conductor_core.catalogue import Row
-from conductor_mcp.tools.base import Call, ToolInput, make_tool
+from conductor_mcp.tools.base import ToolInput, ToolInvocation, make_tool
 from conductor_mcp.tools.generating import status
-from conductor_mcp.tools.progress import Progress
+from conductor_mcp.tools.progress import ToolProgress
 from handlers.wire import Shape
 
 READS = ToolAnnotations(
@@ -61,7 +61,7 @@ class PlanInput(ToolInput):
     ] = None
 
 
-class Model(Shape):
+class ModelStatus(Shape):
     """One row and the state of its worker set, with every other field of `GET /models`."""
 
     model_config = ConfigDict(extra="allow")
@@ -75,10 +75,10 @@ class Model(Shape):
     last_error: str | None = None
 
 
-class Models(Shape):
+class ModelList(Shape):
     """All rows, in the order of the table."""
 
-    models: list[Model]
+    models: list[ModelStatus]
 
 
 class SettingsPlan(Shape):
@@ -99,7 +99,7 @@ class SettingsPlan(Shape):
     never_together: list[list[str]]
 
 
-class Figures(Shape):
+class ServerStats(Shape):
     """Figures since the gateway started: memory in bytes, times in milliseconds.
 
     Figures of the whole server are null for a key that is limited to some categories.
@@ -126,9 +126,11 @@ def operation_tools(gateway: Gateway) -> list[Tool]:
 
 
 def _list_models(gateway: Gateway) -> Tool:
-    async def act(call: Call[Nothing]) -> Models:
+    async def act(call: ToolInvocation[Nothing]) -> ModelList:
         rows = visible(gateway.catalogue, call.origin.caller)
-        return Models.model_validate({"models": [describe(gateway, row, call.origin.caller) for row in rows]})
+        return ModelList.model_validate(
+            {"models": [row_to_json(gateway, row, call.origin.caller) for row in rows]}
+        )
 
     return make_tool(
         "list_models",
@@ -136,16 +138,16 @@ def _list_models(gateway: Gateway) -> Tool:
         title="List models",
         description="List the categories, their models, and which of them are loaded. Loads nothing.",
         takes=Nothing,
-        gives=Models,
+        gives=ModelList,
         annotations=READS,
         scope=None,
     )
 
 
 def _load_model(gateway: Gateway) -> Tool:
-    async def act(call: Call[LoadInput]) -> Model:
+    async def act(call: ToolInvocation[LoadInput]) -> ModelStatus:
         row = find_row(gateway.catalogue, call.arguments.category, call.origin.caller)
-        async with Progress(call.context).telling(lambda: status(gateway, row)):
+        async with ToolProgress(call.context).telling(lambda: status(gateway, row)):
             await gateway.lifecycle.load(row.slug)
         return _model(gateway, row, call.origin.caller)
 
@@ -155,7 +157,7 @@ def _load_model(gateway: Gateway) -> Tool:
         title="Load a model",
         description="Load the model of a category now, and wait for it. Others may be unloaded to make room.",
         takes=LoadInput,
-        gives=Model,
+        gives=ModelStatus,
         annotations=LOADS,
         scope="admin",
         audit=gateway.audit,
@@ -163,7 +165,7 @@ def _load_model(gateway: Gateway) -> Tool:
 
 
 def _unload_model(gateway: Gateway) -> Tool:
-    async def act(call: Call[UnloadInput]) -> Model:
+    async def act(call: ToolInvocation[UnloadInput]) -> ModelStatus:
         asked = call.arguments
         row = find_row(gateway.catalogue, asked.category, call.origin.caller)
         worker_set = gateway.catalogue.set_of(row.slug).name
@@ -176,7 +178,7 @@ def _unload_model(gateway: Gateway) -> Tool:
         title="Unload a model",
         description="Let the model of a category go and free its memory; the next request loads it again.",
         takes=UnloadInput,
-        gives=Model,
+        gives=ModelStatus,
         annotations=UNLOADS,
         scope="admin",
         audit=gateway.audit,
@@ -184,7 +186,7 @@ def _unload_model(gateway: Gateway) -> Tool:
 
 
 def _plan_settings(gateway: Gateway) -> Tool:
-    async def act(call: Call[PlanInput]) -> SettingsPlan:
+    async def act(call: ToolInvocation[PlanInput]) -> SettingsPlan:
         return SettingsPlan.model_validate(await describe_change(gateway, call.arguments.settings))
 
     return make_tool(
@@ -202,8 +204,8 @@ def _plan_settings(gateway: Gateway) -> Tool:
 
 
 def _server_stats(gateway: Gateway) -> Tool:
-    async def act(call: Call[Nothing]) -> Figures:
-        return Figures.model_validate(figures(gateway, call.origin.caller))
+    async def act(call: ToolInvocation[Nothing]) -> ServerStats:
+        return ServerStats.model_validate(stats_to_json(gateway, call.origin.caller))
 
     return make_tool(
         "server_stats",
@@ -211,11 +213,11 @@ def _server_stats(gateway: Gateway) -> Tool:
         title="Server statistics",
         description="Generations, tokens, errors and times by category since the start, and memory in use.",
         takes=Nothing,
-        gives=Figures,
+        gives=ServerStats,
         annotations=READS,
         scope=None,
     )
 
 
-def _model(gateway: Gateway, row: Row, caller: Caller) -> Model:
-    return Model.model_validate(describe(gateway, row, caller))
+def _model(gateway: Gateway, row: Row, caller: Caller) -> ModelStatus:
+    return ModelStatus.model_validate(row_to_json(gateway, row, caller))

@@ -20,7 +20,7 @@ _MOST = 2**16  # characters that may wait to be sent
 _STEP = 1e-6  # growth of the value in a report without news
 
 
-class Progress:
+class ToolProgress:
     """Reports the progress of one call to its client; silent if the client did not ask for it."""
 
     def __init__(self, ctx: Context[Any, Any]) -> None:

@@ -34,7 +34,7 @@ _WAITED = "/proc/thread-self/schedstat"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LoopStall:
     """One long step of a loop: `place` is the line of this project's code in which it was seen.
 
     `task` is the name of its task, or None; `route` is the request's route, if known. `seconds` and `cpu_s`
@@ -50,7 +50,7 @@ class Held:
     is_over: bool = True
 
 
-Told = Callable[[Held], None]
+Told = Callable[[LoopStall], None]
 Waited = Callable[[float], None]
 RouteOf = Callable[[asyncio.Task[Any]], str | None]
 
@@ -71,8 +71,8 @@ class _Step:
     cpu_s: float = 0.0
     is_told: bool = False
 
-    def held(self, *, is_over: bool) -> Held:
-        return Held(self.name, self.place, self.task, self.route, self.seconds, self.cpu_s, is_over)
+    def held(self, *, is_over: bool) -> LoopStall:
+        return LoopStall(self.name, self.place, self.task, self.route, self.seconds, self.cpu_s, is_over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ class Holds:
     longest_s: float = 0.0
     _next: dict[tuple[str | None, str], float] = field(default_factory=dict)
 
-    def add(self, held: Held) -> bool:
+    def add(self, held: LoopStall) -> bool:
         """Counts `held`; True if it is to be logged."""
         if held.is_over:
             self.count += 1

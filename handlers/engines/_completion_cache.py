@@ -15,7 +15,7 @@ MAX_CHARS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class CachedCompletion:
     """A completion; `mode` is fim or continuation, `finish_reason` is the model's."""
 
     text: str
@@ -27,7 +27,7 @@ class Completion:
 class _Entry:
     context: str
     prefix: str
-    completion: Completion
+    completion: CachedCompletion
 
     @property
     def chars(self) -> int:
@@ -43,7 +43,7 @@ class CompletionCache:
         self._entries: list[_Entry] = []  # the latest is last
         self._chars = 0
 
-    def find(self, context: str, prefix: str) -> Completion | None:
+    def find(self, context: str, prefix: str) -> CachedCompletion | None:
         """The rest of a cached completion, where `prefix` is its prefix plus the start of its text.
 
         None if no rest. `context` is everything else that the completion depends on.
@@ -53,10 +53,10 @@ class CompletionCache:
                 typed = prefix[len(entry.prefix) :]
                 kept = entry.completion
                 if kept.text.startswith(typed) and len(kept.text) > len(typed):
-                    return Completion(kept.text[len(typed) :], kept.mode, kept.finish_reason)
+                    return CachedCompletion(kept.text[len(typed) :], kept.mode, kept.finish_reason)
         return None
 
-    def keep(self, context: str, prefix: str, completion: Completion) -> None:
+    def keep(self, context: str, prefix: str, completion: CachedCompletion) -> None:
         """Adds a completion that is not empty, and removes the oldest ones beyond the bounds."""
         entry = _Entry(context, prefix, completion)
         if not completion.text or entry.chars > self._max_chars:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from handlers.engines.base import Control
+from handlers.engines.base import ControlToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,17 @@ class Family:
     def tokens(self) -> tuple[str, ...]:
         return tuple(filter(None, (self.prefix, self.suffix, self.middle)))
 
-    def parts(self, prefix: str, suffix: str) -> Sequence[str | Control]:
+    def parts(self, prefix: str, suffix: str) -> Sequence[str | ControlToken]:
         """The parts of the prompt: the user's texts as text, the family's tokens as control tokens."""
         if not self.middle:
-            return (Control(self.suffix), suffix, Control(self.prefix), prefix)
-        return (Control(self.prefix), prefix, Control(self.suffix), suffix, Control(self.middle))
+            return (ControlToken(self.suffix), suffix, ControlToken(self.prefix), prefix)
+        return (
+            ControlToken(self.prefix),
+            prefix,
+            ControlToken(self.suffix),
+            suffix,
+            ControlToken(self.middle),
+        )
 
 
 FAMILIES = (

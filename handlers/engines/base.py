@@ -17,14 +17,14 @@ from handlers.wire import FinishReason, GenerateRequest, Message, RequestError, 
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class EnginePrompt:
     """The prompt and the decoding values of one request; `facts` are other JSON values that `run` needs."""
 
     messages: list[Message]
     sampling: Sampling
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         return {
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in self.messages],
@@ -34,7 +34,7 @@ class Prepared:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The value that `as_json` wrote."""
+        """The value that `to_json` wrote."""
         messages = [Message.model_validate(message) for message in value["messages"]]
         return cls(messages, Sampling.model_validate(value["sampling"]), value["facts"])
 
@@ -47,7 +47,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class ControlToken:
     """A control token of the model, by its text, in a prompt without a template."""
 
     token: str
@@ -93,7 +93,7 @@ class Model(Protocol):
         ...
 
     def complete(
-        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+        self, parts: Sequence[str | ControlToken], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
         """Pieces that continue `parts` without a template; a token of `ends` ends the answer too."""
         ...
@@ -102,7 +102,7 @@ class Model(Protocol):
         """True if `token` is a single control token of the model."""
         ...
 
-    def kept(self, kind: type[Kept]) -> Kept:
+    def per_model_cache(self, kind: type[Kept]) -> Kept:
         """The one object of type `kind` of this loaded model, made at first use, kept with the model."""
         ...
 
@@ -142,7 +142,7 @@ class Apart(Protocol):
 
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
-    ) -> Prepared:
+    ) -> EnginePrompt:
         """The result of the engine's `prepare` or `converse`.
 
         Raises the engine's RequestError, or one that says that the checker is busy.
@@ -218,14 +218,14 @@ class BaseLLMEngine:
             )
         read_options(self.options_type, request)
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation and the decoding values; RequestError 400 for wrong options."""
         return self.converse(request)
 
-    def converse(self, request: GenerateRequest) -> Prepared:
+    def converse(self, request: GenerateRequest) -> EnginePrompt:
         """The turns unchanged, with this engine's system prompt; used for requests with tools."""
         self.accept(request)
-        return Prepared(self._with_system(request), request.sampling.over(self.defaults))
+        return EnginePrompt(self._with_system(request), request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Findings about an answer, `run_findings` included; pure, and the same as those of `/check`."""
@@ -241,7 +241,7 @@ class BaseLLMEngine:
 
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
-    ) -> Prepared:
+    ) -> EnginePrompt:
         """The result of `prepare` or `converse`, from the checker process if there is one."""
         if self._apart is not None:
             return await self._apart.prepared(request, do)

@@ -11,14 +11,14 @@ from pydantic import Field
 
 from handlers.checks.code.endings import BlockReader
 from handlers.checks.code.languages import Language, of_content, of_file, of_mention
-from handlers.engines._completion_cache import Completion, CompletionCache
+from handlers.engines._completion_cache import CachedCompletion, CompletionCache
 from handlers.engines._fill_in_middle import Family, family_of
 from handlers.engines.base import (
     Attempt,
     BaseLLMEngine,
     EngineOptions,
+    EnginePrompt,
     Model,
-    Prepared,
     asked_last,
     read_options,
 )
@@ -46,11 +46,11 @@ class CodeCompletion(BaseLLMEngine):
     options_type: ClassVar[type[EngineOptions]] = CompletionOptions
     run_findings: ClassVar[Mapping[str, Any]] = {"mode": "continuation", "cached": False}
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The prefix alone, which the model continues without a chat template."""
         self.accept(request)
         prefix = Message(role="user", content=_prefix(request))
-        return Prepared([prefix], request.sampling.over(self.defaults))
+        return EnginePrompt([prefix], request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The language of prefix and completion."""
@@ -71,7 +71,7 @@ class CodeCompletion(BaseLLMEngine):
         """A cached completion if the user asks again or goes on typing inside it, else a new one."""
         prepared = await self.prepared(request)
         prefix, suffix = prepared.messages[0].content, read_options(CompletionOptions, request).suffix
-        cache = model.kept(CompletionCache)
+        cache = model.per_model_cache(CompletionCache)
         context = f"{prepared.sampling.model_dump_json()}\n{suffix}"
         if kept := cache.find(context, prefix):
             self.notes = {"mode": kept.mode, "cached": True}
@@ -85,7 +85,9 @@ class CodeCompletion(BaseLLMEngine):
             async for piece in stream:
                 pieces.append(piece)
                 yield piece
-        cache.keep(context, prefix, Completion("".join(pieces), self.notes["mode"], model.finish_reason))
+        cache.keep(
+            context, prefix, CachedCompletion("".join(pieces), self.notes["mode"], model.finish_reason)
+        )
 
 
 async def _generated(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
+from handlers.engines.base import BaseLLMEngine, EngineOptions, EnginePrompt, read_options
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Form = Literal[
@@ -63,7 +63,7 @@ class CreativeWriting(BaseLLMEngine):
             said.append("Continue the given text in its voice, from where it stops, without repeating it.")
         return " ".join(said)
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation; a text to continue follows the request in the last message."""
         whole = super().prepare(request)
         given = read_options(WritingOptions, request).continue_from
@@ -71,7 +71,7 @@ class CreativeWriting(BaseLLMEngine):
             return whole
         *before, last = whole.messages
         asked = Message(role="user", content=f"{last.content}\n\nThe text so far:\n\n{given}")
-        return Prepared([*before, asked], whole.sampling)
+        return EnginePrompt([*before, asked], whole.sampling)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The number of words, and checks of form and length against the request."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from handlers.checks.tables.tables import Table, fenced_table, lines_of, read_csv, read_table
+from handlers.checks.tables.tables import DataTable, fenced_table, lines_of, read_csv, read_table
 from handlers.checks.text.quotes import numbers_in, unsupported
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, EnginePrompt, Model, read_options
 from handlers.wire import GenerateRequest, Message, RequestError, Sampling, bad_option
 
 NO_TABLE = "there is no table: give one as options.csv or options.table, or in a fence marked csv"
@@ -70,7 +70,7 @@ class DataAnalysis(BaseLLMEngine):
             if table is not None and name is not None and name not in table.columns:
                 raise bad_option(option, f"expected one of the columns {', '.join(table.columns)[:500]}")
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation; the fact `has_table` is True if statistics of a table belong into it."""
         return replace(super().prepare(request), facts={"has_table": _has_table(request)})
 
@@ -80,13 +80,13 @@ class DataAnalysis(BaseLLMEngine):
         if table is None:
             return self.unknown(NO_TABLE)
         # pandas and matplotlib take 100 MB, so only the checker process loads them.
-        from handlers.checks.tables.chart import Wish, draw
+        from handlers.checks.tables.chart import ChartRequest, draw
         from handlers.checks.tables.columns import columns_of
         from handlers.checks.tables.table_statistics import statistics_of
 
         columns = columns_of(table)
         statistics, told = statistics_of(columns, len(table.rows))
-        chart, about_chart = draw(columns, Wish(options.chart, options.x, options.y))
+        chart, about_chart = draw(columns, ChartRequest(options.chart, options.x, options.y))
         of_columns = [warning for column in columns for warning in column.warnings]
         return {
             "statistics": statistics,
@@ -114,7 +114,7 @@ class DataAnalysis(BaseLLMEngine):
             async for piece in pieces:
                 yield piece
 
-    def _told(self, prepared: Prepared, statistics: dict[str, Any], model: Model) -> Prepared:
+    def _told(self, prepared: EnginePrompt, statistics: dict[str, Any], model: Model) -> EnginePrompt:
         """The conversation with the statistics before its last question, as many as fit into the context."""
         every = lines_of(statistics)
         sizes = accumulate(model.count(line) + 1 for line in every)
@@ -125,7 +125,7 @@ class DataAnalysis(BaseLLMEngine):
         *before, last = prepared.messages
         question = last.content.strip() or "Describe what the figures say."
         told = Message(role=last.role, content="\n".join(["Figures:", *lines, "", f"Question: {question}"]))
-        return Prepared([*before, told], prepared.sampling)
+        return EnginePrompt([*before, told], prepared.sampling)
 
 
 def _asked(request: GenerateRequest) -> list[str]:
@@ -136,7 +136,7 @@ def _has_table(request: GenerateRequest) -> bool:
     return bool(request.options.keys() & {"csv", "table"}) or fenced_table(_asked(request)) is not None
 
 
-def _table(request: GenerateRequest) -> Table | None:
+def _table(request: GenerateRequest) -> DataTable | None:
     options = read_options(AnalysisOptions, request)
     if options.csv is not None and options.table is not None:
         raise bad_option("table", "expected either csv or table")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from handlers.checks.text.json_answers import read_json
-from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
+from handlers.engines.base import BaseLLMEngine, EngineOptions, EnginePrompt, read_options
 from handlers.wire import GenerateRequest, Sampling, bad_option
 
 ANYTHING: dict[str, Any] = {"type": "object"}
@@ -43,11 +43,11 @@ class InformationExtraction(BaseLLMEngine):
         except SchemaError as error:
             raise bad_option("schema", f"{error.message[:200]} at {error.json_path}") from error
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation, with decoding constrained to the schema."""
         whole = super().prepare(request)
         sampling = whole.sampling.model_copy(update={"json_schema": _schema(request)})
-        return Prepared(whole.messages, sampling)
+        return EnginePrompt(whole.messages, sampling)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The JSON value as `data`; null if the answer is cut off, not JSON, or does not match the schema."""

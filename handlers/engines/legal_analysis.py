@@ -15,9 +15,9 @@ from pydantic import Field
 
 from handlers.checks.text.json_answers import read_items
 from handlers.checks.text.legal_terms import CLAUSES, NOTE, REGULATIONS, Area, Task, item_schema
-from handlers.checks.text.quotes import Source, affordable, quotations
+from handlers.checks.text.quotes import SourceText, affordable, quotations
 from handlers.engines._documents import counted, item_list, parts, room_for
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, EnginePrompt, Model, read_options
 from handlers.wire import GenerateRequest, Message, Sampling, bad_option
 
 INSTRUCTIONS: dict[Task, str] = {
@@ -82,7 +82,7 @@ class LegalAnalysis(BaseLLMEngine):
                 "regulation", f"a compliance check needs one of {', '.join(REGULATIONS)} or a rule's text"
             )
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation about the whole document; `run` cuts a long one into parts."""
         whole = super().prepare(request)
         task, document = _asked(request)
@@ -91,7 +91,7 @@ class LegalAnalysis(BaseLLMEngine):
         sampling = whole.sampling
         if sampling.json_schema is None:
             sampling = sampling.model_copy(update={"json_schema": item_schema(task)})
-        return Prepared(_about(whole.messages, _question(request), document, 1, 1), sampling)
+        return EnginePrompt(_about(whole.messages, _question(request), document, 1, 1), sampling)
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """Prose, or one JSON object over all parts of the document."""
@@ -120,7 +120,7 @@ class LegalAnalysis(BaseLLMEngine):
         items = read_items(text) if task else []
         quotes = _quoted(items) if items else _spoken(text)
         read = affordable(quotes, len(document)) if document else []
-        source = Source(document if read else "")
+        source = SourceText(document if read else "")
         found = [_lookup(quote, source) for quote in read]
         warnings = [f"quote not in the document: {quote['text']!r}" for quote in found if not quote["found"]]
         if document and len(read) < len(quotes):
@@ -169,6 +169,6 @@ def _quoted(items: list[dict[str, Any]]) -> list[str]:
     return [item["quote"] for item in items if isinstance(item.get("quote"), str) and item["quote"].strip()]
 
 
-def _lookup(quote: str, source: Source) -> dict[str, Any]:
+def _lookup(quote: str, source: SourceText) -> dict[str, Any]:
     start = source.locate(quote)
     return {"text": quote, "found": start is not None, "start": start}

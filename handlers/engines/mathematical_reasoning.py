@@ -13,8 +13,8 @@ from handlers.engines.base import (
     Attempt,
     BaseLLMEngine,
     EngineOptions,
+    EnginePrompt,
     Model,
-    Prepared,
     asked_last,
     read_options,
 )
@@ -127,7 +127,7 @@ class MathematicalReasoning(BaseLLMEngine):
                 yield piece
 
 
-def _corrected(prepared: Prepared, text: str, answer: str) -> Prepared:
+def _corrected(prepared: EnginePrompt, text: str, answer: str) -> EnginePrompt:
     correction = (
         f"The final answer {answer} is not correct. Find the mistake, work the problem again from the start, "
         "and end with the answer in the same form."
@@ -137,4 +137,4 @@ def _corrected(prepared: Prepared, text: str, answer: str) -> Prepared:
         Message(role="assistant", content=text),
         Message(role="user", content=correction),
     ]
-    return Prepared(turns, prepared.sampling)
+    return EnginePrompt(turns, prepared.sampling)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from handlers.checks.text.quotes import Source, affordable, quotations
-from handlers.engines.base import BaseLLMEngine, EngineOptions, Prepared, read_options
+from handlers.checks.text.quotes import SourceText, affordable, quotations
+from handlers.engines.base import BaseLLMEngine, EngineOptions, EnginePrompt, read_options
 from handlers.wire import GenerateRequest, Message, Sampling
 
 Passage = Annotated[str, Field(min_length=1, max_length=1_000_000)]
@@ -40,7 +40,7 @@ class QuestionAnswering(BaseLLMEngine):
             "say that they do not."
         )
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation with the passages, numbered from 1, before the question."""
         whole = super().prepare(request)
         passages = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(_passages(request), start=1))
@@ -48,7 +48,7 @@ class QuestionAnswering(BaseLLMEngine):
             return whole
         *before, last = whole.messages
         asked = Message(role="user", content=f"Passages:\n\n{passages}\n\nQuestion: {last.content}")
-        return Prepared([*before, asked], whole.sampling)
+        return EnginePrompt([*before, asked], whole.sampling)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Every quotation with the index (from 0) of the passage that has it, or null."""
@@ -56,7 +56,7 @@ class QuestionAnswering(BaseLLMEngine):
         passages = _passages(request)
         written = quotations(text) if passages else []
         read = affordable(written, sum(map(len, passages)))
-        sources = [Source(passage) for passage in passages] if read else []
+        sources = [SourceText(passage) for passage in passages] if read else []
         quotes = [_lookup(quote, sources) for quote in read]
         missing = [f"quote in no passage: {quote['text']!r}" for quote in quotes if not quote["found"]]
         if len(read) < len(written):
@@ -74,6 +74,6 @@ def _passages(request: GenerateRequest) -> list[str]:
     return read_options(AnswerOptions, request).passages or []
 
 
-def _lookup(quote: str, sources: list[Source]) -> dict[str, Any]:
+def _lookup(quote: str, sources: list[SourceText]) -> dict[str, Any]:
     found = next((n for n, source in enumerate(sources) if source.locate(quote) is not None), None)
     return {"text": quote, "found": found is not None, "passage": found}

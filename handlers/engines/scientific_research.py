@@ -11,7 +11,7 @@ from pydantic import Field
 
 from handlers.checks.text.bibliography import (
     BibliographyError,
-    Source,
+    CitedWork,
     Style,
     find_citations,
     formatted,
@@ -94,7 +94,7 @@ class ScientificResearch(BaseLLMEngine):
         return {"references": [], "citations": [], "invalid_dois": [], "warnings": [reason]}
 
 
-def _sources(options: ResearchOptions) -> list[Source]:
+def _sources(options: ResearchOptions) -> list[CitedWork]:
     if options.bibliography is None:
         return []
     try:
@@ -103,6 +103,6 @@ def _sources(options: ResearchOptions) -> list[Source]:
         raise bad_option("bibliography", str(error)) from error
 
 
-def _abstract(source: Source) -> str:
+def _abstract(source: CitedWork) -> str:
     text = str(source.csl.get("abstract", ""))
     return f" Abstract: {text}" if text else ""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from handlers.engines._documents import counted, parts, room_for
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared, read_options
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, EnginePrompt, Model, read_options
 from handlers.wire import GenerateRequest, Message, Sampling
 
 LENGTHS = {"short": "two or three sentences", "medium": "one paragraph", "long": "several paragraphs"}
@@ -55,10 +55,10 @@ class Summarization(BaseLLMEngine):
         options = read_options(SummaryOptions, request)
         return f"{self.system_prompt} Write {LENGTHS[options.length]}, {STYLES[options.style]}."
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation about the whole text; `run` reads a long text in parts."""
         whole = super().prepare(request)
-        return Prepared(self._asking(whole, request, _text(request)), whole.sampling)
+        return EnginePrompt(self._asking(whole, request, _text(request)), whole.sampling)
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """Pieces of the summary, after the parts were summarised."""
@@ -98,12 +98,12 @@ class Summarization(BaseLLMEngine):
         return {**self.run_findings, "words": None, "warnings": [reason]}
 
     async def _one(
-        self, whole: Prepared, request: GenerateRequest, model: Model, sampling: Sampling, part: str
+        self, whole: EnginePrompt, request: GenerateRequest, model: Model, sampling: Sampling, part: str
     ) -> str:
         async with aclosing(model.stream(self._asking(whole, request, part), sampling)) as answer:
             return "".join([text async for text in answer])
 
-    def _asking(self, whole: Prepared, request: GenerateRequest, text: str) -> list[Message]:
+    def _asking(self, whole: EnginePrompt, request: GenerateRequest, text: str) -> list[Message]:
         system = [message for message in whole.messages if message.role == "system"]
         asked = request.turns[-1].content
         wish = f"\n\n{asked}" if asked and "document" in request.options else ""

@@ -15,7 +15,7 @@ from handlers.checks.text.json_answers import read_json
 from handlers.checks.text.languages import english_name, is_other_language, language_code
 from handlers.checks.text.translations import translation_warnings
 from handlers.engines._translation import Task, TranslationOptions, TranslationPieces, read_task
-from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, Model, Prepared
+from handlers.engines.base import Attempt, BaseLLMEngine, EngineOptions, EnginePrompt, Model
 from handlers.wire import GenerateRequest, Message, Sampling
 
 
@@ -53,10 +53,10 @@ class Translation(BaseLLMEngine):
         super().accept(request)
         read_task(request)
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
+    def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation about the whole text; `run` asks for each piece."""
         whole, task = super().prepare(request), read_task(request)
-        return Prepared(self._asking(whole, task.texts[0]), whole.sampling, asdict(task))
+        return EnginePrompt(self._asking(whole, task.texts[0]), whole.sampling, asdict(task))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The languages, each translation, and warnings about it."""
@@ -94,7 +94,7 @@ class Translation(BaseLLMEngine):
         if work.cut:
             model.finish_reason = "length"
 
-    def _asking(self, whole: Prepared, text: str) -> list[Message]:
+    def _asking(self, whole: EnginePrompt, text: str) -> list[Message]:
         system = [message for message in whole.messages if message.role == "system"]
         return [*system, Message(role="user", content=text)]
 

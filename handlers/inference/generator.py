@@ -13,12 +13,12 @@ from typing import Any
 from handlers.engines.base import Attempt, BaseLLMEngine
 from handlers.engines.registry import engine_class, load_engines
 from handlers.inference.model import LoadedModel, RequestModel
-from handlers.inference.output import Piece
+from handlers.inference.output import TextPiece
 from handlers.inference.tokenizer import TextTokenizer
 from handlers.logprobs import Echo, Row
 from handlers.runtimes.base import Runtime, RuntimeConfig
 from handlers.sandbox.checker import Checker
-from handlers.sandbox.fair_queue import Bounds
+from handlers.sandbox.fair_queue import QueueBounds
 from handlers.wire import Done, GenerateRequest, RequestError, Sampling, Timings
 from handlers.worker_config import WorkerConfig
 
@@ -26,14 +26,14 @@ BARE_DEFAULTS = Sampling(temperature=1.0)
 """Decoding defaults without an engine: the model's own distribution."""
 
 Record = dict[str, Any]
-CHECKS = Bounds(waiting=2048, own_waiting=1024)
+CHECKS = QueueBounds(waiting=2048, own_waiting=1024)
 """Bounds of a worker's checks.
 
 The gateway admits fewer requests, and a waiting check holds only its own answer.
 """
 
 
-async def bare_events(request: GenerateRequest, model: RequestModel) -> AsyncGenerator[Echo | str, None]:
+async def raw_events(request: GenerateRequest, model: RequestModel) -> AsyncGenerator[Echo | str, None]:
     """The prompt if the request asks for it (`echo`), then pieces of the answer."""
     sampling = request.sampling.over(BARE_DEFAULTS)
     if request.messages is not None:
@@ -73,7 +73,7 @@ class Generator:
             async for event in events:
                 yield answer.record(event)
         findings = {}
-        if not request.is_bare and not request.tools:
+        if not request.is_raw and not request.tools:
             findings = await engine.conclude(request, answer.text)
         yield {"done": _done(model, {**findings, **engine.notes}, answer)}
 
@@ -110,7 +110,7 @@ class _Answer:
 
 
 def _rows_of(event: str) -> list[Row]:
-    if isinstance(event, Piece) and event.logprobs is not None:
+    if isinstance(event, TextPiece) and event.logprobs is not None:
         return event.logprobs
     raise RequestError(
         "this category's engine does not pass the model's text through as it is, so there are no "
@@ -123,8 +123,8 @@ def _rows_of(event: str) -> list[Row]:
 def _events(
     engine: BaseLLMEngine, request: GenerateRequest, model: RequestModel
 ) -> AsyncGenerator[str | Attempt | Echo, None]:
-    if request.is_bare:
-        return bare_events(request, model)
+    if request.is_raw:
+        return raw_events(request, model)
     if request.tools and not engine.converses:
         return _conversation(engine, request, model)
     return engine.generate_stream(request)
@@ -171,4 +171,4 @@ def _done(model: RequestModel, findings: dict[str, Any], answer: _Answer) -> Rec
         text=answer.text,
         logprobs=answer.logprobs,
     )
-    return done.as_record()
+    return done.to_json()

@@ -13,10 +13,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from handlers.engines.base import Control, Embeddings, Kept
+from handlers.engines.base import ControlToken, Embeddings, Kept
 from handlers.inference.chat_template import Tools
 from handlers.inference.decoding_plan import check_context, check_ids, make_plan, refuse_embedder
-from handlers.inference.output import AnswerText, Piece, TokenRows
+from handlers.inference.output import Detokenizer, LogprobFormatter, TextPiece
 from handlers.inference.tokenizer import Rendered, TextTokenizer
 from handlers.logprobs import Echo
 from handlers.off_loop import MUCH, off_loop
@@ -94,7 +94,7 @@ class RequestModel:
                 yield piece
 
     async def complete(
-        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+        self, parts: Sequence[str | ControlToken], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
         """Pieces that continue `parts` without a template; RequestError 400 if `parts` are empty."""
         texts = [part for part in parts if isinstance(part, str)]
@@ -106,7 +106,7 @@ class RequestModel:
             async for piece in pieces:
                 yield piece
 
-    async def resume(self, prompt_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+    async def resume(self, prompt_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[TextPiece, None]:
         """Pieces that continue exactly these tokens."""
         async with aclosing(self._answer(prompt_ids, sampling)) as pieces:
             async for piece in pieces:
@@ -124,7 +124,7 @@ class RequestModel:
     async def echo(self, prompt_ids: Sequence[int], sampling: Sampling) -> Echo:
         """The prompt's text, with log-probabilities if `sampling` asks for them."""
         check_context(len(prompt_ids), self.context)
-        rows = TokenRows(self._tokenizer)
+        rows = LogprobFormatter(self._tokenizer)
         plan = make_plan(sampling, len(prompt_ids), self._runtime)
         if not plan.with_logprobs:
             return Echo(text=await off_loop(len(prompt_ids), rows.prompt_text, prompt_ids))
@@ -140,7 +140,7 @@ class RequestModel:
         """True if `token` is a single control token of the model."""
         return self._tokenizer.control_id(token) is not None
 
-    def kept(self, kind: type[Kept]) -> Kept:
+    def per_model_cache(self, kind: type[Kept]) -> Kept:
         """The one object of type `kind` of this worker's model, made at first use."""
         if kind not in self._kept:
             self._kept[kind] = kind()
@@ -209,10 +209,10 @@ class RequestModel:
         sampling: Sampling,
         prefix_ids: Sequence[int] = (),
         end_ids: frozenset[int] = frozenset(),
-    ) -> AsyncGenerator[Piece, None]:
+    ) -> AsyncGenerator[TextPiece, None]:
         plan = replace(make_plan(sampling, len(prompt_ids), self._runtime), prefix_ids=prefix_ids)
-        rows = TokenRows(self._tokenizer) if plan.with_logprobs else None
-        answer = AnswerText(self._tokenizer.decoder(), sampling.stop or (), end_ids, rows)
+        rows = LogprobFormatter(self._tokenizer) if plan.with_logprobs else None
+        answer = Detokenizer(self._tokenizer.decoder(), sampling.stop or (), end_ids, rows)
         self.usage += Usage(prompt_tokens=len(prompt_ids))
         async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
             async for step in steps:
@@ -227,8 +227,8 @@ class RequestModel:
         if rest or rest.logprobs:
             yield rest
 
-    def _encode_parts(self, parts: Sequence[str | Control]) -> list[int]:
-        known = [self._tokenizer.control_id(p.token) if isinstance(p, Control) else p for p in parts]
+    def _encode_parts(self, parts: Sequence[str | ControlToken]) -> list[int]:
+        known = [self._tokenizer.control_id(p.token) if isinstance(p, ControlToken) else p for p in parts]
         return _not_empty(self._tokenizer.encode_bare([part for part in known if part is not None]))
 
     async def _rendered(self, messages: Sequence[Message]) -> Rendered:

@@ -15,7 +15,7 @@ from handlers.logprobs import Echo, Row
 from handlers.runtimes.base import Step
 
 
-class TokenRows:
+class LogprobFormatter:
     """Makes log-probability rows for the tokens of one model."""
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
@@ -117,25 +117,25 @@ def _begun(stop: str, borders: list[int], begun: int, piece: str) -> int:
     return begun
 
 
-class Piece(str):
+class TextPiece(str):
     """Text with the rows of the tokens that begin in it; None if log-probabilities were not requested."""
 
     logprobs: list[Row] | None
 
-    def __new__(cls, text: str, logprobs: list[Row] | None = None) -> Piece:
+    def __new__(cls, text: str, logprobs: list[Row] | None = None) -> TextPiece:
         piece = super().__new__(cls, text)
         piece.logprobs = logprobs
         return piece
 
 
-class AnswerText:
+class Detokenizer:
     """Text of one answer: feed steps, then flush.
 
     `ended` is True after a stop string or a token of `end_ids`.
     """
 
     def __init__(
-        self, decoder: Decoder, stops: Sequence[str], end_ids: frozenset[int], rows: TokenRows | None
+        self, decoder: Decoder, stops: Sequence[str], end_ids: frozenset[int], rows: LogprobFormatter | None
     ) -> None:
         self._decoder = decoder
         self._stops = StopStrings(stops)
@@ -146,21 +146,21 @@ class AnswerText:
         self._sent = 0
         self.ended = False
 
-    def feed(self, step: Step) -> Piece:
+    def feed(self, step: Step) -> TextPiece:
         """The text that may be sent after this step."""
         text = self._stops.feed(self._decode(step))
         self.ended = self.ended or self._stops.hit
         self._sent += len(text)
-        return Piece(text, self._begun())
+        return TextPiece(text, self._begun())
 
-    def flush(self) -> Piece:
+    def flush(self) -> TextPiece:
         """The text and the rows that were held back; call it at the end."""
         text = self._stops.flush()
         self._sent += len(text)
         rows = self._begun()
         if rows is not None and not self._stops.hit:
             rows += self._waiting
-        return Piece(text, rows)
+        return TextPiece(text, rows)
 
     def _decode(self, step: Step) -> str:
         text = ""

@@ -38,7 +38,7 @@ TRANSLATION_MODELS = frozenset({"m2m_100", "nllb-moe", "mbart", "marian"})
 OPEN, CLOSE = "\ue000", "\ue001"
 
 
-class Spelling:
+class TokenBytes:
     """The bytes of single tokens of one tokenizer."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -212,9 +212,9 @@ class TextTokenizer:
         return Decoder(self._plain, control)
 
     @cached_property
-    def spelling(self) -> Spelling:
+    def spelling(self) -> TokenBytes:
         """The bytes of single tokens."""
-        return Spelling(self._plain)
+        return TokenBytes(self._plain)
 
     def _apart(self, text: str) -> list[str]:
         # Each one is cut after its first character, since no tokenizer matches it across two calls.

@@ -20,7 +20,7 @@ LONG_SHARE = 4
 """A request of more than 1/n of the reserve is long, so that n short requests fit beside long ones."""
 
 
-class Held(Protocol):
+class CacheHolder(Protocol):
     """The facts of a request that admission uses."""
 
     number: int
@@ -30,7 +30,7 @@ class Held(Protocol):
     def blocks(self) -> int: ...
 
 
-Some = TypeVar("Some", bound=Held)
+Some = TypeVar("Some", bound=CacheHolder)
 
 
 def reserve_tokens(context: int) -> int:
@@ -45,7 +45,7 @@ class Places:
     blocks: int
     reserve: int
 
-    def admit(self, waiting: Sequence[Some], held: Sequence[Held], leaving: int) -> list[Some]:
+    def admit(self, waiting: Sequence[Some], held: Sequence[CacheHolder], leaving: int) -> list[Some]:
         """The requests of `waiting` to admit now; counts for each other one how often it was overtaken.
 
         `leaving` is the number of blocks that cancelled or preempted requests hold for one more step.
@@ -68,7 +68,7 @@ class Places:
                 passed.append(job)
         return admitted
 
-    def put_back(self, held: Sequence[Some], waiting: Sequence[Held]) -> list[Some]:
+    def put_back(self, held: Sequence[Some], waiting: Sequence[CacheHolder]) -> list[Some]:
         """The requests of `held` that have to wait again, the youngest first."""
         youngest = sorted(held, key=_by_arrival, reverse=True)
         over = _sum(held) - self.blocks
@@ -82,19 +82,19 @@ class Places:
             given_up = [job for job in youngest if self._is_long(job)][:1]
         return given_up
 
-    def _keeps_short_ones_out(self, held: Sequence[Held], waiting: Sequence[Held]) -> bool:
+    def _keeps_short_ones_out(self, held: Sequence[CacheHolder], waiting: Sequence[CacheHolder]) -> bool:
         long = [job for job in held if self._is_long(job)]
         free = self.blocks - _sum(held)
         too_many = len(long) > 1 and _sum(long) > self.blocks - self.reserve
         return too_many and any(not self._is_long(job) and job.blocks > free for job in waiting)
 
-    def _is_long(self, job: Held) -> bool:
+    def _is_long(self, job: CacheHolder) -> bool:
         return job.blocks * LONG_SHARE > self.reserve
 
 
-def _sum(jobs: Sequence[Held]) -> int:
+def _sum(jobs: Sequence[CacheHolder]) -> int:
     return sum(job.blocks for job in jobs)
 
 
-def _by_arrival(job: Held) -> int:
+def _by_arrival(job: CacheHolder) -> int:
     return job.number

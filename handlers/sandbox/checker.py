@@ -11,12 +11,12 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError
 
-from handlers.engines.base import Prepared
+from handlers.engines.base import EnginePrompt
 from handlers.engines.registry import engine_class
 from handlers.off_loop import off_loop
-from handlers.sandbox.fair_queue import Bounds, Busy
+from handlers.sandbox.fair_queue import Busy, QueueBounds
 from handlers.sandbox.pool import Pool, Stopped
-from handlers.sandbox.template import Limits, TemplateFailed
+from handlers.sandbox.template import ChildLimits, TemplateFailed
 from handlers.wire import GenerateRequest, RequestError
 
 CPU_S = 2.0
@@ -38,10 +38,10 @@ class Checker:
     """
 
     def __init__(
-        self, cpu_s: float = CPU_S, memory: int = MEMORY_BYTES, bounds: Bounds | None = None
+        self, cpu_s: float = CPU_S, memory: int = MEMORY_BYTES, bounds: QueueBounds | None = None
     ) -> None:
         self._cpu_s = cpu_s
-        self._pool = Pool(Limits(cpu_s, memory), bounds or Bounds())
+        self._pool = Pool(ChildLimits(cpu_s, memory), bounds or QueueBounds())
 
     async def findings(self, request: GenerateRequest, text: str) -> Findings:
         """Findings of the request's engine about `text`. Raises RequestError 400 for wrong options, or Busy.
@@ -69,7 +69,7 @@ class Checker:
 
     async def prepared(
         self, request: GenerateRequest, do: Literal["prepare", "converse"] = "prepare"
-    ) -> Prepared:
+    ) -> EnginePrompt:
         """The engine's prompt for the request; Busy, or RequestError 400 if it is wrong or too long."""
         kind = engine_class(request.engine)
         if not kind.reads_text:
@@ -78,7 +78,7 @@ class Checker:
         if "failed" in told:
             raise _unreadable(told["failed"])
         try:
-            return await off_loop(request.size, Prepared.from_json, told["prepared"])
+            return await off_loop(request.size, EnginePrompt.from_json, told["prepared"])
         except ValidationError as error:
             raise _unreadable("it is too long") from error
 

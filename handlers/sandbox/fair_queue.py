@@ -17,7 +17,7 @@ RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class QueueBounds:
     """Limits: `running` at once, `waiting` in the queue, `own_waiting` per client, each for `wait_s` seconds.
 
     One client never gets all slots: one is left for others.
@@ -40,7 +40,7 @@ class Busy(RequestError):
 class FairQueue:
     """Gives slots to clients within `bounds`."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: QueueBounds) -> None:
         self._bounds = bounds
         self._running: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from handlers.sandbox.child import Child, ChildEnded
-from handlers.sandbox.fair_queue import Bounds, FairQueue
-from handlers.sandbox.template import PACKAGE, Limits, Template
+from handlers.sandbox.fair_queue import FairQueue, QueueBounds
+from handlers.sandbox.template import PACKAGE, ChildLimits, Template
 
 WALL_FACTOR = 5
 """Wall time of a check as a multiple of its processor time: a busy machine gives processor time late."""
@@ -26,7 +26,7 @@ class Stopped(Exception):
 class Pool:
     """Makes children when they are needed and keeps `KEPT_IDLE` of them idle. For one event loop only."""
 
-    def __init__(self, limits: Limits, bounds: Bounds, package: Path = PACKAGE) -> None:
+    def __init__(self, limits: ChildLimits, bounds: QueueBounds, package: Path = PACKAGE) -> None:
         self._limits = limits
         self._queue = FairQueue(bounds)
         self._template = Template(limits, package)

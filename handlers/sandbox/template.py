@@ -31,7 +31,7 @@ class TemplateFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ChildLimits:
     """Limits of one check: processor time in seconds, bytes that its process may allocate."""
 
     cpu_s: float
@@ -41,7 +41,7 @@ class Limits:
 class Template:
     """Makes children that run `package`; every method waits for a bounded time. For one event loop only."""
 
-    def __init__(self, limits: Limits, package: Path = PACKAGE) -> None:
+    def __init__(self, limits: ChildLimits, package: Path = PACKAGE) -> None:
         self._limits = limits
         self._package = package
         self._turn = asyncio.Lock()

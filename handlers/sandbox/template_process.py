@@ -74,7 +74,7 @@ def _reply(line: bytes) -> bytes:
             signal.setitimer(signal.ITIMER_PROF, asked["cpu_s"])
         return orjson.dumps(_answer(asked), option=orjson.OPT_SERIALIZE_NUMPY)
     except RequestError as refusal:
-        return orjson.dumps({"refused": refusal.body()["error"]})
+        return orjson.dumps({"refused": refusal.to_json()["error"]})
     except ValidationError:
         return orjson.dumps({"failed": "its texts together are longer than one message may be"})
     except MemoryError:
@@ -88,9 +88,9 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     engine = engine_class(request.engine)()
     match asked["do"]:
         case "prepare":
-            return {"prepared": engine.prepare(request).as_json()}
+            return {"prepared": engine.prepare(request).to_json()}
         case "converse":
-            return {"prepared": engine.converse(request).as_json()}
+            return {"prepared": engine.converse(request).to_json()}
         case "unchecked":
             return _bounded(engine.unchecked(request, asked["text"], asked["reason"]))
     engine.accept(request)

@@ -26,24 +26,24 @@ The character reader would take 3 us per character.
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ParsedText:
     """Text of the answer outside its calls."""
 
     text: str
 
 
-Event = Text | CallStart | CallArguments
+Event = ParsedText | CallStart | CallArguments
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ParsedCall:
     """A whole call; `arguments` is JSON text, which is incomplete if the answer was cut off."""
 
     name: str
     arguments: str
 
 
-def find_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
+def find_calls(text: str, names: Collection[str]) -> tuple[str, list[ParsedCall]]:
     """The text of a whole answer without its calls, and the calls in order; see `ToolCallParser`."""
     parser = ToolCallParser(names)
     events = [*parser.feed(text), *parser.close()]
@@ -52,8 +52,8 @@ def find_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
     for event in events:
         if isinstance(event, CallArguments):
             arguments[event.index].append(event.text)
-    calls = [Call(name, "".join(texts)) for name, texts in zip(names_found, arguments, strict=True)]
-    return "".join(event.text for event in events if isinstance(event, Text)), calls
+    calls = [ParsedCall(name, "".join(texts)) for name, texts in zip(names_found, arguments, strict=True)]
+    return "".join(event.text for event in events if isinstance(event, ParsedText)), calls
 
 
 class ToolCallParser:
@@ -179,7 +179,7 @@ class ToolCallParser:
             self._read.taken.clear()
 
     def _say(self, text: str) -> None:
-        self._events.append(Text(text))
+        self._events.append(ParsedText(text))
         self._ends_with_call = False
 
 

@@ -29,7 +29,7 @@ from handlers.long_records import lines_of
 from handlers.off_loop import off_loop
 from handlers.strict_json import parse
 from handlers.wire import WIRE_VERSION, GenerateRequest, RequestError
-from handlers.worker.coalescing import joined
+from handlers.worker.coalescing import coalesce
 from handlers.worker.requests import Record, Running, error_record
 from handlers.worker_config import WorkerConfig
 
@@ -71,7 +71,7 @@ def create_app(
             return Response()
         except RequestError as error:
             return Response(b"".join(lines_of(error_record(error))), media_type=CONTENT_TYPE)
-        return RecordStream(joined(running.records(body), lambda: len(running)))
+        return RecordStream(coalesce(running.records(body), lambda: len(running)))
 
     async def health(request: Request) -> Response:
         memory = await asyncio.to_thread(proportional_set_size)

@@ -15,7 +15,7 @@ from handlers.worker.requests import Record
 ALONE = 8
 WINDOW_S = 0.1
 
-Hold = Callable[[asyncio.Event, float], Awaitable[None]]
+HoldBack = Callable[[asyncio.Event, float], Awaitable[None]]
 
 
 async def _hold(flush: asyncio.Event, seconds: float) -> None:
@@ -24,8 +24,8 @@ async def _hold(flush: asyncio.Event, seconds: float) -> None:
             await flush.wait()
 
 
-async def joined(
-    records: AsyncIterator[Record], running: Callable[[], int], hold: Hold = _hold
+async def coalesce(
+    records: AsyncIterator[Record], running: Callable[[], int], hold: HoldBack = _hold
 ) -> AsyncGenerator[list[Record], None]:
     """Lists of records to write together, in order; no list is empty.
 

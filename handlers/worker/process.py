@@ -21,7 +21,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from handlers.diagnostics.loop_watch import Held, Holds, LoopWatch
+from handlers.diagnostics.loop_watch import Holds, LoopStall, LoopWatch
 from handlers.diagnostics.tracebacks import log_failure_of_loop
 from handlers.wire import GenerateRequest
 from handlers.worker.app import SocketServer, create_app
@@ -55,7 +55,7 @@ def leave_notice(run_dir: Path, config: WorkerConfig | None, error: str, traceba
     unnamed.rename(run_dir / f"{os.getpid()}.error")
 
 
-class Worker:
+class WorkerServer:
     """One loaded runtime with its loop thread; `run_dir` None means no socket.
 
     `end(code)` ends the process at once; tests replace it.
@@ -176,7 +176,7 @@ class Worker:
         finally:
             watch.stop()
 
-    def _held(self, held: Held) -> None:
+    def _held(self, held: LoopStall) -> None:
         if self._holds.add(held):
             logger.warning("event_loop_held %s", held)
 

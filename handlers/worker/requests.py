@@ -34,7 +34,7 @@ class RecordSource(Protocol):
 
 def error_record(error: RequestError) -> Record:
     """`{"error": {message, type, param, code, status, retry_after_s}}`, the last record of a failure."""
-    detail = error.body()["error"]
+    detail = error.to_json()["error"]
     return {"error": {**detail, "status": error.status, "retry_after_s": error.retry_after_s}}
 
 

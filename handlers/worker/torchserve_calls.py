@@ -20,7 +20,7 @@ NDJSON = "application/x-ndjson"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TorchServePiece:
     """A part of one call's answer, or all of it; only the `status` of the first part is used."""
 
     body: bytes
@@ -30,7 +30,7 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Call:
+class TorchServeCall:
     """One call of a batch and the state of its answer.
 
     `takes_parts` is True if the transport can send an answer in parts, `started` if a part was sent.
@@ -48,15 +48,15 @@ class Call:
         self.streams = body.stream and self.takes_parts
         return _request(body, self.id, self.config)
 
-    def piece(self, record: Record) -> Piece | None:
+    def piece(self, record: Record) -> TorchServePiece | None:
         """The piece for `record` to send to the client; None for a record that only a stream sends."""
         if "error" in record and not self.started:
-            return Piece(_public(record), last=True, status=record["error"]["status"])
+            return TorchServePiece(_public(record), last=True, status=record["error"]["status"])
         if self.streams:
             self.started = self.started or not is_last(record)
-            return Piece(_public(record) + b"\n", is_last(record), content_type=NDJSON)
+            return TorchServePiece(_public(record) + b"\n", is_last(record), content_type=NDJSON)
         if "done" in record:
-            return Piece(orjson.dumps(self._answer(record["done"])), last=True)
+            return TorchServePiece(orjson.dumps(self._answer(record["done"])), last=True)
         return None
 
     def _answer(self, done: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archives.workshop import Workshop
+from archives.build_context import BuildContext
 from conductor_core.catalogue import ModelRef, Row
 from conductor_core.paths import ProjectPaths
 from tests.archives.samples import FakeJob, Recorder, make_row
@@ -18,8 +18,8 @@ def job() -> FakeJob:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, job: FakeJob) -> Workshop:
-    return Workshop(ProjectPaths.at(tmp_path / "SETTINGS.md"), progress=Recorder(), job=job)
+def build_context(tmp_path: Path, job: FakeJob) -> BuildContext:
+    return BuildContext(ProjectPaths.at(tmp_path / "SETTINGS.md"), progress=Recorder(), job=job)
 
 
 @pytest.fixture

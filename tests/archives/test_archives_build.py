@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from archives.__main__ import main
 from archives.build import BEGIN, END, build_rows, build_set, pull_rows, write_config
+from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.progress import Lines
-from archives.workshop import Workshop
 from conductor_core.catalogue import Catalogue, ModelRef, Row, StayLoaded
 from conductor_core.placement import unplaced_sets
 from tests.archives.samples import FakeJob, make_row
@@ -39,9 +39,9 @@ def _config(path: Path) -> dict[str, object]:
 
 
 def test_each_row_has_its_archive_and_rows_share_the_weights(
-    catalogue: Catalogue, workshop: Workshop, job: FakeJob, tmp_path: Path
+    catalogue: Catalogue, build_context: BuildContext, job: FakeJob, tmp_path: Path
 ) -> None:
-    built = build_rows(catalogue, tmp_path / "store", workshop)
+    built = build_rows(catalogue, tmp_path / "store", build_context)
 
     assert [item.path.name for item in built.archives] == ["conversational_chat.mar", "legal_analysis.mar"]
     assert len({item.model_path for item in built.archives}) == 1
@@ -50,57 +50,61 @@ def test_each_row_has_its_archive_and_rows_share_the_weights(
 
 
 def test_only_the_conversation_speaks_with_the_persona(
-    catalogue: Catalogue, workshop: Workshop, tmp_path: Path
+    catalogue: Catalogue, build_context: BuildContext, tmp_path: Path
 ) -> None:
-    chat, law = (_config(item.path) for item in build_rows(catalogue, tmp_path / "store", workshop).archives)
+    chat, law = (
+        _config(item.path) for item in build_rows(catalogue, tmp_path / "store", build_context).archives
+    )
 
     assert (chat["system"], law["system"]) == ("Be kind.", None)
 
 
-def test_a_second_build_does_nothing(catalogue: Catalogue, workshop: Workshop, tmp_path: Path) -> None:
+def test_a_second_build_does_nothing(
+    catalogue: Catalogue, build_context: BuildContext, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
-    build_rows(catalogue, store, workshop)
+    build_rows(catalogue, store, build_context)
     before = {path: path.stat().st_mtime_ns for path in store.iterdir()}
 
-    again = build_rows(catalogue, store, workshop)
+    again = build_rows(catalogue, store, build_context)
 
     assert again.is_unchanged
     assert {path: path.stat().st_mtime_ns for path in store.iterdir()} == before
 
 
 def test_archives_of_removed_rows_are_deleted(
-    catalogue: Catalogue, workshop: Workshop, tmp_path: Path
+    catalogue: Catalogue, build_context: BuildContext, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    build_rows(catalogue, store, workshop)
+    build_rows(catalogue, store, build_context)
 
-    built = build_rows(_catalogue(catalogue.rows[0]), store, workshop)
+    built = build_rows(_catalogue(catalogue.rows[0]), store, build_context)
 
     assert [path.name for path in built.removed] == ["legal_analysis.mar"]
     assert [path.name for path in store.iterdir()] == ["conversational_chat.mar"]
 
 
 def test_a_set_is_named_by_its_version_and_nothing_else_is_touched(
-    catalogue: Catalogue, workshop: Workshop, tmp_path: Path
+    catalogue: Catalogue, build_context: BuildContext, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     store.mkdir()
     (store / "other-1.mar").write_text("x")
 
-    built = build_set(catalogue.sets[0], store, workshop, system="Be brief.")
+    built = build_set(catalogue.sets[0], store, build_context, system="Be brief.")
 
     assert built.path.name == f"conversational_chat-{built.version}.mar"
     assert (store / "other-1.mar").exists()
     assert _config(built.path)["system"] == "Be brief."
     assert (built.name, built.context, built.changed) == ("conversational_chat", 128, True)
-    assert not build_set(catalogue.sets[0], store, workshop, system="Be brief.").changed
+    assert not build_set(catalogue.sets[0], store, build_context, system="Be brief.").changed
 
 
-def test_an_error_names_row_line_and_cure(workshop: Workshop, tmp_path: Path) -> None:
+def test_an_error_names_row_line_and_cure(build_context: BuildContext, tmp_path: Path) -> None:
     catalogue = _catalogue(make_row(ModelRef("path", "./gone.gguf")))
 
     with pytest.raises(BuildError) as caught:
-        build_rows(catalogue, tmp_path / "store", workshop)
+        build_rows(catalogue, tmp_path / "store", build_context)
 
     assert str(caught.value) == (
         f"SETTINGS.md line 12 (Conversational Chat): {tmp_path}/gone.gguf does not exist; "
@@ -109,9 +113,9 @@ def test_an_error_names_row_line_and_cure(workshop: Workshop, tmp_path: Path) ->
 
 
 def test_pull_downloads_and_converts_nothing(
-    catalogue: Catalogue, workshop: Workshop, job: FakeJob, tmp_path: Path
+    catalogue: Catalogue, build_context: BuildContext, job: FakeJob, tmp_path: Path
 ) -> None:
-    assert pull_rows(catalogue.rows, workshop) == [tmp_path / "tiny.gguf"] * 2
+    assert pull_rows(catalogue.rows, build_context) == [tmp_path / "tiny.gguf"] * 2
     assert job.requests == []
 
 

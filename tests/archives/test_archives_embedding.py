@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from archives.build_context import BuildContext
 from archives.convert_job import work
 from archives.errors import BuildError
 from archives.identity import identify
-from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef
 from tests.handlers.tiny_models import tiny_bert
 
@@ -48,11 +48,11 @@ def test_an_encoder_with_a_decoder_is_refused_at_build(folder: Path, tmp_path: P
         build(folder, tmp_path / "target")
 
 
-def test_another_pooling_is_another_model(folder: Path, tmp_path: Path, workshop: Workshop) -> None:
+def test_another_pooling_is_another_model(folder: Path, tmp_path: Path, build_context: BuildContext) -> None:
     ref = ModelRef("path", str(folder))
-    before = identify(ref, workshop)
+    before = identify(ref, build_context)
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    assert identify(ref, workshop) != before
+    assert identify(ref, build_context) != before
 
 
 def test_a_folder_without_a_fast_tokenizer_keeps_its_pooling(folder: Path, tmp_path: Path) -> None:

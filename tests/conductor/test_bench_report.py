@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from conductor.bench.plan import SIDES, Plan, prompts
-from conductor.bench.report import Sample, Stream, as_json, compare, doubts, measure, percentile
+from conductor.bench.plan import SIDES, BenchPlan, prompts
+from conductor.bench.report import Sample, Stream, compare, doubts, measure, percentile, to_json
 from conductor.bench.runner import measure as run_turns
 from conductor.bench.runner import sample
 from conductor.errors import CommandError
@@ -20,7 +20,7 @@ def evenly(tokens: int, per_s: float, first: float = 0.1, prompt_tokens: int = 6
 
 
 def test_every_round_turns_the_order_of_the_sides_round() -> None:
-    turns = list(Plan(streams=(1, 8), rounds=3, tokens=128).turns())
+    turns = list(BenchPlan(streams=(1, 8), rounds=3, tokens=128).turns())
     first, second = list(SIDES), list(reversed(SIDES))
     counted = [turn for turn in turns if not turn.is_warm_up]
     assert [turn.side for turn in counted] == [*first, *second, *first] * 2
@@ -29,7 +29,7 @@ def test_every_round_turns_the_order_of_the_sides_round() -> None:
 
 
 def test_both_sides_of_a_round_get_the_same_prompts() -> None:
-    turns = [turn for turn in Plan((8,), rounds=2).turns() if turn.round == 1]
+    turns = [turn for turn in BenchPlan((8,), rounds=2).turns() if turn.round == 1]
     assert turns[0].prompts == turns[1].prompts
     assert len(turns[0].prompts) == 8
 
@@ -101,7 +101,7 @@ def test_counts_that_even_out_over_streams_are_not_equal_work() -> None:
 
 def test_json_has_null_where_there_is_no_number() -> None:
     single = Sample((evenly(1, 10.0),))
-    value = as_json(compare(1, {"gateway": [single], "direct": [single]}))
+    value = to_json(compare(1, {"gateway": [single], "direct": [single]}))
     assert value["gateway"]["gap_p50_ms"] == {"median": None, "low": None, "high": None}
 
 
@@ -112,7 +112,7 @@ def test_warm_up_turns_are_not_counted() -> None:
         seen.append(turn)
         return Sample((evenly(5, 10.0),))
 
-    (one,) = run_turns(Plan((1,), rounds=2), take, lambda turn: None)
+    (one,) = run_turns(BenchPlan((1,), rounds=2), take, lambda turn: None)
     assert (len(seen), one.rounds) == (6, 2)
 
 

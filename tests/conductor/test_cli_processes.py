@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conductor import load_progress
-from conductor.client import Gateway
+from conductor.client import GatewayClient
 from conductor.commands.processes import expiry
 from tests.conductor.command_line import Invoke
 from tests.conductor.fake_gateway import FakeGateway, model
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_work(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Gateway, verb, interrupt)
+    monkeypatch.setattr(GatewayClient, verb, interrupt)
     result = conductor(verb, "conversational_chat", "--port", str(gateway.port))
     assert result.exit_code == 130
     assert result.stderr == f"the {verb} goes on without you; see: conductor ps\n"

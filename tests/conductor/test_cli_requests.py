@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conductor_admin.auth.caller import OWNER
-from conductor_admin.lifecycle.load_record import LoadStory
+from conductor_admin.lifecycle.load_record import LoadRecord
 from conductor_admin.planner import plan
 from conductor_admin.telemetry.trace import Trace
 from conductor_core.settings.parser import parse_settings
@@ -21,7 +21,7 @@ from tests.conductor.fake_gateway import FakeGateway
 def trace(name: str) -> dict[str, Any]:
     """The trace of an answered request whose load evicted another set, as the gateway writes it."""
     found = Trace(plan(parse_settings(TABLE), GenerateBody(prompt="x"), name, caller=OWNER))
-    story = LoadStory("conversational_chat")
+    story = LoadRecord("conversational_chat")
     story.enter("wait")
     story.queued(1, 2)
     story.took_the_place_of("translation", "memory")
@@ -32,7 +32,7 @@ def trace(name: str) -> dict[str, Any]:
     timings = Timings(first_token_s=0.5, total_s=1.5)
     usage = Usage(prompt_tokens=5, completion_tokens=21)
     found.is_done(Done(finish_reason="stop", usage=usage, timings=timings, findings={"words": 2}, text="x"))
-    return found.as_json()
+    return found.to_json()
 
 
 @pytest.fixture

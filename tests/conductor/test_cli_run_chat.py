@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from conductor.chat import Chat, converse, read_text
-from conductor.client import Gateway
+from conductor.chat import TerminalChat, converse, read_text
+from conductor.client import GatewayClient
 from tests.conductor.fake_gateway import HOLD, WAIT_S, FakeGateway, answer, data
 
 
@@ -126,12 +126,12 @@ def typed(*lines: str) -> Callable[[str], str]:
 
 
 @pytest.fixture
-def chat(gateway: FakeGateway) -> Iterator[Chat]:
-    with Gateway("127.0.0.1", gateway.port) as client:
-        yield Chat(client, {"category": "conversational_chat"}, verbose=False)
+def chat(gateway: FakeGateway) -> Iterator[TerminalChat]:
+    with GatewayClient("127.0.0.1", gateway.port) as client:
+        yield TerminalChat(client, {"category": "conversational_chat"}, verbose=False)
 
 
-def test_the_history_is_sent_with_each_turn(chat: Chat, gateway: FakeGateway) -> None:
+def test_the_history_is_sent_with_each_turn(chat: TerminalChat, gateway: FakeGateway) -> None:
     converse(chat, typed("one", "two"))
     assert gateway.bodies[1] == {
         "category": "conversational_chat",
@@ -143,18 +143,18 @@ def test_the_history_is_sent_with_each_turn(chat: Chat, gateway: FakeGateway) ->
     }
 
 
-def test_clear_forgets_the_history(chat: Chat, gateway: FakeGateway) -> None:
+def test_clear_forgets_the_history(chat: TerminalChat, gateway: FakeGateway) -> None:
     converse(chat, typed("one", "/clear", "two"))
     assert gateway.bodies[1]["messages"] == [{"role": "user", "content": "two"}]
 
 
-def test_bye_ends_the_chat(chat: Chat, gateway: FakeGateway) -> None:
+def test_bye_ends_the_chat(chat: TerminalChat, gateway: FakeGateway) -> None:
     converse(chat, typed("/bye", "one"))
     assert gateway.bodies == []
 
 
 def test_help_and_unknown_commands_are_answered_here(
-    chat: Chat, gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+    chat: TerminalChat, gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     converse(chat, typed("/help", "/nope"))
     said = capsys.readouterr().err
@@ -164,7 +164,7 @@ def test_help_and_unknown_commands_are_answered_here(
 
 
 def test_a_failed_turn_is_told_and_forgotten(
-    chat: Chat, gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+    chat: TerminalChat, gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.refusal = (503, "the model is not there")
     converse(chat, typed("one"))
@@ -172,7 +172,9 @@ def test_a_failed_turn_is_told_and_forgotten(
     assert chat.messages == []
 
 
-def test_what_was_said_before_a_failure_stays_in_the_history(chat: Chat, gateway: FakeGateway) -> None:
+def test_what_was_said_before_a_failure_stays_in_the_history(
+    chat: TerminalChat, gateway: FakeGateway
+) -> None:
     gateway.reply = lambda body: [data({"delta": "Half"}), data({"error": {"message": "died"}})]
     converse(chat, typed("one"))
     assert [message["content"] for message in chat.messages] == ["one", "Half"]

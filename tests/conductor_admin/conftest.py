@@ -14,15 +14,15 @@ import pytest
 from conductor_admin.app import create_app
 from conductor_admin.auth.audit import Audit
 from conductor_admin.auth.audit_writer import AuditWriter
-from conductor_admin.auth.authenticator import KeyRing
+from conductor_admin.auth.authenticator import Authenticator
 from conductor_admin.auth.keys import KeyBody
 from conductor_admin.auth.keys_file import KeysFile
-from conductor_admin.dispatcher import Generations
+from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.gateway import Gateway
-from conductor_admin.lifecycle.heartbeat import Heart
-from conductor_admin.lifecycle.leases import Limits
+from conductor_admin.lifecycle.heartbeat import Heartbeat
+from conductor_admin.lifecycle.leases import LeaseLimits
 from conductor_admin.lifecycle.lifecycle import Lifecycle
-from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.history import MemoryHistory
 from conductor_admin.sessions.database import default_url
 from conductor_admin.sessions.service import Sessions
 from conductor_admin.sessions.store import SessionStore
@@ -77,24 +77,28 @@ def make_rig(state: StateDir) -> MakeRig:
             page = load_settings(path)
         torchserve, builder = FakeTorchServe(state), FakeBuilder(state)
         client = TorchServe(state.management_socket, state.inference_socket, state.torchserve_keys)
-        limits = Limits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
-        loader, memory, peaks = Loader(client, builder, state), FakeMemory(), Peaks(state.peaks_file)
+        limits = LeaseLimits(max_wait_s, queue_size, lambda memory: 5.0, {"cpu": budget})
+        loader, memory, history = (
+            Loader(client, builder, state),
+            FakeMemory(),
+            MemoryHistory(state.peaks_file),
+        )
         telemetry = Telemetry()
         lifecycle = Lifecycle(
-            page.sets, loader, limits, memory, peaks, serves_models=serves, watcher=telemetry.metrics
+            page.sets, loader, limits, memory, history, serves_models=serves, listener=telemetry.metrics
         )
         stats = Stats()
         store = SessionStore(default_url(state.root))
         sessions = Sessions(store, lambda: watch.now)
-        generations = Generations(lifecycle, stats, patience, sessions, telemetry=telemetry)
+        dispatcher = Dispatcher(lifecycle, stats, patience, sessions, telemetry=telemetry)
 
         def read(text: str | None, name: str | None) -> Catalogue:
             return load_settings(path) if text is None else parse_settings(text, name or path.name)
 
         watch = SettingsWatch(path, page, read, lifecycle.apply)
-        keys, audit = KeyRing(KeysFile(state), owner=OWNER_TOKEN), AuditWriter(Audit(state))
-        heart = Heart(lifecycle, keys.tend, audit.tend)
-        gateway = Gateway(watch, lifecycle, generations, stats, heart, keys, audit)
+        keys, audit = Authenticator(KeysFile(state), owner=OWNER_TOKEN), AuditWriter(Audit(state))
+        heartbeat = Heartbeat(lifecycle, keys.tend, audit.tend)
+        gateway = Gateway(watch, lifecycle, dispatcher, stats, heartbeat, keys, audit)
         with own_work("builds an application"):
             server = SocketServer(create_app(gateway))
         await store.open()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from conductor_admin.auth.access import NEEDS
+from conductor_admin.auth.access import ROUTE_SCOPES
 from conductor_admin.http import body_budget, body_gate
 from conductor_admin.http.body_budget import LARGE_OF_A_KEY, SMALL_BYTES, BodyBudget
 from conductor_admin.http.body_limits import LIMITS, OTHER_BYTES, TEXT_BYTES, limit_of
@@ -25,7 +25,7 @@ JSON = {"content-type": "application/json"}
 
 
 def test_every_limit_is_that_of_a_route_and_the_rest_have_two_megabytes() -> None:
-    assert set(LIMITS) <= set(NEEDS)
+    assert set(LIMITS) <= set(ROUTE_SCOPES)
     assert OTHER_BYTES <= 2 * MB
     assert all(limit <= TEXT_BYTES for limit in LIMITS.values())
     assert not any(template.startswith("/admin") or template.startswith("/sessions") for template in LIMITS)

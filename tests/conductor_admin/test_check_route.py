@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conductor_admin.api.openapi import MAX_TEXT_CHARS
-from handlers.sandbox.fair_queue import Bounds, FairQueue
+from handlers.sandbox.fair_queue import FairQueue, QueueBounds
 from handlers.wire import MAX_PROMPT_CHARS, MOST_OPTIONS
 from tests.conductor_admin.gateway_rig import MakeRig, Rig
 from tests.conductor_admin.test_keys_rules import code, key
@@ -55,7 +55,10 @@ async def test_a_full_queue_is_said_with_a_time_to_retry(make_rig: MakeRig) -> N
     async with make_rig() as rig:
         body = {"category": CATEGORY, "text": "x"}
         checker = rig.gateway.checker
-        for bounds, status in ((Bounds(running=1, own_waiting=0), 429), (Bounds(running=1, waiting=0), 503)):
+        for bounds, status in (
+            (QueueBounds(running=1, own_waiting=0), 429),
+            (QueueBounds(running=1, waiting=0), 503),
+        ):
             checker._pool._queue = FairQueue(bounds)
             async with checker._pool._queue.place("somebody"):
                 reply = await rig.client.post("/check", json=body, timeout=60)
@@ -73,7 +76,7 @@ async def test_checks_count_in_the_minute_of_their_key(rig: Rig) -> None:
 
 async def test_a_check_takes_one_of_the_streams_of_its_key(rig: Rig) -> None:
     body, who = {"category": CATEGORY, "text": "x"}, key(rig, streams=1)
-    queue = rig.gateway.checker._pool._queue = FairQueue(Bounds(running=1))
+    queue = rig.gateway.checker._pool._queue = FairQueue(QueueBounds(running=1))
     async with queue.place("somebody"):
         first = asyncio.create_task(rig.client.post("/check", json=body, headers=who, timeout=60))
         await rig.until(lambda: bool(queue._waiting))

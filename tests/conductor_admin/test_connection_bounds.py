@@ -16,7 +16,7 @@ import uvloop
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from conductor_admin.http.protocol import BoundedProtocol, Outflow
+from conductor_admin.http.protocol import BoundedProtocol, SlowReaderGuard
 from tests.conductor_admin.fake_torchserve import SocketServer
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys
@@ -288,7 +288,7 @@ def test_a_closed_connection_is_freed_without_a_collection(
     monkeypatch: pytest.MonkeyPatch, end: Callable[..., Any], factory: Callable[[], Any]
 ) -> None:
     held: weakref.WeakSet[Any] = weakref.WeakSet()
-    for kind in (BoundedProtocol, Outflow, RequestResponseCycle):
+    for kind in (BoundedProtocol, SlowReaderGuard, RequestResponseCycle):
 
         def noted(self: Any, *args: Any, _init: Any = kind.__init__, **named: Any) -> None:
             held.add(self)

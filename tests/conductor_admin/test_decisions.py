@@ -11,7 +11,7 @@ from conductor_admin.http.middleware import HostPolicy
 from conductor_admin.lifecycle import states
 from conductor_admin.planner import find_row, plan
 from conductor_admin.telemetry.stats import percentiles_ms
-from conductor_admin.workers.client import Health
+from conductor_admin.workers.client import WorkerHealth
 from conductor_admin.workers.worker import health_fault, least_busy
 from conductor_core.catalogue import Catalogue
 from conductor_core.run_file import StartError
@@ -35,9 +35,9 @@ def test_cool_downs_double_from_ten_seconds_to_five_minutes() -> None:
 
 
 def test_a_worker_of_another_version_is_not_used() -> None:
-    assert health_fault(Health(wire=WIRE_VERSION, version="a"), "a") is None
-    assert "version a" in (health_fault(Health(wire=WIRE_VERSION, version="a"), "b") or "")
-    assert "wire" in (health_fault(Health(wire=WIRE_VERSION + 1, version="a"), "a") or "")
+    assert health_fault(WorkerHealth(wire=WIRE_VERSION, version="a"), "a") is None
+    assert "version a" in (health_fault(WorkerHealth(wire=WIRE_VERSION, version="a"), "b") or "")
+    assert "wire" in (health_fault(WorkerHealth(wire=WIRE_VERSION + 1, version="a"), "a") or "")
 
 
 def test_no_category_means_conversation_and_names_work_as_slugs(catalogue: Catalogue) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from conductor_admin.lifecycle import states
 from conductor_admin.lifecycle.states import State
-from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.history import MemoryHistory
 from conductor_admin.workers import loader as loading
 from conductor_admin.workers.torchserve_client import WorkerProcess
 from conductor_admin.workers.worker import Archive
@@ -58,7 +58,7 @@ async def test_a_jump_of_the_clock_ends_no_idle_set_and_no_cool_down(
     assert (await ask(rig, TRANSLATION)).status_code == 200
     shown = (await rig.client.get(f"/models/{TRANSLATION}")).json()
     assert 0 < shown["expires_at"] - time.time() <= 300
-    assert rig.gateway.heart.is_beating
+    assert rig.gateway.heartbeat.is_beating
 
 
 @pytest.mark.parametrize("jump", [YEAR_S, -YEAR_S], ids=["ahead", "back"])
@@ -96,7 +96,7 @@ async def test_files_from_the_future_are_read_like_any_other(make_rig: MakeRig, 
         await beats(rig)
         assert rig.gateway.catalogue.persona == "You are brief."
         worker_set = rig.gateway.catalogue.set_of(CHAT)
-        assert Peaks(state.peaks_file).of(worker_set, CHAT)
+        assert MemoryHistory(state.peaks_file).of(worker_set, CHAT)
         assert (await ask(rig)).status_code == 200
         assert len(rig.torchserve.registered) == 1
 

@@ -12,7 +12,7 @@ import pytest
 
 from conductor_admin.auth.keys_file import KeysFile, KeysFileError, create_first_key
 from conductor_admin.auth.reserve import LEAST_BYTES, Reserve
-from conductor_admin.memory.history import Peaks
+from conductor_admin.memory.history import MemoryHistory
 from conductor_core.catalogue import Catalogue
 from conductor_core.owner import write_owner_token
 from conductor_core.paths import StateDir
@@ -129,15 +129,15 @@ def test_measurements_that_no_disk_takes_stay_in_memory(
     disk: Disk, state: StateDir, catalogue: Catalogue
 ) -> None:
     Reserve(state.reserve_file).fill()
-    peaks, one = Peaks(state.peaks_file), catalogue.sets[0]
+    history, one = MemoryHistory(state.peaks_file), catalogue.sets[0]
     disk.fill()
     for seconds in (1.0, 2.0):
-        peaks.loaded(one, "identity", seconds)
-    assert peaks.load_s(one, "identity") == 2.0
+        history.loaded(one, "identity", seconds)
+    assert history.load_s(one, "identity") == 2.0
     assert not list(state.root.glob("peaks.json*"))
     disk.free()
-    peaks.loaded(one, "identity", 3.0)
-    assert Peaks(state.peaks_file).load_s(one, "identity") == 3.0
+    history.loaded(one, "identity", 3.0)
+    assert MemoryHistory(state.peaks_file).load_s(one, "identity") == 3.0
 
 
 def test_what_a_start_writes_is_an_error_with_its_path(disk: Disk, state: StateDir) -> None:

@@ -256,14 +256,14 @@ async def test_no_hang_holds_up_the_beat(make_rig: MakeRig, monkeypatch: pytest.
     async with make_rig() as rig:
         worker = await the_worker(rig)
         worker.hang(stopped=False)
-        heart = rig.gateway.heart
-        beating = asyncio.create_task(heart.run())
+        heartbeat = rig.gateway.heartbeat
+        beating = asyncio.create_task(heartbeat.run())
         try:
-            await rig.until(lambda: heart._refreshing is not None)
-            first = heart._last_beat
-            await rig.until(lambda: heart._last_beat > first)
-            assert heart._refreshing is not None
-            assert not heart._refreshing.done()
+            await rig.until(lambda: heartbeat._refreshing is not None)
+            first = heartbeat._last_beat
+            await rig.until(lambda: heartbeat._last_beat > first)
+            assert heartbeat._refreshing is not None
+            assert not heartbeat._refreshing.done()
             assert (await rig.client.get("/health/live")).status_code == 200
         finally:
             beating.cancel()

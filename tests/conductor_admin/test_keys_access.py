@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Message
 
 from conductor_admin.app import create_app
-from conductor_admin.auth.access import NEEDS
+from conductor_admin.auth.access import ROUTE_SCOPES
 from conductor_mcp.endpoint import McpEndpoint
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, Rig
 from tests.conductor_admin.key_rig import Keys
@@ -31,10 +31,10 @@ def filled(template: str) -> str:
 
 
 async def test_every_route_has_a_line_in_the_table_and_every_line_a_route(rig: Rig) -> None:
-    """A new route needs an entry in `conductor_admin.auth.access.NEEDS`."""
+    """A new route needs an entry in `conductor_admin.auth.access.ROUTE_SCOPES`."""
     with own_work("builds an application"):
         app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes)
-    assert set(templates(app.routes)) == set(NEEDS)
+    assert set(templates(app.routes)) == set(ROUTE_SCOPES)
 
 
 async def test_each_route_asks_for_what_the_table_says_with_every_method(keys: Keys) -> None:
@@ -43,7 +43,7 @@ async def test_each_route_asks_for_what_the_table_says_with_every_method(keys: K
     assert routes
     for template in routes:
         for method in VERBS:
-            await check_route(keys, method, filled(template), NEEDS[template])
+            await check_route(keys, method, filled(template), ROUTE_SCOPES[template])
 
 
 async def check_route(keys: Keys, method: str, path: str, need: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from conductor_admin.auth.authenticator import KeyRing
-from conductor_admin.auth.caller import Allowance, Caller
+from conductor_admin.auth.authenticator import Authenticator
+from conductor_admin.auth.caller import Caller, RateLimit
 from conductor_admin.auth.keys import KeyBody
 from conductor_admin.auth.keys_file import KeysFile, KeysFileError
 from conductor_admin.auth.rate_limits import Quotas
@@ -71,12 +71,12 @@ async def test_a_file_that_breaks_or_goes_opens_nothing(keys: Keys, broken: str 
     assert (await keys.ask("GET", "/models", None)).status_code == 401
     if broken is not None:
         with pytest.raises(KeysFileError, match=r"keys\.json"):
-            KeyRing(KeysFile(keys.rig.state))
+            Authenticator(KeysFile(keys.rig.state))
 
 
 async def test_a_gateway_that_other_machines_reach_is_never_open(state: StateDir) -> None:
-    assert KeyRing(KeysFile(state)).is_open
-    assert not KeyRing(KeysFile(state), always_closed=True).is_open
+    assert Authenticator(KeysFile(state)).is_open
+    assert not Authenticator(KeysFile(state), always_closed=True).is_open
 
 
 async def test_an_expired_key_is_no_key(rig: Rig) -> None:
@@ -199,7 +199,7 @@ async def test_generations_at_a_time_are_limited(rig: Rig) -> None:
 def test_a_minute_moves_with_the_clock() -> None:
     now = 0.0
     quotas = Quotas(lambda: now)
-    caller = Caller("key_1", allowance=Allowance(requests_per_minute=2, tokens_per_minute=100))
+    caller = Caller("key_1", rate_limit=RateLimit(requests_per_minute=2, tokens_per_minute=100))
 
     def generate(tokens: int) -> None:
         with quotas.admitted(caller) as meter:
@@ -224,7 +224,7 @@ def test_a_minute_moves_with_the_clock() -> None:
 
 
 def test_who_leaves_early_is_charged_what_was_sent() -> None:
-    quotas, caller = Quotas(), Caller("key_1", allowance=Allowance(tokens_per_minute=5))
+    quotas, caller = Quotas(), Caller("key_1", rate_limit=RateLimit(tokens_per_minute=5))
     with quotas.admitted(caller) as meter:
         meter.relayed(b"{}\n{}\n")
     assert quotas.headers(caller)["x-ratelimit-remaining-tokens"] == "3"

@@ -79,7 +79,7 @@ async def test_a_timed_load_is_an_eta_after_a_restart_of_the_gateway(
         await ask(rig)
         entry = rig.lifecycle._table.named(CHAT)
         assert entry.load_s is not None
-        rig.lifecycle.rooms.gauges.loaded(entry, 60.0)
+        rig.lifecycle.admission.measurements.loaded(entry, 60.0)
     async with make_rig() as rig:
         rig.torchserve.may_load.clear()
         answer = await ask(rig, max_wait_s=0.2)
@@ -111,13 +111,13 @@ async def test_memory_is_measured_once_more_before_a_set_is_unloaded(rig: Rig) -
     rig.torchserve.workers(CHAT)[0].memory = GB
     await rig.client.post(f"/admin/models/{CHAT}/unload")
     entry = rig.lifecycle._table.named(CHAT)
-    assert rig.lifecycle.rooms.gauges.figures(entry).learned == {"cpu": GB}
+    assert rig.lifecycle.admission.measurements.figures(entry).learned == {"cpu": GB}
 
 
 async def test_models_show_at_once_what_files_and_earlier_gateways_say_of_memory(rig: Rig) -> None:
     rig.builder.known = KnownWeights("weights", 700, 4.58)
     (chat, _) = rig.gateway.catalogue.sets
-    rig.lifecycle.rooms.gauges._peaks.learn(chat, "weights", {"cpu": 2 * GB})
+    rig.lifecycle.admission.measurements._history.learn(chat, "weights", {"cpu": 2 * GB})
     await rig.lifecycle.reconcile()
     await rig.until(lambda: rig.lifecycle.view(CHAT).estimated == 700)
     shown = (await rig.client.get(f"/models/{CHAT}")).json()

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from conductor_admin.memory.accounting import Figures, charge, corrected_cell, has_outgrown, pending, room
-from conductor_admin.memory.history import SETTLED, Peaks
+from conductor_admin.memory.accounting import (
+    MemoryFigures,
+    charge,
+    corrected_cell,
+    has_outgrown,
+    pending,
+    room,
+)
+from conductor_admin.memory.history import SETTLED, MemoryHistory
 from conductor_core.catalogue import WorkerSet
 from conductor_core.settings.parser import parse_settings
 
@@ -25,8 +32,8 @@ def worker_set() -> WorkerSet:
     return parse_settings(TABLE).sets[0]
 
 
-def figures(worker_set: WorkerSet, estimated: int | None = None, **learned: int) -> Figures:
-    return Figures.of(worker_set, estimated, {}, learned)
+def figures(worker_set: WorkerSet, estimated: int | None = None, **learned: int) -> MemoryFigures:
+    return MemoryFigures.of(worker_set, estimated, {}, learned)
 
 
 def test_before_it_was_measured_the_larger_guess_is_admitted(worker_set: WorkerSet) -> None:
@@ -89,35 +96,35 @@ def test_a_cell_that_missed_by_more_than_15_percent_is_corrected(
     assert corrected_cell(declared, peak, "FP16") == cell
 
 
-def peaks(folder: Path, version: str = "1.0") -> Peaks:
-    return Peaks(folder / "peaks.json", lambda runtime: version)
+def history(folder: Path, version: str = "1.0") -> MemoryHistory:
+    return MemoryHistory(folder / "peaks.json", lambda runtime: version)
 
 
 def test_a_learned_peak_survives_a_restart(tmp_path: Path, worker_set: WorkerSet) -> None:
-    before = peaks(tmp_path)
+    before = history(tmp_path)
     before.learn(worker_set, "abc", {"cpu": 5})
     before.learn(worker_set, "abc", {"cpu": 3})
-    assert peaks(tmp_path).of(worker_set, "abc") == {"cpu": 5}
+    assert history(tmp_path).of(worker_set, "abc") == {"cpu": 5}
 
 
 def test_a_peak_settles_by_measurements_in_use_and_stays_so(tmp_path: Path, worker_set: WorkerSet) -> None:
-    before = peaks(tmp_path)
+    before = history(tmp_path)
     for _ in range(SETTLED):
         before.learn(worker_set, "abc", {"cpu": 5})
     assert not before.is_settled(worker_set, "abc")
     for _ in range(SETTLED):
         assert not before.is_settled(worker_set, "abc")
         before.learn(worker_set, "abc", {"cpu": 5}, in_use=True)
-    assert peaks(tmp_path).is_settled(worker_set, "abc")
-    assert not peaks(tmp_path).is_settled(worker_set, None)
+    assert history(tmp_path).is_settled(worker_set, "abc")
+    assert not history(tmp_path).is_settled(worker_set, None)
 
 
 def test_the_time_of_a_load_is_remembered_beside_the_peak(tmp_path: Path, worker_set: WorkerSet) -> None:
-    before = peaks(tmp_path)
+    before = history(tmp_path)
     assert before.load_s(worker_set, "abc") is None
     before.learn(worker_set, "abc", {"cpu": 5})
     before.loaded(worker_set, "abc", 3.25)
-    again = peaks(tmp_path)
+    again = history(tmp_path)
     assert (again.of(worker_set, "abc"), again.load_s(worker_set, "abc")) == ({"cpu": 5}, 3.25)
     assert again.load_s(worker_set, None) is None
 
@@ -125,13 +132,13 @@ def test_the_time_of_a_load_is_remembered_beside_the_peak(tmp_path: Path, worker
 def test_other_weights_context_workers_or_library_have_no_learned_peak(
     tmp_path: Path, worker_set: WorkerSet
 ) -> None:
-    peaks(tmp_path).learn(worker_set, "abc", {"cpu": 5})
-    again = peaks(tmp_path)
+    history(tmp_path).learn(worker_set, "abc", {"cpu": 5})
+    again = history(tmp_path)
     assert not again.of(worker_set, "abd")
     assert not again.of(worker_set, None)
     assert not again.of(replace(worker_set, context=99), "abc")
     assert not again.of(replace(worker_set, workers=2), "abc")
-    assert not peaks(tmp_path, "1.1").of(worker_set, "abc")
+    assert not history(tmp_path, "1.1").of(worker_set, "abc")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,6 @@ def test_a_broken_file_of_peaks_is_an_empty_one(
     tmp_path: Path, worker_set: WorkerSet, content: bytes
 ) -> None:
     (tmp_path / "peaks.json").write_bytes(content)
-    kept = peaks(tmp_path)
+    kept = history(tmp_path)
     kept.learn(worker_set, "abc", {"cpu": 5})
-    assert peaks(tmp_path).of(worker_set, "abc") == {"cpu": 5}
+    assert history(tmp_path).of(worker_set, "abc") == {"cpu": 5}

@@ -355,7 +355,7 @@ async def test_a_beat_that_fails_is_not_the_last(make_rig: MakeRig, monkeypatch:
             looked += 1
             raise ValueError("a defect")
 
-        beating = asyncio.create_task(heartbeat.Heart(rig.lifecycle, look).run())
+        beating = asyncio.create_task(heartbeat.Heartbeat(rig.lifecycle, look).run())
         await rig.until(lambda: looked > 2)
         beating.cancel()
         await asyncio.wait({beating})
@@ -371,7 +371,7 @@ async def test_four_sets_in_turn_are_all_answered_and_never_exceed_the_budget(
         async def client(number: int) -> None:
             for turn in range(6):
                 assert (await ask(rig, "abcd"[(number + turn) % 4])).status_code == 200
-                over.append(rig.lifecycle.rooms.charged.get("cpu", 0))
+                over.append(rig.lifecycle.admission.charged.get("cpu", 0))
 
         async with asyncio.timeout(60):
             await asyncio.gather(*(client(number) for number in range(8)))

@@ -21,8 +21,8 @@ from conductor_admin.memory.policy import (
     Refuse,
     Wait,
     cheapest,
-    lack,
     overrun,
+    positive_difference,
     schedule,
     total,
 )
@@ -36,7 +36,7 @@ def holding(name: str, size: int, hold: Hold = Hold.IDLE, **more: Any) -> Holdin
 
 
 def decide(need: int, *holdings: Holding, waited_s: float = 0.0, budget: dict[str, int] = BUDGET) -> Decision:
-    room = lack(budget, total(h.memory for h in holdings))
+    room = positive_difference(budget, total(h.memory for h in holdings))
     return schedule([Demand("new", {"cpu": need}, waited_s)], holdings, room, budget)["new"]
 
 

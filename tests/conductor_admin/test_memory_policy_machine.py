@@ -22,7 +22,7 @@ from conductor_admin.memory.policy import (
     Hold,
     Holding,
     Refuse,
-    lack,
+    positive_difference,
     schedule,
     total,
 )
@@ -141,7 +141,9 @@ class World(RuleBasedStateMachine):
         return not asking and not self.room_lacks(name)
 
     def room_lacks(self, name: str) -> dict[str, int]:
-        return lack({"cpu": SIZES[name]}, lack(BUDGET, total(h.memory for h in self.holdings())))
+        return positive_difference(
+            {"cpu": SIZES[name]}, positive_difference(BUDGET, total(h.memory for h in self.holdings()))
+        )
 
     def holdings(self) -> list[Holding]:
         return [
@@ -170,7 +172,7 @@ class World(RuleBasedStateMachine):
             Demand(n, {"cpu": SIZES[n]}, self.now - since, self.sets[n].may_evict)
             for since, n in sorted(asking)
         ]
-        room = lack(BUDGET, total(h.memory for h in self.holdings()))
+        room = positive_difference(BUDGET, total(h.memory for h in self.holdings()))
         acted = False
         for name, decision in schedule(demands, self.holdings(), room, BUDGET).items():
             one = self.sets[name]

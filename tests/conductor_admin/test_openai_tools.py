@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.api.openai.tools import MAX_CALLS, Choice, Function, offer
+from conductor_admin.api.openai.tools import MAX_CALLS, ChosenTool, Function, offer
 from handlers.wire import RequestError
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.openai_calls import CLOCK, WEATHER, asked, chat, chunks, says
@@ -145,4 +145,4 @@ async def test_what_tools_do_not_allow_is_refused_by_name(
 def test_parameters_may_refer_to_their_own_definitions_only() -> None:
     outside = Function(name="f", parameters={"properties": {"a": {"$ref": "https://example.org/s"}}})
     with pytest.raises(RequestError, match="its own"):
-        offer([outside], Choice("required"), None).schema(None)
+        offer([outside], ChosenTool("required"), None).schema(None)

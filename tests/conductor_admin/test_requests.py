@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from conductor_admin.auth.caller import OWNER, Caller
 from conductor_admin.auth.keys import KeyBody
-from conductor_admin.lifecycle.load_record import LoadStory
-from conductor_admin.planner import Job, plan
+from conductor_admin.lifecycle.load_record import LoadRecord
+from conductor_admin.planner import PlannedRequest, plan
 from conductor_admin.telemetry.trace import Trace, Traces, conclusions
 from conductor_core.catalogue import Catalogue
 from handlers.wire import GenerateBody, RequestError
@@ -225,7 +225,7 @@ async def test_each_generation_is_one_line_of_the_log_with_the_figures_of_its_tr
     assert line["finish_reason"] == "stop"
 
 
-def job(catalogue: Catalogue, request_id: str, caller: Caller = OWNER) -> Job:
+def job(catalogue: Catalogue, request_id: str, caller: Caller = OWNER) -> PlannedRequest:
     return plan(catalogue, GenerateBody(prompt="x"), request_id, caller=caller)
 
 
@@ -236,7 +236,7 @@ def kept(catalogue: Catalogue, traces: Traces, request_id: str) -> None:
 
 
 def test_the_oldest_traces_go_by_number_and_by_bytes(catalogue: Catalogue) -> None:
-    size = len(orjson.dumps(Trace(job(catalogue, "0000")).as_json()))
+    size = len(orjson.dumps(Trace(job(catalogue, "0000")).to_json()))
     for traces in (Traces(most=2), Traces(most_bytes=2 * size + 50)):
         for number in range(4):
             kept(catalogue, traces, f"{number:04}")
@@ -268,10 +268,10 @@ def test_conclusions_have_no_words_of_an_answer() -> None:
 
 def test_phases_of_a_load_add_up_to_it() -> None:
     clock = iter([0.0, 1.0, 3.0, 7.0])
-    story = LoadStory("s", clock=lambda: next(clock))
+    load_record = LoadRecord("s", clock=lambda: next(clock))
     for phase in ("convert", "convert", "start"):
-        story.enter(phase)
-    story.end("ready")
-    told = story.as_json()
+        load_record.enter(phase)
+    load_record.end("ready")
+    told = load_record.to_json()
     assert told["phases"] == [{"phase": "convert", "seconds": 2.0}, {"phase": "start", "seconds": 4.0}]
     assert told["seconds"] == 7.0

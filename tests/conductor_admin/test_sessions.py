@@ -14,7 +14,7 @@ import pytest
 from conductor_admin.auth.caller import ANYONE
 from conductor_admin.auth.keys import KeyBody
 from conductor_admin.auth.keys_file import KeysFile
-from conductor_admin.lifecycle.leases import Wish
+from conductor_admin.lifecycle.leases import LeaseRequest
 from conductor_admin.planner import plan
 from conductor_admin.sessions import turns
 from conductor_admin.sessions.models import Session
@@ -111,7 +111,7 @@ async def test_a_persona_is_the_sessions_or_for_one_request(rig: Rig) -> None:
 async def test_a_protocol_that_plans_without_the_session_gets_its_persona_all_the_same(rig: Rig) -> None:
     session = (await say(rig, session="new", persona="pirate"))["session_id"]
     body = GenerateBody(prompt="x", session_id=session)
-    await rig.gateway.generations.result(plan(rig.gateway.catalogue, body, "r", caller=ANYONE))
+    await rig.gateway.dispatcher.result(plan(rig.gateway.catalogue, body, "r", caller=ANYONE))
     assert asked(rig)[-1]["system"] == "You are a pirate."
 
 
@@ -387,7 +387,7 @@ def test_a_session_stays_with_its_worker_unless_that_is_gone_or_four_requests_bu
 async def test_the_worker_that_answered_is_the_one_that_is_preferred_next(rig: Rig) -> None:
     session = (await say(rig, session="new"))["session_id"]
     (worker,) = rig.torchserve.workers(CHAT)
-    assert rig.gateway.sessions._place(session).pid == worker.pid
+    assert rig.gateway.sessions._affinity(session).pid == worker.pid
 
 
 async def test_a_lease_is_on_the_preferred_worker_while_it_is_there(rig: Rig) -> None:
@@ -396,22 +396,22 @@ async def test_a_lease_is_on_the_preferred_worker_while_it_is_there(rig: Rig) ->
     (worker,) = entry.workers.values()
     entry.workers[1] = replace(worker, pid=1)
     for preferred, pid in ((1, 1), (worker.pid, worker.pid), (77, worker.pid)):
-        async with rig.lifecycle.lease(Wish(CHAT, prefers=preferred)) as lease:
+        async with rig.lifecycle.lease(LeaseRequest(CHAT, prefers=preferred)) as lease:
             assert lease.pid == pid
     del entry.workers[1]
 
 
 async def test_only_so_many_places_are_remembered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conductor_admin.sessions.service._PLACES", 2)
+    monkeypatch.setattr("conductor_admin.sessions.service._AFFINITIES", 2)
     sessions: Sessions = rig.gateway.sessions
-    first = sessions._place("a")
-    sessions._place("b")
-    assert sessions._place("a") is first
-    sessions._place("c")
-    assert sessions._place("a") is first
-    assert list(sessions._places) == ["c", "a"]
+    first = sessions._affinity("a")
+    sessions._affinity("b")
+    assert sessions._affinity("a") is first
+    sessions._affinity("c")
+    assert sessions._affinity("a") is first
+    assert list(sessions._affinities) == ["c", "a"]
 
 
 def test_a_session_shows_no_owner() -> None:
-    shown = Session("a", "key", "t", None, "c", 1.0, 2.0).shown()
+    shown = Session("a", "key", "t", None, "c", 1.0, 2.0).to_json()
     assert "owner" not in shown

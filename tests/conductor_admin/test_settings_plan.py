@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.memory.accounting import Figures
-from conductor_admin.settings.plan import Plan, describe, plan_change, plan_start
+from conductor_admin.memory.accounting import MemoryFigures
+from conductor_admin.settings.plan import Plan, plan_change, plan_start, plan_to_json
 from conductor_core.catalogue import Catalogue
 from conductor_core.settings.parser import parse_settings
 
@@ -33,9 +33,9 @@ def change(old: Catalogue, new: Catalogue) -> Plan:
 
 def described(old: Catalogue, new: Catalogue, budget: int = 20) -> dict[str, Any]:
     plan = change(old, new)
-    figures = {one.name: Figures.of(one, None, {}, {}) for one in (*old.sets, *new.sets)}
+    figures = {one.name: MemoryFigures.of(one, None, {}, {}) for one in (*old.sets, *new.sets)}
     before = {name: known.admission for name, known in figures.items()}
-    return describe(plan, figures, before, {"cpu": budget * 10**9})
+    return plan_to_json(plan, figures, before, {"cpu": budget * 10**9})
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,10 @@ def test_the_plan_says_which_set_ends_before_its_successor_is_loaded() -> None:
 def test_the_memory_of_each_set_is_told_and_a_cell_that_measuring_contradicts_is_corrected() -> None:
     table = catalogue(CHAT, LEGAL, CODE)
     learned = {"chat": {"cpu": 2 * 10**9}, "code": {"cpu": 5 * 10**9}}
-    figures = {one.name: Figures.of(one, 10**9, {}, learned[one.name], settled=True) for one in table.sets}
-    told = describe(plan_start(table), figures, {}, {"cpu": 20 * 10**9})
+    figures = {
+        one.name: MemoryFigures.of(one, 10**9, {}, learned[one.name], settled=True) for one in table.sets
+    }
+    told = plan_to_json(plan_start(table), figures, {}, {"cpu": 20 * 10**9})
     assert told["sets"][0] == {
         "set": "chat",
         "device": "cpu",

@@ -291,7 +291,7 @@ class SlowEnd:
     """Parts of a server whose TorchServe ends slowly, and which record that all was closed."""
 
     def __init__(self) -> None:
-        self.gateway = self.lifecycle = self.heart = self.settings = self.mcp = self.process = self
+        self.gateway = self.lifecycle = self.heartbeat = self.settings = self.mcp = self.process = self
         self.begun, self.ending, self.may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.closed = False
 

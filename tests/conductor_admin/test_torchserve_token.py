@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conductor_admin.workers.torchserve_client import TorchServe, TorchServeError
-from conductor_admin.workers.torchserve_token import Keys, TokenError, read_keys
+from conductor_admin.workers.torchserve_token import TokenError, TorchServeKeys, read_keys
 from conductor_core.paths import StateDir
 from tests.conductor_admin.fake_torchserve import FakeTorchServe
 
@@ -75,7 +75,7 @@ async def call(client: TorchServe) -> None:
 def test_the_keys_of_a_file_are_read(tmp_path: Path) -> None:
     file = tmp_path / "key_file.json"
     file.write_text(GOOD)
-    assert read_keys(file) == Keys("m", "i", "a", 1767225600.0)
+    assert read_keys(file) == TorchServeKeys("m", "i", "a", 1767225600.0)
 
 
 @pytest.mark.parametrize("text", WRONG)
@@ -90,12 +90,12 @@ def test_a_file_that_is_missing_or_half_written_is_named_and_not_shown(tmp_path:
 
 
 def test_keys_do_not_show_in_a_text() -> None:
-    assert "secret" not in f"{Keys('secret', 'secret', 'secret', 1.0)!r}"
+    assert "secret" not in f"{TorchServeKeys('secret', 'secret', 'secret', 1.0)!r}"
 
 
 @pytest.mark.parametrize(("left_s", "is_due"), [(1900, False), (1700, True), (0, True), (-1e6, True)])
 def test_new_keys_are_due_at_half_of_the_lifetime(left_s: float, is_due: bool) -> None:
-    assert Keys("m", "i", "a", 1e9).is_due(1e9 - left_s, LIFETIME_S / 60) is is_due
+    assert TorchServeKeys("m", "i", "a", 1e9).is_due(1e9 - left_s, LIFETIME_S / 60) is is_due
 
 
 async def test_a_key_is_renewed_before_it_expires(
@@ -152,7 +152,7 @@ async def test_another_key_than_that_of_the_api_is_refused_and_the_refusal_names
     await call(client)
     keys = read_keys(server.state.torchserve_keys)
     with pytest.raises(TorchServeError) as refused:
-        await client._send("GET", "/ping", "inference", Keys("no", keys.management, "no", 0))
+        await client._send("GET", "/ping", "inference", TorchServeKeys("no", keys.management, "no", 0))
     assert refused.value.kind == "InvalidKeyException"
     assert keys.management not in str(refused.value)
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from archives.build import build_rows, write_config
-from archives.workshop import Workshop
+from archives.build_context import BuildContext
 from conductor_core.paths import ProjectPaths
 from conductor_core.settings.parser import load_settings
 from tests.e2e.listeners import (
@@ -55,7 +55,7 @@ class Alone:
 
     def __init__(self, folder: Path) -> None:
         catalogue = load_settings(ROOT / "SETTINGS.md")
-        build_rows(catalogue, folder / "store", Workshop(ProjectPaths.at(ROOT / "SETTINGS.md")))
+        build_rows(catalogue, folder / "store", BuildContext(ProjectPaths.at(ROOT / "SETTINGS.md")))
         self.config = folder / "config.properties"
         shutil.copyfile(ROOT / "config.properties", self.config)
         write_config(catalogue, self.config)

@@ -14,7 +14,7 @@ from handlers.checks.code.languages import Name
 from handlers.checks.text.bibliography import CSL_STYLES
 from handlers.checks.text.legal_terms import REGULATIONS, Area
 from handlers.checks.text.legal_terms import Task as LegalTask
-from handlers.engines.base import Control
+from handlers.engines.base import ControlToken
 from handlers.engines.code_generation import TEMPLATES
 from handlers.engines.creative_writing import Form, View
 from handlers.engines.mathematical_reasoning import ADVICE
@@ -126,7 +126,7 @@ class OneAnswer(ScriptedModel):
             yield character
 
     async def complete(
-        self, parts: Sequence[str | Control], sampling: Sampling, ends: Sequence[str] = ()
+        self, parts: Sequence[str | ControlToken], sampling: Sampling, ends: Sequence[str] = ()
     ) -> AsyncGenerator[str, None]:
         for character in self._text:
             yield character

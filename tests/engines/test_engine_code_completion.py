@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.checks.code.endings import BlockReader, overlap
-from handlers.engines._completion_cache import Completion, CompletionCache
+from handlers.engines._completion_cache import CachedCompletion, CompletionCache
 from handlers.engines._fill_in_middle import FAMILIES, Family
-from handlers.engines.base import Control
+from handlers.engines.base import ControlToken
 from handlers.engines.code_completion import CodeCompletion
 from handlers.wire import GenerateRequest, RequestError
 from tests.test_engines import ScriptedModel
@@ -50,7 +50,7 @@ async def test_a_model_with_the_tokens_fills_the_middle(family: Family) -> None:
     text, notes = await completed(model, asked(prefix="x = ", suffix="\nprint(x)\n"))
     assert (text, notes["mode"]) == ("a + b", "fim")
     parts, ends = model.completed[0]
-    assert [part.token for part in parts if isinstance(part, Control)] == (
+    assert [part.token for part in parts if isinstance(part, ControlToken)] == (
         list(family.tokens) if family.middle else [family.suffix, family.prefix]
     )
     assert {part for part in parts if isinstance(part, str)} == {"x = ", "\nprint(x)\n"}
@@ -161,11 +161,11 @@ async def test_how_a_kept_completion_ended_is_kept() -> None:
 def test_the_cache_is_bounded_by_number_and_by_characters() -> None:
     few, small = CompletionCache(max_entries=2), CompletionCache(max_chars=20)
     for number in range(5):
-        few.keep("", f"{number}:", Completion("x", "fim", "stop"))
-        small.keep("", f"{number}" * 5, Completion("x" * 5, "fim", "stop"))
+        few.keep("", f"{number}:", CachedCompletion("x", "fim", "stop"))
+        small.keep("", f"{number}" * 5, CachedCompletion("x" * 5, "fim", "stop"))
     assert [few.find("", f"{n}:") is not None for n in range(5)] == [False, False, False, True, True]
     assert [small.find("", f"{n}" * 5) is not None for n in range(5)] == [False, False, False, True, True]
-    small.keep("", "y" * 30, Completion("z", "fim", "stop"))
+    small.keep("", "y" * 30, CachedCompletion("z", "fim", "stop"))
     assert small.find("", "y" * 30) is None
 
 

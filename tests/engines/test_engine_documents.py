@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handlers.checks.text.quotes import Source, quotations
+from handlers.checks.text.quotes import SourceText, quotations
 from handlers.engines.creative_writing import CreativeWriting
 from handlers.engines.question_answering import QuestionAnswering
 from handlers.engines.registry import engine_class
@@ -120,7 +120,7 @@ def test_quotations_in_curly_marks_count_and_apostrophes_do_not() -> None:
 )
 def test_an_ellipsis_leaves_words_out_and_adds_none(quote: str, start: int | None) -> None:
     source = "1. The tenant pays rent every month,\n  in advance.\n2. It is far away.\n\nSo far away."
-    assert Source(source).locate(quote) == start
+    assert SourceText(source).locate(quote) == start
 
 
 async def test_writing_is_told_form_tone_length_and_view() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.checks.text.legal_terms import CLAUSES, NOTE, item_schema
-from handlers.checks.text.quotes import Source, quotations
+from handlers.checks.text.quotes import SourceText, quotations
 from handlers.engines._documents import clauses, parts
 from handlers.engines.legal_analysis import LegalAnalysis
 from handlers.wire import GenerateRequest, RequestError
@@ -188,7 +188,7 @@ def test_any_run_of_words_is_found_however_it_is_spaced(words: list[str], data: 
     start = data.draw(st.integers(0, len(words) - 1))
     end = data.draw(st.integers(start + 1, len(words)))
     quote = "\t ".join(words[start:end])
-    assert (Source(source).locate(quote) is not None) == any(w.strip("“”\"' ") for w in words[start:end])
+    assert (SourceText(source).locate(quote) is not None) == any(w.strip("“”\"' ") for w in words[start:end])
 
 
 def test_quotations_need_three_words() -> None:

@@ -12,7 +12,7 @@ from handlers.checks.code.endings import overlap
 from handlers.checks.maths.answers import clean
 from handlers.checks.text.bibliography import find_citations
 from handlers.checks.text.json_answers import read_json
-from handlers.checks.text.quotes import MOST_CLAIMS, MOST_READ, Source, affordable, unsupported
+from handlers.checks.text.quotes import MOST_CLAIMS, MOST_READ, SourceText, affordable, unsupported
 from handlers.checks.text.sentences import packed, sentences
 from handlers.engines._translation import _in_words
 from handlers.inference.output import StopStrings
@@ -53,7 +53,7 @@ def test_a_quotation_is_found_where_its_words_stand(source: str, quote: str) -> 
     words = quote.split()
     pattern = re.compile(r"\s+".join(words))
     expected = pattern.search(source) if words else None
-    assert Source(source).locate(quote) == (expected.start() if expected else None)
+    assert SourceText(source).locate(quote) == (expected.start() if expected else None)
 
 
 def test_quotations_are_looked_up_while_it_is_cheap() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from handlers.inference.output import AnswerText, Piece, TokenRows
-from handlers.inference.tokenizer import Spelling, TextTokenizer
+from handlers.inference.output import Detokenizer, LogprobFormatter, TextPiece
+from handlers.inference.tokenizer import TextTokenizer, TokenBytes
 from handlers.logprobs import Row
 from handlers.runtimes.base import Step
 from tests.handlers.tiny_models import byte_tokenizer
@@ -25,10 +25,10 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     return TextTokenizer(folder)
 
 
-def told(tokenizer: TextTokenizer, text: str, cuts: list[int], stops: list[str]) -> list[Piece]:
+def told(tokenizer: TextTokenizer, text: str, cuts: list[int], stops: list[str]) -> list[TextPiece]:
     ids = tokenizer.encode(text)
-    answer = AnswerText(tokenizer.decoder(), stops, frozenset(), TokenRows(tokenizer))
-    pieces: list[Piece] = []
+    answer = Detokenizer(tokenizer.decoder(), stops, frozenset(), LogprobFormatter(tokenizer))
+    pieces: list[TextPiece] = []
     for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True):
         part = ids[start:end]
         pieces.append(answer.feed(Step(part, None, [-1.0] * len(part))))
@@ -41,7 +41,7 @@ def spelt(rows: list[Row]) -> bytes:
     return b"".join(bytes(row["bytes"]) for row in rows)
 
 
-def rows_of(pieces: list[Piece]) -> list[Row]:
+def rows_of(pieces: list[TextPiece]) -> list[Row]:
     return [row for piece in pieces for row in piece.logprobs or ()]
 
 
@@ -74,14 +74,14 @@ def test_half_a_character_leaves_with_the_other_half(tokenizer: TextTokenizer) -
 
 def test_a_character_that_was_never_finished_keeps_its_row(tokenizer: TextTokenizer) -> None:
     ids = tokenizer.encode("é")[:1]
-    answer = AnswerText(tokenizer.decoder(), [], frozenset(), TokenRows(tokenizer))
+    answer = Detokenizer(tokenizer.decoder(), [], frozenset(), LogprobFormatter(tokenizer))
     assert answer.feed(Step(ids, "length", [-1.0])) == ""
     rest = answer.flush()
     assert (rest, spelt(rest.logprobs or [])) == ("", b"\xc3")
 
 
 def test_without_rows_a_piece_has_none(tokenizer: TextTokenizer) -> None:
-    answer = AnswerText(tokenizer.decoder(), [], frozenset(), None)
+    answer = Detokenizer(tokenizer.decoder(), [], frozenset(), None)
     assert answer.feed(Step(tokenizer.encode("ab"))).logprobs is None
 
 
@@ -90,5 +90,5 @@ def test_tokens_of_sentencepiece_are_spelt_with_their_spaces_and_bytes() -> None
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="le"))
     made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     made.add_special_tokens(["<s>"])
-    spelling = Spelling(made)
+    spelling = TokenBytes(made)
     assert [spelling.bytes_of(i) for i in range(5)] == [b" the", b"\xe4", b"le", b"<s>", b""]

@@ -9,7 +9,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from handlers.engines._completion_cache import CompletionCache
-from handlers.engines.base import Control
+from handlers.engines.base import ControlToken
 from handlers.inference.model import LoadedModel
 from handlers.inference.tokenizer import TextTokenizer
 from handlers.wire import RequestError, Sampling
@@ -60,7 +60,7 @@ async def test_an_end_token_ends_the_answer_and_is_not_in_it(tokenizer: TextToke
     assert end is not None
     runtime = ScriptedRuntime([*tokenizer.encode("ab"), end, *tokenizer.encode("cd")], context=400)
     model = LoadedModel(runtime, tokenizer).for_request("r")
-    stream = model.complete([Control("<pre>"), "x"], Sampling(max_tokens=50), ["<mid>", "<unknown>"])
+    stream = model.complete([ControlToken("<pre>"), "x"], Sampling(max_tokens=50), ["<mid>", "<unknown>"])
     assert "".join([piece async for piece in stream]) == "ab"
     assert (model.finish_reason, model.usage.prompt_tokens) == ("stop", 2)
 
@@ -73,6 +73,10 @@ async def test_nothing_to_continue_is_refused(tokenizer: TextTokenizer) -> None:
 
 def test_what_is_kept_belongs_to_the_loaded_model(tokenizer: TextTokenizer) -> None:
     loaded = LoadedModel(ScriptedRuntime([1], context=400), tokenizer)
-    assert loaded.for_request("a").kept(CompletionCache) is loaded.for_request("b").kept(CompletionCache)
+    assert loaded.for_request("a").per_model_cache(CompletionCache) is loaded.for_request(
+        "b"
+    ).per_model_cache(CompletionCache)
     other = LoadedModel(ScriptedRuntime([1], context=400), tokenizer)
-    assert other.for_request("a").kept(CompletionCache) is not loaded.for_request("a").kept(CompletionCache)
+    assert other.for_request("a").per_model_cache(CompletionCache) is not loaded.for_request(
+        "a"
+    ).per_model_cache(CompletionCache)

@@ -13,7 +13,7 @@ import pytest
 from handlers.engines.registry import engine_class, engine_names
 from handlers.sandbox import template
 from handlers.sandbox.checker import Checker
-from handlers.sandbox.fair_queue import Bounds, Busy
+from handlers.sandbox.fair_queue import Busy, QueueBounds
 from handlers.wire import GenerateRequest, RequestError
 
 LETTERS = [[f"{row}_{column}" for column in "abcdef"] for row in "uvwxyz"]
@@ -156,7 +156,7 @@ async def test_a_client_that_left_ends_its_check(checker: Checker) -> None:
 
 
 async def test_an_answer_says_so_where_there_is_no_place_for_its_check() -> None:
-    full = Checker(bounds=Bounds(own_waiting=0, running=1))
+    full = Checker(bounds=QueueBounds(own_waiting=0, running=1))
     async with full._pool._queue.place("other"):
         for engine in engine_names():
             request = asked(engine=engine)

@@ -16,7 +16,7 @@ from handlers.inference.model import LoadedModel
 from handlers.inference.tokenizer import TextTokenizer
 from handlers.runtimes.base import Embedder, RuntimeConfig
 from handlers.runtimes.transformers.causal import open_runtime
-from handlers.runtimes.transformers.embedding import EmbeddingRuntime, Text, batches
+from handlers.runtimes.transformers.embedding import EmbeddingRuntime, TokenisedText, batches
 from handlers.strict_json import parse
 from handlers.wire import GenerateBody, GenerateRequest, RequestError
 from tests.handlers.tiny_models import tiny_bert
@@ -184,9 +184,12 @@ async def test_each_pooling_is_the_model_s_own(tmp_path: Path, pooling: str) -> 
 
 
 def test_batches_are_bounded_by_tokens_with_padding() -> None:
-    made = batches([Text([0] * n) for n in (1, 9, 3, 10, 2, 8)], tokens=20)
+    made = batches([TokenisedText([0] * n) for n in (1, 9, 3, 10, 2, 8)], tokens=20)
     assert [[len(text.ids) for text in batch] for batch in made] == [[10, 9], [8, 3], [2, 1]]
-    assert [len(batch) for batch in batches([Text([0] * 30), Text([0])], tokens=20)] == [1, 1]
+    assert [len(batch) for batch in batches([TokenisedText([0] * 30), TokenisedText([0])], tokens=20)] == [
+        1,
+        1,
+    ]
 
 
 def test_a_body_with_inputs_needs_no_prompt() -> None:

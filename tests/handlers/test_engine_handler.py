@@ -11,7 +11,7 @@ import pytest
 
 from handlers.wire import RequestError
 from handlers.worker.requests import Record, error_record
-from handlers.worker.torchserve_calls import Call
+from handlers.worker.torchserve_calls import TorchServeCall
 from handlers.worker_config import WorkerConfig
 from tests.handlers.test_worker_config import MAPPING
 
@@ -40,7 +40,7 @@ def answered(
     for event in events:
         queue.put(event)
     calls = [
-        Call(f"id{index}", CONFIG, engine_handler._takes_parts(context, index))
+        TorchServeCall(f"id{index}", CONFIG, engine_handler._takes_parts(context, index))
         for index in range(len(headers))
     ]
     return engine_handler._answer(calls, queue, context), context, frames

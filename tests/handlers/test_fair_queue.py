@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from handlers.sandbox.fair_queue import Bounds, Busy, FairQueue
+from handlers.sandbox.fair_queue import Busy, FairQueue, QueueBounds
 
 
 class Line:
     """Clients at a queue; `served` are those that got a place, in order."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: QueueBounds) -> None:
         self.queue = FairQueue(bounds)
         self.served: list[str] = []
 
@@ -31,7 +31,7 @@ async def settle() -> None:
 
 
 async def test_clients_are_served_in_turn_however_many_one_has_waiting() -> None:
-    line, done = Line(Bounds(running=2)), asyncio.Event()
+    line, done = Line(QueueBounds(running=2)), asyncio.Event()
     holding = [asyncio.create_task(line.stand(name, done)) for name in ("x", "y")]
     await settle()
     waiting = [asyncio.create_task(line.stand(name)) for name in ("a", "a", "a", "b", "c")]
@@ -42,7 +42,7 @@ async def test_clients_are_served_in_turn_however_many_one_has_waiting() -> None
 
 
 async def test_one_place_stays_free_for_somebody_else() -> None:
-    line, done = Line(Bounds(running=4)), asyncio.Event()
+    line, done = Line(QueueBounds(running=4)), asyncio.Event()
     many = [asyncio.create_task(line.stand("a", done)) for _ in range(10)]
     await settle()
     assert line.served == ["a"] * 3
@@ -54,7 +54,7 @@ async def test_one_place_stays_free_for_somebody_else() -> None:
 
 
 async def test_a_full_share_is_429_and_a_full_queue_503_with_a_time_to_retry() -> None:
-    line, done = Line(Bounds(running=2, waiting=3, own_waiting=2)), asyncio.Event()
+    line, done = Line(QueueBounds(running=2, waiting=3, own_waiting=2)), asyncio.Event()
     async with AsyncExitStack() as held:
         await held.enter_async_context(line.queue.place("a"))
         await held.enter_async_context(line.queue.place("b"))
@@ -70,7 +70,7 @@ async def test_a_full_share_is_429_and_a_full_queue_503_with_a_time_to_retry() -
 
 
 async def test_who_leaves_while_waiting_is_not_served_and_blocks_nobody() -> None:
-    line, done = Line(Bounds(running=2)), asyncio.Event()
+    line, done = Line(QueueBounds(running=2)), asyncio.Event()
     holding = [asyncio.create_task(line.stand(name, done)) for name in ("x", "y")]
     await settle()
     gone, stays = (asyncio.create_task(line.stand(name)) for name in ("gone", "stays"))
@@ -83,7 +83,7 @@ async def test_who_leaves_while_waiting_is_not_served_and_blocks_nobody() -> Non
 
 
 async def test_who_leaves_in_the_moment_of_getting_a_place_gives_it_on() -> None:
-    line, done = Line(Bounds(running=1)), asyncio.Event()
+    line, done = Line(QueueBounds(running=1)), asyncio.Event()
     holding = asyncio.create_task(line.stand("x", done))
     await settle()
     first, second = (asyncio.create_task(line.stand(name)) for name in ("first", "second"))
@@ -96,7 +96,7 @@ async def test_who_leaves_in_the_moment_of_getting_a_place_gives_it_on() -> None
 
 
 async def test_waiting_too_long_is_503() -> None:
-    line = Line(Bounds(running=1, wait_s=0.01))
+    line = Line(QueueBounds(running=1, wait_s=0.01))
     async with line.queue.place("a"):
         with pytest.raises(Busy) as refused:
             await line.stand("b")

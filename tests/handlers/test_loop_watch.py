@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from conductor_admin.http.request_context import arrived_for, route_of
-from handlers.diagnostics.loop_watch import LIMIT_S, STUCK_S, Held, Holds, LoopWatch, lock_is_free
+from handlers.diagnostics.loop_watch import LIMIT_S, STUCK_S, Holds, LoopStall, LoopWatch, lock_is_free
 from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
@@ -26,16 +26,16 @@ class Watched:
     """The reports of one watch; `seen` waits for them."""
 
     def __init__(self) -> None:
-        self.held: list[Held] = []
+        self.held: list[LoopStall] = []
         self.lags: list[float] = []
         self.has_told = threading.Event()
 
-    def told(self, held: Held) -> None:
+    def told(self, held: LoopStall) -> None:
         self.held.append(held)
         self.has_told.set()
 
     @property
-    def ended(self) -> list[Held]:
+    def ended(self) -> list[LoopStall]:
         return [held for held in self.held if held.is_over]
 
     async def seen(self) -> None:
@@ -155,7 +155,7 @@ def test_a_step_that_does_not_end_is_told_while_it_lasts(run: Callable[..., Any]
 
 def test_one_line_a_minute_is_due_for_each_place_and_route() -> None:
     holds = Holds()
-    one, other = (Held("step", place, None, "/a", 0.06, 0.06) for place in ("here:1", "here:2"))
+    one, other = (LoopStall("step", place, None, "/a", 0.06, 0.06) for place in ("here:1", "here:2"))
     route = replace(one, route="/b")
     assert [holds.add(held) for held in (one, one, other, route, one)] == [True, False, True, True, False]
     assert (holds.count, holds.longest_s) == (5, 0.06)

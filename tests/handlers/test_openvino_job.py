@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handlers.runtimes.base import SamplingPlan, Step
-from handlers.runtimes.openvino.job import Failed, Job
+from handlers.runtimes.openvino.job import Failed, OpenVinoJob
 
 EOS = 2
 PROMPT = [10, 11, 12]
@@ -22,13 +22,13 @@ class Handle:
         self.cancelled = True
 
 
-def job(**plan: Any) -> Job:
-    made = Job(1, PROMPT, SamplingPlan(**{"max_tokens": 10, **plan}), frozenset({EOS}))
+def job(**plan: Any) -> OpenVinoJob:
+    made = OpenVinoJob(1, PROMPT, SamplingPlan(**{"max_tokens": 10, **plan}), frozenset({EOS}))
     made.handle = Handle()
     return made
 
 
-def after(said: list[int], **plan: Any) -> Job:
+def after(said: list[int], **plan: Any) -> OpenVinoJob:
     """A request that was dropped after the tokens `said`."""
     made = job(**plan)
     assert made.take(said, [-1.0] * len(said), None) == Step(said, None, [-1.0] * len(said))

@@ -18,7 +18,7 @@ from handlers.runtimes.openvino.config import (
     cache_blocks,
     reserve_blocks,
 )
-from handlers.runtimes.openvino.job import Job
+from handlers.runtimes.openvino.job import OpenVinoJob
 from handlers.runtimes.openvino.reading import OLDEST_SHARE, KnownPrefixes, pieces
 
 PLACES = Places(blocks=30, reserve=8)
@@ -93,8 +93,8 @@ def test_whatever_comes_everybody_ends_and_the_cache_is_never_exceeded(seed: int
     raise AssertionError(f"{len(waiting)} wait, {len(held)} are held")
 
 
-def reading(number: int, tokens: int, *, echo: bool = False) -> Job:
-    return Job(number, list(range(tokens)), SamplingPlan(max_tokens=1), frozenset(), echo)
+def reading(number: int, tokens: int, *, echo: bool = False) -> OpenVinoJob:
+    return OpenVinoJob(number, list(range(tokens)), SamplingPlan(max_tokens=1), frozenset(), echo)
 
 
 def test_short_prompts_are_read_before_the_rest_of_a_long_one() -> None:
@@ -152,7 +152,7 @@ def test_the_cache_takes_what_the_memory_of_the_worker_leaves() -> None:
 
 @pytest.mark.parametrize("context", [100, 2048, 8192, 131_072])
 def test_the_smallest_cache_holds_the_longest_request_beside_the_reserve(context: int) -> None:
-    longest = Job(1, [0] * (context - 1), SamplingPlan(max_tokens=1), frozenset())
+    longest = OpenVinoJob(1, [0] * (context - 1), SamplingPlan(max_tokens=1), frozenset())
     places = Places(blocks(1, context), reserve_blocks(context))
     assert places.admit([longest], [], leaving=0) == [longest]
     assert places.blocks - places.reserve >= longest.blocks

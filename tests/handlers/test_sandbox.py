@@ -16,9 +16,9 @@ import orjson
 import pytest
 
 from handlers.sandbox import confinement, file_rules, syscall_filter
-from handlers.sandbox.fair_queue import Bounds
+from handlers.sandbox.fair_queue import QueueBounds
 from handlers.sandbox.pool import Pool
-from handlers.sandbox.template import PACKAGE, Limits
+from handlers.sandbox.template import PACKAGE, ChildLimits
 from handlers.wire import GenerateRequest
 from tests.handlers.hostile_engine import ATTACKS
 
@@ -56,7 +56,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pool(package: Path) -> Iterator[Pool]:
     # A variable of the user is set before the template starts.
     os.environ["HF_TOKEN"] = SECRET
-    made = Pool(Limits(cpu_s=5.0, memory=256 * 2**20), Bounds(running=2), package)
+    made = Pool(ChildLimits(cpu_s=5.0, memory=256 * 2**20), QueueBounds(running=2), package)
     yield made
     made.close()
     del os.environ["HF_TOKEN"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers import json_bounds
-from handlers.json_bounds import CLIENT, WORKER, Bounds, TooComplex, keys_of, shape_of
+from handlers.json_bounds import CLIENT, WORKER, JsonBounds, TooComplex, keys_of, shape_of
 from handlers.strict_json import parse, read_value
 from handlers.wire import GenerateBody, RequestError
 
@@ -138,9 +138,9 @@ def test_depth_is_counted_in_levels() -> None:
     deep: Any = 1
     for _ in range(5):
         deep = [deep]
-    assert keys_of(deep, Bounds(depth=5)) == 0
+    assert keys_of(deep, JsonBounds(depth=5)) == 0
     with pytest.raises(TooComplex):
-        keys_of(deep, Bounds(depth=4))
+        keys_of(deep, JsonBounds(depth=4))
 
 
 def test_others_run_while_a_large_body_is_checked() -> None:

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.tool_calls.parser import Call, Event, Text, ToolCallParser, find_calls
+from handlers.tool_calls.parser import Event, ParsedCall, ParsedText, ToolCallParser, find_calls
 from handlers.tool_calls.reader import CallArguments, CallStart
 
 NAMES = ("get_weather", "add")
-WEATHER = Call("get_weather", '{"city": "Paris"}')
-ADD = Call("add", '{"a": 1, "b": [2, {"c": "}]"}]}')
+WEATHER = ParsedCall("get_weather", '{"city": "Paris"}')
+ADD = ParsedCall("add", '{"a": 1, "b": [2, {"c": "}]"}]}')
 
 
-def written(call: Call, arguments: str = "arguments") -> str:
+def written(call: ParsedCall, arguments: str = "arguments") -> str:
     return f'{{"name": "{call.name}", "{arguments}": {call.arguments}}}'
 
 
@@ -55,12 +55,14 @@ def in_pieces(pieces: list[str]) -> list[Event]:
     return [event for piece in pieces for event in parser.feed(piece)] + parser.close()
 
 
-def joined(events: list[Event]) -> tuple[str, list[Call]]:
-    calls = {event.index: Call(event.name, "") for event in events if isinstance(event, CallStart)}
+def joined(events: list[Event]) -> tuple[str, list[ParsedCall]]:
+    calls = {event.index: ParsedCall(event.name, "") for event in events if isinstance(event, CallStart)}
     for event in events:
         if isinstance(event, CallArguments):
-            calls[event.index] = Call(calls[event.index].name, calls[event.index].arguments + event.text)
-    return "".join(e.text for e in events if isinstance(e, Text)), [calls[i] for i in sorted(calls)]
+            calls[event.index] = ParsedCall(
+                calls[event.index].name, calls[event.index].arguments + event.text
+            )
+    return "".join(e.text for e in events if isinstance(e, ParsedText)), [calls[i] for i in sorted(calls)]
 
 
 @pytest.mark.parametrize("text", FORMS.values(), ids=FORMS.keys())
@@ -89,19 +91,19 @@ def test_an_object_that_is_no_call_behind_one_that_is_stays_text() -> None:
 
 
 def test_a_call_without_arguments_has_empty_ones() -> None:
-    assert find_calls('<tool_call>{"name": "add"}</tool_call>', NAMES) == ("", [Call("add", "{}")])
-    assert find_calls('{"name": "add", "parameters": null}', NAMES) == ("", [Call("add", "{}")])
+    assert find_calls('<tool_call>{"name": "add"}</tool_call>', NAMES) == ("", [ParsedCall("add", "{}")])
+    assert find_calls('{"name": "add", "parameters": null}', NAMES) == ("", [ParsedCall("add", "{}")])
 
 
 def test_a_marked_call_of_an_unknown_tool_is_a_call() -> None:
     assert find_calls('<tool_call>{"name": "nap", "arguments": {}}</tool_call>', NAMES)[1] == [
-        Call("nap", "{}")
+        ParsedCall("nap", "{}")
     ]
 
 
 def test_arguments_end_where_the_answer_was_cut() -> None:
     assert find_calls(f"<tool_call>{written(WEATHER)[:-6]}", NAMES)[1] == [
-        Call("get_weather", WEATHER.arguments[:-5])
+        ParsedCall("get_weather", WEATHER.arguments[:-5])
     ]
 
 
@@ -115,8 +117,8 @@ def test_the_name_comes_before_the_arguments_are_complete() -> None:
 
 def test_text_is_not_held_back_longer_than_a_mark() -> None:
     parser = ToolCallParser(NAMES)
-    assert parser.feed("It is <") == [Text("It is")]
-    assert parser.feed("b>bold") == [Text(" <b>bold")]
+    assert parser.feed("It is <") == [ParsedText("It is")]
+    assert parser.feed("b>bold") == [ParsedText(" <b>bold")]
 
 
 @given(

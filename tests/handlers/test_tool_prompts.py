@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers.inference.chat_template import ChatTemplate, in_words
-from handlers.tool_calls.parser import Call, find_calls
+from handlers.tool_calls.parser import ParsedCall, find_calls
 from handlers.wire import Message, RequestError, ToolCall
 
 TOOLS: list[dict[str, Any]] = [
@@ -73,7 +73,7 @@ def test_calls_told_in_words_are_found_again() -> None:
     (call,) = [message for message in in_words(TALK, TOOLS) if message.role == "assistant"]
     assert find_calls(call.content, ["add"]) == (
         "",
-        [Call("add", '{"a": 1, "b": 1}'), Call("add", '{"a": 2, "b": 2}')],
+        [ParsedCall("add", '{"a": 1, "b": 1}'), ParsedCall("add", '{"a": 2, "b": 2}')],
     )
 
 

@@ -14,7 +14,7 @@ from handlers.runtimes.cache_places import Places, reserve_tokens
 from handlers.runtimes.transformers.batch import CancelledMakesRoom
 from handlers.runtimes.transformers.causal import Asked
 from handlers.runtimes.transformers.decoding import RequestDecoding
-from handlers.runtimes.transformers.flow import Flow, Progress
+from handlers.runtimes.transformers.flow import Flow, FlowProgress
 from handlers.runtimes.transformers.load import Loaded
 from handlers.runtimes.transformers.memory import (
     MIN_TOKENS,
@@ -89,7 +89,7 @@ def test_a_request_needs_the_pages_of_its_prompt_and_of_what_it_said() -> None:
     decoding = RequestDecoding([1], SamplingPlan(max_tokens=9), 300, torch.device("cpu"))
     asked = Asked(1, "1", [5] * 254, decoding, Flow(decoding, ()))
     assert asked.blocks == 1
-    asked.flow.receive(Progress([7, 7], finished=False))
+    asked.flow.receive(FlowProgress([7, 7], finished=False))
     assert asked.blocks == 2
 
 

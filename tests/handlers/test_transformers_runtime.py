@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
 from handlers.runtimes.transformers.causal import TransformersRuntime, open_runtime
-from handlers.runtimes.transformers.load import LoadError
+from handlers.runtimes.transformers.load import ModelLoadError
 from handlers.wire import RequestError
 from tests.handlers.runtime_calls import PATIENCE_S, ask, drain, leave_after_first_step, settled
 from tests.handlers.tiny_models import EOS, VOCABULARY
@@ -296,5 +296,5 @@ async def test_closing_ends_running_requests(folder: Path) -> None:
     [({"precision": "Q4_1"}, "Q4_1"), ({"precision": "FP32", "device": "cuda:99"}, "cuda:99")],
 )
 def test_what_cannot_be_loaded_is_one_line(folder: Path, values: dict[str, Any], message: str) -> None:
-    with pytest.raises(LoadError, match=message):
+    with pytest.raises(ModelLoadError, match=message):
         TransformersRuntime(RuntimeConfig(folder, **values), lambda _: None)

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from handlers.wire import WIRE_VERSION
-from handlers.worker.process import Worker
+from handlers.worker.process import WorkerServer
 from handlers.worker_config import WorkerConfig
 from tests.handlers.scripted_source import ScriptedSource, script
 from tests.handlers.test_worker_config import MAPPING
@@ -30,7 +30,9 @@ class Bench:
     def __init__(self, run_dir: Path) -> None:
         self.ended = threading.Event()
         self.run_dir = run_dir
-        self.worker = Worker(WorkerConfig.from_yaml(MAPPING), self._load, run_dir, lambda _: self.ended.set())
+        self.worker = WorkerServer(
+            WorkerConfig.from_yaml(MAPPING), self._load, run_dir, lambda _: self.ended.set()
+        )
 
     def _load(self, config: WorkerConfig, on_fatal: Callable[[str], None]) -> ScriptedSource:
         self.source = ScriptedSource(on_fatal)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from handlers.worker.coalescing import ALONE, WINDOW_S, joined
+from handlers.worker.coalescing import ALONE, WINDOW_S, coalesce
 from handlers.worker.requests import Record
 
 pytestmark = pytest.mark.timeout(20)
@@ -22,7 +22,7 @@ class Stream:
         self.closed = asyncio.Event()
         self.held: asyncio.Queue[float] = asyncio.Queue()
         self.window_over = asyncio.Event()
-        self.joined = joined(self._iterate(), lambda: running, self._hold)
+        self.joined = coalesce(self._iterate(), lambda: running, self._hold)
 
     async def _iterate(self) -> AsyncGenerator[Record, None]:
         try:
@@ -111,7 +111,7 @@ async def test_without_a_wait_of_its_own_a_hold_ends_by_itself() -> None:
         yield {"delta": "b"}
         await asyncio.Event().wait()
 
-    stream = joined(endless(), lambda: ALONE + 1)
+    stream = coalesce(endless(), lambda: ALONE + 1)
     batches = [await anext(stream)]
     while sum(len(record["delta"]) for batch in batches for record in batch) < 2:
         batches.append(await anext(stream))

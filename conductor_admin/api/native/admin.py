@@ -9,14 +9,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.native.models import describe
+from conductor_admin.api.native.models import row_to_json
 from conductor_admin.auth.caller import caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body import read_body
 from conductor_admin.http.responses import JsonResponse
 from conductor_admin.planner import find_row
-from conductor_admin.settings.plan import Plan
-from conductor_admin.settings.plan import describe as describe_plan
+from conductor_admin.settings.plan import Plan, plan_to_json
 from conductor_core.issues import SettingsError
 from handlers.wire import RequestError
 
@@ -42,7 +41,7 @@ def router(gateway: Gateway) -> APIRouter:
         """Load the row's set and wait for it; clears a cool-down."""
         row = find_row(gateway.catalogue, category, caller_of(request))
         await gateway.lifecycle.load(row.slug)
-        return JsonResponse(describe(gateway, row, caller_of(request)))
+        return JsonResponse(row_to_json(gateway, row, caller_of(request)))
 
     @routes.post("/models/{category}/unload", openapi_extra=_WAYS)
     async def unload(category: str, request: Request) -> Response:
@@ -53,7 +52,7 @@ def router(gateway: Gateway) -> APIRouter:
         await gateway.lifecycle.unload(
             gateway.catalogue.set_of(row.slug).name, row.slug, force=force == "true", drain=mode == "drain"
         )
-        return JsonResponse(describe(gateway, row, caller_of(request)))
+        return JsonResponse(row_to_json(gateway, row, caller_of(request)))
 
     @routes.get("/plan")
     async def plan() -> Response:
@@ -72,7 +71,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.post("/reload")
     async def reload() -> Response:
         """Apply the current SETTINGS.md and show what changes; a file with errors changes nothing."""
-        return JsonResponse(await _described(gateway, await _readable(gateway.settings.reload())))
+        return JsonResponse(await _to_json(gateway, await _readable(gateway.settings.reload())))
 
     return routes
 
@@ -81,7 +80,7 @@ async def describe_change(
     gateway: Gateway, text: str | None = None, name: str | None = None
 ) -> dict[str, Any]:
     """Plan of applying `text` or the current SETTINGS.md, as JSON; RequestError lists all errors in it."""
-    return await _described(gateway, await _readable(gateway.settings.plan(text, name)))
+    return await _to_json(gateway, await _readable(gateway.settings.plan(text, name)))
 
 
 async def _readable(reading: Awaitable[Plan]) -> Plan:
@@ -91,12 +90,12 @@ async def _readable(reading: Awaitable[Plan]) -> Plan:
         raise RequestError(str(error), code="invalid_settings") from error
 
 
-async def _described(gateway: Gateway, plan: Plan) -> dict[str, Any]:
-    rooms = gateway.lifecycle.rooms
-    await rooms.gauges.look_up(plan.catalogue.sets)
-    figures = {one.name: rooms.figures(one) for one in plan.catalogue.sets}
-    before = {one.name: rooms.figures(one).admission for one, _ in plan.rebuilt}
-    return describe_plan(plan, figures, before, rooms.budget)
+async def _to_json(gateway: Gateway, plan: Plan) -> dict[str, Any]:
+    admission = gateway.lifecycle.admission
+    await admission.measurements.look_up(plan.catalogue.sets)
+    figures = {one.name: admission.figures(one) for one in plan.catalogue.sets}
+    before = {one.name: admission.figures(one).admission for one, _ in plan.rebuilt}
+    return plan_to_json(plan, figures, before, admission.budget)
 
 
 def _name(request: Request) -> str | None:

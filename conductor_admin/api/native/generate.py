@@ -12,7 +12,7 @@ from conductor_admin.auth.caller import caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body import read_json
 from conductor_admin.http.responses import JsonResponse, StreamResponse, until_left
-from conductor_admin.planner import Job, find_row, row_options
+from conductor_admin.planner import PlannedRequest, find_row, row_options
 from handlers.wire import GenerateBody, GenerateRequest
 
 EVENT_STREAM = "text/event-stream"
@@ -29,7 +29,7 @@ def router(gateway: Gateway) -> APIRouter:
         job = await gateway.plan(body, request.state.request_id, caller_of(request))
         if body.stream:
             return _stream(gateway, job)
-        done = await until_left(request.receive, gateway.generations.result(job))
+        done = await until_left(request.receive, gateway.dispatcher.result(job))
         return Response(status_code=499) if done is None else await whole_answer(job, done)
 
     @routes.post("/generate/stream", openapi_extra=reads(GenerateBody))
@@ -52,12 +52,12 @@ def router(gateway: Gateway) -> APIRouter:
             prompt=body.prompt,
             options={**row_options(row), **body.options},
         )
-        with gateway.generations.quotas.admitted(caller):
+        with gateway.dispatcher.quotas.admitted(caller):
             return JsonResponse({"findings": await gateway.checker.findings(asked, body.text)})
 
     return routes
 
 
-def _stream(gateway: Gateway, job: Job) -> Response:
-    pieces = events(gateway.generations, job)
+def _stream(gateway: Gateway, job: PlannedRequest) -> Response:
+    pieces = events(gateway.dispatcher, job)
     return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=session_header(job))

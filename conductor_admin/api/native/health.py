@@ -14,7 +14,7 @@ from conductor_admin.auth.caller import Caller, caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import JsonResponse
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import SetView, is_ready
+from conductor_admin.lifecycle.worker_sets import WorkerSetView, is_ready
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -28,7 +28,7 @@ def router(gateway: Gateway) -> APIRouter:
         A key that is limited to some categories sees only their sets, named after its own rows.
         """
         views, caller = gateway.lifecycle.views(), caller_of(request)
-        live = gateway.heart.is_beating
+        live = gateway.heartbeat.is_beating
         up = gateway.lifecycle.torchserve_up
         ready = live and is_ready(views, up)
         status = "ok" if ready else "loading" if live and _is_loading(views) else "unavailable"
@@ -49,34 +49,34 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/health/live")
     async def live() -> Response:
         """200 while the lifecycle loop beats."""
-        live = gateway.heart.is_beating
+        live = gateway.heartbeat.is_beating
         return JsonResponse({"live": live}, 200 if live else 503)
 
     @routes.get("/health/ready")
     async def ready() -> Response:
         """200 once every resident set is READY or FAILED and at least one set can serve."""
         lifecycle = gateway.lifecycle
-        ready = gateway.heart.is_beating and is_ready(lifecycle.views(), lifecycle.torchserve_up)
+        ready = gateway.heartbeat.is_beating and is_ready(lifecycle.views(), lifecycle.torchserve_up)
         return JsonResponse({"ready": ready}, 200 if ready else 503)
 
     return routes
 
 
-def _has_failed(view: SetView) -> bool:
+def _has_failed(view: WorkerSetView) -> bool:
     return view.state is State.FAILED
 
 
-def _is_loading(views: Sequence[SetView]) -> bool:
+def _is_loading(views: Sequence[WorkerSetView]) -> bool:
     return any(view.state is State.LOADING for view in views)
 
 
-def _name_for(view: SetView, caller: Caller) -> str | None:
+def _name_for(view: WorkerSetView, caller: Caller) -> str | None:
     """The set's name, else its first row that the caller may use; None if it may use none."""
     slugs = [view.worker_set.name, *(row.slug for row in view.worker_set.rows)]
     return next((slug for slug in slugs if caller.may_use(slug)), None)
 
 
-def _set(view: SetView, name: str) -> dict[str, Any]:
+def _set(view: WorkerSetView, name: str) -> dict[str, Any]:
     return {
         "set": name,
         "state": view.state,

@@ -28,7 +28,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/keys")
     async def keys() -> Response:
         """Every key with its rules; `last_used` in Unix seconds since the gateway started, else null."""
-        return JsonResponse({"keys": [_shown(gateway, key) for key in ring.all]})
+        return JsonResponse({"keys": [_key_to_json(gateway, key) for key in ring.all]})
 
     @routes.post("/keys", openapi_extra=reads(KeyBody))
     async def create(request: Request) -> Response:
@@ -36,12 +36,12 @@ def router(gateway: Gateway) -> APIRouter:
         body = await read_json(request, KeyBody)
         key, text = await _change(gateway, lambda: ring.file.create(body))
         request.state.audited = {"key": key.id, "name": key.name}
-        return JsonResponse({**_shown(gateway, key), "key": text}, 201)
+        return JsonResponse({**_key_to_json(gateway, key), "key": text}, 201)
 
     @routes.get("/keys/{key}")
     async def one(key: str) -> Response:
         """One key by its id or name."""
-        return JsonResponse(_shown(gateway, named(ring.all, key)))
+        return JsonResponse(_key_to_json(gateway, named(ring.all, key)))
 
     @routes.patch("/keys/{key}", openapi_extra=reads(KeyRules))
     async def change(key: str, request: Request) -> Response:
@@ -49,7 +49,7 @@ def router(gateway: Gateway) -> APIRouter:
         rules = (await read_json(request, KeyRules)).model_dump(exclude_unset=True)
         changed = await _change(gateway, lambda: ring.file.change(key, rules))
         request.state.audited = {"key": changed.id, "name": changed.name, "rules": rules}
-        return JsonResponse(_shown(gateway, changed))
+        return JsonResponse(_key_to_json(gateway, changed))
 
     @routes.delete("/keys/{key}")
     async def revoke(key: str, request: Request) -> Response:
@@ -57,7 +57,7 @@ def router(gateway: Gateway) -> APIRouter:
         found = named(ring.all, key)
         request.state.audited = {"key": found.id, "name": found.name}
         revoked = await ring.revoke(found.id)
-        return JsonResponse(_shown(gateway, revoked))
+        return JsonResponse(_key_to_json(gateway, revoked))
 
     return routes
 
@@ -72,5 +72,5 @@ async def _change(gateway: Gateway, change: Callable[[], T]) -> T:
     return done
 
 
-def _shown(gateway: Gateway, key: Key) -> dict[str, Any]:
-    return {**key.shown(), "last_used": gateway.keys.last_used.get(key.id)}
+def _key_to_json(gateway: Gateway, key: Key) -> dict[str, Any]:
+    return {**key.to_json(), "last_used": gateway.keys.last_used.get(key.id)}

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from conductor_admin.auth.caller import Caller, caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import SetView
+from conductor_admin.lifecycle.worker_sets import WorkerSetView
 from handlers.wire import RequestError
 
 
@@ -76,7 +76,7 @@ def _requests(gateway: Gateway) -> Iterator[Metric]:
         yield gauge
 
 
-def _models(views: list[SetView]) -> Iterator[Metric]:
+def _models(views: list[WorkerSetView]) -> Iterator[Metric]:
     loaded = _gauge("models_loaded", "Worker sets that are ready.")
     loaded.add_metric([], sum(view.state is State.READY for view in views))
     memory = _gauge("model_memory_bytes", "Memory of a worker set, by kind.", "category", "kind")
@@ -99,21 +99,21 @@ def _models(views: list[SetView]) -> Iterator[Metric]:
 
 
 def _memory(gateway: Gateway) -> Iterator[Metric]:
-    rooms = gateway.lifecycle.rooms
-    charged = rooms.charged
+    admission = gateway.lifecycle.admission
+    charged = admission.charged
     for name, says in (("budget", "that models may take"), ("used", "that is charged to loaded models")):
         gauge = _gauge(f"memory_{name}_bytes", f"Memory {says}.", "device")
-        for device, size in rooms.budget.items():
+        for device, size in admission.budget.items():
             gauge.add_metric([device], size if name == "budget" else charged.get(device, 0))
         yield gauge
     free = _gauge("memory_free_bytes", "Memory that models may still take.", "device")
-    for device, size in rooms.budget.items():
+    for device, size in admission.budget.items():
         free.add_metric([device], max(0, size - charged.get(device, 0)))
     yield free
 
 
 def _counted(gateway: Gateway) -> Iterator[Metric]:
-    swaps = gateway.lifecycle.rooms.swaps
+    swaps = gateway.lifecycle.admission.swaps
     for name, says, value in (
         ("swaps", "Loads that had to unload something first.", swaps.made),
         ("auth_failures", "Requests refused without a valid key.", gateway.keys.failures),

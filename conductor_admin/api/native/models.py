@@ -17,7 +17,7 @@ from archives.weights_info import in_tenths
 from conductor_admin.auth.caller import Caller, caller_of, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import JsonResponse
-from conductor_admin.lifecycle.worker_sets import SetView
+from conductor_admin.lifecycle.worker_sets import WorkerSetView
 from conductor_admin.memory.accounting import corrected_cell
 from conductor_admin.planner import find_row
 from conductor_admin.telemetry.trace import Trace
@@ -33,14 +33,16 @@ def router(gateway: Gateway) -> APIRouter:
     async def models(request: Request) -> Response:
         """All rows that the caller may use, in table order, and the names of the personas."""
         rows = visible(gateway.catalogue, caller_of(request))
-        shown = [describe(gateway, row, caller_of(request)) for row in rows]
+        shown = [row_to_json(gateway, row, caller_of(request)) for row in rows]
         return JsonResponse({"models": shown, "personas": list(gateway.catalogue.personas)})
 
     @routes.get("/models/{category}")
     async def model(category: str, request: Request) -> Response:
         """One row, and as JSON Schema the `options` that its engine takes."""
         row = find_row(gateway.catalogue, category, caller_of(request))
-        return JsonResponse({**describe(gateway, row, caller_of(request)), "options": options_of(row.engine)})
+        return JsonResponse(
+            {**row_to_json(gateway, row, caller_of(request)), "options": options_of(row.engine)}
+        )
 
     return routes
 
@@ -51,7 +53,7 @@ def options_of(engine: str) -> dict[str, Any]:
     return engine_class(engine).options_type.model_json_schema()
 
 
-def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
+def row_to_json(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
     """One row as JSON; memory in bytes, times in Unix seconds, null if unknown.
 
     Leaves out names and figures of rows that the caller may not use.
@@ -81,7 +83,7 @@ def describe(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
     }
 
 
-def seen_by(caller: Caller, view: SetView, running: Iterable[Trace]) -> SetView:
+def seen_by(caller: Caller, view: WorkerSetView, running: Iterable[Trace]) -> WorkerSetView:
     """Reduce the view to the use by the caller's own categories, if the set serves others too."""
     if all(caller.may_use(row.slug) for row in view.worker_set.rows):
         return view
@@ -92,7 +94,7 @@ def seen_by(caller: Caller, view: SetView, running: Iterable[Trace]) -> SetView:
     return replace(view, workers=tuple(workers), last_used=None, expires_at=None)
 
 
-def _memory(view: SetView, row: Row) -> dict[str, Any]:
+def _memory(view: WorkerSetView, row: Row) -> dict[str, Any]:
     """Figures in bytes, `declared` of one worker, others of the set; `correction` is a better cell."""
     peak = (view.peak or 0) // view.worker_set.workers
     return {
@@ -104,7 +106,7 @@ def _memory(view: SetView, row: Row) -> dict[str, Any]:
     }
 
 
-def _use(view: SetView, row: Row, caller: Caller) -> dict[str, Any]:
+def _use(view: WorkerSetView, row: Row, caller: Caller) -> dict[str, Any]:
     shared = [other.slug for other in view.worker_set.rows if other.slug != row.slug]
     return {
         "workers": [
@@ -124,6 +126,6 @@ def _use(view: SetView, row: Row, caller: Caller) -> dict[str, Any]:
     }
 
 
-def retry_after_s(view: SetView) -> float | None:
+def retry_after_s(view: WorkerSetView) -> float | None:
     """Seconds until a failed set may be tried again; None if it has not failed."""
     return round(max(0.0, view.failure.until - time.monotonic()), 1) if view.failure else None

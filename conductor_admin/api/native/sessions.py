@@ -55,14 +55,14 @@ def router(gateway: Gateway) -> APIRouter:
         found = await sessions.store.newest(caller_of(request).key_id, limit + 1, before)
         shown = found[:limit]
         following = _cursor(shown[-1]) if len(found) > limit else None
-        return JsonResponse({"sessions": [one.shown() for one in shown], "next": following})
+        return JsonResponse({"sessions": [one.to_json() for one in shown], "next": following})
 
     @routes.get("/sessions/{session_id}")
     async def read(session_id: str, request: Request) -> Response:
         """One session with its turns, the oldest first; times are Unix seconds."""
         session = await sessions.read(session_id, caller_of(request).key_id)
         turns = await sessions.store.turns(session.id)
-        return JsonResponse({**session.shown(), "turns": [turn.shown() for turn in turns]})
+        return JsonResponse({**session.to_json(), "turns": [turn.to_json() for turn in turns]})
 
     @routes.patch("/sessions/{session_id}", openapi_extra=reads(SessionChange))
     async def change(session_id: str, request: Request) -> Response:
@@ -73,7 +73,7 @@ def router(gateway: Gateway) -> APIRouter:
         session = await sessions.change(
             session_id, caller_of(request).key_id, body.model_dump(exclude_unset=True)
         )
-        return JsonResponse(session.shown())
+        return JsonResponse(session.to_json())
 
     @routes.delete("/sessions/{session_id}")
     async def delete(session_id: str, request: Request) -> Response:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 
 from conductor_admin.http.body import read_json
-from handlers.wire import MAX_PROMPT_CHARS, WHOLE, RequestError, Sampling, Shape, Wishes
+from handlers.wire import MAX_PROMPT_CHARS, WHOLE, GatewayOptions, RequestError, Sampling, Shape
 
 MAX_CHOICES = 8
 MAX_STOPS = 16
@@ -56,7 +56,7 @@ class Part(Shape):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Body(Wishes):
+class Body(GatewayOptions):
     """A body; `refused` maps unsupported fields to the values that are still accepted."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())

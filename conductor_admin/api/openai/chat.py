@@ -14,29 +14,29 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import in_words_of
-from conductor_admin.api.fanout import News, Outcome, outcomes
+from conductor_admin.api.errors import rename_error_params
+from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, results_of_all
 from conductor_admin.api.openai.bodies import Choosing, ResponseFormat, StreamOptions, read_body
 from conductor_admin.api.openai.envelope import (
     EVENT_STREAM,
-    Exchange,
+    Envelope,
     chat_logprobs,
     conductor,
     events,
     frame,
-    open_exchange,
+    open_envelope,
     usage,
 )
-from conductor_admin.api.openai.jobs import Ask, plan_jobs
+from conductor_admin.api.openai.jobs import PromptInput, plan_jobs
 from conductor_admin.api.openai.messages import ChatMessage, text_of, turns
 from conductor_admin.api.openai.tools import MAX_TOOLS, Offer, Tool, ToolChoice, call_id, offer
 from conductor_admin.api.openapi import reads
 from conductor_admin.api.rendering import DONE_EVENT, answer_size, error_event
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import StreamResponse, json_answer, until_left
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from handlers.off_loop import TURN, off_loop
-from handlers.tool_calls.parser import Event, Text, ToolCallParser, find_calls
+from handlers.tool_calls.parser import Event, ParsedText, ToolCallParser, find_calls
 from handlers.tool_calls.reader import CallArguments, CallStart
 from handlers.wire import MAX_TOKENS_CEILING, WHOLE, Done, RequestError, Sampling
 
@@ -77,7 +77,7 @@ class ChoiceChunks:
         return [delta for event in events if (delta := self._delta(event)) is not None]
 
     def _delta(self, event: Event) -> Delta | None:
-        if isinstance(event, Text):
+        if isinstance(event, ParsedText):
             return {"content": event.text}
         if event.index and not self._offer.several:
             return None
@@ -171,36 +171,36 @@ class ChatBody(Choosing):
         return next(said, "")
 
 
-class Chat:
+class ChatCompletion:
     """Renders the records of one chat completion as one answer or as chunks."""
 
-    def __init__(self, exchange: Exchange, body: ChatBody, jobs: list[Job]) -> None:
+    def __init__(self, envelope: Envelope, body: ChatBody, jobs: list[PlannedRequest]) -> None:
         self.jobs = jobs
-        self._exchange = exchange
+        self._envelope = envelope
         self._offer = body.offer
         self._choices = body.choices
-        self._head = exchange.head("chatcmpl", "chat.completion.chunk")
+        self._head = envelope.head("chatcmpl", "chat.completion.chunk")
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
         self._chunks = [ChoiceChunks(number, self._offer) for number in range(self._choices)]
-        self._ended: list[Outcome] = []
+        self._ended: list[ChoiceResult] = []
 
-    def answer(self, ended: list[Outcome]) -> dict[str, Any]:
+    def answer(self, ended: list[ChoiceResult]) -> dict[str, Any]:
         """The whole answer."""
         added = [conductor(outcome) for outcome in ended]
         return {
-            **self._exchange.head("chatcmpl", "chat.completion"),
+            **self._envelope.head("chatcmpl", "chat.completion"),
             "choices": [self._choice(number, outcome) for number, outcome in enumerate(ended)],
             "usage": usage(ended, self._choices),
             "conductor": added[0] if len(added) == 1 else {"choices": added},
         }
 
-    def events(self, item: News) -> bytes:
+    def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
         choice = self._chunks[item.index]
         made = [self._chunk([entry]) for record in item.records for entry in choice.record(record)]
         if item.done is not None:
             *before, last = choice.end(item.done)
-            ended = Outcome(self.jobs[item.index], item.done)
+            ended = ChoiceResult(self.jobs[item.index], item.done)
             self._ended.append(ended)
             made += [
                 *(self._chunk([entry]) for entry in before),
@@ -218,7 +218,7 @@ class Chat:
         counted = {"usage": None} if self._counts else {}
         return frame({**self._head, "choices": choices, **counted, **more})
 
-    def _choice(self, number: int, outcome: Outcome) -> dict[str, Any]:
+    def _choice(self, number: int, outcome: ChoiceResult) -> dict[str, Any]:
         done = outcome.done
         text, calls = find_calls(done.text, self._offer.names) if self._offer.names else (done.text, [])
         made = [
@@ -247,14 +247,14 @@ def router(gateway: Gateway) -> APIRouter:
         """Answer a conversation, in the form of OpenAI's chat completions."""
         body = await read_body(request, ChatBody)
         told = body.stream_options.ignored if body.stream_options else []
-        exchange = await open_exchange(gateway, request, body, body.asked, told)
-        with in_words_of(body.names):
-            jobs = await _jobs(exchange, body)
-            chat, headers = Chat(exchange, body, jobs), exchange.headers(jobs[0])
+        envelope = await open_envelope(gateway, request, body, body.asked, told)
+        with rename_error_params(body.names):
+            jobs = await _jobs(envelope, body)
+            chat, headers = ChatCompletion(envelope, body, jobs), envelope.headers(jobs[0])
             if body.stream:
-                pieces = events(gateway.generations, jobs, chat.events, body.names, chat.last)
+                pieces = events(gateway.dispatcher, jobs, chat.events, body.names, chat.last)
                 return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=headers)
-            ended = await until_left(request.receive, outcomes(gateway.generations, jobs))
+            ended = await until_left(request.receive, results_of_all(gateway.dispatcher, jobs))
         if ended is None:
             return Response(status_code=499)
         size = answer_size(*(outcome.done for outcome in ended))
@@ -263,11 +263,18 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _jobs(exchange: Exchange, body: ChatBody) -> list[Job]:
+async def _jobs(envelope: Envelope, body: ChatBody) -> list[PlannedRequest]:
     messages = await off_loop(TURN * len(body.messages), turns, body.messages)
-    ask = Ask({"tools": body.offer.told, "attempts": 1 if body.stream else 2}, messages=messages)
+    prompt_input = PromptInput(
+        {"tools": body.offer.definitions, "attempts": 1 if body.stream else 2}, messages=messages
+    )
     return await plan_jobs(
-        exchange.gateway, exchange.target, body, _sampling(body, body.offer), exchange.asker, [ask]
+        envelope.gateway,
+        envelope.target,
+        body,
+        _sampling(body, body.offer),
+        envelope.requester,
+        [prompt_input],
     )
 
 

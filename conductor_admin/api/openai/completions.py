@@ -10,8 +10,8 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import in_words_of
-from conductor_admin.api.fanout import News, Outcome, outcomes
+from conductor_admin.api.errors import rename_error_params
+from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, results_of_all
 from conductor_admin.api.openai.bodies import (
     PROMPT_SCHEMA,
     Choosing,
@@ -22,20 +22,20 @@ from conductor_admin.api.openai.bodies import (
 )
 from conductor_admin.api.openai.envelope import (
     EVENT_STREAM,
-    Exchange,
+    Envelope,
     completion_logprobs,
     conductor,
     events,
     frame,
-    open_exchange,
+    open_envelope,
     usage,
 )
-from conductor_admin.api.openai.jobs import Ask, plan_jobs
+from conductor_admin.api.openai.jobs import PromptInput, plan_jobs
 from conductor_admin.api.openapi import reads
 from conductor_admin.api.rendering import DONE_EVENT, answer_size, error_event
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import StreamResponse, json_answer, until_left
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from handlers.logprobs import Echo, Row
 from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
 
@@ -73,18 +73,18 @@ class CompletionBody(Choosing):
         return next((prompt for prompt in self.prompt if isinstance(prompt, str)), "")
 
 
-class Completion:
+class TextCompletion:
     """Renders the records of one request's jobs as one answer or as chunks."""
 
-    def __init__(self, exchange: Exchange, body: CompletionBody, jobs: list[Job]) -> None:
+    def __init__(self, envelope: Envelope, body: CompletionBody, jobs: list[PlannedRequest]) -> None:
         self._jobs = jobs
         self._body = body
-        self._head = exchange.head("cmpl", "text_completion")
+        self._head = envelope.head("cmpl", "text_completion")
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
         self._echoed: dict[int, int] = {}
-        self._ended: dict[int, Outcome] = {}
+        self._ended: dict[int, ChoiceResult] = {}
 
-    def answer(self, ended: list[Outcome]) -> dict[str, Any]:
+    def answer(self, ended: list[ChoiceResult]) -> dict[str, Any]:
         """The whole answer."""
         added = [conductor(outcome) for outcome in ended]
         choices = [
@@ -103,11 +103,11 @@ class Completion:
             "conductor": added[0] if len(added) == 1 else {"choices": added},
         }
 
-    def events(self, item: News) -> bytes:
+    def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
         made = [chunk for record in item.records for chunk in self._chunks(item.index, record)]
         if item.done is not None:
-            ended = self._ended[item.index] = Outcome(self._jobs[item.index], item.done)
+            ended = self._ended[item.index] = ChoiceResult(self._jobs[item.index], item.done)
             last = self._choice(item.index, "", None, item.done.finish_reason)
             made.append(self._chunk([last], conductor=conductor(ended)))
         return b"".join(made)
@@ -156,14 +156,14 @@ def router(gateway: Gateway) -> APIRouter:
         """Continue the prompts, in the form of OpenAI's completions."""
         body = await read_body(request, CompletionBody)
         told = body.stream_options.ignored if body.stream_options else []
-        exchange = await open_exchange(gateway, request, body, body.first_text, told)
-        with in_words_of(NAMES):
-            jobs = await _jobs(exchange, _with_suffix(body, exchange))
-            completion, headers = Completion(exchange, body, jobs), exchange.headers(jobs[0])
+        envelope = await open_envelope(gateway, request, body, body.first_text, told)
+        with rename_error_params(NAMES):
+            jobs = await _jobs(envelope, _with_suffix(body, envelope))
+            completion, headers = TextCompletion(envelope, body, jobs), envelope.headers(jobs[0])
             if body.stream:
-                pieces = events(gateway.generations, jobs, completion.events, NAMES, completion.last)
+                pieces = events(gateway.dispatcher, jobs, completion.events, NAMES, completion.last)
                 return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=headers)
-            ended = await until_left(request.receive, outcomes(gateway.generations, jobs))
+            ended = await until_left(request.receive, results_of_all(gateway.dispatcher, jobs))
         if ended is None:
             return Response(status_code=499)
         echoed = sum(outcome.echo.size for outcome in ended if outcome.echo)
@@ -173,44 +173,46 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _jobs(exchange: Exchange, body: CompletionBody) -> list[Job]:
+async def _jobs(envelope: Envelope, body: CompletionBody) -> list[PlannedRequest]:
     if body.session or body.session_id is not None:
         raise RequestError("a session is for conversations", code="invalid_value", param="session_id")
-    sampling = _sampling(body, bare=exchange.target.bare or bool(body.echo))
-    asks = [_ask(prompt, body) for prompt in body.prompt]
-    return await plan_jobs(exchange.gateway, exchange.target, body, sampling, exchange.asker, asks)
+    sampling = _sampling(body, raw=envelope.target.raw or bool(body.echo))
+    prompt_inputs = [_ask(prompt, body) for prompt in body.prompt]
+    return await plan_jobs(
+        envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_inputs
+    )
 
 
-def _ask(prompt: Prompt, body: CompletionBody) -> Ask:
+def _ask(prompt: Prompt, body: CompletionBody) -> PromptInput:
     wire: dict[str, Any] = {"attempts": 1 if body.stream else 2}
     if body.echo:
         wire |= {"bare": True, "echo": True, "no_answer": body.max_tokens == 0}
     if isinstance(prompt, str):
-        return Ask(wire, prompt=prompt)
-    return Ask(wire, prompt_ids=list(prompt))
+        return PromptInput(wire, prompt=prompt)
+    return PromptInput(wire, prompt_ids=list(prompt))
 
 
-def _sampling(body: CompletionBody, *, bare: bool) -> Sampling:
+def _sampling(body: CompletionBody, *, raw: bool) -> Sampling:
     if body.best_of is not None and body.best_of != body.choices:
         raise RequestError("best_of must equal n", code="unsupported_parameter", param="best_of")
     if body.max_tokens == 0 and not body.echo:
         raise RequestError("max_tokens 0 needs echo", code="invalid_value", param="max_tokens")
     asked = body.max_tokens or (None if body.max_tokens is None else 1)
     return body.sampling(
-        max_tokens=DEFAULT_TOKENS if asked is None and bare else asked,
+        max_tokens=DEFAULT_TOKENS if asked is None and raw else asked,
         logprobs=None if body.logprobs is None else True,
         top_logprobs=body.logprobs or None,
     )
 
 
-def _with_suffix(body: CompletionBody, exchange: Exchange) -> CompletionBody:
+def _with_suffix(body: CompletionBody, envelope: Envelope) -> CompletionBody:
     """Move prompt and `suffix` into the options of the engine that fills the middle.
 
     Raises RequestError 400 for another engine and for anything but one text.
     """
     if not body.suffix:
         return body
-    engine = None if exchange.target.bare else exchange.target.row.engine
+    engine = None if envelope.target.raw else envelope.target.row.engine
     if engine != FIM_ENGINE or body.echo or len(body.prompt) != 1 or not isinstance(body.prompt[0], str):
         raise RequestError(
             f"suffix needs one text and a category whose engine is {FIM_ENGINE}",

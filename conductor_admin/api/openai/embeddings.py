@@ -16,15 +16,15 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import in_words_of
+from conductor_admin.api.errors import rename_error_params
 from conductor_admin.api.openai.bodies import Body, Prompt, read_body, read_prompts, texts_schema
-from conductor_admin.api.openai.envelope import Exchange, open_exchange
-from conductor_admin.api.openai.jobs import Ask, plan_job
+from conductor_admin.api.openai.envelope import Envelope, open_envelope
+from conductor_admin.api.openai.jobs import PromptInput, plan_job
 from conductor_admin.api.openapi import reads
 from conductor_admin.api.rendering import answer_size
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import json_answer, until_left
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from handlers.wire import WHOLE, Done, RequestError, Sampling
 
 ENGINE = "embedding"
@@ -67,36 +67,36 @@ def router(gateway: Gateway) -> APIRouter:
     async def embeddings(request: Request) -> Response:
         """Embed each text, in the form of OpenAI's embeddings."""
         body = await read_body(request, EmbeddingsBody)
-        exchange = await open_exchange(gateway, request, body, body.texts[0])
-        with in_words_of(NAMES):
-            job = await _job(exchange, body)
-            done = await until_left(request.receive, gateway.generations.result(job))
+        envelope = await open_envelope(gateway, request, body, body.texts[0])
+        with rename_error_params(NAMES):
+            job = await _job(envelope, body)
+            done = await until_left(request.receive, gateway.dispatcher.result(job))
         if done is None:
             return Response(status_code=499)
         return await json_answer(
-            answer_size(done), lambda: _answer(exchange, body, done), exchange.headers(job)
+            answer_size(done), lambda: _answer(envelope, body, done), envelope.headers(job)
         )
 
     return routes
 
 
-async def _job(exchange: Exchange, body: EmbeddingsBody) -> Job:
-    target = exchange.target
+async def _job(envelope: Envelope, body: EmbeddingsBody) -> PlannedRequest:
+    target = envelope.target
     if target.row.engine != ENGINE:
-        able = [row.slug for row in exchange.gateway.catalogue.rows if row.engine == ENGINE]
+        able = [row.slug for row in envelope.gateway.catalogue.rows if row.engine == ENGINE]
         raise RequestError(
             f"{target.name} makes no embeddings; {', '.join(able) or 'no category'} does",
             code="unsupported_model",
             param="model",
         )
     # An embedding model has no use without its engine: its technical name asks for the same.
-    target = replace(target, bare=False)
+    target = replace(target, raw=False)
     asked = body.model_copy(update={"options": {**body.options, "inputs": body.texts}})
-    ask = Ask({"engine": ENGINE}, prompt=body.texts[0])
-    return await plan_job(exchange.gateway, target, asked, Sampling(), exchange.asker, ask)
+    prompt_input = PromptInput({"engine": ENGINE}, prompt=body.texts[0])
+    return await plan_job(envelope.gateway, target, asked, Sampling(), envelope.requester, prompt_input)
 
 
-def _answer(exchange: Exchange, body: EmbeddingsBody, done: Done) -> dict[str, Any]:
+def _answer(envelope: Envelope, body: EmbeddingsBody, done: Done) -> dict[str, Any]:
     findings = dict(done.findings)
     vectors = [cut(vector, body.dimensions) for vector in findings.pop("embeddings")]
     told = packed if body.encoding_format == "base64" else written
@@ -106,9 +106,9 @@ def _answer(exchange: Exchange, body: EmbeddingsBody, done: Done) -> dict[str, A
             {"object": "embedding", "index": number, "embedding": told(vector)}
             for number, vector in enumerate(vectors)
         ],
-        "model": exchange.target.name,
+        "model": envelope.target.name,
         "usage": {"prompt_tokens": done.usage.prompt_tokens, "total_tokens": done.usage.total_tokens},
-        "conductor": {"category": exchange.target.row.slug, "findings": findings},
+        "conductor": {"category": envelope.target.row.slug, "findings": findings},
     }
 
 

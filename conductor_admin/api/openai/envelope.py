@@ -17,17 +17,17 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from conductor_admin.api.errors import in_words_of
-from conductor_admin.api.fanout import News, Outcome, news
+from conductor_admin.api.errors import rename_error_params
+from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, stream_all
 from conductor_admin.api.openai.bodies import Body
-from conductor_admin.api.openai.jobs import Asker
+from conductor_admin.api.openai.jobs import Requester
 from conductor_admin.api.rendering import KEEP_ALIVE_S, LOADING_S, loading_comment, session_header
 from conductor_admin.api.targets import Target, target_of
 from conductor_admin.auth.caller import caller_of
-from conductor_admin.dispatcher import Generations
+from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.gateway import Gateway
 from conductor_admin.lifecycle.states import State
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from conductor_core.catalogue import WorkerSet
 from handlers.logprobs import Echo, Row
 from handlers.long_records import ROWS, batches, one_list
@@ -41,21 +41,21 @@ Tokens = Iterable[Row]
 
 EVENT_STREAM = "text/event-stream"
 
-Render = Callable[[News], bytes]
+Render = Callable[[ChoiceRecords], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class Envelope:
     """One request that is being answered: its target, caller, and the time it came."""
 
     gateway: Gateway
     target: Target
-    asker: Asker
+    requester: Requester
     fingerprint: str
     ignored: Sequence[str] = ()
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def headers(self, job: Job) -> dict[str, str]:
+    def headers(self, job: PlannedRequest) -> dict[str, str]:
         """Response headers: category, model, reason of the choice, ignored fields and session."""
         row = self.target.row
         found = {
@@ -70,7 +70,7 @@ class Exchange:
     def head(self, prefix: str, kind: str) -> dict[str, Any]:
         """Fields that every object of this exchange begins with."""
         return {
-            "id": f"{prefix}-{self.asker.request_id}",
+            "id": f"{prefix}-{self.requester.request_id}",
             "object": kind,
             "created": self.created,
             "model": self.target.name,
@@ -78,15 +78,15 @@ class Exchange:
         }
 
 
-async def open_exchange(
+async def open_envelope(
     gateway: Gateway, request: Request, body: Body, prompt: str, ignored: Iterable[str] = ()
-) -> Exchange:
+) -> Envelope:
     """Find the target of `body`; `auto` chooses it by `prompt`. RequestError 404 for an unknown model."""
     caller = caller_of(request)
     target = await target_of(gateway, body.model, caller, prompt)
-    asker = Asker(caller, request.state.request_id)
+    requester = Requester(caller, request.state.request_id)
     mark = fingerprint(gateway.catalogue.set_of(target.row.slug))
-    return Exchange(gateway, target, asker, mark, [*body.ignored, *ignored])
+    return Envelope(gateway, target, requester, mark, [*body.ignored, *ignored])
 
 
 def fingerprint(worker_set: WorkerSet) -> str:
@@ -96,7 +96,7 @@ def fingerprint(worker_set: WorkerSet) -> str:
     return f"fp_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def conductor(outcome: Outcome) -> dict[str, Any]:
+def conductor(outcome: ChoiceResult) -> dict[str, Any]:
     """Conductor's own fields of an answer: category, findings, timings and session."""
     session = outcome.job.session
     return {
@@ -107,7 +107,7 @@ def conductor(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def usage(outcomes: Sequence[Outcome], choices: int) -> dict[str, int]:
+def usage(outcomes: Sequence[ChoiceResult], choices: int) -> dict[str, int]:
     """Tokens of all answers; a prompt counts once, however many choices it has."""
     prompt = sum(outcome.done.usage.prompt_tokens for outcome in outcomes[::choices])
     completion = sum(outcome.done.usage.completion_tokens for outcome in outcomes)
@@ -197,8 +197,8 @@ def frame(value: Mapping[str, Any]) -> bytes:
 
 
 async def events(
-    generations: Generations,
-    jobs: Sequence[Job],
+    dispatcher: Dispatcher,
+    jobs: Sequence[PlannedRequest],
     render: Render,
     names: Mapping[str, str],
     last: Callable[[], bytes],
@@ -206,17 +206,17 @@ async def events(
     """Stream all jobs: records through `render`, comments while none come, `last()` after success."""
 
     def quiet_s() -> float:
-        ready = all(generations.lifecycle.view(job.row.slug).state is State.READY for job in jobs[:1])
+        ready = all(dispatcher.lifecycle.view(job.row.slug).state is State.READY for job in jobs[:1])
         return KEEP_ALIVE_S if ready else LOADING_S
 
-    with in_words_of(names):
-        async with aclosing(news(generations, jobs, quiet_s)) as stream:
+    with rename_error_params(names):
+        async with aclosing(stream_all(dispatcher, jobs, quiet_s)) as stream:
             async for item in stream:
-                piece = _comment(generations, jobs[0]) if item is None else render(item)
+                piece = _comment(dispatcher, jobs[0]) if item is None else render(item)
                 if piece:
                     yield piece
     yield last()
 
 
-def _comment(generations: Generations, job: Job) -> bytes:
-    return loading_comment(job.row.slug, generations.lifecycle.view(job.row.slug))
+def _comment(dispatcher: Dispatcher, job: PlannedRequest) -> bytes:
+    return loading_comment(job.row.slug, dispatcher.lifecycle.view(job.row.slug))

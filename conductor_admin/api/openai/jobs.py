@@ -13,12 +13,12 @@ from conductor_admin.api.openai.bodies import Body, Choosing
 from conductor_admin.api.targets import Target
 from conductor_admin.auth.caller import Caller
 from conductor_admin.gateway import Gateway
-from conductor_admin.planner import Job
-from handlers.wire import GenerateInput, Message, RequestError, Sampling, Wishes
+from conductor_admin.planner import PlannedRequest
+from handlers.wire import GatewayOptions, GenerateInput, Message, RequestError, Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """The caller of a request; `request_id` is the id of its first job."""
 
     caller: Caller
@@ -26,7 +26,7 @@ class Asker:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PromptInput:
     """One prompt in one of its three forms; `wire` are further fields of a `GenerateRequest`."""
 
     wire: dict[str, Any]
@@ -36,38 +36,48 @@ class Ask:
 
 
 async def plan_jobs(
-    gateway: Gateway, target: Target, body: Choosing, sampling: Sampling, asker: Asker, asks: list[Ask]
-) -> list[Job]:
+    gateway: Gateway,
+    target: Target,
+    body: Choosing,
+    sampling: Sampling,
+    requester: Requester,
+    prompt_inputs: list[PromptInput],
+) -> list[PlannedRequest]:
     """`body.choices` jobs for each ask, in that order; choices of one prompt have seeds of their own."""
-    if body.choices * len(asks) > 1 and (body.session or body.session_id is not None):
+    if body.choices * len(prompt_inputs) > 1 and (body.session or body.session_id is not None):
         raise RequestError("a session takes one answer at a time", code="invalid_value", param="n")
-    jobs: list[Job] = []
-    for ask in asks:
+    jobs: list[PlannedRequest] = []
+    for prompt_input in prompt_inputs:
         for number in range(body.choices):
-            ids = replace(asker, request_id=_numbered(asker.request_id, len(jobs)))
-            jobs.append(await plan_job(gateway, target, body, _reseeded(sampling, number), ids, ask))
+            ids = replace(requester, request_id=_numbered(requester.request_id, len(jobs)))
+            jobs.append(await plan_job(gateway, target, body, _reseeded(sampling, number), ids, prompt_input))
             await asyncio.sleep(0)  # lets other tasks run: there may be a thousand jobs
     return jobs
 
 
 async def plan_job(
-    gateway: Gateway, target: Target, body: Body, sampling: Sampling, asker: Asker, ask: Ask
-) -> Job:
+    gateway: Gateway,
+    target: Target,
+    body: Body,
+    sampling: Sampling,
+    requester: Requester,
+    prompt_input: PromptInput,
+) -> PlannedRequest:
     """Plan one job; a bare one uses no engine, no persona and no parameters of the row."""
     asked = GenerateInput(
         category=target.row.slug,
-        messages=ask.messages,
+        messages=prompt_input.messages,
         # The planner takes text; token ids replace it below.
-        prompt="ids" if ask.prompt_ids is not None else ask.prompt,
+        prompt="ids" if prompt_input.prompt_ids is not None else prompt_input.prompt,
         # Not `model_dump`, which would copy options and schema for each of a thousand jobs.
-        **{name: getattr(body, name) for name in Wishes.model_fields},
+        **{name: getattr(body, name) for name in GatewayOptions.model_fields},
         **dict(sampling),
     )
-    job = await gateway.plan(asked, asker.request_id, asker.caller)
-    wire = dict(ask.wire)
-    if ask.prompt_ids is not None:
-        wire |= {"prompt": None, "prompt_ids": ask.prompt_ids, "bare": True}
-    if target.bare or wire.get("bare"):
+    job = await gateway.plan(asked, requester.request_id, requester.caller)
+    wire = dict(prompt_input.wire)
+    if prompt_input.prompt_ids is not None:
+        wire |= {"prompt": None, "prompt_ids": prompt_input.prompt_ids, "bare": True}
+    if target.raw or wire.get("bare"):
         _refuse_engine_fields(body)
         wire |= {"bare": True, "system": None, "sampling": sampling, "options": {}}
     return replace(job, request=job.request.model_copy(update=wire), reason=target.reason)

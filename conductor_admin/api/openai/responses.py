@@ -15,20 +15,20 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import in_words_of
-from conductor_admin.api.fanout import News, Outcome
+from conductor_admin.api.errors import rename_error_params
+from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
 from conductor_admin.api.openai.bodies import read_body
-from conductor_admin.api.openai.envelope import EVENT_STREAM, Exchange, conductor, events, open_exchange
-from conductor_admin.api.openai.jobs import Ask, plan_job
+from conductor_admin.api.openai.envelope import EVENT_STREAM, Envelope, conductor, events, open_envelope
+from conductor_admin.api.openai.jobs import PromptInput, plan_job
 from conductor_admin.api.openai.responses_body import ResponsesBody, turns
-from conductor_admin.api.openai.tools import Choice, Offer, call_id
+from conductor_admin.api.openai.tools import ChosenTool, Offer, call_id
 from conductor_admin.api.openapi import reads
 from conductor_admin.api.rendering import answer_size
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import StreamResponse, json_answer, until_left
-from conductor_admin.planner import Job
+from conductor_admin.planner import PlannedRequest
 from handlers.off_loop import TURN, off_loop
-from handlers.tool_calls.parser import Event, Text, ToolCallParser
+from handlers.tool_calls.parser import Event, ParsedText, ToolCallParser
 from handlers.tool_calls.reader import CallArguments, CallStart
 from handlers.wire import Done, RequestError
 
@@ -57,7 +57,7 @@ class ResponseStream:
 
     def text(self, piece: str) -> bytes:
         """Events for a piece of the model's text."""
-        events: list[Event] = self._parser.feed(piece) if self._parser else [Text(piece)]
+        events: list[Event] = self._parser.feed(piece) if self._parser else [ParsedText(piece)]
         return self._begin() + b"".join(self._said(event) for event in events)
 
     def end(self, done: Done, more: dict[str, Any]) -> bytes:
@@ -108,7 +108,7 @@ class ResponseStream:
         )
 
     def _said(self, event: Event) -> bytes:
-        if isinstance(event, Text):
+        if isinstance(event, ParsedText):
             return self._words(event.text)
         if event.index and not self._tools.several:
             return b""
@@ -172,11 +172,11 @@ class ResponseStream:
 class Answering:
     """Renders the records of a job as the response or as the events that build it."""
 
-    def __init__(self, exchange: Exchange, body: ResponsesBody, job: Job) -> None:
+    def __init__(self, envelope: Envelope, body: ResponsesBody, job: PlannedRequest) -> None:
         self._job = job
-        self.stream = ResponseStream(_head(exchange, body), body.offer)
+        self.stream = ResponseStream(_head(envelope, body), body.offer)
 
-    def events(self, item: News) -> bytes:
+    def events(self, item: ChoiceRecords) -> bytes:
         """Events for new records of the job."""
         said = b"".join(self.stream.text(r["delta"]) for r in item.records if r.get("delta"))
         return said if item.done is None else said + self.stream.end(item.done, self._more(item.done))
@@ -188,7 +188,7 @@ class Answering:
         return self.stream.whole(done, self._more(done))
 
     def _more(self, done: Done) -> dict[str, Any]:
-        return {"conductor": conductor(Outcome(self._job, done))}
+        return {"conductor": conductor(ChoiceResult(self._job, done))}
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -199,15 +199,15 @@ def router(gateway: Gateway) -> APIRouter:
     async def responses(request: Request) -> Response:
         """Answer a conversation, in the form of OpenAI's responses; nothing is stored."""
         body = await read_body(request, ResponsesBody)
-        exchange = await open_exchange(gateway, request, body, body.asked)
-        with in_words_of(NAMES):
-            job = await _job(exchange, body)
-            answering, headers = Answering(exchange, body, job), exchange.headers(job)
+        envelope = await open_envelope(gateway, request, body, body.asked)
+        with rename_error_params(NAMES):
+            job = await _job(envelope, body)
+            answering, headers = Answering(envelope, body, job), envelope.headers(job)
             if body.stream:
-                pieces = events(gateway.generations, [job], answering.events, NAMES, bytes)
+                pieces = events(gateway.dispatcher, [job], answering.events, NAMES, bytes)
                 failed = answering.stream.failed
                 return StreamResponse(pieces, EVENT_STREAM, failed, more_headers=headers)
-            done = await until_left(request.receive, gateway.generations.result(job))
+            done = await until_left(request.receive, gateway.dispatcher.result(job))
         if done is None:
             return Response(status_code=499)
         return await json_answer(answer_size(done), lambda: answering.answer(done), headers)
@@ -215,7 +215,7 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
+async def _job(envelope: Envelope, body: ResponsesBody) -> PlannedRequest:
     if body.logprobs or body.top_logprobs:
         raise RequestError(
             "log-probabilities are available from /v1/chat/completions",
@@ -228,20 +228,22 @@ async def _job(exchange: Exchange, body: ResponsesBody) -> Job:
         json_schema=tools.schema(body.schema_of_answer),
     )
     messages = await off_loop(TURN * len(body.input), turns, body)
-    ask = Ask({"tools": tools.told, "attempts": 1 if body.stream else 2}, messages=messages)
-    return await plan_job(exchange.gateway, exchange.target, body, sampling, exchange.asker, ask)
+    prompt_input = PromptInput(
+        {"tools": tools.definitions, "attempts": 1 if body.stream else 2}, messages=messages
+    )
+    return await plan_job(envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_input)
 
 
-def _head(exchange: Exchange, body: ResponsesBody) -> dict[str, Any]:
+def _head(envelope: Envelope, body: ResponsesBody) -> dict[str, Any]:
     """Fields of the response before it has output, many of them repeated from the request."""
     form = body.text.format if body.text and body.text.format else None
-    choice = body.tool_choice or Choice("auto")
+    choice = body.tool_choice or ChosenTool("auto")
     named = {"type": "function", "name": choice.name} if choice.name else choice.mode
     return {
-        "id": f"resp_{exchange.asker.request_id}",
+        "id": f"resp_{envelope.requester.request_id}",
         "object": "response",
-        "created_at": exchange.created,
-        "model": exchange.target.name,
+        "created_at": envelope.created,
+        "model": envelope.target.name,
         "error": None,
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,

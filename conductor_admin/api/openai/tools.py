@@ -39,7 +39,7 @@ class Tool(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenTool:
     """Tool choice of a request; `name` is the function that the answer must call."""
 
     mode: Mode
@@ -50,21 +50,21 @@ class Choice:
         return self.mode in ("required", "named")
 
 
-def _choice(value: Any) -> Choice | None:
-    if value is None or isinstance(value, Choice):
+def _choice(value: Any) -> ChosenTool | None:
+    if value is None or isinstance(value, ChosenTool):
         return value
     if value in ("auto", "none", "required"):
-        return Choice(value)
+        return ChosenTool(value)
     inner = value.get("function", value) if isinstance(value, dict) else None
     name = inner.get("name") if isinstance(inner, dict) else None
     if not isinstance(name, str) or value.get("type") != "function":
         raise ValueError('must be "auto", "none", "required" or {"type": "function", "function": {"name"}}')
-    return Choice("named", name)
+    return ChosenTool("named", name)
 
 
 _FUNCTION_NAME = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
 ToolChoice = Annotated[
-    Choice | None,
+    ChosenTool | None,
     PlainValidator(_choice),
     WithJsonSchema(
         {
@@ -87,7 +87,7 @@ class Offer:
     """The tools of one request; `several` says that an answer may have more than one call."""
 
     functions: tuple[Function, ...] = ()
-    choice: Choice = Choice("none")
+    choice: ChosenTool = ChosenTool("none")
     several: bool = True
 
     @property
@@ -96,7 +96,7 @@ class Offer:
         return frozenset(f.name for f in self.functions) if self.choice.mode != "none" else frozenset()
 
     @property
-    def told(self) -> list[dict[str, Any]] | None:
+    def definitions(self) -> list[dict[str, Any]] | None:
         """The tools in the form that chat templates take, None if there are none."""
         if not self.names:
             return None
@@ -120,12 +120,12 @@ class Offer:
         return schema.whole(either[0] if len(either) == 1 else {"anyOf": either})
 
 
-def offer(functions: Sequence[Function], choice: Choice | None, several: bool | None) -> Offer:
+def offer(functions: Sequence[Function], choice: ChosenTool | None, several: bool | None) -> Offer:
     """The tools of a request; RequestError 400 for a choice that its tools do not allow."""
     names = [function.name for function in functions]
     if len(set(names)) < len(names):
         raise RequestError("two tools have one name", code="invalid_value", param="tools")
-    chosen = choice or Choice("auto" if functions else "none")
+    chosen = choice or ChosenTool("auto" if functions else "none")
     if chosen.is_forced and not functions:
         raise RequestError("tool_choice needs tools", code="invalid_value", param="tool_choice")
     if chosen.mode == "named" and chosen.name not in names:

@@ -11,7 +11,7 @@ import sympy
 from handlers.checks.maths.compare import same_expression
 from handlers.checks.maths.notation import NotMaths
 from handlers.checks.maths.parser import parse
-from handlers.checks.maths.values import Answer, Holds, value_of
+from handlers.checks.maths.values import Holds, MathsAnswer, value_of
 
 # A question arrives here as one line with single spaces between its words.
 _ASK = (
@@ -62,7 +62,7 @@ _SUM = re.compile(
 )
 _SIDES = {"left": "-", "below": "-", "-": "-", "right": "+", "above": "+", "+": "+"}
 _ORDERS = {"first": 1, "second": 2, "third": 3}
-Result = tuple[Any, ...] | Callable[[Answer], Holds] | None
+Result = tuple[Any, ...] | Callable[[MathsAnswer], Holds] | None
 
 
 def recognise(question: str) -> Result:
@@ -112,8 +112,8 @@ def _definite(function: Any, by: Any, low: Any, high: Any) -> Result:
     return (value,)
 
 
-def _antiderivative(function: Any, by: Any) -> Callable[[Answer], Holds]:
-    def judge(answer: Answer) -> Holds:
+def _antiderivative(function: Any, by: Any) -> Callable[[MathsAnswer], Holds]:
+    def judge(answer: MathsAnswer) -> Holds:
         value = value_of(answer.value)
         if not isinstance(value, sympy.Expr):
             return None, "the answer is not a function"
@@ -142,7 +142,7 @@ def _limit(found: re.Match[str]) -> Result:
     return tuple(values)
 
 
-def _no_limit(answer: Answer) -> Holds:
+def _no_limit(answer: MathsAnswer) -> Holds:
     if answer.value is sympy.S.EmptySet:
         return True, "the limits from both sides differ"
     return False, "the limit does not exist: those from both sides differ"

@@ -12,7 +12,7 @@ from handlers.checks.maths.compare import same_expression, same_members, same_ro
 from handlers.checks.maths.intervals import interval
 from handlers.checks.maths.notation import NotMaths
 from handlers.checks.maths.parser import parse
-from handlers.checks.maths.values import Answer, Holds, assignments, value_of
+from handlers.checks.maths.values import Holds, MathsAnswer, assignments, value_of
 
 # A question arrives here with single spaces between its words.
 _ASK = re.compile(
@@ -34,7 +34,7 @@ _FOR_TAIL = re.compile(r",? for (?:real )?(?P<x>[a-z](?: ?(?:,|and) ?[a-z])*)$",
 _ROOTS = re.compile(r"\b(?:roots?|zeros?|zeroes)\b", re.IGNORECASE)
 _BETWEEN = re.compile(r";|,(?!\d{3}\b)|\band\b|\\\\")
 _CASES = re.compile(r"\\(?:begin|end)\{(?:cases|aligned|array)\}|&")
-Judge = Callable[[Answer], Holds]
+Judge = Callable[[MathsAnswer], Holds]
 
 
 def recognise(question: str) -> Judge | None:
@@ -73,7 +73,7 @@ def _unknown(statement: Any, names: list[str]) -> Any:
     raise NotMaths("an equation in several unknowns")
 
 
-def _equation(equation: Any, unknown: Any, answer: Answer) -> Holds:
+def _equation(equation: Any, unknown: Any, answer: MathsAnswer) -> Holds:
     solutions = _solutions(equation, unknown)
     if answer.value is sympy.S.EmptySet:
         return _none(solutions)
@@ -128,7 +128,7 @@ def _solutions(equation: Any, unknown: Any) -> list[Any] | None:
         return None
 
 
-def _values(answer: Answer, unknown: Any) -> list[Any]:
+def _values(answer: MathsAnswer, unknown: Any) -> list[Any]:
     given = assignments(answer.value)
     if given:  # x_1 = 2 and x_2 = 3 are values of x
         return [
@@ -142,7 +142,7 @@ def _values(answer: Answer, unknown: Any) -> list[Any]:
 def _system(equations: list[Any]) -> Judge:
     unknowns = sorted(set().union(*(one.free_symbols for one in equations)), key=str)
 
-    def judge(answer: Answer) -> Holds:
+    def judge(answer: MathsAnswer) -> Holds:
         given = assignments(answer.value)
         value = answer.value
         if not given and isinstance(value, sympy.Tuple) and len(value) == len(unknowns):
@@ -165,7 +165,7 @@ def _only(equations: list[Any], unknowns: list[Any]) -> Holds:
     return None, f"all equations are satisfied, but there are {len(solutions)} solutions"
 
 
-def _inequality(inequality: Any, answer: Answer) -> Holds:
+def _inequality(inequality: Any, answer: MathsAnswer) -> Holds:
     value = interval(answer.text, sure=False) or answer.value
     if isinstance(value, sympy.Tuple) and all(isinstance(part, sympy.Rel) for part in value):
         value = sympy.Or(*value)

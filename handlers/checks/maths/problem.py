@@ -16,10 +16,10 @@ from handlers.checks.maths import calculus, equations, named
 from handlers.checks.maths.compare import same, same_rounded
 from handlers.checks.maths.notation import NotMaths, plain
 from handlers.checks.maths.parser import parse
-from handlers.checks.maths.values import Answer, Holds, asks_for_rounding, value_of
+from handlers.checks.maths.values import Holds, MathsAnswer, asks_for_rounding, value_of
 
 MAX_PROMPT_CHARS = 2_000
-Judge = Callable[[Answer], Holds]
+Judge = Callable[[MathsAnswer], Holds]
 
 _INSTRUCTION = re.compile(
     r"^(?:show|explain|give|round|justify|think|write|answer|use|express|simplify your|assume|let'?s|step|"
@@ -65,7 +65,7 @@ def _for(judge: Any, prompt: str) -> Judge:
     return lambda answer: _against_truth(answer, judge, rounded=asks_for_rounding(prompt))
 
 
-def _against_truth(answer: Answer, readings: tuple[Any, ...], *, rounded: bool) -> Holds:
+def _against_truth(answer: MathsAnswer, readings: tuple[Any, ...], *, rounded: bool) -> Holds:
     verdicts = {
         same_rounded(value_of(answer.value, truth), answer.text, truth, rounded=rounded) for truth in readings
     }
@@ -93,7 +93,7 @@ def _transformed(question: str) -> Judge | None:
         return None
     how = found[1].lower()
 
-    def judge(answer: Answer) -> Holds:
+    def judge(answer: MathsAnswer) -> Holds:
         value = value_of(answer.value)
         equal = same(value, given)
         if not equal:
@@ -119,7 +119,7 @@ def _primes(question: str) -> Judge | None:
         return None
     number = sympy.Integer(found["n"])
 
-    def judge(answer: Answer) -> Holds:
+    def judge(answer: MathsAnswer) -> Holds:
         if value_of(answer.value) != number:
             return False, f"the product is not {number}"
         right = plain(answer.text).rpartition("=")[2]

@@ -12,7 +12,7 @@ _ROUNDING = re.compile(r"\b(?:round|nearest|approximat\w*|decimal places?|signif
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MathsAnswer:
     """A final answer: its text, and the SymPy object that it was read as."""
 
     text: str

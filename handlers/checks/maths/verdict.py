@@ -17,7 +17,7 @@ from handlers.checks.maths.intervals import interval
 from handlers.checks.maths.notation import NotMaths
 from handlers.checks.maths.parser import parse
 from handlers.checks.maths.problem import recognise
-from handlers.checks.maths.values import Answer, asks_for_rounding, assignments, value_of
+from handlers.checks.maths.values import MathsAnswer, asks_for_rounding, assignments, value_of
 
 _BEYOND_SYMPY = (
     AttributeError, TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError,
@@ -61,7 +61,7 @@ def judge(prompt: str, text: str, expected: str | None) -> Verdict:
     return Verdict(answer.text, latex, holds, reason)
 
 
-def _against(prompt: str, answer: Answer, expected: str | None) -> tuple[bool | None, str]:
+def _against(prompt: str, answer: MathsAnswer, expected: str | None) -> tuple[bool | None, str]:
     if expected is not None:
         return _against_expected(prompt, answer, expected)
     problem = recognise(prompt)
@@ -73,7 +73,7 @@ def _against(prompt: str, answer: Answer, expected: str | None) -> tuple[bool | 
     return holds, reason
 
 
-def _against_expected(prompt: str, answer: Answer, expected: str) -> tuple[bool | None, str]:
+def _against_expected(prompt: str, answer: MathsAnswer, expected: str) -> tuple[bool | None, str]:
     wanted = clean(expected)
     if _bare(answer.text) == _bare(wanted):
         return True, "equal to the expected answer"
@@ -88,13 +88,13 @@ def _one_is_percent(text: str, wanted: str) -> bool:
     return ("%" in text) != ("%" in wanted)
 
 
-def _alike_in_degrees(answer: Answer, wanted: str) -> tuple[Answer, str]:
+def _alike_in_degrees(answer: MathsAnswer, wanted: str) -> tuple[MathsAnswer, str]:
     """Compares angles in degrees without the degree sign, which one side may omit.
 
     Next to pi it is needed.
     """
     bare = _without_degrees(answer.text), _without_degrees(wanted)
-    return (answer, wanted) if "pi" in bare[0] + bare[1] else (Answer(bare[0], answer.value), bare[1])
+    return (answer, wanted) if "pi" in bare[0] + bare[1] else (MathsAnswer(bare[0], answer.value), bare[1])
 
 
 def _without_degrees(text: str) -> str:
@@ -102,7 +102,7 @@ def _without_degrees(text: str) -> str:
     return found[1] if found else text
 
 
-def _compared(prompt: str, answer: Answer, wanted: str, base: int | None) -> bool | None:
+def _compared(prompt: str, answer: MathsAnswer, wanted: str, base: int | None) -> bool | None:
     try:
         truth, value = _read(_number_part(wanted), base), _read(answer.text, base)
     except NotMaths:
@@ -132,7 +132,7 @@ def _restates(prompt: str, text: str) -> bool:
     return has_more and _bare(text) in _bare(prompt)
 
 
-def _may_be_in_another_unit(text: str, answer: Answer) -> bool:
+def _may_be_in_another_unit(text: str, answer: MathsAnswer) -> bool:
     at = text.rfind(answer.text)
     return at >= 0 and _SCALES.match(text, at + len(answer.text)) is not None
 
@@ -167,16 +167,16 @@ def _read(text: str, log_base: int | None = None) -> Any:
 def _readable(found: list[str]) -> Any:
     for text in found:
         if _NOTHING.search(text):
-            yield Answer(text, sympy.S.EmptySet)
+            yield MathsAnswer(text, sympy.S.EmptySet)
             continue
         try:
             value = _read(text)
         except NotMaths:
             continue
         if isinstance(value, sympy.Eq) and not value.lhs.free_symbols:  # 2 + 2 = 4
-            yield Answer(text.rpartition("=")[2].strip(), value.rhs)
+            yield MathsAnswer(text.rpartition("=")[2].strip(), value.rhs)
         else:
-            yield Answer(text, value)
+            yield MathsAnswer(text, value)
 
 
 def _unread(found: list[str], expected: str | None) -> tuple[bool | None, str]:

@@ -39,7 +39,7 @@ NAMES: tuple[Kind, ...] = ("text", "boolean", "date", "number")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ChartRequest:
     """The chart that the request asks for; a column that is None is chosen from the table."""
 
     kind: str = "auto"
@@ -47,19 +47,21 @@ class Wish:
     y: str | None = None
 
 
-def draw(columns: Sequence[Column], wish: Wish) -> tuple[str | None, list[str]]:
+def draw(columns: Sequence[Column], request: ChartRequest) -> tuple[str | None, list[str]]:
     """The PNG in base64 and warnings about it.
 
     None instead of the PNG if none was asked for or none can be drawn.
     """
-    if wish.kind == "none":
+    if request.kind == "none":
         return None, []
-    kinds = [wish.kind] if wish.kind != "auto" else ["line", "bar", "scatter", "hist"]
+    kinds = [request.kind] if request.kind != "auto" else ["line", "bar", "scatter", "hist"]
     for kind in kinds:
-        axes = _choose(kind, columns, wish, auto=wish.kind == "auto")
+        axes = _choose(kind, columns, request, auto=request.kind == "auto")
         if axes is not None:
             return _png(kind, *axes)
-    return None, [f"there are no columns for a chart ({wish.kind}): {_NEEDS.get(wish.kind, _NEEDS['hist'])}"]
+    return None, [
+        f"there are no columns for a chart ({request.kind}): {_NEEDS.get(request.kind, _NEEDS['hist'])}"
+    ]
 
 
 _NEEDS = {
@@ -71,21 +73,21 @@ _NEEDS = {
 
 
 def _choose(
-    kind: str, columns: Sequence[Column], wish: Wish, *, auto: bool
+    kind: str, columns: Sequence[Column], request: ChartRequest, *, auto: bool
 ) -> tuple[Column | None, Column | None] | None:
     """The columns of the x and y axes; None where the table has none for this kind of chart."""
     numbers = _fitting(columns, ("number",))
     if kind == "line":
-        x = _named(columns, wish.x) or _first(_fitting(columns, ("date",)))
-        y = _named(numbers, wish.y) or _first(numbers, x)
+        x = _named(columns, request.x) or _first(_fitting(columns, ("date",)))
+        y = _named(numbers, request.y) or _first(numbers, x)
         return (x, y) if y is not None and (x is not None or not auto) else None
     if kind == "bar":
-        x = _named(columns, wish.x) or _first(_fitting(columns, NAMES[:2] if auto else NAMES))
-        return (x, _named(numbers, wish.y) or _first(numbers, x)) if x is not None else None
-    x = _named(numbers, wish.x) or _first(numbers)
+        x = _named(columns, request.x) or _first(_fitting(columns, NAMES[:2] if auto else NAMES))
+        return (x, _named(numbers, request.y) or _first(numbers, x)) if x is not None else None
+    x = _named(numbers, request.x) or _first(numbers)
     if kind == "hist":
         return (x, None) if x is not None else None
-    y = _named(numbers, wish.y) or _first(numbers, x)
+    y = _named(numbers, request.y) or _first(numbers, x)
     return (x, y) if x is not None and y is not None else None
 
 

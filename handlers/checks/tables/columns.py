@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from handlers.checks.tables.tables import Cell, Table
+from handlers.checks.tables.tables import Cell, DataTable
 
 Kind = Literal["number", "date", "boolean", "text", "empty"]
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "#n/a"})
@@ -30,7 +30,7 @@ class Column:
     warnings: tuple[str, ...] = ()
 
 
-def columns_of(table: Table) -> list[Column]:
+def columns_of(table: DataTable) -> list[Column]:
     """The table's columns in order."""
     cells = zip(*table.rows, strict=True)
     return [

@@ -29,7 +29,7 @@ _FIGURES = ("min", "max", "mean", "median", "std", "sum", "q1", "q3")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class DataTable:
     """A table. Each row is as long as `columns`, which have unique names; None is a missing cell.
 
     `decimal` is the decimal separator of numbers that are text.
@@ -47,7 +47,7 @@ def fenced_table(texts: Iterable[str]) -> str | None:
     return found[-1] if found else None
 
 
-def read_csv(text: str, option: str = "csv") -> Table:
+def read_csv(text: str, option: str = "csv") -> DataTable:
     """The table in `text`, whose first line names the columns; RequestError 400 names the wrong line."""
     plain = text.removeprefix("\ufeff")
     # An iterator over lines as CSV ends them; Unicode has more line ends than CSV.
@@ -80,7 +80,7 @@ def _rows(reader: Any, width: int, option: str) -> Iterator[list[str]]:
         yield cells
 
 
-def read_table(value: list[Any] | dict[str, Any]) -> Table:
+def read_table(value: list[Any] | dict[str, Any]) -> DataTable:
     """A list of objects, or `{"columns": [...], "rows": [[...]]}`; RequestError 400 naming the row."""
     if isinstance(value, list):
         return _from_objects(value)
@@ -110,7 +110,7 @@ def check_size(rows: int, columns: int, option: str) -> None:
             raise bad_option(option, f"more than {most} {what}")
 
 
-def _from_objects(objects: list[Any]) -> Table:
+def _from_objects(objects: list[Any]) -> DataTable:
     if not all(isinstance(row, dict) for row in objects):
         raise bad_option("table", "expected a list of objects, or an object with columns and rows")
     names = list(dict.fromkeys(name for row in objects for name in row))
@@ -135,7 +135,7 @@ def _delimiter(line: str) -> str:
 
 def _named(
     names: list[str], rows: list[list[Cell]], warnings: list[str], option: str, decimal: str = "."
-) -> Table:
+) -> DataTable:
     if not names or not rows:
         raise bad_option(option, "expected the names of columns and at least one row")
     plain = [name.strip()[:LONGEST_NAME] or f"column {number}" for number, name in enumerate(names, start=1)]
@@ -148,7 +148,7 @@ def _named(
         unique.append(one)
     if unique != plain:
         warnings = [*warnings, "several columns have one name; the later ones are numbered"]
-    return Table(tuple(unique), rows, tuple(warnings), decimal)
+    return DataTable(tuple(unique), rows, tuple(warnings), decimal)
 
 
 def lines_of(statistics: Mapping[str, Any]) -> list[str]:

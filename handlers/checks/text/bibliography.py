@@ -60,7 +60,7 @@ class BibliographyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CitedWork:
     """One entry; `families` are the authors' family names in lower case, `csl` is the CSL JSON item."""
 
     key: str
@@ -70,7 +70,7 @@ class Source:
     csl: dict[str, Any]
 
 
-def read_bibliography(text: str) -> list[Source]:
+def read_bibliography(text: str) -> list[CitedWork]:
     """The entries of BibTeX `text` in order; BibliographyError names the line of the first wrong entry."""
     from bibtexparser import middlewares
     from bibtexparser.entrypoint import parse_string
@@ -96,7 +96,7 @@ def read_bibliography(text: str) -> list[Source]:
     return [_source(entry) for entry in library.entries]
 
 
-def formatted(sources: list[Source], style: Style) -> list[dict[str, str]]:
+def formatted(sources: list[CitedWork], style: Style) -> list[dict[str, str]]:
     """`{key, text}` of each source, in the order of the style."""
     from citeproc import Citation, CitationItem, CitationStylesBibliography, CitationStylesStyle, formatter
     from citeproc.source.json import CiteProcJSON
@@ -149,7 +149,7 @@ def _spaced(text: str) -> str:
     return re.sub(r"^(\[\d+\]|\d+\.)(?=\S)", r"\1 ", text)
 
 
-def _source(entry: Any) -> Source:
+def _source(entry: Any) -> CitedWork:
     fields = {key.lower(): field.value for key, field in entry.fields_dict.items()}
     authors = [_person(name) for name in fields.get("author", ())]
     year = re.search(r"\b\d{4}\b", str(fields.get("year") or fields.get("date") or ""))
@@ -165,7 +165,7 @@ def _source(entry: Any) -> Source:
     if year:
         csl["issued"] = {"date-parts": [[int(year[0]), *_month(fields)]]}
     families = tuple(str(name.get("family") or name["literal"]).lower() for name in authors)
-    return Source(entry.key, families, year[0] if year else "", csl.get("DOI", ""), csl)
+    return CitedWork(entry.key, families, year[0] if year else "", csl.get("DOI", ""), csl)
 
 
 def _month(fields: dict[str, Any]) -> list[int]:
@@ -183,7 +183,7 @@ def _person(name: Any) -> dict[str, str]:
     return {"family": family, "given": given} if given else {"literal": family}
 
 
-def find_citations(text: str, sources: Sequence[Source]) -> list[Citation]:
+def find_citations(text: str, sources: Sequence[CitedWork]) -> list[Citation]:
     """Each cited key once, in order, and True if it is a source.
 
     A citation of no source is given as written.
@@ -208,14 +208,14 @@ def _trimmed(doi: str) -> str:
     return doi.rstrip(".]>*" if doi.count("(") >= doi.count(")") else ".)]>*")
 
 
-def _keyed(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
+def _keyed(text: str, sources: Sequence[CitedWork]) -> Iterator[tuple[int, str, bool]]:
     known = {source.key for source in sources}
     for match in KEYED.finditer(text):
         for key in (match[1] or match[2]).split(","):
             yield match.start(), key.strip(), key.strip() in known
 
 
-def _bracketed(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
+def _bracketed(text: str, sources: Sequence[CitedWork]) -> Iterator[tuple[int, str, bool]]:
     known = {source.key for source in sources}
     seen = 0  # a bit for each number: seven characters name 999 of them
     for match in BRACKETED.finditer(text):
@@ -242,12 +242,12 @@ def _ones(bits: int) -> Iterator[int]:
     return (at for at, bit in enumerate(reversed(f"{bits:b}")) if bit == "1") if bits else iter(())
 
 
-def _numbered(number: int, sources: Sequence[Source]) -> Citation:
+def _numbered(number: int, sources: Sequence[CitedWork]) -> Citation:
     there = 1 <= number <= len(sources)
     return (sources[number - 1].key if there else f"[{number}]"), there
 
 
-def _named(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, bool]]:
+def _named(text: str, sources: Sequence[CitedWork]) -> Iterator[tuple[int, str, bool]]:
     for match in re.finditer(r"\(([^()\n]{6,300})\)", text):
         for part in match[1].split(";"):
             if named := IN_BRACKETS.fullmatch(part.strip()):
@@ -257,7 +257,7 @@ def _named(text: str, sources: Sequence[Source]) -> Iterator[tuple[int, str, boo
 
 
 def _by_name(
-    at: int, named: re.Match[str], written: str, sources: Sequence[Source]
+    at: int, named: re.Match[str], written: str, sources: Sequence[CitedWork]
 ) -> Iterator[tuple[int, str, bool]]:
     name, year = named[1].lower(), named[2]
     if name.split()[0] in NOT_NAMES:

@@ -40,7 +40,7 @@ SCALES = {"%": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billi
 ITEM = re.compile(r"^[^\S\n]*+\d{1,3}[.)]\s", re.MULTILINE)
 
 
-class Source:
+class SourceText:
     """A text in which quotations are looked up. It is prepared once; each quotation then costs one search."""
 
     def __init__(self, text: str) -> None:

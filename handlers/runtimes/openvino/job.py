@@ -31,7 +31,7 @@ class Failed:
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class OpenVinoJob:
     """One request. `number` is the order of arrival, `read` the number of its prompt tokens in the cache,
     `said` all tokens sent so far; `overtaken` counts later requests that were admitted before it.
     """

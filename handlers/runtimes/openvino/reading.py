@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from handlers.runtimes.openvino.config import BLOCK_TOKENS, STEP_TOKENS
-from handlers.runtimes.openvino.job import Job, whole_blocks
+from handlers.runtimes.openvino.job import OpenVinoJob, whole_blocks
 
 OLDEST_SHARE = BLOCK_TOKENS
 """Tokens of each step for the prompt that has waited longest, regardless of the number of short prompts."""
 
 
-def pieces(reading: Sequence[Job], generating: int) -> list[tuple[Job, int]]:
+def pieces(reading: Sequence[OpenVinoJob], generating: int) -> list[tuple[OpenVinoJob, int]]:
     """The prompts that the next step reads and the number of tokens of each: the shortest remainder first.
 
     Each of the `generating` requests takes one token of the step. An echo cannot be read in pieces.
@@ -27,7 +27,7 @@ def pieces(reading: Sequence[Job], generating: int) -> list[tuple[Job, int]]:
     oldest = min(reading, key=lambda job: job.number)
     share = min(OLDEST_SHARE, oldest.unread)
     left = max(BLOCK_TOKENS, STEP_TOKENS - generating) - share
-    given: list[tuple[Job, int]] = []
+    given: list[tuple[OpenVinoJob, int]] = []
     for job in sorted(reading, key=lambda job: (job.unread, job.number)):
         room = left + share if job is oldest else left
         count = job.unread if job.unread <= room or (job.echo and room > 0) else whole_blocks(room)

@@ -32,7 +32,7 @@ from handlers.runtimes.openvino.config import (
     reserve_blocks,
     scheduler,
 )
-from handlers.runtimes.openvino.job import Failed, Job
+from handlers.runtimes.openvino.job import Failed, OpenVinoJob
 from handlers.runtimes.openvino.logprobs import ECHO, Echo, LogProbabilities
 from handlers.runtimes.openvino.reading import KnownPrefixes, pieces
 from handlers.runtimes.openvino.schema import SchemaProbe
@@ -67,8 +67,8 @@ class OpenVinoRuntime:
         )
         self._warm()
         self._on_fatal = on_fatal
-        self._waiting: list[Job] = []
-        self._held: list[Job] = []
+        self._waiting: list[OpenVinoJob] = []
+        self._held: list[OpenVinoJob] = []
         self._work = asyncio.Event()
         self._stepping: asyncio.Task[None] | None = None
         self._ended: str | None = None
@@ -143,10 +143,10 @@ class OpenVinoRuntime:
         finally:
             job.cancelled = True
 
-    def _enqueue(self, prompt_ids: Sequence[int], plan: SamplingPlan, echo: bool) -> Job:
+    def _enqueue(self, prompt_ids: Sequence[int], plan: SamplingPlan, echo: bool) -> OpenVinoJob:
         if self._ended is not None:
             raise _runtime_failed(self._ended)
-        job = Job(next(self._numbers), prompt_ids, plan, self._eos, echo)
+        job = OpenVinoJob(next(self._numbers), prompt_ids, plan, self._eos, echo)
         self._waiting.append(job)
         self._work.set()
         if self._stepping is None:
@@ -203,7 +203,7 @@ class OpenVinoRuntime:
         for job, tokens in pieces(reading, len(self._held) - len(reading)):
             self._add(job, tokens)
 
-    def _add(self, job: Job, tokens: int) -> None:
+    def _add(self, job: OpenVinoJob, tokens: int) -> None:
         job.is_piece = tokens < job.unread
         job.ending = job.read + tokens if job.is_piece else len(job.ids)
         config = self._piece if job.is_piece else job.config
@@ -225,7 +225,7 @@ class OpenVinoRuntime:
                 if isinstance(step, Failed) or step.finish_reason is not None:
                     self._held.remove(job)
 
-    def _outcome(self, job: Job) -> Step | Failed | None:
+    def _outcome(self, job: OpenVinoJob) -> Step | Failed | None:
         """The result of the last step for this request; None if there is none."""
         if job.handle.get_status() == genai.GenerationStatus.IGNORED:
             job.begin_again()

@@ -29,7 +29,7 @@ from transformers.generation.continuous_batching.requests import RequestState
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
 from handlers.runtimes.transformers.decoding import RequestDecoding
-from handlers.runtimes.transformers.load import Loaded, LoadError
+from handlers.runtimes.transformers.load import Loaded, ModelLoadError
 from handlers.runtimes.transformers.memory import PAGE_TOKENS, CachePlan
 
 SCHEDULER = "conductor"
@@ -138,7 +138,7 @@ def _await_cache(manager: Any) -> None:
         time.sleep(POLL_S)
     if manager.batch_processor is None:
         cause = manager.background_thread_status.fatal_error
-        raise LoadError(f"the KV cache could not be allocated: {cause}")
+        raise ModelLoadError(f"the KV cache could not be allocated: {cause}")
 
 
 def held_tokens(manager: Any) -> int:

@@ -31,7 +31,7 @@ from handlers.runtimes.transformers.checks import (
 )
 from handlers.runtimes.transformers.decoding import RequestDecoding
 from handlers.runtimes.transformers.embedding import EmbeddingRuntime
-from handlers.runtimes.transformers.flow import Flow, Progress
+from handlers.runtimes.transformers.flow import Flow, FlowProgress
 from handlers.runtimes.transformers.load import is_sequence_to_sequence, load
 from handlers.runtimes.transformers.memory import pages, places, plan_cache
 from handlers.runtimes.transformers.schema import SchemaCompiler
@@ -175,9 +175,9 @@ class TransformersRuntime:
             streaming=True,
         )
         if accepted is None:
-            asked.flow.receive(Progress((), finished=True, error="its generation thread has ended"))
+            asked.flow.receive(FlowProgress((), finished=True, error="its generation thread has ended"))
 
-    def _receive(self, asked: Asked, progress: Progress) -> None:
+    def _receive(self, asked: Asked, progress: FlowProgress) -> None:
         asked.flow.receive(progress)
         if progress.finished:
             self._give_place(asked)
@@ -242,13 +242,13 @@ class TransformersRuntime:
         asked = [*self._held, *self._waiting]
         self._held, self._waiting = [], []
         for one in asked:
-            one.flow.receive(Progress((), finished=True, error=self._fatal))
+            one.flow.receive(FlowProgress((), finished=True, error=self._fatal))
         if line is not None:
             self._on_fatal(line)
 
 
-def _progress(output: Any) -> Progress:
-    return Progress(output.generated_tokens, output.is_finished(), output.error)
+def _progress(output: Any) -> FlowProgress:
+    return FlowProgress(output.generated_tokens, output.is_finished(), output.error)
 
 
 def _free_gpu_bytes(device: torch.device) -> int | None:

@@ -67,7 +67,7 @@ _POOL: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 
 @dataclass(slots=True)
-class Text:
+class TokenisedText:
     """One text to embed, and the future of its vector."""
 
     ids: Sequence[int]
@@ -90,7 +90,7 @@ class EmbeddingRuntime:
         self.vocabulary = text.vocab_size
         self.dimensions = text.hidden_size * len(self._modules.poolings)
         self.lower_case = self._modules.lower_case
-        self._inbox: queue.Queue[Text | None] = queue.Queue()
+        self._inbox: queue.Queue[TokenisedText | None] = queue.Queue()
         self._running = 0
         self._fatal: str | None = None
         self._thread = threading.Thread(target=self._serve, name="transformers-embedding", daemon=True)
@@ -100,7 +100,7 @@ class EmbeddingRuntime:
         """See `Embedder`. RequestError 400 for an input without tokens or with too many."""
         for ids in inputs:
             self._check(ids)
-        texts = [Text(ids) for ids in inputs]
+        texts = [TokenisedText(ids) for ids in inputs]
         for text in texts:
             self._inbox.put(text)
         if self._fatal is not None or not self._thread.is_alive():
@@ -141,7 +141,7 @@ class EmbeddingRuntime:
         check_ids(ids, self.vocabulary, "inputs")
 
     def _serve(self) -> None:
-        texts: list[Text] | None = []
+        texts: list[TokenisedText] | None = []
         try:
             while (texts := self._gather()) is not None:
                 for batch in batches(texts):
@@ -152,7 +152,7 @@ class EmbeddingRuntime:
             self._fail(self._fatal, texts or [])
             self._on_fatal(self._fatal)
 
-    def _gather(self) -> list[Text] | None:
+    def _gather(self) -> list[TokenisedText] | None:
         """The texts that wait now; blocks until there is one. None after `close`."""
         first = self._inbox.get()
         if first is None:
@@ -166,7 +166,7 @@ class EmbeddingRuntime:
             texts.append(text)
         return texts
 
-    def _embed(self, batch: Sequence[Text]) -> None:
+    def _embed(self, batch: Sequence[TokenisedText]) -> None:
         living = [text for text in batch if text.vector.set_running_or_notify_cancel()]
         if not living:
             return
@@ -192,8 +192,8 @@ class EmbeddingRuntime:
         rounded: list[list[float]] = vectors.double().round(decimals=DIGITS).tolist()
         return rounded
 
-    def _fail(self, cause: str, begun: Sequence[Text]) -> None:
-        waiting: list[Text | None] = [text for text in begun if not text.vector.done()]
+    def _fail(self, cause: str, begun: Sequence[TokenisedText]) -> None:
+        waiting: list[TokenisedText | None] = [text for text in begun if not text.vector.done()]
         while not self._inbox.empty():
             waiting.append(self._inbox.get_nowait())
         for text in waiting:
@@ -201,12 +201,12 @@ class EmbeddingRuntime:
                 text.vector.set_exception(runtime_failed(cause))
 
 
-def batches(texts: Sequence[Text], tokens: int = BATCH_TOKENS) -> list[list[Text]]:
+def batches(texts: Sequence[TokenisedText], tokens: int = BATCH_TOKENS) -> list[list[TokenisedText]]:
     """`texts` sorted by length, in batches of at most `tokens` tokens with padding.
 
     A longer text is alone.
     """
-    made: list[list[Text]] = []
+    made: list[list[TokenisedText]] = []
     for text in sorted(texts, key=lambda text: len(text.ids), reverse=True):
         if made and (len(made[-1]) + 1) * len(made[-1][0].ids) <= tokens:
             made[-1].append(text)

@@ -14,7 +14,7 @@ from handlers.wire import RequestError
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FlowProgress:
     """All tokens of a request so far, end token included.
 
     `error` is set if the library failed the request.
@@ -36,7 +36,7 @@ class Flow:
         self._eos_ids = frozenset(eos_ids)
         self._sent = skip
         self._skip = skip
-        self._latest: Progress | None = None
+        self._latest: FlowProgress | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -49,7 +49,7 @@ class Flow:
         """The number of tokens that the library has made."""
         return len(self._latest.token_ids) if self._latest is not None else 0
 
-    def receive(self, progress: Progress) -> None:
+    def receive(self, progress: FlowProgress) -> None:
         """Takes the library's progress, on the event loop. Progress after the end is ignored."""
         if not self.is_finished:
             self._latest = progress
@@ -85,7 +85,7 @@ class Flow:
         said = slice(start - self._skip, start - self._skip + len(new))
         return Step(new, reason, self._decoding.logprobs[said], self._decoding.top_logprobs[said])
 
-    def _raise_schema_failure(self, latest: Progress) -> None:
+    def _raise_schema_failure(self, latest: FlowProgress) -> None:
         mask = self._decoding.mask
         if latest.finished and mask is not None and mask.failure is not None:
             raise RequestError(

@@ -33,7 +33,7 @@ DTYPES = {
 }
 
 
-class LoadError(Exception):
+class ModelLoadError(Exception):
     """Weights that this runtime cannot load; the message is one line for the operator."""
 
 
@@ -52,7 +52,7 @@ class Loaded:
 def load(config: RuntimeConfig) -> Loaded:
     """Loads `config.model_path` in its precision on its device.
 
-    Raises LoadError for an unknown precision or a missing device.
+    Raises ModelLoadError for an unknown precision or a missing device.
     """
     prepare_process(config)
     architecture = AutoConfig.from_pretrained(
@@ -109,10 +109,12 @@ def prepare_process(config: RuntimeConfig) -> None:
 
 
 def device_of(config: RuntimeConfig) -> torch.device:
-    """The torch device of `cpu`, `cuda` or `cuda:N`; LoadError if the machine has no such GPU."""
+    """The torch device of `cpu`, `cuda` or `cuda:N`; ModelLoadError if the machine has no such GPU."""
     device = torch.device(config.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LoadError(f"device {config.device} is not there: torch sees {torch.cuda.device_count()} GPUs")
+        raise ModelLoadError(
+            f"device {config.device} is not there: torch sees {torch.cuda.device_count()} GPUs"
+        )
     return device
 
 
@@ -121,7 +123,7 @@ def dtype_of(precision: str) -> torch.dtype:
     try:
         return DTYPES[precision]
     except KeyError:
-        raise LoadError(f"precision {precision!r} is not one of {', '.join(DTYPES)}") from None
+        raise ModelLoadError(f"precision {precision!r} is not one of {', '.join(DTYPES)}") from None
 
 
 def _quantization(precision: str) -> BitsAndBytesConfig | None:

@@ -34,7 +34,7 @@ from handlers.runtimes.transformers.checks import (
     runtime_failed,
 )
 from handlers.runtimes.transformers.decoding import RequestDecoding
-from handlers.runtimes.transformers.flow import Flow, Progress
+from handlers.runtimes.transformers.flow import Flow, FlowProgress
 from handlers.runtimes.transformers.load import load
 from handlers.runtimes.transformers.schema import SchemaCompiler
 from handlers.runtimes.transformers.score import padded, score_sequence_to_sequence
@@ -46,7 +46,7 @@ STOP_SECONDS = 30.0
 
 
 @dataclass(slots=True)
-class Job:
+class Seq2SeqJob:
     """One row of a batch. `tokens` begins with `prefix`; `limit` counts both."""
 
     prompt_ids: Sequence[int]
@@ -61,7 +61,7 @@ class Job:
 
     def report(self, error: str | None = None) -> None:
         """Passes the row's progress to its event loop; callable from any thread."""
-        progress = Progress(list(self.tokens), self.finished or error is not None, error)
+        progress = FlowProgress(list(self.tokens), self.finished or error is not None, error)
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.flow.receive, progress)
 
@@ -69,7 +69,7 @@ class Job:
 class RowDecoding(LogitsProcessor):
     """Logits processor that gives each row of a batch to its own decoding, and forces a row's prefix."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Seq2SeqJob]) -> None:
         self._jobs = jobs
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class RowDecoding(LogitsProcessor):
 class RowStops(StoppingCriteria):
     """Stopping criterion that reports each row's new token and ends rows that are done or cancelled."""
 
-    def __init__(self, jobs: Sequence[Job], eos_ids: Sequence[int]) -> None:
+    def __init__(self, jobs: Sequence[Seq2SeqJob], eos_ids: Sequence[int]) -> None:
         self._jobs = jobs
         self._eos_ids = frozenset(eos_ids)
 
@@ -114,8 +114,8 @@ class Seq2SeqRuntime:
         positions = self._loaded.max_positions
         self.context = min(config.context or positions, positions)
         self._schemas = SchemaCompiler(self._loaded.tokenizer_file, self.vocabulary, self._loaded.eos_ids)
-        self._inbox: queue.Queue[Job | None] = queue.Queue()
-        self._running: list[Job] = []
+        self._inbox: queue.Queue[Seq2SeqJob | None] = queue.Queue()
+        self._running: list[Seq2SeqJob] = []
         self._model_lock = threading.Lock()
         self._fatal: str | None = None
         self._thread = threading.Thread(target=self._serve, name="transformers-seq2seq", daemon=True)
@@ -130,7 +130,7 @@ class Seq2SeqRuntime:
         mask = await self._schemas.compile(plan.json_schema) if plan.json_schema is not None else None
         prefix = tuple(plan.prefix_ids) or self._forced_start()
         decoding = RequestDecoding([self._start_id, *prefix], plan, self.vocabulary, self._model.device, mask)
-        job = Job(
+        job = Seq2SeqJob(
             prompt_ids=prompt_ids,
             prefix=prefix,
             limit=min(len(prefix) + plan.max_tokens, self.context - 1),
@@ -195,7 +195,7 @@ class Seq2SeqRuntime:
             return score_sequence_to_sequence(self._model, prompt_ids, start_ids, continuations)
 
     def _serve(self) -> None:
-        jobs: list[Job] = []
+        jobs: list[Seq2SeqJob] = []
         try:
             while (jobs := self._gather()) != []:
                 self._running = [job for job in jobs if not job.cancelled]
@@ -208,9 +208,9 @@ class Seq2SeqRuntime:
         else:
             self._fail("it was closed", [])
 
-    def _gather(self) -> list[Job]:
+    def _gather(self) -> list[Seq2SeqJob]:
         """The next batch; empty at the end."""
-        jobs: list[Job] = []
+        jobs: list[Seq2SeqJob] = []
         deadline: float | None = None
         while len(jobs) < MAX_ROWS:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -225,7 +225,7 @@ class Seq2SeqRuntime:
             deadline = deadline or time.monotonic() + WINDOW_SECONDS
         return jobs
 
-    def _generate(self, jobs: Sequence[Job]) -> None:
+    def _generate(self, jobs: Sequence[Seq2SeqJob]) -> None:
         device = self._model.device
         rows = [list(job.prompt_ids) for job in jobs]
         mask = padded([[1] * len(row) for row in rows], device)
@@ -238,7 +238,7 @@ class Seq2SeqRuntime:
                 stopping_criteria=StoppingCriteriaList([RowStops(jobs, self._loaded.eos_ids)]),
             )
 
-    def _report_unfinished(self, jobs: Sequence[Job]) -> None:
+    def _report_unfinished(self, jobs: Sequence[Seq2SeqJob]) -> None:
         # A cancelled row has no reader any more; a row that `close` ended still has one.
         for job in jobs:
             if not job.finished:
@@ -257,7 +257,7 @@ class Seq2SeqRuntime:
             suppress_tokens=given.suppress_tokens,
         )
 
-    def _end(self, line: str, jobs: Sequence[Job]) -> None:
+    def _end(self, line: str, jobs: Sequence[Seq2SeqJob]) -> None:
         self._fatal = line
         self._fail(line, jobs)
         loops = [job.loop for job in jobs if not job.loop.is_closed()]
@@ -266,7 +266,7 @@ class Seq2SeqRuntime:
         else:
             self._on_fatal(line)
 
-    def _fail(self, cause: str, jobs: Sequence[Job]) -> None:
+    def _fail(self, cause: str, jobs: Sequence[Seq2SeqJob]) -> None:
         waiting = list(jobs)
         while not self._inbox.empty():
             job = self._inbox.get_nowait()

@@ -39,7 +39,7 @@ def wheel_pins(environment: Mapping[str, str] = os.environ) -> dict[tuple[str, s
 
 
 @dataclass(frozen=True)
-class Workshop:
+class BuildContext:
     """Context of a build.
 
     `project` has the paths of SETTINGS.md and `models`; `stop` ends it from another thread. `refresh`
