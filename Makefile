@@ -29,10 +29,10 @@ serve: install ## build what is missing, then serve on http://127.0.0.1:8000 (AR
 	$(RUN) conductor serve $(ARGS)
 
 test: check archives ## the whole suite, on the real TorchServe and the demo model
-	$(RUN) python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: install ## what needs neither a model nor a real server, in less than a minute
-	$(RUN) python -m pytest -n 2 --dist loadfile -m "not slow and not e2e and not proof" $(addprefix tests/,$(FAST)) $(ARGS)
+	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not e2e and not proof" $(addprefix tests/,$(FAST)) $(ARGS)
 
 check: install ## lint, format, strict types
 	$(RUN) ruff check .
