@@ -7,6 +7,7 @@ are written.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
@@ -21,9 +22,9 @@ from conductor_admin.api.openai.envelope import (
     EVENT_STREAM,
     Envelope,
     chat_logprobs,
+    chunk,
     conductor,
     events,
-    frame,
     open_envelope,
     usage,
 )
@@ -179,8 +180,8 @@ class ChatCompletion:
         self._envelope = envelope
         self._offer = body.offer
         self._choices = body.choices
-        self._head = envelope.head("chatcmpl", "chat.completion.chunk")
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
+        self._chunk = partial(chunk, envelope.head("chatcmpl", "chat.completion.chunk"), self._counts)
         self._chunks = [ChoiceChunks(number, self._offer) for number in range(self._choices)]
         self._ended: list[ChoiceResult] = []
 
@@ -213,10 +214,6 @@ class ChatCompletion:
         if not self._counts:
             return DONE_EVENT
         return self._chunk([], usage=usage(self._ended, self._choices)) + DONE_EVENT
-
-    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        counted = {"usage": None} if self._counts else {}
-        return frame({**self._head, "choices": choices, **counted, **more})
 
     def _choice(self, number: int, outcome: ChoiceResult) -> dict[str, Any]:
         done = outcome.done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
@@ -23,10 +24,10 @@ from conductor_admin.api.openai.bodies import (
 from conductor_admin.api.openai.envelope import (
     EVENT_STREAM,
     Envelope,
+    chunk,
     completion_logprobs,
     conductor,
     events,
-    frame,
     open_envelope,
     usage,
 )
@@ -81,6 +82,7 @@ class TextCompletion:
         self._body = body
         self._head = envelope.head("cmpl", "text_completion")
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
+        self._chunk = partial(chunk, self._head, self._counts)
         self._echoed: dict[int, int] = {}
         self._ended: dict[int, ChoiceResult] = {}
 
@@ -105,7 +107,7 @@ class TextCompletion:
 
     def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
-        made = [chunk for record in item.records for chunk in self._chunks(item.index, record)]
+        made = [part for record in item.records for part in self._chunks(item.index, record)]
         if item.done is not None:
             ended = self._ended[item.index] = ChoiceResult(self._jobs[item.index], item.done)
             last = self._choice(item.index, "", None, item.done.finish_reason)
@@ -141,10 +143,6 @@ class TextCompletion:
         self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
     ) -> dict[str, Any]:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
-
-    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        counted = {"usage": None} if self._counts else {}
-        return frame({**self._head, "choices": choices, **counted, **more})
 
 
 def router(gateway: Gateway) -> APIRouter:

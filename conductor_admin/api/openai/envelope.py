@@ -196,6 +196,12 @@ def frame(value: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
+def chunk(head: Mapping[str, Any], counts: bool, choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+    """One chunk of a stream of choices; where usage is counted at the end, the others say null."""
+    counted = {"usage": None} if counts else {}
+    return frame({**head, "choices": choices, **counted, **more})
+
+
 async def events(
     dispatcher: Dispatcher,
     jobs: Sequence[PlannedRequest],
