@@ -1,9 +1,10 @@
 """Watches an event loop and reports each step that blocked it, with its wall and processor time.
 
-A thread samples the loop's thread every few milliseconds, so that a callback costs nothing; callbacks of
-uvloop cannot be measured anyway. The reported times are lower bounds: time counts for a step only if two
-samples saw that step, or if a sample was late because the step held the interpreter's lock. Reports have
-names of code and tasks, never a text of a request.
+Steps of tasks are measured exactly (`handlers.diagnostics.task_steps`). For all else, and for the line of a
+long step, a thread samples the loop's thread every few milliseconds: callbacks of uvloop cannot be measured.
+The reported times of callbacks are lower bounds: time counts only if two samples saw that callback, or if a
+sample was late because the callback held the interpreter's lock. Reports have names of code and tasks, never
+a text of a request.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
+
+from handlers.diagnostics.task_steps import MEASURING, StepClock, TaskStep
 
 LIMIT_S = 0.05
 """Longest step that is not reported, in seconds."""
@@ -38,7 +42,7 @@ class LoopStall:
     """One long step of a loop: `place` is the line of this project's code in which it was seen.
 
     `task` is the name of its task, or None; `route` is the request's route, if known. `seconds` and `cpu_s`
-    are lower bounds; `is_over` is True if the step has ended.
+    are lower bounds of a callback or of a step that is not over; `is_over` is True if the step has ended.
     """
 
     step: str
@@ -57,15 +61,19 @@ RouteOf = Callable[[asyncio.Task[Any]], str | None]
 
 @dataclass(slots=True)
 class _Step:
-    """The step in the latest samples; `beat` is the number of its loop iteration."""
+    """The step in the latest samples; `beat` is the number of its loop iteration.
 
-    key: int
+    `is_exact` is True for a step of a measured task, whose end the step clock reports.
+    """
+
+    key: float
     beat: int
     name: str
     task: str | None
     route: str | None
     began: float
     cpu_began: float
+    is_exact: bool
     place: str = ""
     seconds: float = 0.0
     cpu_s: float = 0.0
@@ -84,28 +92,6 @@ class _Look:
     waited: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """Clocks at the end of a call that kept the interpreter's lock, and the id of its task."""
-
-    at: float = 0.0
-    cpu: float = 0.0
-    task: int = 0
-
-
-_NO_MARK = _Mark()
-_marks: dict[int, _Mark] = {}
-
-
-def lock_is_free() -> None:
-    """Notes that the calling task has just ended a call that holds the interpreter's lock.
-
-    Without this note the time of the call could be counted for the next task's step.
-    """
-    task = id(asyncio.current_task())
-    _marks[threading.get_ident()] = _Mark(time.perf_counter(), time.thread_time(), task)
-
-
 class LoopWatch:
     """Watches the loop that calls `start`; calls `told` for each step above `LIMIT_S`, on the watch's thread.
 
@@ -120,12 +106,16 @@ class LoopWatch:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="loop-watch", daemon=True)
         self._step: _Step | None = None
+        self._long: deque[TaskStep] = deque()
+        self._clock_of_steps = StepClock(LIMIT_S, self._long.append)
+        self._seen = (0.0, "")  # begin and place of the latest long step of a task that a sample saw
         self._sent = self._ran = 0
         self._sent_at = 0.0
 
     def start(self) -> None:
-        """Starts the watch; must be called on the loop's thread."""
+        """Starts the watch, which measures tasks that are made from now on; call it on the loop's thread."""
         self._loop = asyncio.get_running_loop()
+        self._clock_of_steps.install(self._loop)
         self._ident = threading.get_ident()
         self._clock = time.pthread_getcpuclockid(self._ident)
         self._loop.call_soon(self._begin)
@@ -135,6 +125,7 @@ class LoopWatch:
         self._stopping = True
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self._tell_long_steps()
 
     def _begin(self) -> None:
         # The caller of callbacks: asyncio's Handle._run, or the caller of the loop with uvloop, which has no
@@ -153,6 +144,7 @@ class LoopWatch:
             except OSError:  # the loop's thread has ended
                 return
             pause, before = self._look(before, now, pause), now
+            self._tell_long_steps()
 
     def _clocks(self, waiting: Callable[[], float]) -> _Look:
         return _Look(time.perf_counter(), time.clock_gettime(self._clock), waiting())
@@ -164,17 +156,24 @@ class LoopWatch:
             self._end()
             return IDLE_S
         task = asyncio.current_task(self._loop)
-        # A task has one step in a loop iteration. A plain callback may run often in one, and the next call's
-        # frame may have the same address, but not this mark, an attribute that only debuggers read.
-        key, is_new = (id(outer) if task is None else id(task)), task is None and not outer.f_trace_opcodes
-        outer.f_trace_opcodes = True
+        began = self._clock_of_steps.began
+        if began:
+            key, is_new = began, False
+        else:
+            # A task that is older than the watch has one step in a loop iteration. A plain callback may run
+            # often in one, and the next call's frame may have the same address, but not this mark, an
+            # attribute that only debuggers read.
+            key, is_new = float(id(task or outer)), task is None and not outer.f_trace_opcodes
+            outer.f_trace_opcodes = True
         step = self._step
-        if step is None or is_new or step.key != key or step.beat != self._ran:
+        if step is None or is_new or step.key != key or (not began and step.beat != self._ran):
             self._end()
             step = self._step = self._new(key, outer, task, before, now, pause)
         step.seconds, step.cpu_s = now.at - step.began, now.cpu - step.cpu_began
-        if step.seconds >= LIMIT_S:
-            step.place = step.place or _place(frame)
+        if step.seconds >= LIMIT_S and not step.place:
+            step.place = _place(frame, outer)
+            if step.is_exact:
+                self._seen = (step.began, step.place)
         if step.seconds >= STUCK_S and not step.is_told:
             step.is_told = True
             self._told(step.held(is_over=False))
@@ -182,7 +181,7 @@ class LoopWatch:
 
     def _new(
         self,
-        key: int,
+        key: float,
         outer: FrameType,
         task: asyncio.Task[Any] | None,
         before: _Look,
@@ -193,17 +192,37 @@ class LoopWatch:
             self._sent, self._sent_at = self._sent + 1, now.at
             with suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._beat)
-        # This sample was due after `pause`. It waited longer for a core (measured) or else for the
-        # interpreter's lock.
-        late = max(0.0, now.at - before.at - pause - (now.waited - before.waited))
-        cpu = min(late, max(0.0, now.cpu - before.cpu - pause))
         name = None if task is None else task.get_name()
-        route = None if task is None or self._route_of is None else self._route_of(task)
-        mark = _marks.get(self._ident, _NO_MARK)
-        began, cpu_began = now.at - late, now.cpu - cpu
-        if mark.task != id(task):
-            began, cpu_began = max(mark.at, began), max(mark.cpu, cpu_began)
-        return _Step(key, self._ran, _name(outer.f_code), name, route, began, cpu_began)
+        clock = self._clock_of_steps
+        if clock.began:
+            began, cpu_began = clock.began, clock.cpu_began
+        else:
+            # This sample was due after `pause`. It waited longer for a core (measured) or else for the
+            # interpreter's lock. Steps of tasks have ended before, and this one began later.
+            late = max(0.0, now.at - before.at - pause - (now.waited - before.waited))
+            cpu = min(late, max(0.0, now.cpu - before.cpu - pause))
+            began, cpu_began = max(clock.ended, now.at - late), max(clock.cpu_ended, now.cpu - cpu)
+        return _Step(
+            key,
+            self._ran,
+            _step_name(task, outer),
+            name,
+            self._route(task),
+            began,
+            cpu_began,
+            is_exact=bool(clock.began),
+        )
+
+    def _route(self, task: asyncio.Task[Any] | None) -> str | None:
+        return None if task is None or self._route_of is None else self._route_of(task)
+
+    def _tell_long_steps(self) -> None:
+        while self._long:
+            step = self._long.popleft()
+            name = _coroutine_name(step.coroutine)
+            place = self._seen[1] if self._seen[0] == step.began else name
+            task = None if step.task is None else step.task.get_name()
+            self._told(LoopStall(name, place, task, self._route(step.task), step.seconds, step.cpu_s))
 
     def _beat(self) -> None:
         self._ran += 1
@@ -212,7 +231,7 @@ class LoopWatch:
 
     def _end(self) -> None:
         step, self._step = self._step, None
-        if step is not None and step.seconds >= LIMIT_S:
+        if step is not None and step.seconds >= LIMIT_S and not step.is_exact:
             self._told(step.held(is_over=True))
 
 
@@ -237,6 +256,15 @@ class Holds:
         return True
 
 
+def _coroutine_name(coroutine: Any) -> str:
+    code = getattr(coroutine, "cr_code", None)
+    return str(coroutine) if code is None else _name(code)
+
+
+def _step_name(task: asyncio.Task[Any] | None, outer: FrameType) -> str:
+    return _name(outer.f_code) if task is None else _coroutine_name(task.get_coro())
+
+
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
@@ -253,10 +281,14 @@ def _outermost(frame: FrameType | None, base: CodeType) -> FrameType | None:
     return None
 
 
-def _place(frame: FrameType | None) -> str:
-    """The innermost line of this project's code, else the innermost line."""
-    seen = list(_frames(frame))
-    found = next((one for one in seen if _package(one.f_code) in _OWN), seen[0])
+def _place(frame: FrameType | None, outer: FrameType) -> str:
+    """The innermost line of this project's code in the step, else the innermost line."""
+    seen: list[FrameType] = []
+    for one in _frames(frame):
+        seen += [one] if one.f_code not in MEASURING else []
+        if one is outer:
+            break
+    found = next((one for one in seen if _package(one.f_code) in _OWN), seen[0] if seen else outer)
     return f"{_name(found.f_code)}:{found.f_lineno}"
 
 

@@ -12,6 +12,8 @@ import signal
 import socket
 import time
 
+from handlers.cpu_account import charge
+
 SLOW_S = 0.25
 """Seconds of processor time after which a check gets the lowest priority.
 
@@ -55,9 +57,13 @@ class Child:
         started = loop.time()
         aside = asyncio.create_task(self._step_aside())
         try:
+            used = self._processor_time()
             async with asyncio.timeout(wall_s):
                 await loop.sock_sendall(self._channel, line)
-                return await read_line(self._channel, MOST_REPLY)
+                answer = await read_line(self._channel, MOST_REPLY)
+            with contextlib.suppress(OSError):  # it has ended since
+                charge(self._processor_time() - used)
+            return answer
         except TimeoutError:
             self.end()
             raise ChildEnded(at_limit=True) from None
@@ -69,6 +75,8 @@ class Child:
             self.end()
             raise
         finally:
+            if self._handle < 0:  # it has been ended, and cannot tell what it used
+                charge(min(cpu_s, loop.time() - started))
             aside.cancel()
 
     def end(self) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 import uvloop
 
 from conductor_admin.http.request_context import arrived_for, route_of
-from handlers.diagnostics.loop_watch import LIMIT_S, STUCK_S, Holds, LoopStall, LoopWatch, lock_is_free
+from handlers.diagnostics.loop_watch import LIMIT_S, STUCK_S, Holds, LoopStall, LoopWatch
 from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
@@ -162,11 +165,47 @@ def test_one_line_a_minute_is_due_for_each_place_and_route() -> None:
 
 
 @RUNNERS
-def test_a_call_that_says_it_keeps_the_lock_is_told_as_its_own_tasks_step(run: Callable[..., Any]) -> None:
-    async def work(seen: Watched) -> None:
-        await asyncio.sleep(0.1)
-        json.loads(LONG)
-        lock_is_free()
-        await seen.seen()
+def test_steps_before_a_late_sample_are_not_added_up(run: Callable[..., Any]) -> None:
+    """Many steps of 20 ms while the watch is kept from the interpreter's lock are no step of 50 ms."""
 
-    assert any("work" in one.place for one in watched(run, work).ended)
+    async def short() -> None:
+        burn(0.02)
+
+    async def work(seen: Watched) -> None:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(2.0)  # another thread gets the lock only where the loop waits
+        try:
+            for _ in range(20):
+                await asyncio.create_task(short())
+        finally:
+            sys.setswitchinterval(interval)
+        await asyncio.sleep(0.2)
+
+    assert watched(run, work).held == []
+
+
+@RUNNERS
+def test_a_task_looks_like_its_own_coroutine(run: Callable[..., Any]) -> None:
+    """Libraries inspect the coroutine of a task: anyio asks for its state when it cancels."""
+    states: list[tuple[str, bool]] = []
+    ended: list[BaseException | None] = []
+
+    async def waits() -> None:
+        await asyncio.sleep(60)
+
+    async def work(seen: Watched) -> None:
+        task = asyncio.create_task(waits())
+        await asyncio.sleep(0)
+        coroutine: Any = task.get_coro()
+        states.append((inspect.getcoroutinestate(coroutine), "waits() running at" in repr(task)))
+        with anyio.move_on_after(0.01):
+            async with anyio.create_task_group() as group:
+                group.start_soon(waits)
+        never = asyncio.create_task(waits())
+        for one in (task, never):  # the second has not begun: nobody may warn that it was not awaited
+            one.cancel()
+        ended.extend(await asyncio.gather(task, never, return_exceptions=True))
+
+    watched(run, work)
+    assert states == [(inspect.CORO_SUSPENDED, True)]
+    assert [type(one) for one in ended] == [asyncio.CancelledError] * 2

@@ -20,7 +20,6 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from handlers.diagnostics.loop_watch import lock_is_free
 from handlers.runtimes.base import RuntimeConfig, RuntimeStats, SamplingPlan, Step
 from handlers.runtimes.cache_places import Places
 from handlers.runtimes.openvino.config import (
@@ -162,7 +161,6 @@ class OpenVinoRuntime:
                 self._pipeline.step()
                 self._deliver()
                 self._measure()
-                lock_is_free()
                 if not self._held and not self._waiting:
                     self._work.clear()
         except Exception as error:  # the outermost loop: any exception of a step ends the runtime
