@@ -13,6 +13,7 @@ from conductor_admin.auth.authenticator import Authenticator
 from conductor_admin.auth.keys_file import KeysFile
 from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.gateway import Gateway
+from conductor_admin.http.fair_share import FairShare
 from conductor_admin.http.listener import host_policy, is_private
 from conductor_admin.lifecycle.heartbeat import Heartbeat
 from conductor_admin.lifecycle.leases import LeaseLimits
@@ -99,6 +100,7 @@ def compose(settings: OperatorSettings, *, java: Path | None) -> Server:
         keys=keys,
         audit=audit,
         policy=host_policy(settings.host),
+        shares=FairShare(len(os.sched_getaffinity(0)), held_back=telemetry.metrics.held_back.inc),
     )
     run_file = RunFile(state)
     process = java and TorchServeProcess(

@@ -78,8 +78,14 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
         keys=gateway.keys,
         quotas=gateway.dispatcher.quotas,
         audit=gateway.audit,
+        shares=gateway.shares,
     )
-    app.add_middleware(RequestMiddleware, policy=gateway.policy, answered=gateway.telemetry.metrics.answered)
+    app.add_middleware(
+        RequestMiddleware,
+        policy=gateway.policy,
+        answered=gateway.telemetry.metrics.answered,
+        shares=gateway.shares,
+    )
     return app
 
 

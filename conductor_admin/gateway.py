@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from conductor_admin.auth.audit_writer import AuditWriter
@@ -9,6 +10,7 @@ from conductor_admin.auth.authenticator import Authenticator
 from conductor_admin.auth.caller import Caller
 from conductor_admin.auto.chooser import Chooser
 from conductor_admin.dispatcher import Dispatcher
+from conductor_admin.http.fair_share import FairShare
 from conductor_admin.http.middleware import HostPolicy
 from conductor_admin.lifecycle.heartbeat import Heartbeat
 from conductor_admin.lifecycle.lifecycle import Lifecycle
@@ -36,6 +38,7 @@ class Gateway:
     policy: HostPolicy = field(default_factory=HostPolicy)
     chooser: Chooser = field(default_factory=Chooser)
     checker: Checker = field(default_factory=Checker)
+    shares: FairShare = field(default_factory=lambda: FairShare(len(os.sched_getaffinity(0))))
 
     @property
     def catalogue(self) -> Catalogue:

@@ -382,6 +382,10 @@ PROMISES: dict[str, Promise] = {
         "One key's flood leaves places for other keys and for administrators.",
         ("conductor_admin/test_shares.py::*", "conductor_mcp/test_mcp_sessions.py::*"),
     ),
+    "fair-share": Promise(
+        "A client that uses much of the processor waits while others are served; operators never wait.",
+        ("conductor_admin/test_fair_share.py::*",),
+    ),
     "gateway-logs": Promise(
         "Logs are JSON with a request id, and never contain a prompt.",
         ("test_integration.py::test_logs_are_json*",),

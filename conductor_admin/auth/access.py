@@ -7,6 +7,7 @@ inside it. A route that the table lacks is refused unless the gateway has no key
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +20,7 @@ from conductor_admin.auth.audit_writer import AuditWriter
 from conductor_admin.auth.authenticator import Authenticator, invalid_key
 from conductor_admin.auth.caller import Caller, need_scope
 from conductor_admin.auth.rate_limits import Quotas
+from conductor_admin.http.fair_share import Account, FairShare, open_account, refused_account
 from conductor_admin.http.request_context import UNMATCHED, arrived_for
 from handlers.wire import RequestError
 
@@ -83,12 +85,14 @@ class AuthMiddleware:
         keys: Authenticator,
         quotas: Quotas,
         audit: AuditWriter,
+        shares: FairShare,
     ) -> None:
         self._app = app
         self._routes = routes
         self._keys = keys
         self._quotas = quotas
         self._audit = audit
+        self._shares = shares
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Let the request pass, or raise RequestError 401 or 403."""
@@ -98,19 +102,47 @@ class AuthMiddleware:
         template = template_of(self._routes, scope)
         arrived_for(template)
         need = route_scope_of(template)
-        if need == "nothing":
-            await self._app(scope, receive, send)
-        elif need == "admin":
-            await self._administer(template, scope, receive, send)
-        else:
-            await self._pass(self._admit(need, scope), scope, receive, send)
+        caller, refusal = self._identify(need, scope)
+        with self._charged(caller, need, scope) as account:
+            # Those with the right to operate never wait: they must be able to end a flood.
+            is_operator = caller is not None and "admin" in caller.scopes
+            if not is_operator and await self._shares.turn(account):
+                caller, refusal = self._identify(need, scope)  # the key may have been revoked meanwhile
+            if refusal is not None:
+                if need == "admin":
+                    await self._audit.refused(_act(scope), refusal.status)
+                raise refusal
+            if caller is None:
+                await self._app(scope, receive, send)
+            elif need == "admin":
+                await self._administer(template, caller, scope, receive, send)
+            else:
+                await self._pass(caller, scope, receive, send)
 
-    def _admit(self, need: RouteScope, scope: AsgiScope) -> Caller:
-        """Find the caller and check its scope. Raises RequestError 401 or 403."""
-        caller = self._keys.caller(Headers(scope=scope))
+    def _identify(self, need: RouteScope, scope: AsgiScope) -> tuple[Caller | None, RequestError | None]:
+        """The caller, None if there is none or none is needed, and the error 401 or 403 that refuses it."""
+        if need == "nothing":
+            return None, None
+        try:
+            caller = self._keys.caller(Headers(scope=scope))
+        except RequestError as error:
+            return None, error
         scope["state"]["caller"] = caller
-        _check(caller, need, is_open=self._keys.is_open)
-        return caller
+        try:
+            _check(caller, need, is_open=self._keys.is_open)
+        except RequestError as error:
+            return caller, error
+        return caller, None
+
+    def _charged(
+        self, caller: Caller | None, need: RouteScope, scope: AsgiScope
+    ) -> AbstractContextManager[Account]:
+        if caller is not None:
+            return self._shares.charged(caller.client)
+        # Two accounts for an address: who is refused there may not keep others from the page and the probes.
+        address = (scope.get("client") or ("",))[0]
+        name = open_account(address) if need == "nothing" else refused_account(address)
+        return self._shares.charged(name, is_address=True)
 
     async def _pass(self, caller: Caller, scope: AsgiScope, receive: Receive, send: Send) -> None:
         answer = _Answer(self._quotas, caller, send)
@@ -124,13 +156,10 @@ class AuthMiddleware:
                 raise invalid_key() from None
             # The answer stays incomplete: the server closes the connection.
 
-    async def _administer(self, template: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def _administer(
+        self, template: str, caller: Caller, scope: AsgiScope, receive: Receive, send: Send
+    ) -> None:
         """Record an operator's action before it runs, and its outcome before the answer is sent."""
-        try:
-            caller = self._admit("admin", scope)
-        except RequestError as error:
-            await self._audit.refused(_act(scope), error.status)
-            raise
         act, changes = _act(scope), self._changes(template, scope)
         if changes:
             await self._audit.begin(act, revokes=(scope["method"], template) == REVOKES)

@@ -6,9 +6,10 @@ refused often gets one line with the number of its refusals that were not writte
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
+
+from conductor_admin.http.networks import network_of
 
 OTHERS = "other addresses"
 
@@ -92,13 +93,3 @@ class RefusalLimits:
                 self._others += self._sources.popitem(last=False)[1].untold
         self._sources.move_to_end(source)
         return bucket
-
-
-def network_of(source: str) -> str:
-    """The source that is counted: for IPv6 the /64 network, because one host may use all of it."""
-    if ":" not in source:
-        return source
-    try:
-        return str(ipaddress.ip_network((source.partition("%")[0], 64), strict=False))
-    except ValueError:
-        return source

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,6 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
+from handlers.off_loop import charged_thread
 from handlers.strict_json import parse
 from handlers.wire import RequestError
 
@@ -43,7 +43,7 @@ async def parsed(raw: bytes | bytearray, parse: Callable[[], T]) -> T:
     """Result of `parse`, which parses `raw`; runs in a thread if `raw` is large."""
     if len(raw) <= LOOP_BYTES:
         return parse()
-    return await asyncio.get_running_loop().run_in_executor(_PARSER, parse)
+    return await charged_thread(parse, _PARSER)
 
 
 async def read_body(request: Request) -> bytearray:

@@ -14,10 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from conductor_admin.http.body_budget import BodyBudget, BodyShare
 from conductor_admin.http.body_limits import limit_of
 from conductor_admin.http.request_context import request_context
+from handlers.cpu_account import charge
 from handlers.wire import RequestError
 
 BODY_S = 300.0
 """Seconds in which a body has to be complete."""
+
+BYTE_S = 1e-9
+"""Processor time for receiving a byte, which is used outside the request's task. Measured."""
 
 PACE_BYTES = 16 * 2**10
 PACE_S = 20.0
@@ -66,6 +70,7 @@ class _Body:
         if self._size > self._limit:
             raise _too_large(self._limit)
         self._share.take(size)
+        charge(size * BYTE_S)
         self._pace_size += size
         if self._pace_size >= PACE_BYTES:
             self._pace_size, self._pace_waited = 0, 0.0

@@ -18,6 +18,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conductor_admin.http.fair_share import FairShare
 from conductor_admin.http.request_context import RequestContext, request_context
 from conductor_admin.http.responses import error_response, failure_of
 from conductor_core.files import fault, is_fault_of_files
@@ -116,11 +117,14 @@ def _is_own_page(headers: Headers, host: str, method: str) -> bool:
 class RequestMiddleware:
     """The middleware; puts the request id into `scope["state"]["request_id"]` and every log line."""
 
-    def __init__(self, app: ASGIApp, policy: HostPolicy, answered: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, policy: HostPolicy, answered: Callable[[str, int], None], shares: FairShare
+    ) -> None:
         """`answered` gets the route's template and the status of each request."""
         self._app = app
         self._policy = policy
         self._answered = answered
+        self._shares = shares
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -146,7 +150,11 @@ class RequestMiddleware:
 
     async def _handle(self, scope: Scope, headers: Headers, receive: Receive, answered: _Answered) -> None:
         try:
-            check_source(headers, self._policy, scope["method"], scope["state"].get("authority"))
+            try:
+                check_source(headers, self._policy, scope["method"], scope["state"].get("authority"))
+            except RequestError:
+                await self._shares.refusing((scope.get("client") or ("",))[0])
+                raise
             await self._app(scope, receive, answered.send)
         except RequestError as error:
             await error_response(error)(scope, receive, answered.send)

@@ -105,11 +105,14 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit on each wait, and one error shape for invalid requests.
 
     Holds at most `most` connections; a client has `send_s` seconds to read LEAST_BYTES of waiting data.
+    `refused` gets the address of a refused client, and gives the seconds by which the answer comes later.
     """
 
     send_s = SEND_S
     most: int | None = None
+    refused: Callable[[str], float] | None = None
 
+    _refusal: RequestError | None = None
     _late: asyncio.TimerHandle | None = None
     _rest: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
@@ -126,14 +129,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._guard = SlowReaderGuard(transport, self.loop, self.send_s, self._is_standing)
         self.app = self._watched(self.app)
         if self.most is not None and len(self.connections) > self.most:
-            self._refuse(503, "too_many_connections", f"this server holds {self.most} connections already")
+            self._refusal = RequestError(
+                f"this server holds {self.most} connections already", status=503, code="too_many_connections"
+            )
+            self._answer_refusal()  # at once: one that waits would be one more
         else:
             self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and count bytes of incomplete heads and of chunk framing."""
         rest = memoryview(data)
-        while rest and not self.transport.is_closing():
+        while rest and not self._is_refused:
             self._feed(bytes(rest[:_SLICE_BYTES]))
             rest = rest[_SLICE_BYTES:]
         self._idle_again()
@@ -141,7 +147,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         due, body, read = self._late, self.scope if self._in_body else None, self._body_bytes
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._is_refused:
             return
         # A head or body that began or ended inside this slice is not counted; a slice is small.
         if due is not None and due is self._late:
@@ -187,12 +193,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 "header_too_large",
                 f"there are more than {HEADER_LINES} headers, or one has more than {LINE_BYTES} bytes",
             )
-        elif not self.transport.is_closing():
+        elif not self._is_refused:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End the wait for the head, and begin to count the body."""
-        if self.transport.is_closing():
+        if self._is_refused:
             return
         self._head_is_there()
         self._in_body = True
@@ -294,22 +300,41 @@ class BoundedProtocol(HttpToolsProtocol):
             self._late = None
 
     def _refuse(self, status: int, code: str, message: str) -> None:
+        """Refuse once, and read no more; the answer of an address that is refused often comes late."""
         self._head_is_there()
-        if self.transport.is_closing():
+        if self._is_refused:
+            return
+        self._refusal = RequestError(message, status=status, code=code)
+        delay = 0.0 if self.refused is None or self.client is None else self.refused(self.client[0])
+        if delay > 0:
+            self.transport.pause_reading()
+            self._late = self.loop.call_later(delay, self._answer_refusal)
+        else:
+            self._answer_refusal()
+
+    def _answer_refusal(self) -> None:
+        if self.transport.is_closing() or self._refusal is None:
             return
         if not (self._is_answering and self._running and self._running.response_started):
-            self.transport.write(_answer(RequestError(message, status=status, code=code)))
+            self.transport.write(_answer(self._refusal))
         self.transport.close()
         self._guard.watch()
+
+    @property
+    def _is_refused(self) -> bool:
+        return self._refusal is not None or self.transport.is_closing()
 
     @property
     def _is_answering(self) -> bool:
         return self._running is not None and not self._running.response_complete
 
 
-def bounded(send_s: float, most: int | None = None) -> type[BoundedProtocol]:
+def bounded(
+    send_s: float, most: int | None = None, refused: Callable[[str], float] | None = None
+) -> type[BoundedProtocol]:
     """The protocol with the operator's limits, as a class because uvicorn takes one."""
-    return type("Protocol", (BoundedProtocol,), {"send_s": send_s, "most": most})
+    later = None if refused is None else staticmethod(refused)
+    return type("Protocol", (BoundedProtocol,), {"send_s": send_s, "most": most, "refused": later})
 
 
 def _authority(target: bytes) -> str | None:

@@ -185,6 +185,9 @@ class Metrics:
     def _process(self) -> None:
         build = Info("conductor_build", "Version of Conductor and of Python.", registry=self.registry)
         build.info({"version": metadata.version("conductor"), "python": platform.python_version()})
+        self.held_back = self._counter(
+            "requests_held_back", "Requests that waited because their client had used its share."
+        )
         self.loop_held = self._histogram(
             "event_loop_held_seconds", "Steps that blocked the event loop for 50 ms or more.", "step", _HELD_S
         )

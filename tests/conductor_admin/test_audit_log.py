@@ -17,7 +17,8 @@ from conductor_admin.auth import audit
 from conductor_admin.auth.audit import Act, Audit, bounded, line_of
 from conductor_admin.auth.journal import Journal
 from conductor_admin.auth.keys import KeyBody
-from conductor_admin.auth.refusal_limits import ADDRESSES, OTHERS, RefusalLimits, network_of
+from conductor_admin.auth.refusal_limits import ADDRESSES, OTHERS, RefusalLimits
+from conductor_admin.http.networks import network_of
 from conductor_core.paths import StateDir
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.key_rig import Keys, bearer
