@@ -7,11 +7,11 @@ SHELL := /bin/bash
 VENV := .venv
 RUN := . $(VENV)/bin/activate && exec
 LOCKS := requirements.lock requirements-torch.lock requirements-java.lock
-# What of tests/ needs neither a model nor a real server; of it, the marks `slow` and `e2e` are left out.
+# The part of tests/ that needs neither a model nor a real server; tests marked `slow` or `e2e` are left out.
 FAST := conductor_core conductor archives engines test_engines.py test_project_documents.py \
 	test_project_hygiene.py test_project_install.py test_project_layers.py test_project_promises.py
 
-# Where torch is asked for when pip's own configuration does not know it; the last part names the build. A CUDA one,
+# Index for torch when pip's own configuration does not have it; the last part names the build. A CUDA one,
 # `make install TORCH_INDEX=https://download.pytorch.org/whl/cu130`, is remembered until `make clean`.
 TORCH_INSTALLED := $(shell cat $(VENV)/.torch-index 2>/dev/null)
 TORCH_INDEX ?= $(or $(TORCH_INSTALLED),https://download.pytorch.org/whl/cpu)
@@ -20,7 +20,7 @@ export TORCH_INDEX
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
-install: $(VENV)/.installed ## make .venv with everything in it: packages, torch, a Java where there is none
+install: $(VENV)/.installed ## create .venv with everything in it: packages, torch, and Java if the machine has none
 
 archives: install ## compile SETTINGS.md into archives/store, for TorchServe alone
 	$(RUN) python -m archives
@@ -31,7 +31,7 @@ serve: install ## build what is missing, then serve on http://127.0.0.1:8000 (AR
 test: check archives ## the whole suite, on the real TorchServe and the demo model
 	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-fast: install ## what needs neither a model nor a real server, in less than a minute
+test-fast: install ## the tests that need neither a model nor a real server, in less than a minute
 	$(RUN) python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not e2e and not proof" $(addprefix tests/,$(FAST)) $(ARGS)
 
 check: install ## lint, format, strict types
@@ -39,7 +39,7 @@ check: install ## lint, format, strict types
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-clients: install ## unmodified clients of others: MCP suite, inspector, libraries as a table; the page's own JavaScript
+clients: install ## third-party clients, unmodified: MCP suite, inspector, libraries as a table; the page's own JavaScript
 	$(RUN) python tests/clients/mcp/run.py
 	$(RUN) python tests/clients/page/run.py
 	$(RUN) python tests/clients/libraries/run.py $(ARGS)
@@ -47,10 +47,10 @@ clients: install ## unmodified clients of others: MCP suite, inspector, librarie
 bench: install ## the gateway beside the library called directly, as a table
 	$(RUN) conductor bench --self-serve $(ARGS)
 
-proof: install ## the long proofs that `make test` leaves out, a fresh clone for one
+proof: install ## the long tests that `make test` leaves out, such as a fresh clone
 	$(RUN) python -m pytest -m proof --timeout 3600 $(ARGS)
 
-lock: install ## resolve pyproject.toml anew into requirements*.lock
+lock: install ## resolve pyproject.toml again into requirements*.lock
 	.ci/lock
 
 docs: install ## rewrite the generated parts of ARCHITECTURE.md and docs/engines.md

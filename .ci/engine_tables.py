@@ -16,7 +16,7 @@ TABLE = re.compile(r"(<!-- options of (\w+): written by make docs -->\n).*?(<!--
 
 
 def kinds(schema: dict[str, Any]) -> list[str]:
-    """What a value may be: the choices, or the type."""
+    """Allowed values of an option: its choices, or its type."""
     if "anyOf" in schema:
         return [kind for branch in schema["anyOf"] for kind in kinds(branch) if kind != "null"]
     if "enum" in schema:
@@ -35,7 +35,7 @@ def options_table(engine: str) -> str:
         f"| `{name}` | {', '.join(kinds(one))} | {_shown(one.get('default'))} | {one['description']} |\n"
         for name, one in properties.items()
     )
-    return f"| option | what it takes | default | what it is |\n|---|---|---|---|\n{rows}"
+    return f"| option | values | default | meaning |\n|---|---|---|---|\n{rows}"
 
 
 def _shown(default: Any) -> str:

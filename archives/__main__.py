@@ -21,16 +21,18 @@ from conductor_core.settings.parser import served_catalogue
 
 
 @click.command()
-@click.option("--settings", type=click.Path(path_type=Path), help="The table. [default: SETTINGS.md]")
-@click.option("--store", type=click.Path(path_type=Path), help="Where to write. [default: archives/store]")
+@click.option("--settings", type=click.Path(path_type=Path), help="Settings file. [default: SETTINGS.md]")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Folder to write to. [default: archives/store]"
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True),
-    help="TorchServe's file. [default: config.properties]",
+    help="TorchServe's configuration file. [default: config.properties]",
 )
 @click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
 def main(settings: Path | None, store: Path | None, config: Path | None, bundle: bool) -> None:
-    """Makes one archive of each row of SETTINGS.md."""
+    """Builds one archive for each row of SETTINGS.md."""
     try:
         operator = operator_settings(settings=settings)
     except OperatorError as error:

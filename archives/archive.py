@@ -85,7 +85,9 @@ def check_model_name(name: str) -> None:
     try:
         ModelExportUtils.check_model_name_regex_or_exit(name)
     except ModelArchiverError as error:
-        raise BuildError(f"{name!r} is no model name of TorchServe", "use letters, digits, _ - .") from error
+        raise BuildError(
+            f"{name!r} is not a valid TorchServe model name", "use letters, digits, _ - ."
+        ) from error
 
 
 class InvalidArchiveError(BuildError):
@@ -105,7 +107,7 @@ def validate_archive(path: Path) -> None:
     except FileNotFoundError as error:
         raise InvalidArchiveError(path, "there is no such archive") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InvalidArchiveError(path, f"not a whole zip file ({error})") from error
+        raise InvalidArchiveError(path, f"not a complete zip file ({error})") from error
     except (ValueError, SyntaxError) as error:
         raise InvalidArchiveError(path, str(error)) from error
 
@@ -114,7 +116,7 @@ def _check_archive(archive: zipfile.ZipFile) -> None:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
     if len(names) > MOST_MEMBERS or len(set(names)) != len(names):
-        raise ValueError("too many members, or two of one name")
+        raise ValueError("too many members, or two with the same name")
     for entry in entries:
         _check_entry(entry)
     for entry in entries:
@@ -138,7 +140,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"member {name[:80]!r} is not a plain relative path")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in {0, stat.S_IFREG}:
-        raise ValueError(f"member {name} is no regular file")
+        raise ValueError(f"member {name} is not a regular file")
     if entry.flag_bits & 1:
         raise ValueError(f"member {name} is encrypted")
     small = not name.startswith("weights/")
@@ -170,7 +172,7 @@ def _read_manifest(text: bytes) -> dict[str, str]:
             f"{MANIFEST} does not have the keys {', '.join(sorted(_MANIFEST_KEYS | _MODEL_KEYS))}"
         )
     if not all(isinstance(value, str) for value in model.values()):
-        raise ValueError(f"{MANIFEST} has a value that is no text")
+        raise ValueError(f"{MANIFEST} has a value that is not a string")
     check_model_name(model["modelName"])
     if model["handler"] != handler_name(model["modelName"]) or model["configFile"] != CONFIG:
         raise ValueError(f"{MANIFEST} names another handler or configuration")
@@ -190,7 +192,7 @@ def _check_config(text: bytes, manifest: dict[str, str]) -> None:
 def _check_stub(source: str, name: str) -> None:
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     if len(classes) != 1:
-        raise ValueError(f"{name} has {len(classes)} classes, TorchServe wants exactly one")
+        raise ValueError(f"{name} has {len(classes)} classes, TorchServe needs exactly one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,4 +137,4 @@ def _ending(status: int) -> str:
 def last_line(log: Path) -> str:
     """The last non-empty line of `log`, shortened."""
     lines = last_text(log).strip().splitlines()
-    return lines[-1].strip()[:_SHOWN_LOG] if lines else "it said nothing"
+    return lines[-1].strip()[:_SHOWN_LOG] if lines else "no message"

@@ -96,7 +96,8 @@ def _save_openvino(gguf: Path) -> None:
     openvino_genai.LLMPipeline(str(gguf), "CPU", enable_save_ov_model=True)
     if not (gguf.parent / "openvino_model.xml").exists():
         raise BuildError(
-            "openvino-genai wrote no model", "set Precision to BF16, 8-bit or 4-bit: transformers serves it"
+            "openvino-genai did not write a model",
+            "set Precision to BF16, 8-bit or 4-bit: transformers serves it",
         )
 
 
@@ -159,12 +160,12 @@ def _save_fast_tokenizer(source: Path, target: Path, name: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise BuildError(
-            f"{name} has no tokenizer that can be read ({str(error).splitlines()[0]})",
+            f"{name} does not have a readable tokenizer ({str(error).splitlines()[0]})",
             "name a model with a tokenizer.json",
         ) from error
     tokenizer.save_pretrained(target, save_jinja_files=False)
     if not (target / "tokenizer.json").exists():
-        raise BuildError(f"{name} has no fast tokenizer", "name a model with a tokenizer.json")
+        raise BuildError(f"{name} does not have a fast tokenizer", "name a model with a tokenizer.json")
 
 
 if __name__ == "__main__":

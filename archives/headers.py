@@ -31,7 +31,7 @@ def read_gguf(path: Path) -> tuple[WeightsInfo, set[str]]:
         reader = gguf.GGUFReader(path)
         return _gguf_info(reader), {tensor.tensor_type.name for tensor in reader.tensors}
     except (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, struct.error) as error:
-        raise BuildError(f"{path.name} is not a whole GGUF file ({error})", FETCH_AGAIN) from error
+        raise BuildError(f"{path.name} is not a complete GGUF file ({error})", FETCH_AGAIN) from error
 
 
 def _gguf_info(reader: Any) -> WeightsInfo:
@@ -140,11 +140,11 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > _LONGEST_HEADER:
-                raise ValueError("its header is too long")
+                raise ValueError("the header is too long")
             header = json.loads(file.read(length))
         ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
         if path.stat().st_size < 8 + length + max(ends, default=0):
-            raise ValueError("it is cut short")
+            raise ValueError("the file is truncated")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
-        raise BuildError(f"{path.name} is not a whole safetensors file ({error})", FETCH_AGAIN) from error
+        raise BuildError(f"{path.name} is not a complete safetensors file ({error})", FETCH_AGAIN) from error
     return dict(header)

@@ -34,7 +34,8 @@ from archives.safety import JSON_WITH_CODE, names_in, refuse_auto_map, wanted_fi
 from conductor_core.files import LARGEST_JSON, read_bounded
 
 _OFFLINE = (
-    "connect, or copy the model into a folder of this machine and name that path in Technical Model Name"
+    "connect to the network, or copy the model into a folder of this machine and put that path into "
+    "Technical Model Name"
 )
 
 _UNREACHABLE = (TransportError, OSError, OfflineModeIsEnabled)
@@ -65,7 +66,7 @@ def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
         what = request.get("file") or request["revision"]
         raise BuildError(f"{request['repo']} has no {what}", "check the revision and the file") from error
     except HfHubHTTPError as error:
-        fault = f"the hub does not give {request['repo']}: {str(error).splitlines()[0]}"
+        fault = f"the hub refuses {request['repo']}: {str(error).splitlines()[0]}"
         raise BuildError(fault, "try again later") from error
     except _UNREACHABLE as error:
         raise _offline(request["repo"]) from error

@@ -219,5 +219,5 @@ def _check_quantisation(row: Row, info: WeightsInfo) -> None:
     if row.precision is Precision.FILE and wanted and wanted.upper() != info.quantisation.upper():
         raise BuildError(
             f"Precision {wanted} is asked for, {row.technical_model_name} has {info.quantisation}",
-            "leave the Precision cell empty, or name another file",
+            "leave the Precision cell empty, or use another file",
         )

@@ -48,8 +48,8 @@ def refuse_auto_map(config: Mapping[str, Any], name: str, model: str) -> None:
     """Raises BuildError if the JSON file `name` requires the model's own code."""
     if config.get("auto_map"):
         raise BuildError(
-            f"{model} needs code of its own (auto_map in {name}), which is not run",
-            "name a model that transformers supports by itself",
+            f"{model} needs its own code (auto_map in {name}), which is never run",
+            "use a model that transformers supports by itself",
         )
 
 
@@ -57,8 +57,8 @@ def _refuse_code(names: list[str], model: str) -> None:
     code = [name for name in names if name.endswith(".py")]
     if code:
         raise BuildError(
-            f"{model} carries code ({', '.join(code)}), which is not run",
-            "name a model that transformers supports by itself, or a copy of this one without these files",
+            f"{model} contains code ({', '.join(code)}), which is never run",
+            "use a model that transformers supports by itself, or a copy of this one without these files",
         )
 
 
@@ -66,10 +66,10 @@ def _no_weights(names: list[str], model: str) -> BuildError:
     pickles = [name for name in names if name.endswith(_PICKLES)]
     if pickles:
         return BuildError(
-            f"{model} has its weights only as pickles ({', '.join(pickles)}), which can run code",
-            "name a repository or revision with .safetensors files, or a GGUF",
+            f"{model} has its weights only as pickle files ({', '.join(pickles)}), which can run code",
+            "use a repository or revision with .safetensors files, or a GGUF file",
         )
-    return BuildError(f"{model} holds no .safetensors, OpenVINO or GGUF weights", "check the name")
+    return BuildError(f"{model} has no .safetensors, OpenVINO or GGUF weights", "check the name")
 
 
 def _is_taken(name: str) -> bool:

@@ -26,7 +26,7 @@ def check_openvino_gguf(info: WeightsInfo, types: set[str], name: str) -> None:
     if unknown:
         raise BuildError(
             f"openvino reads GGUF tensors of {_listed(OPENVINO_TYPES)}, {name} has {_listed(unknown)}",
-            f"name another file of the model (Q4_0, Q4_1, Q4_K_M or Q8_0), or {_USE_TRANSFORMERS}",
+            f"use another file of the model (Q4_0, Q4_1, Q4_K_M or Q8_0), or {_USE_TRANSFORMERS}",
         )
 
 
@@ -36,8 +36,8 @@ def check_transformers_gguf(info: WeightsInfo, name: str) -> None:
 
     if info.architecture not in GGUF_SUPPORTED_ARCHITECTURES:
         raise BuildError(
-            f"transformers reads no GGUF of the architecture {info.architecture} ({name})",
-            "name the model's safetensors repository",
+            f"transformers cannot read a GGUF file of the architecture {info.architecture} ({name})",
+            "use the model's safetensors repository",
         )
 
 
@@ -47,13 +47,13 @@ def check_embedding(info: WeightsInfo, folder: Path, name: str) -> SentenceModul
 
     if info.architecture not in MODEL_MAPPING_NAMES or info.architecture in _ENCODER_DECODERS:
         raise BuildError(
-            f"transformers makes no embeddings with the architecture {info.architecture!r} ({name})",
-            "name a sentence-transformers model of BERT's kind, or of a decoder's",
+            f"transformers cannot make embeddings with the architecture {info.architecture!r} ({name})",
+            "use a sentence-transformers model of a BERT-like or decoder architecture",
         )
     try:
         return read_modules(folder)
     except SentenceModulesError as error:
-        raise BuildError(f"{name} cannot be served: {error}", "name another embedding model") from error
+        raise BuildError(f"{name} cannot be served: {error}", "use another embedding model") from error
 
 
 def check_transformers(info: WeightsInfo, name: str) -> None:
@@ -66,8 +66,8 @@ def check_transformers(info: WeightsInfo, name: str) -> None:
     known = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
     if info.architecture not in known:
         raise BuildError(
-            f"transformers generates no text with the architecture {info.architecture!r} ({name})",
-            "name a text model",
+            f"transformers cannot generate text with the architecture {info.architecture!r} ({name})",
+            "use a text model",
         )
 
 

@@ -86,7 +86,7 @@ def _converted(parts: _Parts, name: str) -> Tokenizer:
     try:
         return _Converter(parts).converted()
     except (ValueError, KeyError, DecodeError) as error:
-        raise _unusable(name, f"its {parts.spm.name} is not read: {str(error).splitlines()[0]}") from error
+        raise _unusable(name, f"its {parts.spm.name} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 class _Converter(SpmConverter):
@@ -168,5 +168,5 @@ def _json(path: Path, name: str) -> dict[str, Any]:
 def _unusable(name: str, why: str) -> BuildError:
     return BuildError(
         f"{name} has no tokenizer.json, and none can be made of its files: {why}",
-        "name a repository with a tokenizer.json, such as an NLLB-200 one",
+        "use a repository with a tokenizer.json, such as one of NLLB-200",
     )

@@ -17,13 +17,13 @@ _STEP = 0.1
 async def announce(gateway: Gateway, url: str, say: Callable[[str], None]) -> None:
     """Print the steps of all sets until the gateway is ready, then its address."""
     start = time.monotonic()
-    said: dict[str, str] = {}
+    last_lines: dict[str, str] = {}
     while True:
         views = gateway.lifecycle.views()
         for view in views:
             line = set_line(view)
-            if line and said.get(view.worker_set.name) != line:
-                said[view.worker_set.name] = line
+            if line and last_lines.get(view.worker_set.name) != line:
+                last_lines[view.worker_set.name] = line
                 say(line)
         if is_ready(views, gateway.lifecycle.torchserve_up):
             say(f"ready in {time.monotonic() - start:.1f} s: {url}")

@@ -61,7 +61,7 @@ def ask(gateway: GatewayClient, body: Mapping[str, Any], screen: Screen, answer:
     with gateway.generate(body) as stream:
         _show(stream, screen, answer)
     if answer.record is None:
-        raise CommandError("the answer broke off; see the gateway's log")
+        raise CommandError("the answer was cut off; see the gateway's log")
 
 
 def _show(stream: Iterator[Event], screen: Screen, answer: ChatAnswer) -> None:
@@ -93,7 +93,7 @@ def figures(record: Mapping[str, Any]) -> str:
     usage, timings = record.get("usage") or {}, record.get("timings") or {}
     tokens, total = usage.get("completion_tokens", 0), timings.get("total_s") or 0.0
     first = timings.get("first_token_s")
-    rate = f"{tokens / total:.1f} tokens/s" if total > 0 else "no rate"
+    rate = f"{tokens / total:.1f} tokens/s" if total > 0 else "rate unknown"
     after = "" if first is None else f", first token after {first:.2f} s"
     return (
         f"{record.get('category', '')}: {usage.get('prompt_tokens', 0)} prompt tokens, {tokens} tokens "

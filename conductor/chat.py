@@ -16,11 +16,11 @@ from conductor.client import GatewayClient, NotRunning
 from conductor.errors import CommandError
 
 HELP = """\
-/clear   forget the conversation
+/clear   start a new conversation
 /bye     leave (so does Ctrl-D)
 /help    this list
-\"\"\"      begin and end a text of several lines
-Ctrl-C   stop the answer, keep what was said"""
+\"\"\"      start and end a message of several lines
+Ctrl-C   stop the answer, keep what was written so far"""
 
 
 class TerminalChat:
@@ -64,7 +64,7 @@ class TerminalChat:
             return False
         if word == "/clear":
             self.messages.clear()
-            self._screen.note("(the conversation is forgotten)")
+            self._screen.note("(conversation cleared)")
         else:
             self._screen.note(
                 HELP if word in ("/help", "/?") else f"unknown command {word}; /help lists them"

@@ -51,7 +51,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(metadata.version("conductor"), prog_name="conductor")
 def main() -> None:
-    """One Markdown table as a running LLM server.
+    """Run an LLM server that is configured by one Markdown table.
 
     Options have a CONDUCTOR_ variable of the same name, e.g. CONDUCTOR_PORT for --port.
     """

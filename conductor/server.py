@@ -145,19 +145,19 @@ async def _serve_http(
     models = asyncio.create_task(_models(server), name="models")
     # A defect that ends the models ends the gateway: a server that can only refuse is useless.
     models.add_done_callback(lambda _: setattr(http, "should_exit", True))
-    said = _lines_to(1)
-    telling = asyncio.create_task(announce(server.gateway, url, lambda line: said.put(_line(line))))
+    output = _lines_to(1)
+    announcing = asyncio.create_task(announce(server.gateway, url, lambda line: output.put(_line(line))))
     unused = asyncio.create_task(_end_when_unused(http, server.state)) if mode.while_used else None
     try:
         with _signals(http, models):
             await http.serve(sockets=[listener])
     finally:
-        telling.cancel()
+        announcing.cancel()
         models.cancel()
         if unused:
             unused.cancel()
-        await finish(asyncio.wait({models, telling}))
-        await finish(asyncio.to_thread(said.close))
+        await finish(asyncio.wait({models, announcing}))
+        await finish(asyncio.to_thread(output.close))
         watch.stop()
         server.run_file.remove()
         log.info("gateway_ended")
@@ -247,7 +247,7 @@ def _ignore() -> None:
 
 def _tell_first_key(path: Path | None) -> None:
     if path is not None:
-        _tell(1, f"made a key with all scopes; it is in {path}")
+        _tell(1, f"created a key with all scopes; it is in {path}")
 
 
 def _tell(descriptor: int, text: str) -> None:
@@ -258,7 +258,7 @@ def _tell(descriptor: int, text: str) -> None:
 
 
 def _lines_to(descriptor: int) -> Drain:
-    return Drain(to_descriptor(descriptor), lambda lines: _line(f"({lines} lines were dropped)"), "said")
+    return Drain(to_descriptor(descriptor), lambda lines: _line(f"({lines} lines were dropped)"), "output")
 
 
 def _line(text: str) -> bytes:

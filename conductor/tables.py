@@ -15,7 +15,7 @@ from rich.table import Table
 from conductor_core.quantities import format_bytes
 
 PIPED_WIDTH = 200
-"""Columns of a table that goes to no terminal: so many that nothing is cut for `grep`."""
+"""Width of a table that is not shown on a terminal: so large that no cell is truncated, for `grep`."""
 
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Runs one generation from job to last record: waits for a worker, relays its records, counts the result.
+"""Runs one generation from its planned request to its last record: waits for a worker, relays, counts.
 
 The only user of leases. Knows records, not protocols; `conductor_admin.api.rendering` formats them.
 """
@@ -26,7 +26,7 @@ _ATTEMPTS = 3  # workers tried while none has taken the request
 
 
 class Dispatcher:
-    """Runs jobs on the worker sets of `lifecycle`."""
+    """Runs planned requests on the worker sets of `lifecycle`."""
 
     def __init__(
         self,
@@ -44,60 +44,60 @@ class Dispatcher:
         self._stats = stats
         self._patience = patience
 
-    def run(self, job: PlannedRequest, *, sends: bool = True) -> Records:
+    def run(self, planned: PlannedRequest, *, sends: bool = True) -> Records:
         """Yield blocks of whole NDJSON lines, then the last record. Closing it cancels the generation.
 
         Raises RequestError if the generation fails. A session stores the part of a turn that its client got;
         `sends` means that the client gets the records as they come.
         """
-        return self._records(job, sends=sends)
+        return self._records(planned, sends=sends)
 
-    def _records(self, job: PlannedRequest, *, sends: bool) -> Records:
-        if job.session is None:
-            return self._run(job, WorkerAffinity())
-        return self.sessions.run(job, self._run, sends=sends)
+    def _records(self, planned: PlannedRequest, *, sends: bool) -> Records:
+        if planned.session is None:
+            return self._run(planned, WorkerAffinity())
+        return self.sessions.run(planned, self._run, sends=sends)
 
-    async def _run(self, job: PlannedRequest, affinity: WorkerAffinity) -> Records:
-        with self.telemetry.follow(job) as trace:
+    async def _run(self, planned: PlannedRequest, affinity: WorkerAffinity) -> Records:
+        with self.telemetry.follow(planned) as trace:
             try:
-                with self.quotas.admitted(job.caller) as meter:
+                with self.quotas.admitted(planned.caller) as meter:
                     async with aclosing(self._relay(trace, affinity)) as records:
                         async for record in records:
                             self._count(trace, meter, record)
                             yield record
             except RequestError as error:
                 if error.status >= 500:
-                    self._stats.failed(job.row.slug)
+                    self._stats.failed(planned.row.slug)
                 raise
 
-    async def result(self, job: PlannedRequest) -> Done:
-        """Run the job and return only its last record. Raises RequestError."""
-        async with aclosing(self._records(job, sends=False)) as records:
+    async def result(self, planned: PlannedRequest) -> Done:
+        """Run the planned request and return only its last record. Raises RequestError."""
+        async with aclosing(self._records(planned, sends=False)) as records:
             async for record in records:
                 if isinstance(record, Done):
                     return record
         raise worker_died()
 
     async def _relay(self, trace: Trace, affinity: WorkerAffinity) -> Records:
-        job = trace.job
+        planned = trace.job
         for _ in range(_ATTEMPTS):
             try:
                 async with AsyncExitStack() as stack:
-                    with self._stats.queued(job.row.slug):
+                    with self._stats.queued(planned.row.slug):
                         request = _lease_request(trace, affinity)
                         lease = await stack.enter_async_context(self.lifecycle.lease(request))
-                    _check_version(job, lease)
+                    _check_version(planned, lease)
                     trace.has_worker(lease.pid)
                     affinity.pid = lease.pid
                     records = await stack.enter_async_context(
-                        aclosing(lease.client.generate(job.request, self._patience))
+                        aclosing(lease.client.generate(planned.request, self._patience))
                     )
                     async for record in records:
                         yield _signed(record, lease)
                     return
             except WorkerUnreachable:
                 trace.is_queued_again()
-                log.warning("worker_unreachable", set=job.set_name)
+                log.warning("worker_unreachable", set=planned.set_name)
         raise worker_died()
 
     def _count(self, trace: Trace, meter: Meter, record: bytes | Done) -> None:
@@ -111,12 +111,12 @@ class Dispatcher:
 
 
 def _lease_request(trace: Trace, affinity: WorkerAffinity) -> LeaseRequest:
-    job, caller = trace.job, trace.job.caller
+    planned, caller = trace.job, trace.job.caller
     may = (caller.may_load, caller.may_evict)
     return LeaseRequest(
-        job.row.slug,
-        job.max_wait_s,
-        job.keep_alive_s,
+        planned.row.slug,
+        planned.max_wait_s,
+        planned.keep_alive_s,
         *may,
         prefers=affinity.pid,
         client=caller.client,
@@ -131,10 +131,10 @@ def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:
     return record.model_copy(update={"model": lease.model}) if isinstance(record, Done) else record
 
 
-def _check_version(job: PlannedRequest, lease: Lease) -> None:
-    if job.version is not None and job.version != lease.version:
+def _check_version(planned: PlannedRequest, lease: Lease) -> None:
+    if planned.version is not None and planned.version != lease.version:
         raise RequestError(
-            f"{job.row.slug} is served by version {lease.version}, not {job.version[:64]!r}",
+            f"{planned.row.slug} is served by version {lease.version}, not {planned.version[:64]!r}",
             status=404,
             code="model_version_not_found",
             param="version",

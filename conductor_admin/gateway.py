@@ -58,7 +58,7 @@ class Gateway:
     async def plan(
         self, body: GenerateInput, request_id: str, caller: Caller, *, version: str | None = None
     ) -> PlannedRequest:
-        """Plan the job of `body`; a missing category or persona comes from its session. RequestError."""
+        """Plan the request of `body`; a missing category or persona comes from its session. RequestError."""
         with self.telemetry.refusals():
             body = await self.sessions.continued(body, caller)
             return plan(self.catalogue, body, request_id, caller=caller, version=version)

@@ -1,4 +1,4 @@
-"""Plans the job of a checked body: the row, its worker set, persona and parameters.
+"""Plans the request of a checked body: the row, its worker set, persona and parameters.
 
 Pure functions of the catalogue and the body; no I/O, no state. Every refusal is a RequestError.
 """
@@ -69,7 +69,7 @@ def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
     rows = visible(catalogue, caller)
     if not rows:
         raise RequestError(
-            "this key may use no category of this server",
+            "this key may not use any category of this server",
             status=404,
             code="model_not_found",
             param="category",
@@ -79,7 +79,7 @@ def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
 
 def _unknown(category: str, known: list[str]) -> RequestError:
     close = get_close_matches(category[:_SHOWN].lower(), known, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else "GET /models lists them"
+    hint = f"did you mean {', '.join(close)}?" if close else "GET /models lists the categories"
     return RequestError(
         f"no category {category[:_SHOWN]!r}; {hint}", status=404, code="model_not_found", param="category"
     )
@@ -93,7 +93,7 @@ def plan(
     caller: Caller,
     version: str | None = None,
 ) -> PlannedRequest:
-    """Plan the job of `body`; its decoding values override the row's parameters. Raises RequestError."""
+    """Plan the request of `body`; its decoding values override the row's parameters. Raises RequestError."""
     row = find_row(catalogue, body.category, caller)
     engine = _engine(body.engine, row)
     if engine != row.engine and caller.is_restricted:
@@ -136,7 +136,7 @@ def _session(body: GenerateInput) -> SessionAsk | None:
 def _engine(asked: str | None, row: Row) -> str:
     if asked is not None and asked not in engine_names():
         raise RequestError(
-            f"no engine {asked[:_SHOWN]!r}; there are {', '.join(engine_names())}",
+            f"no engine {asked[:_SHOWN]!r}; available engines: {', '.join(engine_names())}",
             param="engine",
             code="unknown_engine",
         )

@@ -171,10 +171,10 @@ def _make_private(folder: Path) -> None:
             raise StateDirError(f"{folder} is not a folder")
         # In a shared temporary folder another user may have created it, or a link, before.
         if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
-            raise StateDirError(f"{folder} is a link or belongs to another user")
+            raise StateDirError(f"{folder} is a symbolic link or belongs to another user")
         folder.chmod(0o700)
     except OSError as error:
-        raise StateDirError(f"{folder} cannot be made: {fault(_of(error))}") from error
+        raise StateDirError(f"{folder} cannot be created: {fault(_of(error))}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class _Placer:
         if parameters is not None and parameters > LARGEST_ON_CPU:
             raise CellError(
                 f"{self._no_gpu(group)}, and {parameters / 1e9:.3g} B parameters are too slow on a CPU "
-                "(up to 3 B are put there by auto; Device cpu insists)"
+                "(auto uses the CPU up to 3 B; set Device to cpu to use it all the same)"
             )
         return self._cpu(group)
 
@@ -190,15 +190,15 @@ class _Placer:
         room = _allowed(self._budget, "cpu", self._machine.ram)
         if group.needed > room:
             raise CellError(
-                f"needs {format_bytes(group.needed)} of memory, {format_bytes(room)} can be had here"
+                f"needs {format_bytes(group.needed)} of memory, {format_bytes(room)} is available"
             )
         return "cpu"
 
     def _no_gpu(self, group: Group) -> str:
         need = format_bytes(group.needed)
         if not self._machine.gpus:
-            return f"needs a GPU with {need}, this machine has none that can be used"
+            return f"needs a GPU with {need}, this machine has no usable GPU"
         rooms = ", ".join(
             f"{gpu.device} {format_bytes(max(0, self._room(gpu)))}" for gpu in self._machine.gpus
         )
-        return f"needs a GPU with {need}; left beside the resident rows: {rooms}"
+        return f"needs a GPU with {need}; free beside the resident rows: {rooms}"

@@ -65,7 +65,7 @@ def only_gateway(state: StateDir) -> Iterator[None]:
         except BlockingIOError as error:
             holder = lock.read(20).strip() or "unknown"
             raise StartError(
-                f"a gateway (pid {holder}) already runs on {state.root}: end it, or set CONDUCTOR_STATE_DIR"
+                f"a gateway (pid {holder}) already runs on {state.root}: stop it, or set CONDUCTOR_STATE_DIR"
             ) from error
         lock.truncate(0)
         append_line(lock.fileno(), state.lock_file, str(os.getpid()).encode())

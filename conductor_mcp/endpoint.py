@@ -1,4 +1,4 @@
-"""`/mcp`: the MCP server as an ASGI application inside the gateway, behind the gateway's own guard.
+"""`/mcp`: the MCP server as an ASGI application inside the gateway, behind the gateway's own middleware.
 
 Host, Origin and keys are checked before a request comes here, so that the first key closes `/mcp` at once.
 The SDK's own checks, which are fixed at construction, are off. A session belongs to the key that opened it.
@@ -40,9 +40,9 @@ class McpEndpoint:
 
     def __init__(self, gateway: Gateway) -> None:
         server = build_server(gateway)
-        open_to_the_guard = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        checked_by_the_middleware = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server.streamable_http_app(
-            transport_security=open_to_the_guard,
+            transport_security=checked_by_the_middleware,
             max_request_body_size=UNESCAPED_BYTES,
             session_idle_timeout=IDLE_S,
         )
@@ -79,8 +79,8 @@ class McpEndpoint:
         try:
             receive_frame = await self._checked(scope, watched, send)
             if receive_frame is not None:
-                async with self._session(scope, caller, send) as told:
-                    await self._sessions.handle_request(scope, receive_frame, told)
+                async with self._session(scope, caller, send) as send_noted:
+                    await self._sessions.handle_request(scope, receive_frame, send_noted)
         finally:
             left.set()  # also if the gateway cut the connection because its key was revoked
 
@@ -118,7 +118,7 @@ class McpEndpoint:
 
     async def _end(self, scope: Scope, session_id: str) -> None:
         """End a session as its own client would; does nothing if it has ended already."""
-        told = [(MCP_SESSION_ID.encode(), session_id.encode()), (b"accept", b"application/json")]
+        headers = [(MCP_SESSION_ID.encode(), session_id.encode()), (b"accept", b"application/json")]
 
         async def nothing() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -127,7 +127,7 @@ class McpEndpoint:
             """Discard the answer."""
 
         await self._sessions.handle_request(
-            {**scope, "method": "DELETE", "headers": told, "state": dict(scope["state"])}, nothing, unheard
+            {**scope, "method": "DELETE", "headers": headers, "state": dict(scope["state"])}, nothing, unheard
         )
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:

@@ -42,12 +42,12 @@ def read_json(text: str | bytes) -> Any:
 def read_frame(value: Any) -> Frame:
     """Check that `value` is one frame. Raises BadFrame -32600 or -32602, with a valid id if it has one."""
     if not isinstance(value, dict):
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: a frame is a JSON object")
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: a message must be a JSON object")
     is_answer = "method" not in value and ("result" in value or "error" in value)
     id_is_fine = "id" not in value or is_id(value["id"])
     answered = value["id"] if "id" in value and id_is_fine else None
     if not id_is_fine and not is_answer:
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: an id is a text or a whole number")
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: an id must be a string or an integer")
     if not is_answer and not isinstance(value.get("method"), str):
         raise BadFrame(INVALID_REQUEST, "Invalid Request: the method is missing", answered)
     _check_params(value, answered)
@@ -57,12 +57,12 @@ def read_frame(value: Any) -> Frame:
 def _check_params(frame: Frame, id: object) -> None:
     params = frame.get("params", {})
     if isinstance(params, list):
-        raise BadFrame(INVALID_PARAMS, "Invalid params: MCP has them by name, in an object", id)
+        raise BadFrame(INVALID_PARAMS, "Invalid params: MCP takes parameters by name, in an object", id)
     if not isinstance(params, dict):
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: params is an object", id)
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: params must be an object", id)
     name = NAME_BEARING_METHODS.get(frame.get("method", ""), "")
     if not isinstance(params.get(name, ""), str):
-        raise BadFrame(INVALID_PARAMS, f"Invalid params: {name} is a text", id)
+        raise BadFrame(INVALID_PARAMS, f"Invalid params: {name} must be a string", id)
 
 
 def _no_constant(name: str) -> Any:
@@ -88,10 +88,10 @@ def error_frame(code: int, message: str, id: object = None, data: object = None)
 def http_error(status: int, body: bytes, id: object) -> Frame:
     """Answer frame for an HTTP error: the server's own frame, else one made of its error body."""
     try:
-        said = json.loads(body)
-        error = said["error"]
-        if "jsonrpc" in said:
-            return {**said, "id": id}
+        decoded = json.loads(body)
+        error = decoded["error"]
+        if "jsonrpc" in decoded:
+            return {**decoded, "id": id}
         return error_frame(
             INTERNAL_ERROR, str(error["message"]), id, {"status": status, "code": error["code"]}
         )

@@ -33,4 +33,4 @@ def _check(raw: bytes) -> None:
     except RequestError as error:
         raise BadFrame(PARSE_ERROR, f"Parse error: {error.message}") from error
     if not isinstance(value, dict):
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: a frame is a JSON object")
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: a message must be a JSON object")

@@ -15,10 +15,10 @@ from conductor_mcp.tools.generation import EMBED_TEXTS, existing
 from handlers.engines.registry import engine_class
 
 _CATEGORY = PromptArgument(name="category", description="The category that answers.", required=True)
-_QUESTION = PromptArgument(name="prompt", description="What to ask.", required=True)
+_QUESTION = PromptArgument(name="prompt", description="The question or task.", required=True)
 _PLAIN = {
     "conversational_chat": ("chat", "Chat", "Ask a local chat model"),
-    "general_reasoning": ("reason", "Reason", "Have a local model think a question through"),
+    "general_reasoning": ("reason", "Reason", "Have a local model reason about a question"),
 }
 
 
@@ -31,7 +31,7 @@ def prompts() -> list[Prompt]:
     ask = _prompt(
         "ask", "Ask a category", "Ask the model of any category.", [_CATEGORY, _QUESTION], "generate_text", {}
     )
-    texts = PromptArgument(name="texts", description="The texts, one on each line.", required=True)
+    texts = PromptArgument(name="texts", description="The texts, one per line.", required=True)
     embed = _prompt(EMBED_TEXTS, "Embed texts", "Turn texts into vectors.", [texts], EMBED_TEXTS, {})
     return [ask, *plain, *(_engine_prompt(tool) for tool in existing()), embed]
 

@@ -99,7 +99,7 @@ class Resources:
         path, _, part = uri.removeprefix(SCHEME).partition("/")
         kind = next((one for one in self._kinds if one.path == path), None)
         if not uri.startswith(SCHEME) or kind is None or (part and not kind.item):
-            raise ResourceNotFoundError(f"no resource {uri[:200]!r}; resources/list names them")
+            raise ResourceNotFoundError(f"no resource {uri[:200]!r}; resources/list lists them")
         try:
             text = await kind.read(caller, part)
         except RequestError as error:
@@ -128,7 +128,7 @@ class Resources:
     async def _settings(self, caller: Caller, _: str) -> str:
         if caller.categories is not None:
             raise RequestError(
-                "this key is limited to some categories, and the table is about all",
+                "this key is limited to some categories, and the table covers all of them",
                 status=403,
                 code="category_not_allowed",
             )

@@ -39,9 +39,10 @@ from conductor_mcp.tools.operations import ADMIN_TOOLS, OPEN_TOOLS, operation_to
 
 NAME = "conductor"
 INSTRUCTIONS = (
-    "Local language models by category of work. `generate_text` asks any category; the other generating "
-    "tools know the options of one kind of work and check its answers: read `findings`. A model that is not "
-    "loaded is loaded by the first call that needs it, which may take minutes; progress tells how far it is."
+    "Local language models, one for each category of work. `generate_text` works with any category; the "
+    "other generating tools take the options of one kind of work and check its answers: read `findings`. A "
+    "model that is not loaded is loaded by the first call that needs it, which may take minutes; progress "
+    "notifications report how far the load is."
 )
 _MOST = 100  # values of one completion, by the protocol
 
@@ -74,7 +75,7 @@ class ConductorMCP(MCPServer[Any]):
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool. Raises MCPError for an unknown one."""
         if self._tool_manager.get_tool(name) is None:
-            raise MCPError(INVALID_PARAMS, f"no tool {name[:64]!r}; tools/list names them")
+            raise MCPError(INVALID_PARAMS, f"no tool {name[:64]!r}; tools/list lists them")
         return await super().call_tool(name, arguments, context)
 
     async def list_resources(self) -> list[Resource]:
@@ -97,7 +98,7 @@ class ConductorMCP(MCPServer[Any]):
         """Fill in a prompt. Raises MCPError for an unknown one, and for missing or unknown arguments."""
         prompt = self._prompt_manager.get_prompt(name)
         if prompt is None:
-            raise MCPError(INVALID_PARAMS, f"no prompt {name[:64]!r}; prompts/list names them")
+            raise MCPError(INVALID_PARAMS, f"no prompt {name[:64]!r}; prompts/list lists them")
         known = prompt.arguments or []
         missing = [one.name for one in known if one.required and not (arguments or {}).get(one.name)]
         unknown = sorted((arguments or {}).keys() - {one.name for one in known})

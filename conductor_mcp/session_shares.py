@@ -100,7 +100,7 @@ class SessionShares:
         idle = [session_id for session_id, requests in sessions.items() if not requests]
         if len(idle) < excess:
             raise RequestError(
-                f"this key has {self._most} sessions open, and all of them are in use",
+                f"this key has {self._most} open sessions, and all of them are in use",
                 status=429,
                 type="rate_limit_error",
                 code="share_exceeded",

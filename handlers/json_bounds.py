@@ -72,7 +72,7 @@ def shape_of(raw: bytes | bytearray, bounds: JsonBounds = CLIENT) -> JsonShape:
         separators += outside.count(b",")
         pairs += outside.count(b":")
         if containers > bounds.containers:
-            raise TooComplex(f"the body has more than {bounds.containers} objects and lists")
+            raise TooComplex(f"the body has more than {bounds.containers} objects and arrays")
         if separators + containers > bounds.values:
             raise TooComplex(f"the body has more than {bounds.values} values")
     return JsonShape(containers, separators, pairs)

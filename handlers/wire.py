@@ -82,7 +82,7 @@ def no_number(value: object) -> object:
 
 
 class RequestError(Exception):
-    """A failed request, with everything that the client is told about it.
+    """A failed request, with everything that the client learns about it.
 
     `status` is the HTTP status, `code` a stable word for programs, `param` the wrong field,
     `retry_after_s` is set if a retry helps.
@@ -216,7 +216,7 @@ class GenerateInput(Sampling, GatewayOptions):
     @model_validator(mode="after")
     def _one_input(self) -> Self:
         if (self.asked_prompt is None) == (self.messages is None):
-            raise ValueError("exactly one of prompt and messages is needed")
+            raise ValueError("give either prompt or messages, not both")
         return self
 
     @property
@@ -267,11 +267,11 @@ class GenerateRequest(Strict):
     @model_validator(mode="after")
     def _one_input(self) -> Self:
         if [self.prompt, self.messages, self.prompt_ids].count(None) != 2:
-            raise ValueError("exactly one of prompt, messages and prompt_ids is needed")
+            raise ValueError("give exactly one of prompt, messages and prompt_ids")
         if self.echo and (self.messages is not None or not self.is_raw):
-            raise ValueError("echo is for a bare prompt")
+            raise ValueError("echo requires a raw prompt")
         if self.no_answer and not self.echo:
-            raise ValueError("no_answer needs echo")
+            raise ValueError("no_answer requires echo")
         return self
 
     @property

@@ -18,7 +18,7 @@ class Promise:
 
 PROMISES: dict[str, Promise] = {
     "loops-go-on": Promise(
-        "Nothing of one request holds an event loop for 50 ms; what does is counted and named.",
+        "No request blocks an event loop for 50 ms; code that does is counted and named.",
         (
             "handlers/test_loop_watch.py::*",
             "handlers/test_long_texts.py::*",
@@ -28,7 +28,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "one-command": Promise(
-        "With Python 3.11, make and gcc, a fresh clone installs all that it needs, once.",
+        "With Python 3.11, make and gcc, a fresh clone installs everything it needs, once.",
         (
             "test_project_clone.py::*",
             "test_project_install.py::test_a_machine_without_python*",
@@ -48,7 +48,7 @@ PROMISES: dict[str, Promise] = {
         ("test_project_install.py::test_a_cpu_torch*",),
     ),
     "documents": Promise(
-        "README, ARCHITECTURE, CONTRIBUTING and Makefile say what is there.",
+        "README, ARCHITECTURE, CONTRIBUTING and Makefile match the repository.",
         ("test_project_documents.py::*",),
     ),
     "layers": Promise(
@@ -56,7 +56,7 @@ PROMISES: dict[str, Promise] = {
         ("test_project_layers.py::*",),
     ),
     "settings-rows": Promise(
-        "SETTINGS.md is read with all its columns, in any order, Markdown and all.",
+        "SETTINGS.md is read with all its columns, in any order, and with Markdown in its cells.",
         (
             "conductor_core/test_settings_rows.py::*",
             "conductor_core/test_model_refs.py::*",
@@ -64,7 +64,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "settings-mistakes": Promise(
-        "All mistakes of a table are told at once, with line, column and what was expected.",
+        "All mistakes of a table are reported at once, with line, column and the expected value.",
         (
             "conductor_core/test_settings_mistakes.py::*",
             "conductor/test_cli_models.py::test_every_mistake*",
@@ -92,7 +92,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "placement": Promise(
-        "A set is put on a device that fits it, or that is an error of its row.",
+        "A set is placed on a device with enough memory; otherwise its row has an error.",
         ("conductor_core/test_placement.py::*",),
     ),
     "examples": Promise(
@@ -108,7 +108,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "build-checked": Promise(
-        "What is fetched is checked; pickles and code are refused by name.",
+        "Downloads are verified; pickle files and code are refused, and the error names them.",
         (
             "archives/test_archives_fetch.py::test_a_wheel_with_another_sha256*",
             "archives/test_archives_fetch.py::test_a_wheel_is_downloaded*",
@@ -117,18 +117,18 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "build-once": Promise(
-        "Weights are made once, however many rows and processes want them.",
+        "Weights are made once, however many rows and processes need them.",
         (
             "archives/test_archives_prepare.py::test_weights_are_made_once",
             "archives/test_archives_prepare.py::test_a_second_process*",
         ),
     ),
     "weights-compared": Promise(
-        "Weights are held against their digests at each load and by `pull --verify`, whose cure mends them.",
+        "Weights are checked against their digests at each load and by `pull --verify`, which repairs them.",
         ("archives/test_archives_digests.py::*", "conductor/test_cli_models.py::test_pull_verify*"),
     ),
     "build-validated": Promise(
-        "A damaged archive is refused with its fault.",
+        "A damaged archive is refused, and the error names the fault.",
         ("archives/test_archives_validate.py::*",),
     ),
     "build-real": Promise(
@@ -180,7 +180,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "worker-cancel": Promise(
-        "Closing the connection ends that request alone, at the next step.",
+        "Closing the connection ends only that request, at the next step.",
         (
             "handlers/test_worker_app.py::test_a_client_that_leaves*",
             "contract/test_torchserve_alone_worker.py::test_a_client*",
@@ -188,7 +188,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "neighbours": Promise(
-        "A request that fills the KV cache, leaves it or is put back harms none beside it.",
+        "A request that fills the KV cache, leaves it or is preempted harms no other request.",
         (
             "contract/test_runtimes_neighbours.py::*",
             "handlers/test_openvino_job.py::*",
@@ -203,11 +203,11 @@ PROMISES: dict[str, Promise] = {
         ("handlers/test_worker_imports.py::*",),
     ),
     "worker-parent": Promise(
-        "A worker ends when its TorchServe is gone.",
+        "A worker exits when its TorchServe has exited.",
         ("contract/test_torchserve_alone_worker.py::test_a_worker_ends*",),
     ),
     "worker-joined": Promise(
-        "In a crowd the pieces of a stream are joined, the first goes at once.",
+        "With many streams, pieces are joined; the first piece is sent at once.",
         ("handlers/test_worker_relay.py::*",),
     ),
     "runtime-greedy": Promise(
@@ -244,7 +244,7 @@ PROMISES: dict[str, Promise] = {
         ("contract/test_runtimes.py::test_a_hostile*",),
     ),
     "runtime-floor": Promise(
-        "Each decoding parameter is answered or refused by name.",
+        "Each decoding parameter is applied, or refused by name.",
         (
             "contract/test_runtimes.py::test_each_parameter*",
             "contract/test_runtimes.py::test_a_json_schema*",
@@ -270,7 +270,7 @@ PROMISES: dict[str, Promise] = {
         ("conductor_admin/test_gateway_bodies.py::*", "test_integration.py::test_an_invalid_body*"),
     ),
     "gateway-killed-worker": Promise(
-        "A worker killed in mid-answer is an error record at once, and the next request succeeds.",
+        "A worker killed in mid-answer gives an error record at once, and the next request succeeds.",
         (
             "test_integration.py::test_a_killed_worker*",
             "contract/test_gateway_real.py::*",
@@ -279,26 +279,26 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "gateway-client-leaves": Promise(
-        "A client that leaves stops its own generation, on every route and at every moment, and no other.",
+        "A client that disconnects stops only its own generation, on every route and at every moment.",
         ("test_integration.py::test_a_client_that_leaves*", "conductor_admin/test_leaving.py::*"),
     ),
     "gateway-slow-readers": Promise(
-        "A client that reads nothing is cut, and costs bounded memory and no neighbour until then.",
+        "A client that reads nothing is disconnected; until then it costs little memory and no other client.",
         (
             "conductor_admin/test_slow_readers.py::*",
             "conductor_mcp/test_mcp_tools.py::test_a_client_that_reads_no_progress*",
         ),
     ),
     "gateway-load": Promise(
-        "After two hundred streams at a time nothing is left of them: no task, file, memory or count.",
+        "Two hundred concurrent streams leave nothing behind: no task, file, memory or count.",
         ("conductor_admin/test_load_sanity.py::*",),
     ),
     "gateway-idle-streams": Promise(
-        "A stream that has nothing to say says so in comments, so that nobody on the way gives it up.",
+        "A stream without output sends comments, so that no proxy closes it.",
         ("conductor_admin/test_idle_streams.py::*",),
     ),
     "openapi": Promise(
-        "/openapi.json says of every operation what it reads and all that it may answer.",
+        "/openapi.json describes the inputs and all possible answers of every operation.",
         ("conductor_admin/test_openapi_fuzz.py::*",),
     ),
     "gateway-concurrent": Promise(
@@ -310,22 +310,22 @@ PROMISES: dict[str, Promise] = {
         ("test_integration.py::test_a_signal_leaves*", "test_integration.py::test_a_killed_gateway*"),
     ),
     "gateway-start-errors": Promise(
-        "A port in use or a missing Java is told in one line that names the cure.",
+        "A port in use or a missing Java is reported in one line that names the fix.",
         (
             "conductor/*port*",
             "conductor_admin/*java*",
         ),
     ),
     "gateway-closed": Promise(
-        "A host beyond loopback is refused until there is a key; the refusal has the command that makes one.",
+        "A host beyond loopback is refused until there is a key; the error names the command for one.",
         ("*loopback*", "e2e/test_closed_gateway.py::*"),
     ),
     "keys": Promise(
-        "With the first key each route asks for one, by its own line in one table; none is forgotten.",
+        "Once there is a key, each route requires one, by its own line in one table; none is forgotten.",
         ("conductor_admin/test_keys_access.py::*",),
     ),
     "key-rules": Promise(
-        "A key has categories, rates, loads and an end; a revoked one stops at once what runs with it.",
+        "A key limits categories, rates and loads, and can expire; revoking it stops its requests at once.",
         ("conductor_admin/test_keys_rules.py::*",),
     ),
     "key-commands": Promise(
@@ -333,11 +333,11 @@ PROMISES: dict[str, Promise] = {
         ("conductor/test_cli_keys.py::*",),
     ),
     "slow-clients": Promise(
-        "A head or a body that does not come, or does not end, is refused and its connection closed.",
+        "Headers or a body that do not arrive or do not end are refused, and the connection is closed.",
         ("conductor_admin/test_connections.py::*",),
     ),
     "body-bounds": Promise(
-        "Bodies are bounded for each route and together, come at a pace, and never hold the event loop.",
+        "Bodies are limited per route and in total, have a minimum speed, and never block the event loop.",
         (
             "conductor_admin/test_body_gate.py::*",
             "handlers/test_strict_json.py::*",
@@ -346,7 +346,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "request-sources": Promise(
-        "A request names one host, repeats no header that decides, and comes from no page of another origin.",
+        "A request names one host, repeats no critical header, and comes from no page of another origin.",
         ("conductor_admin/test_guard_sources.py::*",),
     ),
     "connection-bounds": Promise(
@@ -358,19 +358,19 @@ PROMISES: dict[str, Promise] = {
         ("conductor_admin/test_odd_names.py::*",),
     ),
     "audit": Promise(
-        "What operators do is recorded before it is done and after; no refusal washes a line of it away.",
+        "Operators' actions are recorded before and after; refusals cannot push a record out.",
         ("conductor_admin/test_audit_log.py::*", "conductor/test_cli_keys.py::*audit*"),
     ),
     "full-disk": Promise(
-        "On a full disk nothing is done unrecorded, a key can be revoked, each fault is a 507 or one line.",
+        "On a full disk no action is unrecorded, a key can be revoked, and each fault is a 507 or one line.",
         ("conductor_admin/test_full_disk.py::*", "conductor/test_cli_disk.py::*"),
     ),
     "odd-files": Promise(
-        "What lies in the place of a file and is none, or far too large, is refused and never waited for.",
+        "A path that is not a regular file, or a file that is too large, is refused and never blocks.",
         ("conductor_core/test_files.py::*", "conductor_admin/test_settings_reload.py::*no_file*"),
     ),
     "nothing-written-down": Promise(
-        "No text of a prompt or an answer stands in a file of the state folder but the sessions database.",
+        "No file of the state folder contains text of a prompt or an answer, except the sessions database.",
         (
             "e2e/test_nothing_is_written_down.py::*",
             "handlers/test_openvino_schema.py::*",
@@ -391,11 +391,11 @@ PROMISES: dict[str, Promise] = {
         ("test_integration.py::test_logs_are_json*",),
     ),
     "unread-output": Promise(
-        "Output that nobody reads and a full disk cost log lines, which are counted, and never an answer.",
+        "Unread output and a full disk cost log lines, which are counted, and never an answer.",
         ("conductor_admin/test_logs.py::*", "conductor/test_serve_unread_output.py::*"),
     ),
     "budget-on-demand": Promise(
-        "A set is loaded by its first request, once for all who wait, or refused where it cannot fit.",
+        "A set is loaded by its first request, once for all waiting requests, or refused if it cannot fit.",
         (
             "conductor_admin/test_gateway_loads.py::test_fifty*",
             "conductor_admin/test_memory_loads.py::test_what_can_never_fit*",
@@ -408,7 +408,7 @@ PROMISES: dict[str, Promise] = {
         ("contract/test_lifecycle_contract.py::*",),
     ),
     "load-progress": Promise(
-        "Who waits for a model is told phase, percent, place in the queue, and seconds where they are known.",
+        "A client that waits for a model gets phase, percent, place in the queue, and seconds if known.",
         (
             "conductor_admin/test_load_progress.py::*",
             "conductor/test_cli_processes.py::*load*",
@@ -416,7 +416,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "budget-policy": Promise(
-        "Memory is given by one pure policy: no double load, no eviction of busy, nobody forgotten.",
+        "One pure policy assigns memory: no double load, no eviction of busy models, no starvation.",
         (
             "conductor_admin/test_memory_policy.py::*",
             "conductor_admin/test_memory_policy_machine.py::*",
@@ -431,7 +431,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "budget-eviction": Promise(
-        "The cheapest idle sets make room; resident, busy and loading ones do not; `yield` sets come back.",
+        "The cheapest idle sets are evicted; resident, busy and loading ones are not; `yield` sets return.",
         (
             "conductor_admin/test_memory_loads.py::test_an_idle_set_makes*",
             "conductor_admin/test_memory_loads.py::test_resident*",
@@ -440,7 +440,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "budget-idle": Promise(
-        "Idle sets end after their timeout or a request's keep_alive; looking at them changes nothing.",
+        "Idle sets are unloaded after their timeout or a request's keep_alive; showing them changes nothing.",
         (
             "conductor_admin/test_memory_idle.py::*",
             "conductor_admin/test_memory_loads.py::test_an_idle_set_is_unloaded*",
@@ -456,7 +456,7 @@ PROMISES: dict[str, Promise] = {
         ("conductor/test_cli_plan.py::*",),
     ),
     "reload-plan": Promise(
-        "What an edit of SETTINGS.md changes is shown first: rows, fit, and what is never loaded together.",
+        "The effect of an edit of SETTINGS.md can be shown first: rows, memory, sets never loaded together.",
         (
             "conductor_admin/test_settings_plan.py::*",
             "conductor_admin/test_settings_reload.py::test_the_plan*",
@@ -464,7 +464,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "memory-known": Promise(
-        "What a set takes is told before it is built: by its files, and by what was measured before.",
+        "The memory of a set is known before it is built: from its files, and from earlier measurements.",
         (
             "archives/test_archives_known.py::*",
             "conductor_admin/test_load_progress.py::test_models_show_at_once*",
@@ -480,11 +480,11 @@ PROMISES: dict[str, Promise] = {
         ("conductor_admin/test_faults.py::*",),
     ),
     "hung-workers": Promise(
-        "A worker that hangs is told of, ended and replaced, a busy one is not; every wait has a limit.",
+        "A worker that hangs is reported, killed and replaced, a busy one is not; every wait has a limit.",
         ("conductor_admin/test_liveness.py::*", "conductor_admin/test_hung_workers.py::*"),
     ),
     "faults-real": Promise(
-        "Workers killed, hanging or starved, TorchServe or the gateway killed: what is wanted returns.",
+        "Workers killed, hanging or starved, TorchServe or the gateway killed: the wanted models return.",
         (
             "e2e/test_faults_workers.py::*",
             "e2e/test_faults_gateway.py::*",
@@ -492,7 +492,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "torchserve-closed": Promise(
-        "Nobody but the gateway reaches its TorchServe: each call needs a key, which is renewed in time.",
+        "Only the gateway can use its TorchServe: each call needs a key, which is renewed in time.",
         (
             "conductor_admin/test_torchserve_token.py::*",
             "conductor_admin/test_start.py::test_torchserve_listens*",
@@ -506,7 +506,7 @@ PROMISES: dict[str, Promise] = {
         ("e2e/test_torchserve_alone.py::test_another_user*",),
     ),
     "torchserve-replaced": Promise(
-        "A TorchServe that hangs is told of in /health and replaced; what is loaded serves until then.",
+        "A TorchServe that hangs is reported in /health and replaced; loaded models serve until then.",
         (
             "conductor_admin/test_torchserve_process.py::*",
             "e2e/test_torchserve_closed.py::test_a_stopped*",
@@ -514,7 +514,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "torchserve-ends": Promise(
-        "A gateway that ends, however it is killed, takes TorchServe and the workers along.",
+        "When a gateway ends, however it is killed, TorchServe and the workers end too.",
         (
             "conductor_admin/test_torchserve_process.py::test_the_end*",
             "e2e/test_torchserve_closed.py::test_a_gateway*",
@@ -533,7 +533,7 @@ PROMISES: dict[str, Promise] = {
         ("handlers/test_library_log.py::*",),
     ),
     "reload-successor": Promise(
-        "A model that fails to replace another leaves it serving, is told everywhere, and is tried again.",
+        "If a replacement fails to load, the old model keeps serving; the failure is shown, and retried.",
         ("conductor_admin/test_settings_successors.py::*",),
     ),
     "translation": Promise(
@@ -545,7 +545,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "quotes-and-citations": Promise(
-        "What an answer quotes or cites is held against the given document, passages or sources.",
+        "Quotations and citations of an answer are checked against the given document, passages or sources.",
         (
             "engines/test_engine_legal_analysis.py::*",
             "engines/test_engine_scientific_research.py::*",
@@ -553,7 +553,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "bound-answers": Promise(
-        "A classification is one of the labels, an extraction is of its schema or nothing.",
+        "A classification is one of the labels; an extraction matches its schema or is null.",
         ("engines/test_engine_labels.py::*",),
     ),
     "cli-run": Promise(
@@ -566,11 +566,11 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "cli-models": Promise(
-        "`list`, `show` and `ps` tell rows, parameters and what is loaded.",
+        "`list`, `show` and `ps` show rows, parameters and loaded models.",
         ("conductor/test_cli_models.py::*", "conductor/test_cli_processes.py::test_ps*"),
     ),
     "cli-doctor": Promise(
-        "`conductor doctor` gives every finding with the command that mends it.",
+        "`conductor doctor` shows every finding with the command that fixes it.",
         (
             "conductor/test_doctor.py::test_each_finding*",
             "conductor/test_doctor.py::test_install*",
@@ -581,15 +581,15 @@ PROMISES: dict[str, Promise] = {
         ("conductor/*bench*",),
     ),
     "maths": Promise(
-        "No wrong mathematical answer is called true and no right one false, and no text is ever run.",
+        "No wrong mathematical answer is called true and no right one false, and no text is ever executed.",
         ("engines/test_engine_maths.py::*", "e2e/test_code_and_maths.py::*sum*"),
     ),
     "code": Promise(
-        "Generated code is taken out of the answer and parsed, and a fault is said by its line.",
+        "Generated code is extracted from the answer and parsed, and an error is reported with its line.",
         ("engines/test_engine_code_generation.py::*", "e2e/test_code_and_maths.py::*generated*"),
     ),
     "completion": Promise(
-        "Code is filled into the middle, ends with its block, and is kept for who types on.",
+        "Code is filled into the middle, ends with its block, and is cached for a user who types on.",
         (
             "engines/test_engine_code_completion.py::*",
             "handlers/test_bare_prompts.py::*",
@@ -605,7 +605,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "checker": Promise(
-        "A check without an end is stopped, and harms no other request; clients have checks in turn.",
+        "A check that does not end is stopped and harms no other request; clients take turns.",
         (
             "handlers/test_checker.py::*",
             "handlers/test_fair_queue.py::*",
@@ -626,7 +626,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "history": Promise(
-        "A history beyond the context loses whole oldest turns, which findings say; no message is cut.",
+        "A history beyond the context loses its oldest turns, as findings report; no message is cut.",
         ("handlers/test_conversation.py::*", "e2e/test_kept_sessions.py::*beyond*"),
     ),
     "logprobs": Promise(
@@ -668,7 +668,7 @@ PROMISES: dict[str, Promise] = {
         ),
     ),
     "openai-fields": Promise(
-        "No known field is silently left out: it is honoured, or refused by name; unknown ones are named.",
+        "No known field is silently ignored: it is honoured or refused; unknown fields are named.",
         (
             "conductor_admin/test_openai_chat.py::*refused*",
             "conductor_admin/test_openai_chat.py::test_harmless*",
@@ -694,7 +694,7 @@ PROMISES: dict[str, Promise] = {
         ("conductor_mcp/test_mcp_access.py::*",),
     ),
     "mcp-texts": Promise(
-        "`handle_mcp_request` answers a JSON-RPC text as it stands, batches and faults too.",
+        "`handle_mcp_request` answers a JSON-RPC text as it is, batches and errors too.",
         (
             "conductor_mcp/test_mcp_texts.py::*",
             "conductor_mcp/test_mcp_shared_gateway.py::test_the_seed_text*",
@@ -709,7 +709,7 @@ PROMISES: dict[str, Promise] = {
         ("engines/test_engine_data_analysis.py::*", "e2e/test_data_and_embedding.py::test_a_table*"),
     ),
     "embedding": Promise(
-        "Vectors are those of sentence-transformers' own files, normalised; a text that is cut is told.",
+        "Vectors equal those of sentence-transformers, normalised; a truncated text is reported.",
         (
             "handlers/test_embedding_runtime.py::*",
             "handlers/test_sentence_modules.py::*",
@@ -722,7 +722,7 @@ PROMISES: dict[str, Promise] = {
         ("conductor_admin/test_metrics.py::*", "test_integration.py::test_an_answer_is_counted_and_traced"),
     ),
     "traces": Promise(
-        "`/requests/{id}` says why a request was slow, to its own key, and has nothing of what was said.",
+        "`/requests/{id}` shows its own key why a request was slow, and contains no text of it.",
         (
             "conductor_admin/test_requests.py::*",
             "conductor_mcp/test_mcp_traces.py::*",

@@ -240,7 +240,7 @@ async def test_embedding() -> None:
             findings("embedding", "", inputs=wrong)
         assert (refused.value.param or "").startswith("options.inputs")
     turns = [{"role": "user", "content": "Hi"}]
-    with pytest.raises(RequestError, match="no conversation"):
+    with pytest.raises(RequestError, match="not a conversation"):
         await ask("embedding", prompt=None, messages=turns)
 
 

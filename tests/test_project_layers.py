@@ -203,16 +203,18 @@ QUESTION_WORDS = re.compile(r"(?:what|who|whose|which|whether|where|how)\b", re.
 
 
 def described(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of each docstring of a module, its classes and its functions."""
+    """Line and text of each docstring of a module, class, function, constant or field."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield getattr(node, "lineno", 1), ast.get_docstring(node) or ""
+            for step in node.body:
+                if isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant):
+                    yield step.lineno, str(step.value.value).strip()
 
 
 def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
     opening = [
         f"{path}:{line}"
-        for path in modules(*PACKAGES, "tests")
+        for path in modules(*PACKAGES, "tests", ".ci", "examples", "deploy")
         for line, text in described(path)
         if QUESTION_WORDS.match(text)
     ]

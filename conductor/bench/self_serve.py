@@ -67,7 +67,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], gateway: GatewayClient, log
             return
         time.sleep(POLL_S)
     lines = last_text(log).strip().splitlines()
-    raise CommandError(f"the bench's own gateway did not start: {lines[-1] if lines else 'it said nothing'}")
+    raise CommandError(f"the bench's own gateway did not start: {lines[-1] if lines else 'no message'}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

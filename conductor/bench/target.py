@@ -42,7 +42,7 @@ class BenchTarget:
     def direct_script(self) -> Path:
         """Script that calls this runtime's library. Raises CommandError if there is none."""
         if self.config.runtime not in _DIRECT:
-            raise CommandError(f"bench knows no direct side for runtime {self.config.runtime}")
+            raise CommandError(f"bench cannot measure the library alone for runtime {self.config.runtime}")
         return _DIRECT[self.config.runtime]
 
     @property
@@ -103,7 +103,7 @@ def worker_config(state: StateDir, set_name: str) -> WorkerConfig:
     archive = newest(state, set_name)
     if archive is None:
         raise CommandError(
-            f"no archive of {set_name} in {state.store}; name the gateway's folder by --state-dir"
+            f"no archive of {set_name} in {state.store}; give the gateway's folder with --state-dir"
         )
     try:
         return read_config(archive)

@@ -34,8 +34,8 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...
 @click.command()
 @operator_options("settings", "state_dir")
 @click.option("--url", help="Gateway to measure; it must run on this machine. [default: the running one]")
-@click.option("--self-serve", is_flag=True, help="Start a gateway for the bench.")
-@click.option("-c", "--category", help="Row to measure. [default: the first of SETTINGS.md]")
+@click.option("--self-serve", is_flag=True, help="Start a separate gateway for the bench.")
+@click.option("-c", "--category", help="Row to measure. [default: the first row of SETTINGS.md]")
 @click.option("--streams", default="1,8,32", callback=_numbers, show_default=True, metavar="N,...")
 @click.option("--rounds", default=5, type=click.IntRange(1, 1000), show_default=True)
 @click.option("--tokens", default=128, type=click.IntRange(2, 100_000), show_default=True)
@@ -117,7 +117,9 @@ _HEADINGS = ("streams", "side", "tokens/s", "ttft p50 ms", "ttft p99 ms", "gap p
 def print_report(comparisons: Sequence[Comparison]) -> None:
     """Print the table of speeds, the ratios, the CPU time, and doubts about the comparison."""
     show(_HEADINGS, [line for one in comparisons for line in _lines(one)])
-    click.echo("\nMedians of the rounds with (lowest to highest); a gap is the time between two pieces.")
+    click.echo(
+        "\nMedians of the rounds (lowest to highest in brackets); a gap is the time between two pieces."
+    )
     for one in comparisons:
         added = f"{one.added_ttft_ms:+.1f} ms to the median first token"
         click.echo(f"{one.streams} streams: gateway/direct {_spread(one.ratio, 2)}, {added}")

@@ -26,7 +26,7 @@ from conductor_core.paths import ProjectPaths
 @operator_options("settings")
 @click.option("--bundle", is_flag=True, help="Put the weights inside the archives.")
 def build(bundle: bool, **given: Any) -> None:
-    """Make archives/store/CATEGORY.mar of every row, for TorchServe alone; `serve` builds its own."""
+    """Build archives/store/CATEGORY.mar for every row, to be used with TorchServe alone."""
     settings = resolve(**given)
     paths, table = ProjectPaths.at(settings.settings), placed(settings)
     with build_context(paths) as shop:
@@ -37,24 +37,30 @@ def build(bundle: bool, **given: Any) -> None:
     for archive in built.archives:
         click.echo(f"{archive.path.name} {archive.version} {'built' if archive.changed else 'is up to date'}")
     for path in built.removed:
-        click.echo(f"{path.name} removed: SETTINGS.md has no such row")
+        click.echo(f"{path.name} removed: it is not in SETTINGS.md")
 
 
 @click.command()
 @click.argument("categories", nargs=-1)
 @operator_options("settings")
-@click.option("--refresh", is_flag=True, help="Ask the hub again which commit a branch means.")
-@click.option("--verify", is_flag=True, help="Compare every byte with its digest; mend what differs.")
+@click.option("--refresh", is_flag=True, help="Ask the hub for the current commit of each branch.")
+@click.option(
+    "--verify", is_flag=True, help="Check every file against its digest, and download damaged files again."
+)
 def pull(categories: tuple[str, ...], refresh: bool, verify: bool, **given: Any) -> None:
-    """Download the weights of CATEGORIES, or of every row, and show where they lie."""
+    """Download the weights of CATEGORIES, or of every row, and print their paths."""
     settings = resolve(**given)
     table = placed(settings) if verify else catalogue(settings)
     rows = chosen_rows(table, categories)
     with build_context(ProjectPaths.at(settings.settings), refresh=refresh) as shop:
         if verify:
             for row, one in zip(rows, verify_rows(table, rows, shop), strict=True):
-                told = f"was damaged, is whole again: {', '.join(one.mended)}" if one.mended else "is whole"
-                click.echo(f"{row.slug} {one.path} {told}")
+                outcome = (
+                    f"was damaged and has been repaired: {', '.join(one.mended)}"
+                    if one.mended
+                    else "is complete"
+                )
+                click.echo(f"{row.slug} {one.path} {outcome}")
             return
         found = pull_rows(rows, shop)
     for row, path in zip(rows, found, strict=True):
@@ -63,7 +69,7 @@ def pull(categories: tuple[str, ...], refresh: bool, verify: bool, **given: Any)
 
 @contextmanager
 def build_context(paths: ProjectPaths, *, refresh: bool = False) -> Iterator[BuildContext]:
-    """Make a workshop with progress on standard error; a BuildError in the block becomes a CommandError."""
+    """Make a build context with progress on standard error; turn a BuildError into a CommandError."""
     progress = progress_for(sys.stderr)
     try:
         if isinstance(progress, Bars):

@@ -44,7 +44,7 @@ def print_finding(finding: Finding) -> None:
     mark, colour = _MARKS[finding.grade]
     click.echo(f"{click.style(mark, fg=colour)}  {finding.subject}: {finding.text}")
     if finding.cure is not None:
-        click.echo(f"         mend it with: {finding.cure}")
+        click.echo(f"         fix it with: {finding.cure}")
 
 
 def install_packages(requirements: Sequence[str]) -> None:
@@ -52,4 +52,4 @@ def install_packages(requirements: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pip", "install", *requirements]
     click.echo(f"running: {' '.join(command)}", err=True)
     if subprocess.run(command, stdout=sys.stderr).returncode != 0:
-        raise CommandError(f"pip failed; the whole installation is made by: make install ({requirements[0]})")
+        raise CommandError(f"pip failed; to install everything again: make install ({requirements[0]})")

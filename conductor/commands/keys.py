@@ -36,7 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def keys() -> None:
-    """Make, change and revoke the keys of a gateway.
+    """Create, change and revoke the keys of a gateway.
 
     Once there is a key, the gateway refuses requests without one, except the owner's own commands.
     """
@@ -45,14 +45,21 @@ def keys() -> None:
 def rule_options(command: Command) -> Command:
     """Add the options for a key's rules; a missing option is None or empty."""
     options = (
-        click.option("--scope", "scopes", multiple=True, help="infer or admin; may be repeated."),
-        click.option("--category", "categories", multiple=True, help="Only this category; may be repeated."),
-        click.option("--load/--no-load", "may_load", default=None, help="May load a model."),
-        click.option("--evict/--no-evict", "may_evict", default=None, help="May evict other models."),
-        click.option("--requests-per-minute", metavar="N", help="Generations begun in a minute."),
-        click.option("--tokens-per-minute", metavar="N", help="Tokens in a minute, prompts included."),
-        click.option("--streams", metavar="N", help="Generations that may run at a time."),
-        click.option("--expires", metavar="WHEN", help="A date (2027-01-31), or a time from now (30d)."),
+        click.option("--scope", "scopes", multiple=True, help="infer or admin; can be given several times."),
+        click.option(
+            "--category",
+            "categories",
+            multiple=True,
+            help="Allow only this category; can be given several times.",
+        ),
+        click.option("--load/--no-load", "may_load", default=None, help="Allow the key to load models."),
+        click.option(
+            "--evict/--no-evict", "may_evict", default=None, help="Allow the key to evict other models."
+        ),
+        click.option("--requests-per-minute", metavar="N", help="Maximum generations started per minute."),
+        click.option("--tokens-per-minute", metavar="N", help="Maximum tokens per minute, prompts included."),
+        click.option("--streams", metavar="N", help="Maximum generations at the same time."),
+        click.option("--expires", metavar="WHEN", help="Expiry date (2027-01-31), or time from now (30d)."),
     )
     for option in reversed(options):
         command = option(command)
@@ -73,7 +80,7 @@ def create(name: str, state_dir: str | None, as_json: bool, **rules: Any) -> Non
         show_json({**key.to_json(), "key": text})
         return
     click.echo(text)
-    click.echo(f"{key.id} ({', '.join(key.scopes)}): keep it, it is not shown again", err=True)
+    click.echo(f"{key.id} ({', '.join(key.scopes)}): store it safely, it is not shown again", err=True)
 
 
 @keys.command(name="list")
@@ -94,7 +101,7 @@ def list_keys(state_dir: str | None, as_json: bool) -> None:
 @operator_options("state_dir")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(key: str, state_dir: str | None, as_json: bool) -> None:
-    """Show everything about KEY, an id or a name, but its text."""
+    """Show everything about KEY (an id or a name) except its text."""
     found = _plainly(lambda: named(_read(_state(state_dir)), key)).to_json()
     if as_json:
         show_json(found)
@@ -128,7 +135,7 @@ def revoke(key: str, state_dir: str | None) -> None:
     click.echo(f"{revoked.name} ({revoked.id}) is revoked")
     if not _read(state):
         click.echo(
-            f"no key is left: only the owner's commands are answered until {state.keys_file} is removed"
+            f"no key is left: only the owner's commands are accepted until {state.keys_file} is removed"
         )
 
 
@@ -173,7 +180,9 @@ def _recording(*, done: bool) -> Iterator[None]:
         yield
     except OSError as error:
         if not done:
-            raise CommandError(f"nothing was done, since it cannot be recorded: {fault(error)}") from error
+            raise CommandError(
+                f"nothing was changed, because the audit log cannot be written: {fault(error)}"
+            ) from error
         click.echo(f"not recorded in the audit log: {fault(error)}", err=True)
 
 

@@ -86,7 +86,7 @@ def _line(row: Described) -> tuple[str, ...]:
 @operator_options("settings", "state_dir", "host", "port")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(category: str, as_json: bool, **given: Any) -> None:
-    """Show everything about CATEGORY: its row, its set, its state, and the parameters it takes."""
+    """Show everything about CATEGORY: its row, worker set, state and supported parameters."""
     settings = resolve(**given)
     table = catalogue(settings)
     (row,) = chosen_rows(table, [category])

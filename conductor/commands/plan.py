@@ -35,10 +35,10 @@ _CHANGES = ("added", "rebuilt", "changed", "removed", "untouched")
 def plan(
     file: Path | None, as_json: bool, settings: str | None, memory_budget: str | None, **address: Any
 ) -> None:
-    """Show what SETTINGS.md, or FILE in its place, would change on the running gateway.
+    """Show what SETTINGS.md, or FILE instead, would change on the running gateway.
 
-    Without a gateway, show the plan of a first start. Exits 2 for a table with mistakes, 1 for one that does
-    not fit this machine's memory.
+    Without a running gateway, show the plan for a first start. Exits with 2 if the table has mistakes, with
+    1 if it does not fit this machine's memory.
     """
     operator = resolve(settings=file or settings, memory_budget=memory_budget, **address)
     if file is not None:
@@ -47,7 +47,7 @@ def plan(
         with gateway_of(**address) as gateway:
             found = gateway.plan(file)
     except NotRunning:
-        click.echo("no gateway is running: this is the plan of a first start", err=True)
+        click.echo("no gateway is running: this is the plan for a first start", err=True)
         found = first_start(operator, ProjectPaths.at(resolve(settings=settings).settings))
     if as_json:
         show_json(found)
@@ -79,13 +79,13 @@ def plan_lines(found: Mapping[str, Any]) -> list[str]:
         lines.append("the sets that stay loaded do not fit together")
     lines += [
         f"never loaded: {one['set']} needs {size(one['needed'])} of {one['device']}, "
-        f"{size(one['room'])} can be had beside the sets that stay loaded"
+        f"{size(one['room'])} is available beside the sets that stay loaded"
         for one in found["never_fits"]
     ]
-    lines += [f"{name}: ends before its new version is loaded" for name in found["drains_first"]]
+    lines += [f"{name}: is unloaded before its new version is loaded" for name in found["drains_first"]]
     lines += [f"never loaded together: {' and '.join(pair)}" for pair in found["never_together"]]
     lines += [
-        f"measured: {one['category']} takes {size(one['peak'])}, not {size(one['declared'])}; "
+        f"measured: {one['category']} needs {size(one['peak'])}, not {size(one['declared'])}; "
         f"its VRAM/RAM Requirements cell should be {one['cell']}"
         for one in found["corrections"]
     ]
@@ -94,6 +94,6 @@ def plan_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _memory_line(one: Mapping[str, Any]) -> str:
     """`chat: 1.3 GB of cpu (declared 2 GB, estimated 900 MB, measured 1.3 GB)`."""
-    told = {"declared": one["declared"], "estimated": one["estimated"], "measured": one["peak"]}
-    parts = ", ".join(f"{word} {size(value)}" for word, value in told.items() if value is not None)
+    sizes = {"declared": one["declared"], "estimated": one["estimated"], "measured": one["peak"]}
+    parts = ", ".join(f"{word} {size(value)}" for word, value in sizes.items() if value is not None)
     return f"{one['set']}: {size(one['needed'])} of {one['device']} ({parts})"

@@ -125,7 +125,7 @@ def expiry(value: Any, now: float) -> str:
 @operator_options(*ADDRESS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def load(category: str, as_json: bool, **given: Any) -> None:
-    """Load the set that serves CATEGORY, and wait until it is loaded; Ctrl-C ends only the wait."""
+    """Load the worker set of CATEGORY, and wait until it is loaded; Ctrl-C stops only the waiting."""
     with gateway_of(**given) as gateway:
         with _waiting("load", gateway, category):
             gateway.load(category)
@@ -135,13 +135,13 @@ def load(category: str, as_json: bool, **given: Any) -> None:
 @click.command()
 @click.argument("category")
 @operator_options(*ADDRESS)
-@click.option("--force", is_flag=True, help="Unload the set also for the other rows that claim it.")
+@click.option("--force", is_flag=True, help="Unload the set even if other rows need it.")
 @click.option("--mode", type=click.Choice(("drain", "now")), default="drain", show_default=True,
-              help="Wait for running answers, or break them off.")  # fmt: skip
-@click.option("--now", "mode", flag_value="now", help="Short for --mode now.")
+              help="drain waits for running answers, now aborts them.")  # fmt: skip
+@click.option("--now", "mode", flag_value="now", help="Same as --mode now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def unload(category: str, force: bool, mode: str, as_json: bool, **given: Any) -> None:
-    """Drop CATEGORY's claim on its set, which is unloaded when no row claims it."""
+    """Release the worker set of CATEGORY; it is unloaded if no other row needs it."""
     with gateway_of(**given) as gateway:
         with _waiting("unload", gateway, category):
             gateway.unload(category, force=force, mode=mode)
@@ -154,7 +154,7 @@ def _waiting(verb: str, gateway: GatewayClient, category: str) -> Iterator[None]
         with shown_progress(gateway, category):
             yield
     except KeyboardInterrupt:
-        click.echo(f"the {verb} goes on without you; see: conductor ps", err=True)
+        click.echo(f"the {verb} continues in the gateway; see: conductor ps", err=True)
         sys.exit(INTERRUPTED)
 
 

@@ -17,10 +17,12 @@ _HEADINGS = ("id", "began", "route", "category", "state", "queue", "first", "tok
 @click.command()
 @click.argument("request", required=False)
 @operator_options(*ADDRESS)
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, help="Most to list. [default: 20]")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1000), default=20, help="Maximum number to list. [default: 20]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def requests(request: str | None, limit: int, as_json: bool, **given: Any) -> None:
-    """List the latest requests, or show the waits and the end of REQUEST, an id."""
+    """List the latest requests, or show the timeline of one REQUEST, given by its id."""
     with gateway_of(**given) as gateway:
         if request is None:
             found = gateway.requests(limit)
@@ -59,10 +61,11 @@ def _story(trace: dict[str, Any]) -> Iterator[str]:
         yield from _load(load)
     if trace["workers"]:
         workers = ", ".join(map(str, trace["workers"]))
-        yield f"worker {workers}: first token {_seconds(trace['first_token_s'])} after its arrival"
+        yield f"worker {workers}: first token {_seconds(trace['first_token_s'])} after arrival"
     if usage := trace["usage"]:
         speed = _number(trace["tokens_per_second"])
-        yield f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} answered, {speed} a second"
+        tokens = f"{usage['prompt_tokens']} prompt tokens, {usage['completion_tokens']} generated"
+        yield f"{tokens}, {speed} per second"
     for name, value in (trace["findings"] or {}).items():
         yield f"check {name}: {value}"
     yield f"{trace['state']} after {_seconds(trace['seconds'])}: {_end(trace)}"
@@ -70,7 +73,7 @@ def _story(trace: dict[str, Any]) -> Iterator[str]:
 
 def _load(load: dict[str, Any]) -> Iterator[str]:
     phases = ", ".join(f"{phase['phase']} {_seconds(phase['seconds'])}" for phase in load["phases"])
-    yield f"load of {load['set']}: {_seconds(load['seconds'])} ({phases}), {load['result'] or 'under way'}"
+    yield f"load of {load['set']}: {_seconds(load['seconds'])} ({phases}), {load['result'] or 'in progress'}"
     if load["queue_position"]:
         yield f"  waited for memory, {load['queue_position']} of {load['queue_length']}"
     for one in load["evicted"]:

@@ -35,14 +35,14 @@ def _pair(pair: str) -> tuple[str, Any]:
 @click.argument("words", nargs=-1, metavar="[[CATEGORY] PROMPT]")
 @operator_options(*ADDRESS)
 @click.option("-c", "--category", help="Row of SETTINGS.md that answers. [default: conversational_chat]")
-@click.option("-v", "--verbose", is_flag=True, help="Show tokens, seconds and tokens per second.")
-@click.option("--persona", help="Persona of SETTINGS.md.")
+@click.option("-v", "--verbose", is_flag=True, help="Show token counts, seconds and tokens per second.")
+@click.option("--persona", help="Name of a persona of SETTINGS.md.")
 @click.option("--max-tokens", type=int)
 @click.option("--temperature", type=float)
 @click.option("--top-p", type=float)
 @click.option("--top-k", type=int)
 @click.option("--repetition-penalty", type=float)
-@click.option("--stop", multiple=True, help="Text that ends the answer; may be given several times.")
+@click.option("--stop", multiple=True, help="Text at which the answer ends; can be given several times.")
 @click.option("--seed", type=int)
 @click.option("--option", "options", multiple=True, callback=_options, metavar="NAME=VALUE",
               help="Option of the category's engine; VALUE may be JSON.")  # fmt: skip
@@ -50,7 +50,7 @@ def run(
     words: tuple[str, ...], category: str | None, verbose: bool, host: str | None, port: str | None,
     state_dir: str | None, **sampling: Any,
 ) -> None:  # fmt: skip
-    """Print an answer, or chat if there is no PROMPT. For a PROMPT of - , or a pipe, read standard input."""
+    """Print an answer, or start a chat without PROMPT. If PROMPT is -, or on a pipe, read standard input."""
     category, prompt = _split(words, category)
     prompt = _piped(prompt)
     body = {name: value for name, value in sampling.items() if value not in (None, (), {})}
@@ -79,7 +79,7 @@ def _piped(prompt: str | None) -> str | None:
         return prompt
     text = sys.stdin.read().strip()
     if not text:
-        raise click.UsageError('there is no prompt: conductor run "..."')
+        raise click.UsageError('the prompt is missing: conductor run "..."')
     return text
 
 

@@ -13,11 +13,13 @@ from conductor.project import placed
 
 @click.command()
 @operator_options(*EVERY)
-@click.option("--skip-model-loading", is_flag=True, help="Serve every route without TorchServe and models.")
+@click.option(
+    "--skip-model-loading", is_flag=True, help="Serve every route, but without TorchServe and models."
+)
 @click.option("--mcp-only", is_flag=True, help="Serve only /mcp and /health.")
-@click.option("--while-used", is_flag=True, hidden=True, help="End with the last MCP client that holds it.")
+@click.option("--while-used", is_flag=True, hidden=True, help="Stop when the last MCP client disconnects.")
 def serve(skip_model_loading: bool, mcp_only: bool, while_used: bool, **given: Any) -> None:
-    """Start the gateway; Ctrl-C ends it and all that it started."""
+    """Start the gateway; Ctrl-C stops it and every process that it started."""
     settings = resolve(**given)
     # Before the server, so that an error in the table is reported in a second and nothing is started.
     placed(settings)

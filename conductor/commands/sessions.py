@@ -20,10 +20,12 @@ def sessions() -> None:
 
 @sessions.command(name="list")
 @operator_options(*ADDRESS)
-@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, help="Most to list. [default: 50]")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 200), default=50, help="Maximum number to list. [default: 50]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_sessions(limit: int, as_json: bool, **given: Any) -> None:
-    """List sessions, the last used first."""
+    """List sessions, the most recently used first."""
     with gateway_of(**given) as gateway:
         found = gateway.sessions(limit)
     if as_json:
@@ -37,7 +39,7 @@ def list_sessions(limit: int, as_json: bool, **given: Any) -> None:
 @operator_options(*ADDRESS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(session: str, as_json: bool, **given: Any) -> None:
-    """Show the turns of SESSION, an id."""
+    """Show the turns of SESSION, given by its id."""
     with gateway_of(**given) as gateway:
         found = gateway.session(session)
     if as_json:
@@ -54,11 +56,11 @@ def show(session: str, as_json: bool, **given: Any) -> None:
 @click.argument("title")
 @operator_options(*ADDRESS)
 def rename(session: str, title: str, **given: Any) -> None:
-    """Give SESSION another TITLE."""
+    """Change the title of SESSION to TITLE."""
     if not title.strip():
-        raise WrongInput("TITLE: expected some words")
+        raise WrongInput("TITLE: expected text")
     with gateway_of(**given) as gateway:
-        click.echo(f"{session} is {gateway.rename_session(session, title)['title']}")
+        click.echo(f"{session} is now titled {gateway.rename_session(session, title)['title']}")
 
 
 @sessions.command()

@@ -66,7 +66,7 @@ def describe_options(schemas: dict[str, Any], place: str) -> None:
             schema["properties"]["options"] = {
                 "type": "object",
                 "default": {},
-                "description": "options of the category's engine; another engine's are refused by name",
+                "description": "options of the category's engine; an option of another engine is an error",
                 "anyOf": different,
                 "x-conductor-engines": references,
             }
@@ -173,7 +173,7 @@ def _define(components: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> No
     generate = schemas[GenerateBody.__name__]
     generate["properties"]["engine"] = {"enum": [*engine_names(), None], "default": None}
     generate["oneOf"] = _ONE_INPUT
-    words = "the request's own `x-request-id` where it is sane, else a new one; it is in every log line"
+    words = "the request's own `x-request-id` if it is valid, otherwise a new one; it is in every log line"
     components["headers"] = {
         "RequestId": {"description": words, "required": True, "schema": {"type": "string", "minLength": 1}}
     }

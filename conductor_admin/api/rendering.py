@@ -137,7 +137,7 @@ def waiting_for(slug: str, view: WorkerSetView) -> str:
     if view.position is not None:
         return f"queued {ordinal(view.position)} of {view.queue} for {slug}, waiting for memory"
     if view.state is State.UNLOADING:
-        return f"unloading {slug}, to be loaded again"
+        return f"unloading {slug} before loading it again"
     share = "" if view.progress is None else f" {view.progress:.0%}"
     phase = f" ({view.phase})" if view.phase else ""
     rest = "" if view.eta_s is None else f", about {math.ceil(view.eta_s)} s"

@@ -123,7 +123,7 @@ def _unknown(model: str, known: list[str]) -> RequestError:
     close = get_close_matches(model[:_SHOWN], known, n=3) or get_close_matches(
         model[:_SHOWN].lower(), known, n=3
     )
-    hint = f"did you mean {', '.join(close)}?" if close else "GET /v1/models lists them"
+    hint = f"did you mean {', '.join(close)}?" if close else "GET /v1/models lists the models"
     return RequestError(
         f"no model {model[:_SHOWN]!r}; {hint}", status=404, code="model_not_found", param="model"
     )

@@ -164,26 +164,26 @@ class AuthMiddleware:
         if changes:
             await self._audit.begin(act, revokes=(scope["method"], template) == REVOKES)
         record = self._audit.end if changes else self._audit.was_read
-        is_told = False
+        is_recorded = False
 
         async def ends(status: int) -> None:
-            nonlocal is_told
-            if not is_told:
-                is_told = True
+            nonlocal is_recorded
+            if not is_recorded:
+                is_recorded = True
                 await record(act, status, **scope["state"].get("audited", {}))
 
-        async def told(message: Message) -> None:
+        async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await ends(int(message["status"]))
             await send(message)
 
         try:
-            await self._pass(caller, scope, receive, told)
+            await self._pass(caller, scope, receive, send_recorded)
         except RequestError as error:
             await ends(error.status)
             raise
         except BaseException:
-            if changes and not is_told:
+            if changes and not is_recorded:
                 self._audit.end_later(act, "broken off")
             raise
 
@@ -249,7 +249,7 @@ def _check(caller: Caller, need: RouteScope, *, is_open: bool) -> None:
         need_scope(caller, need)
     elif need == "decision" and not is_open:
         raise RequestError(
-            "this route has no entry in the table of scopes",
+            "this route has no entry in the scope table",
             status=403,
             type="permission_error",
             code="route_not_declared",

@@ -54,7 +54,9 @@ class AuditWriter:
             await self._run(lambda: self._begin(act, revokes=revokes))
         except OSError as error:
             log.error("audit_log_failed", action=act.action, cause=fault(error))
-            raise insufficient_storage("nothing was done, since it cannot be recorded", error) from error
+            raise insufficient_storage(
+                "nothing was changed, because the audit log cannot be written", error
+            ) from error
 
     async def end(self, act: Act, result: str | int, **details: Any) -> None:
         """Record how `act` ended."""

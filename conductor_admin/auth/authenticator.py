@@ -80,8 +80,8 @@ class Authenticator:
             self._unwritten.add(key.id)
             log.error("key_revocation_not_written", key=key.id, cause=str(error))
             raise keys_file_failed(
-                f"{key.name} is revoked and stays so while this gateway runs, but it is not yet on disk, and "
-                f"a restart before that would make it valid again; it is tried every second ({error})",
+                f"{key.name} is revoked in this gateway, but this could not be saved: a restart before it is "
+                f"saved would make the key valid again. Saving is tried again every second ({error})",
                 error.cause,
             ) from error
         self.look()

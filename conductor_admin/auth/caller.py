@@ -79,7 +79,7 @@ def need_scope(caller: Caller, scope: Scope) -> None:
     """Raise 403 `insufficient_scope` unless the caller has the scope."""
     if scope not in caller.scopes:
         raise RequestError(
-            f"this needs a key with the scope {scope}",
+            f"this request needs a key with the scope {scope}",
             status=403,
             type="permission_error",
             code="insufficient_scope",

@@ -104,7 +104,7 @@ def make_key(body: KeyBody, keys: Iterable[Key]) -> tuple[Key, str]:
     """Make a new key and its text. Raises RequestError 409 `key_exists` if one of `keys` has the name."""
     if any(key.name == body.name for key in keys):
         raise RequestError(
-            f"there is a key {body.name!r} already", status=409, param="name", code="key_exists"
+            f"a key named {body.name!r} already exists", status=409, param="name", code="key_exists"
         )
     text = PREFIX + secrets.token_urlsafe(32)
     made = {"id": f"key_{secrets.token_hex(6)}", "hash": digest(text), "created": round(time.time(), 3)}

@@ -74,8 +74,8 @@ class KeysFile:
             return tuple(_Content.model_validate_json(raw).keys)
         except ValidationError as error:
             raise KeysFileError(
-                f"{self._path} is not a file of keys that this version understands "
-                f"({error.error_count()} mistakes): restore it, or remove it and make new keys"
+                f"{self._path} is not a key file that this version can read "
+                f"({error.error_count()} mistakes): restore it, or remove it and create new keys"
             ) from error
 
     def create(self, body: KeyBody, keep: Callable[[str], None] | None = None) -> tuple[Key, str]:

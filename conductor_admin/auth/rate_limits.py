@@ -100,21 +100,21 @@ class Quotas:
             return {}
         use, rate_limit = self._uses[caller.key_id], caller.rate_limit
         return {
-            **_told("requests", rate_limit.requests_per_minute, use.requests),
-            **_told("tokens", rate_limit.tokens_per_minute, use.tokens),
+            **_headers_of("requests", rate_limit.requests_per_minute, use.requests),
+            **_headers_of("tokens", rate_limit.tokens_per_minute, use.tokens),
         }
 
 
 def _refuse(caller: Caller, use: _Use) -> None:
     rate_limit = caller.rate_limit
     if rate_limit.streams is not None and use.running >= rate_limit.streams:
-        raise _exceeded(f"this key may have {rate_limit.streams} generations at a time", _STREAM_RETRY_S)
+        raise _exceeded(f"this key may run {rate_limit.streams} generations at a time", _STREAM_RETRY_S)
     for what, most, window in (
         ("requests", rate_limit.requests_per_minute, use.requests),
         ("tokens", rate_limit.tokens_per_minute, use.tokens),
     ):
         if most is not None and window.used >= most:
-            raise _exceeded(f"this key may use {most} {what} in a minute", window.seconds_until(most - 1))
+            raise _exceeded(f"this key may use {most} {what} per minute", window.seconds_until(most - 1))
 
 
 def _exceeded(message: str, retry_after_s: float) -> RequestError:
@@ -127,7 +127,7 @@ def _exceeded(message: str, retry_after_s: float) -> RequestError:
     )
 
 
-def _told(what: str, most: int | None, window: _Window) -> dict[str, str]:
+def _headers_of(what: str, most: int | None, window: _Window) -> dict[str, str]:
     if most is None:
         return {}
     return {

@@ -16,17 +16,17 @@ OTHERS = "other addresses"
 ADDRESSES = 1024
 """Number of sources that are remembered; the least recent goes first, and OTHERS gets its count."""
 
-TOLD = 5
+NAMED_SOURCES = 5
 """Number of sources that `take_counts` names; OTHERS has the rest."""
 
 
 @dataclass(slots=True)
 class Bucket:
-    """Token bucket; `at` is the time of its last refill, `untold` the count of unwritten refusals."""
+    """Token bucket; `at` is the time of its last refill, `pending` the count of unwritten refusals."""
 
     tokens: float
     at: float
-    untold: int = 0
+    pending: int = 0
 
     def refill(self, now: float, burst: float, per_s: float) -> None:
         """Add the tokens that have come back until `now`."""
@@ -57,12 +57,12 @@ class RefusalLimits:
         bucket.refill(now, self._burst, self._per_s)
         everything.refill(now, self._burst_of_all, self._of_all_per_s)
         if bucket.tokens < 1 or everything.tokens < 1:
-            bucket.untold += 1
+            bucket.pending += 1
             return None
         bucket.tokens -= 1
         everything.tokens -= 1
-        untold, bucket.untold = bucket.untold, 0
-        return untold
+        pending, bucket.pending = bucket.pending, 0
+        return pending
 
     def unwritten(self, source: str, count: int) -> None:
         """Count refusals again that were admitted but could not be written."""
@@ -70,19 +70,19 @@ class RefusalLimits:
         if bucket is None:
             self._others += count
         else:
-            bucket.untold += count
+            bucket.pending += count
 
     def take_counts(self) -> dict[str, int]:
         """Take the numbers of unwritten refusals by source, the largest first; all counts become zero."""
         found = sorted(
-            ((bucket.untold, source) for source, bucket in self._sources.items() if bucket.untold),
+            ((bucket.pending, source) for source, bucket in self._sources.items() if bucket.pending),
             reverse=True,
         )
-        counts = {source: count for count, source in found[:TOLD]}
-        others = self._others + sum(count for count, _ in found[TOLD:])
+        counts = {source: count for count, source in found[:NAMED_SOURCES]}
+        others = self._others + sum(count for count, _ in found[NAMED_SOURCES:])
         self._others = 0
         for bucket in self._sources.values():
-            bucket.untold = 0
+            bucket.pending = 0
         return {**counts, OTHERS: others} if others else counts
 
     def _bucket(self, source: str, now: float) -> Bucket:
@@ -90,6 +90,6 @@ class RefusalLimits:
         if bucket is None:
             bucket = self._sources[source] = Bucket(self._burst, now)
             if len(self._sources) > ADDRESSES:
-                self._others += self._sources.popitem(last=False)[1].untold
+                self._others += self._sources.popitem(last=False)[1].pending
         self._sources.move_to_end(source)
         return bucket

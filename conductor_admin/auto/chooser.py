@@ -49,7 +49,7 @@ def nearest(found: Mapping[str, float]) -> CategoryChoice:
     ranked = sorted(found.items(), key=lambda item: -item[1])
     engine, score = ranked[0]
     if score < NEAR:
-        return CategoryChoice(None, f"default: nothing is near ({engine} {score:.2f})")
+        return CategoryChoice(None, f"default: no category is close ({engine} {score:.2f})")
     if len(ranked) > 1 and score - ranked[1][1] < LEAD:
         return CategoryChoice(
             None, f"default: {engine} {score:.2f} and {ranked[1][0]} {ranked[1][1]:.2f} are too close"
@@ -81,13 +81,13 @@ class Chooser:
         self, prompt: str, able: Mapping[str, Row], embed: Embed | None, version: str
     ) -> CategoryChoice:
         if embed is None:
-            return CategoryChoice(None, "default: no rule holds, and the table has no embedding row")
+            return CategoryChoice(None, "default: no rule matches, and the table has no embedding row")
         try:
             examples = await self._vectors(embed, version)
             (vector,) = await embed([prompt])
         except RequestError as error:
             return CategoryChoice(
-                None, f"default: no rule holds, and the embedding model cannot help ({error.code})"
+                None, f"default: no rule matches, and the embedding model is not available ({error.code})"
             )
         known = {engine: vectors for engine, vectors in examples.items() if engine in able}
         return (

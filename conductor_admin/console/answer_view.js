@@ -7,7 +7,7 @@ import { findingsView } from "./findings_view.js";
 import { figures, seconds, waiting } from "./format.js";
 import { MarkdownView } from "./markdown_view.js";
 
-/** `node` is what stands in the thread; `onChange` is told when it has grown. */
+/** `node` is what stands in the thread; `onChange` is called when it has grown. */
 export class AnswerView {
   #text = "";
   #frame = null;
@@ -59,7 +59,7 @@ export class AnswerView {
     this.#show();
     const taken = el("div.text", {}, ...this.body.childNodes);
     this.earlier.append(
-      el("details.taken", {}, el("summary", {}, `Attempt ${number - 1} was not correct and is taken back; this is attempt ${number}`), taken),
+      el("details.taken", {}, el("summary", {}, `Attempt ${number - 1} was not correct and is discarded; this is attempt ${number}`), taken),
     );
     this.#text = "";
     this.view = new MarkdownView(this.body);
@@ -70,7 +70,7 @@ export class AnswerView {
   done(record) {
     this.#end("");
     const empty = !this.#text.trim() && !record.findings?.embeddings;
-    if (empty) this.body.append(el("p.note", {}, "The model answered with no text."));
+    if (empty) this.body.append(el("p.note", {}, "The model returned no text."));
     const told = figures(record).map(([name, value, title]) => el("div", { title }, el("dt", {}, name), el("dd", {}, value)));
     this.after.append(
       ...[findingsView(record.findings)].filter(Boolean),
@@ -81,7 +81,7 @@ export class AnswerView {
 
   stopped() {
     this.#end("");
-    this.after.append(el("div.foot", {}, el("p.note", {}, `Stopped after ${seconds((performance.now() - this.started) / 1000)}; the model was told.`), this.#buttons()));
+    this.after.append(el("div.foot", {}, el("p.note", {}, `Stopped after ${seconds((performance.now() - this.started) / 1000)}; generation was cancelled.`), this.#buttons()));
     this.onChange();
   }
 
@@ -100,7 +100,7 @@ export class AnswerView {
   }
 
   #buttons() {
-    const again = this.isRepeatable && el("button.quiet", { type: "button", onclick: this.onAgain, title: "Ask the same again, with the options as they are now" }, "Again");
+    const again = this.isRepeatable && el("button.quiet", { type: "button", onclick: this.onAgain, title: "Send the same prompt again with the current options" }, "Again");
     return el("div.actions", {}, this.#text ? copyButton(() => this.#text, "Copy answer") : null, again);
   }
 

@@ -10,7 +10,7 @@ export class Composer {
     this.input = el("textarea", { rows: 1, placeholder: "Ask something", "aria-label": "Your question", enterKeyHint: "send" });
     this.toggle = el("button.quiet", { type: "button", "aria-expanded": "false", "aria-controls": "options" }, "Options");
     this.extra = el("div.extra");
-    this.hint = el("span.hint", {}, "Enter sends, Shift+Enter makes a new line");
+    this.hint = el("span.hint", {}, "Enter sends, Shift+Enter starts a new line");
     this.button = el("button.primary.send", { type: "button" }, "Send");
     this.panel = el("div.panel", { id: "options", hidden: true });
     this.node = el(

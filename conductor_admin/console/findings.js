@@ -132,7 +132,7 @@ function turns(take, left) {
   if (!left.has("dropped_turns")) return null;
   const dropped = take("dropped_turns");
   take("turns");
-  return dropped ? { kind: "note", text: `${counted(dropped, "earlier turn")} no longer fitted into the context; the model was not told of them.` } : null;
+  return dropped ? { kind: "note", text: `${counted(dropped, "earlier turn")} did not fit in the context and were not sent to the model.` } : null;
 }
 
 function note(take, left) {

@@ -20,7 +20,7 @@ export class ModelsPage {
       "div.models",
       {},
       el("h1", {}, "Models"),
-      el("p.note", {}, "Rows of SETTINGS.md that name the same weights share one copy in memory. Looking never keeps a model loaded."),
+      el("p.note", {}, "Rows of SETTINGS.md that name the same weights share one copy in memory. Viewing this page does not keep a model loaded."),
       this.budget,
       this.trouble,
       this.body,

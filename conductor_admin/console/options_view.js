@@ -20,7 +20,7 @@ export class OptionsForm {
     this.node = el(
       "form.options",
       { onsubmit: (event) => event.preventDefault() },
-      own.length > 0 && el("fieldset", {}, el("legend", {}, "What the engine is told"), own),
+      own.length > 0 && el("fieldset", {}, el("legend", {}, "Options of the engine"), own),
       el("fieldset", {}, el("legend", {}, "Decoding"), SAMPLING.map((field) => this.#row(field, "sampling"))),
     );
   }

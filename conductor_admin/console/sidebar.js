@@ -49,7 +49,7 @@ export class SessionList {
   constructor({ onOpen, onRename, onDelete, onNew, onMore }) {
     Object.assign(this, { onOpen, onRename, onDelete });
     this.list = el("ul.sessions");
-    this.empty = el("p.note", {}, "What you say in a conversational category is kept here.");
+    this.empty = el("p.note", {}, "Conversations in conversational categories are stored here.");
     this.more = el("button.quiet", { type: "button", onclick: onMore, hidden: true }, "Show more");
     this.node = el(
       "nav",

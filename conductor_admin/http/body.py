@@ -35,7 +35,7 @@ async def read_json(request: Request, model: type[M]) -> M:
     _check_headers(request)
     raw = await read_body(request)
     if not raw or raw.isspace():
-        raise RequestError("a JSON body is needed", code="invalid_json")
+        raise RequestError("a JSON body is required", code="invalid_json")
     return await parsed(raw, lambda: parse(model, raw))
 
 
@@ -53,7 +53,7 @@ async def read_body(request: Request) -> bytearray:
         async for chunk in request.stream():
             body += chunk
     except ClientDisconnect as error:
-        raise RequestError("the client left", status=499, code="client_left") from error
+        raise RequestError("the client disconnected", status=499, code="client_left") from error
     return body
 
 

@@ -74,7 +74,7 @@ class BodyBudget:
         """Take bytes, but leave `kept` bytes free. Raises RequestError 503."""
         if self.used + size > BUDGET_BYTES - kept:
             raise RequestError(
-                "the bodies of other requests use all the memory for bodies; try again",
+                "other requests use all the memory for request bodies; try again",
                 status=503,
                 type="server_error",
                 code="bodies_too_large_together",
@@ -89,7 +89,7 @@ class BodyBudget:
             keys = len(self._large_bytes.keys() | {key_id})
             if self._large_bytes[key_id] + size > most // (keys + 1):
                 raise RequestError(
-                    "the bodies of this key use up its share of the memory for bodies",
+                    "this key's requests use its whole share of the memory for request bodies",
                     status=429,
                     type="rate_limit_error",
                     code="share_exceeded",
@@ -109,7 +109,7 @@ class BodyBudget:
             return
         if self._large[key_id] >= LARGE_OF_A_KEY:
             raise RequestError(
-                f"this key may have {LARGE_OF_A_KEY} requests with more than {SMALL_BYTES} bytes at a time",
+                f"this key may send {LARGE_OF_A_KEY} requests of more than {SMALL_BYTES} bytes at a time",
                 status=429,
                 type="rate_limit_error",
                 code="rate_limit_exceeded",

@@ -101,8 +101,8 @@ def _too_large(limit: int) -> RequestError:
 
 def _too_slow(is_whole_time: bool) -> RequestError:
     message = (
-        f"the body did not come within {BODY_S:g} s"
+        f"the body did not arrive within {BODY_S:g} s"
         if is_whole_time
-        else f"less than {PACE_BYTES} bytes of the body came in {PACE_S:g} s"
+        else f"less than {PACE_BYTES} bytes of the body arrived in {PACE_S:g} s"
     )
     return RequestError(message, status=408, code="request_timeout")

@@ -35,7 +35,7 @@ def check_open(host: str, has_key: bool) -> None:
     """Raise StartError for a `host` that other machines reach while there is no key."""
     if not is_private(host) and not has_key:
         raise StartError(
-            f"--host {host} would let anybody on the network use the models; make a key first: "
+            f"--host {host} would let anyone on the network use the models; create a key first: "
             "conductor keys create NAME --scope infer --scope admin (or set CONDUCTOR_CREATE_KEY=1)"
         )
 
@@ -76,7 +76,7 @@ def _refusal(host: str, port: int, error: OSError) -> str:
         return f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
     pid = _holder(port)
     by = f" by pid {pid}" if pid else ""
-    return f"port {port} is in use{by}: end that process, or choose another with --port"
+    return f"port {port} is in use{by}: stop that process, or choose another port with --port"
 
 
 def _holder(port: int) -> int | None:

@@ -40,7 +40,7 @@ _SINGLE = (
     "sec-fetch-dest",
 )
 """Headers that may not be repeated; the authenticator refuses repeated credentials."""
-_LEFT = 499  # status of a request whose client left before the answer
+_LEFT = 499  # status of a request whose client disconnected before the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,18 @@ def check_source(
     """
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not policy.allows(hosts[0]):
-        raise RequestError("Host does not name this server", status=421, code="host_not_allowed")
+        raise RequestError("the Host header does not name this server", status=421, code="host_not_allowed")
     if authority is not None and authority.lower() != hosts[0].lower():
-        raise RequestError("the target names another host than Host", status=421, code="host_not_allowed")
+        raise RequestError(
+            "the request target and the Host header name different hosts", status=421, code="host_not_allowed"
+        )
     for name in _SINGLE:
         if len(headers.getlist(name)) > 1:
-            raise RequestError(f"there is more than one header {name}", code="repeated_header")
+            raise RequestError(f"there must be only one header {name}", code="repeated_header")
     if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
         # A body with another encoding would be read as if it had none.
         raise RequestError(
-            "the only transfer-encoding is chunked",
+            "the only supported transfer-encoding is chunked",
             param="transfer-encoding",
             code="invalid_transfer_encoding",
         )

@@ -37,7 +37,7 @@ UNREAD_BODY_S = 5.0
 """Seconds for which the rest of a refused body is discarded, so that its sender can read the answer."""
 
 _SLICE_BYTES = 8 * 2**10
-"""Most bytes that the parser gets at a time, so that it holds at most so many unreported."""
+"""Maximum bytes that the parser gets at a time, which bounds the bytes that it holds unreported."""
 _TARGET = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 _REASONS = {
@@ -70,7 +70,7 @@ class SlowReaderGuard:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begin to watch, or begin again: from now on nothing is written until the client has read."""
+        """Start or restart the watch: nothing more is written until the client has read."""
         self.stop()
         self._unread = self._transport.get_write_buffer_size()
         if self._unread and self._is_standing():
@@ -130,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.app = self._watched(self.app)
         if self.most is not None and len(self.connections) > self.most:
             self._refusal = RequestError(
-                f"this server holds {self.most} connections already", status=503, code="too_many_connections"
+                f"this server already has {self.most} connections", status=503, code="too_many_connections"
             )
             self._answer_refusal()  # at once: one that waits would be one more
         else:
@@ -157,7 +157,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif body is not None and self._in_body and body is self.scope:
             self._count_framing(len(data), self._body_bytes - read)
         elif len(self.pipeline) > PIPELINED:
-            self._refuse(400, "too_many_requests", f"more than {PIPELINED} requests came before an answer")
+            self._refuse(400, "too_many_requests", f"more than {PIPELINED} requests arrived before an answer")
 
     def _count_framing(self, fed: int, body: int) -> None:
         """Count a slice of `fed` bytes, of which `body` were bytes of the body."""
@@ -166,7 +166,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._framing_run > FRAMING_RUN_BYTES:
             self._refuse(431, "trailer_too_large", "the trailers or a chunk extension are too large")
         elif self._framing > FRAMING_BYTES + self._body_bytes:
-            self._refuse(400, "chunks_too_small", "the chunks of the body are too small for their number")
+            self._refuse(400, "chunks_too_small", "the body has too many small chunks")
 
     def on_message_begin(self) -> None:
         """Begin to wait for the next head on a kept connection."""
@@ -231,7 +231,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._guard.watch()
 
     def resume_writing(self) -> None:
-        """Go on writing, and begin to watch anew: the client has read."""
+        """Resume writing and restart the watch: the client has read."""
         super().resume_writing()
         self._guard.watch()
 
@@ -291,7 +291,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _expect_head(self) -> None:
         self._head_bytes = 0
         self._late = self.loop.call_later(
-            HEAD_S, self._refuse, 408, "request_timeout", f"no whole request came within {HEAD_S:g} s"
+            HEAD_S, self._refuse, 408, "request_timeout", f"no complete request arrived within {HEAD_S:g} s"
         )
 
     def _head_is_there(self) -> None:

@@ -1,6 +1,6 @@
 """Context of the current request: its route, host, and the trace headers of its client.
 
-The guard makes an Arrival of each request; `conductor_admin.auth.access` adds its route.
+The middleware makes a RequestContext for each request; `conductor_admin.auth.access` adds its route.
 """
 
 from __future__ import annotations

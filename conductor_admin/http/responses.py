@@ -119,7 +119,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = {
         404: ("no such route", "not_found"),
-        405: ("this route has no such method", "method_not_allowed"),
+        405: ("this route does not support this method", "method_not_allowed"),
     }
     message, code = words.get(error.status_code, (HTTPStatus(error.status_code).phrase.lower(), "http_error"))
     response = error_response(RequestError(message, status=error.status_code, code=code))

@@ -30,7 +30,7 @@ from conductor_core.processes import is_alive
 from handlers.wire import RequestError
 
 _TIMEOUTS = frozenset({"worker_unresponsive", "first_token_timeout", "token_timeout"})
-_HUNG = "the worker did not answer any more"
+_HUNG = "the worker stopped answering"
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ def _refuse(admission: MemoryAdmission, entry: WorkerSetState, request: LeaseReq
     if not request.may_load:
         raise _not_allowed(f"{request.slug} is not loaded, and this key may not load it", "load_not_allowed")
     if not request.may_evict and not admission.has_room_for(entry):
-        message = f"{request.slug} fits only in the place of another model, and this key may not unload one"
+        message = f"{request.slug} fits only if another model is unloaded, and this key may not unload models"
         raise _not_allowed(message, "eviction_not_allowed")
 
 

@@ -97,7 +97,7 @@ class Lifecycle:
         entry.claims.discard(slug)
         if others and not force:
             raise RequestError(
-                f"{name} is also held by {', '.join(others)}; use force=true to end it for all",
+                f"{name} is also used by {', '.join(others)}; use force=true to unload it for all",
                 status=409,
                 code="model_in_use",
                 param="force",
@@ -139,7 +139,7 @@ class Lifecycle:
 
     async def torchserve_ended(self) -> None:
         """TorchServe and its workers have ended: READY sets are loaded again once it is back."""
-        self.torchserve_silent("TorchServe has ended and is being started anew")
+        self.torchserve_silent("TorchServe has exited and is being restarted")
         for entry in self._table.entries.values():
             entry.registered = False
             for worker in list(entry.workers.values()):

@@ -164,5 +164,5 @@ class Rollout:
 
 
 def _told(new: WorkerSetState) -> str:
-    cause = new.failure.message if new.failure else "its load was ended"
-    return f"{new.worker_set.first.technical_model_name} failed: {cause}; the model before it still serves"
+    cause = new.failure.message if new.failure else "its load was cancelled"
+    return f"{new.worker_set.first.technical_model_name} failed: {cause}; the previous model still serves"

@@ -169,7 +169,7 @@ def _prepare(connection: Connection, name: str) -> None:
     if version not in (0, SCHEMA):
         raise _refused(name, f"it has schema {version}, this release reads schema {SCHEMA}")
     if version == 0 and found:
-        raise _refused(name, "it is a database of something else")
+        raise _refused(name, "it is the database of another program")
     fault = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
     if fault != "ok":
         raise _refused(name, f"it is damaged: {str(fault).splitlines()[0]}")
@@ -193,5 +193,5 @@ def _full(name: str) -> SessionDatabaseError:
 def _refused(name: str, reason: str) -> SessionDatabaseError:
     return SessionDatabaseError(
         f"the session database {name} cannot be used: {reason}; it was left as it is. Move it away, "
-        "or name another one with CONDUCTOR_DATABASE_URL"
+        "or choose another one with CONDUCTOR_DATABASE_URL"
     )

@@ -1,8 +1,8 @@
 """Sessions in use: locks a session while it is answered, adds its history to the prompt, stores its turns.
 
-The only writer of turns. Knows jobs and records; `conductor_admin.sessions.store` has the database. A turn is
-stored before its last record is sent, so that a complete answer is never lost. If the client leaves or the
-answer fails, the part that was sent is stored; a turn without any sent text is not.
+The only writer of turns. Knows planned requests and records; `conductor_admin.sessions.store` has the
+database. A turn is stored before its last record is sent, so that a complete answer is never lost. If the
+client disconnects or the answer fails, the part that was sent is stored; a turn without sent text is not.
 """
 
 from __future__ import annotations
@@ -58,34 +58,36 @@ class Sessions:
         own = {"category": body.category or session.category, "persona": body.persona or session.persona}
         return body.model_copy(update=own)
 
-    async def run(self, job: PlannedRequest, generate: Generate, *, sends: bool) -> Records:
+    async def run(self, planned: PlannedRequest, generate: Generate, *, sends: bool) -> Records:
         """Yield the records of one turn and store it; `sends` means that the client gets them as they come.
 
         Raises what `generate` raises, and RequestError 400, 404 and 409 about the session.
         """
-        ask = _ask(job)
-        with self._claim(ask.id, job.caller.key_id):
-            session, asked = await self._begin(job, ask)
+        ask = _ask(planned)
+        with self._claim(ask.id, planned.caller.key_id):
+            session, asked = await self._begin(planned, ask)
             partial = PartialAnswer()
             try:
                 async with aclosing(generate(asked, self._affinity(ask.id))) as records:
                     async for record in records:
                         if isinstance(record, Done):
                             partial.is_kept = True
-                            record = await self._complete(job, session, record)
+                            record = await self._complete(planned, session, record)
                         elif sends:
                             partial.blocks.append(record)
                         yield record
             finally:
                 if not partial.is_kept and (text := partial.text()):
-                    await self._cancelled(job, session, text)
+                    await self._cancelled(planned, session, text)
 
-    async def _begin(self, job: PlannedRequest, ask: SessionAsk) -> tuple[Session, PlannedRequest]:
-        """The session, and the job with the session's history."""
+    async def _begin(self, planned: PlannedRequest, ask: SessionAsk) -> tuple[Session, PlannedRequest]:
+        """The session, and the planned request with the session's history."""
         if ask.is_new:
-            return first_session(job, ask, time.time()), with_history(job, job.request.system, [])
-        session = await self.read(ask.id, job.caller.key_id)
-        return session, with_history(job, self._persona(job, session), await self.store.said(ask.id))
+            return first_session(planned, ask, time.time()), with_history(planned, planned.request.system, [])
+        session = await self.read(ask.id, planned.caller.key_id)
+        return session, with_history(
+            planned, self._persona(planned, session), await self.store.past_turns(ask.id)
+        )
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
         """Change the title or persona of the session; 404 if there is none."""
@@ -100,28 +102,28 @@ class Sessions:
                 raise not_found()
         self._affinities.pop(session_id, None)
 
-    def _persona(self, job: PlannedRequest, session: Session) -> str | None:
+    def _persona(self, planned: PlannedRequest, session: Session) -> str | None:
         """The request's persona, else the session's own, else the default one."""
-        if job.session and job.session.persona is None and session.persona is not None:
-            return persona_text(self._catalogue(), session.persona, job.row)
-        return job.request.system
+        if planned.session and planned.session.persona is None and session.persona is not None:
+            return persona_text(self._catalogue(), session.persona, planned.row)
+        return planned.request.system
 
-    async def _complete(self, job: PlannedRequest, session: Session, done: Done) -> Done:
+    async def _complete(self, planned: PlannedRequest, session: Session, done: Done) -> Done:
         try:
-            await self._keep(job, session, turn_of(job, done.text, done))
+            await self._keep(planned, session, turn_of(planned, done.text, done))
         except RequestError as error:
             # The answer is complete: return it although it could not be stored.
-            warnings = [*done.findings.get("warnings", []), f"this turn is not kept: {error.message}"]
+            warnings = [*done.findings.get("warnings", []), f"this turn is not saved: {error.message}"]
             return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
         return done
 
-    async def _cancelled(self, job: PlannedRequest, session: Session, text: str) -> None:
+    async def _cancelled(self, planned: PlannedRequest, session: Session, text: str) -> None:
         with contextlib.suppress(RequestError):  # the store has logged it; the client has left
-            await self._keep(job, session, turn_of(job, text, None))
+            await self._keep(planned, session, turn_of(planned, text, None))
 
-    async def _keep(self, job: PlannedRequest, session: Session, turn: Turn) -> None:
+    async def _keep(self, planned: PlannedRequest, session: Session, turn: Turn) -> None:
         used = replace(session, updated=time.time())
-        await self.store.add(used, turn, is_new=_ask(job).is_new)
+        await self.store.add(used, turn, is_new=_ask(planned).is_new)
 
     def _affinity(self, session_id: str) -> WorkerAffinity:
         affinity = self._affinities.setdefault(session_id, WorkerAffinity())
@@ -157,6 +159,6 @@ def not_found() -> RequestError:
     return RequestError("no such session", status=404, code="session_not_found", param="session_id")
 
 
-def _ask(job: PlannedRequest) -> SessionAsk:
-    assert job.session is not None
-    return job.session
+def _ask(planned: PlannedRequest) -> SessionAsk:
+    assert planned.session is not None
+    return planned.session

@@ -70,7 +70,7 @@ class SessionStore:
 
         return await self._run(read)
 
-    async def said(self, session_id: str) -> list[PastTurn]:
+    async def past_turns(self, session_id: str) -> list[PastTurn]:
         """Texts of every turn of a session that was found, the oldest first."""
 
         async def read(connection: AsyncConnection) -> list[PastTurn]:
@@ -162,7 +162,7 @@ class SessionStore:
 
 def _no_room(reason: str) -> RequestError:
     return RequestError(
-        f"the conversation cannot be kept: {reason}; free space in the folder of the session database, "
+        f"the conversation cannot be saved: {reason}; free space in the folder of the session database, "
         "and see that it can be written",
         status=507,
         type="server_error",

@@ -75,7 +75,7 @@ def plan_to_json(
             device: {"budget": size, "resident": taken.get(device, 0)} for device, size in budget.items()
         },
         "sets": [_set(one, figures[one.name]) for one in sets],
-        "corrections": [told for one in sets for told in _corrections(one, figures[one.name])],
+        "corrections": [correction for one in sets for correction in _corrections(one, figures[one.name])],
         "drains_first": [new.name for _, new in plan.rebuilt if _is_tight(new, needs, before, taken, budget)],
         "never_fits": _never_fits(plan.catalogue, needs, budget),
         "never_together": [list(pair) for pair in _never_together(plan.catalogue, needs, budget)],

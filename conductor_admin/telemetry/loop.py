@@ -12,10 +12,10 @@ log = structlog.get_logger()
 
 
 def watch_loop(metrics: Metrics) -> LoopWatch:
-    """Make a watch, begun by `start`, that counts blocking steps and logs each place once a minute."""
+    """Make a watch, started by `start`, that counts blocking steps and logs each place once a minute."""
     holds = Holds()
 
-    def told(held: LoopStall) -> None:
+    def report(held: LoopStall) -> None:
         if held.is_over:
             metrics.loop_held.labels(held.route or held.step).observe(held.seconds)
         if holds.add(held):
@@ -30,4 +30,4 @@ def watch_loop(metrics: Metrics) -> LoopWatch:
                 is_over=held.is_over,
             )
 
-    return LoopWatch(told, metrics.loop_lag.observe, route_of)
+    return LoopWatch(report, metrics.loop_lag.observe, route_of)

@@ -26,12 +26,12 @@ class Telemetry:
         self.spans = spans or NoSpans()
 
     @contextlib.contextmanager
-    def follow(self, job: PlannedRequest) -> Iterator[Trace]:
+    def follow(self, planned: PlannedRequest) -> Iterator[Trace]:
         """Begin the trace of a generation, which ends with the block.
 
         A generation that ends without a last record and without a RequestError counts as cancelled.
         """
-        trace = Trace(job)
+        trace = Trace(planned)
         self.traces.begin(trace)
         finish = self.spans.begin(trace)
         try:

@@ -88,7 +88,7 @@ def open_spans(environment: Mapping[str, str]) -> Spans:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        cause = "an OTLP endpoint is set, and the extra conductor[otel] is not installed"
+        cause = "an OTLP endpoint is set, but the extra conductor[otel] is not installed"
         log.warning("no_spans", cause=cause)
         return NoSpans()
     named = {} if environment.get("OTEL_SERVICE_NAME") else {"service.name": "conductor"}
@@ -103,7 +103,7 @@ def _nothing(trace: Trace) -> None:
 
 
 def _is_inside(parent: context.Context) -> bool:
-    """True if an SDK, as that of MCP, has begun a span around this call."""
+    """True if an SDK, as that of MCP, has started a span around this call."""
     return trace.get_current_span(parent).get_span_context().is_valid
 
 
@@ -131,16 +131,16 @@ def _operation(ended: Trace) -> str:
 
 
 def _attributes(ended: Trace) -> Iterator[tuple[str, AttributeValue]]:
-    job, done = ended.job, ended.done
+    planned, done = ended.job, ended.done
     yield "gen_ai.operation.name", _operation(ended)
     yield "gen_ai.provider.name", "conductor"
-    yield "gen_ai.request.model", job.row.slug
-    yield "gen_ai.response.model", job.row.technical_model_name
-    yield "gen_ai.response.id", job.request.id
+    yield "gen_ai.request.model", planned.row.slug
+    yield "gen_ai.response.model", planned.row.technical_model_name
+    yield "gen_ai.response.id", planned.request.id
     yield "http.route", ended.request_context.route
     yield from _address(ended.request_context.host)
-    if job.session:
-        yield "gen_ai.conversation.id", job.session.id
+    if planned.session:
+        yield "gen_ai.conversation.id", planned.session.id
     if ended.workers:
         yield "conductor.worker.pid", ended.workers[-1]
     if done is not None:

@@ -161,20 +161,20 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """The body of `GET /requests/{id}`."""
-        job, done = self.job, self.done
+        planned, done = self.job, self.done
         return {
-            "id": job.request.id,
+            "id": planned.request.id,
             "state": self.state,
             "stage": self.stage,
             "started_at": self.started_at,
             "route": self.request_context.route,
-            "category": job.row.slug,
-            "reason": job.reason,
-            "engine": None if job.request.is_raw else job.request.engine,
-            "model": job.row.technical_model_name,
-            "set": job.set_name,
-            "key": job.caller.key_id,
-            "session_id": job.session.id if job.session else None,
+            "category": planned.row.slug,
+            "reason": planned.reason,
+            "engine": None if planned.request.is_raw else planned.request.engine,
+            "model": planned.row.technical_model_name,
+            "set": planned.set_name,
+            "key": planned.caller.key_id,
+            "session_id": planned.session.id if planned.session else None,
             "queue": {"seconds": round(self.queue_s, 4), "ahead": self.wait.ahead},
             "loads": [load_record.to_json() for load_record in self.wait.loads],
             "workers": self.workers,

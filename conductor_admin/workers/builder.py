@@ -60,7 +60,7 @@ class SetBuilder:
 
 
 async def _in_thread(build_context: BuildContext, work: Callable[[BuildContext], Made]) -> Made:
-    """Run `work` in a thread; cancelling sets the workshop's stop. Raises LoadError."""
+    """Run `work` in a thread; cancelling sets the build context's stop. Raises LoadError."""
     stop = threading.Event()
     try:
         return await asyncio.to_thread(work, replace(build_context, stop=stop))

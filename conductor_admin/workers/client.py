@@ -84,7 +84,7 @@ class Patience:
 def worker_died() -> RequestError:
     """The error of a stream that ended without its last record."""
     return RequestError(
-        "the worker ended in the middle of the answer; it is being restarted",
+        "the worker exited in the middle of the answer; it is being restarted",
         status=503,
         type="server_error",
         code="worker_died",
@@ -120,7 +120,9 @@ class WorkerClient:
             ):
                 return WorkerHealth.parse(orjson.loads(await response.read()))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
-            raise WorkerUnreachable(f"no health from the worker: {type(error).__name__}") from error
+            raise WorkerUnreachable(
+                f"the worker did not report its health: {type(error).__name__}"
+            ) from error
 
     async def generate(self, request: GenerateRequest, patience: Patience) -> AsyncGenerator[bytes | Done]:
         """Yield blocks of whole NDJSON lines as they come, then the parsed last record.
@@ -137,13 +139,13 @@ class WorkerClient:
                     response = await session.post(_GENERATE, data=io.BytesIO(body), headers=_JSON)
             # A process that is being killed still takes connections, but has not begun the request.
             except aiohttp.ClientError as error:
-                raise WorkerUnreachable("the worker takes no request") from error
+                raise WorkerUnreachable("the worker does not accept requests") from error
             # A worker sends its response head before it begins. Without one in all that time it hangs, and
             # this request may be the cause: no other worker gets it.
             except TimeoutError as error:
                 seconds = patience.first_token_s
                 raise worker_unresponsive(
-                    f"the worker did not take the request within {seconds:g} s"
+                    f"the worker did not accept the request within {seconds:g} s"
                 ) from error
             try:
                 async with aclosing(_records(response.content, patience, deadline)) as records:

@@ -31,7 +31,9 @@ _POLL_S = 0.1
 _GONE_TIMEOUT_S = 10.0
 _LARGEST_NOTICE = 64 * 2**10
 _SHOWN = 500  # characters of a traceback's last line
-_SILENT_END = "the worker ended while loading without a message, as if it was killed; see logs/torchserve.log"
+_SILENT_END = (
+    "the worker exited while loading without a message, as if it had been killed; see logs/torchserve.log"
+)
 _OOM_END = "the kernel killed the worker while it was loading: out of memory"
 
 Report = Callable[[Phase, float | None], None]

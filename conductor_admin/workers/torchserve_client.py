@@ -116,7 +116,7 @@ class TorchServe:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await self._call("GET", path, api)
         except TimeoutError:
-            return f"the {api} API of TorchServe takes calls and does not answer"
+            return f"the {api} API of TorchServe accepts calls but does not answer"
         except TorchServeError as error:
             return None if error.status else f"the {api} API: {error}"
         return None
@@ -131,7 +131,7 @@ class TorchServe:
     def _path(name: str, version: str) -> str:
         for part in (name, version):
             if not _NAME.fullmatch(part):
-                raise TorchServeError(f"{part!r} is no model name or version")
+                raise TorchServeError(f"{part!r} is not a model name or version")
         return f"/models/{name}/{version}"
 
     async def _call(self, method: str, path: str, api: Api = "management") -> Any:
@@ -193,7 +193,7 @@ def _answer(status: int, body: bytes) -> Any:
     except orjson.JSONDecodeError:
         value = {}
     if status >= 400:
-        told = value if isinstance(value, dict) else {}
-        message = str(told.get("message") or f"TorchServe answered {status}")
-        raise TorchServeError(message, status, str(told.get("type", "")))
+        decoded = value if isinstance(value, dict) else {}
+        message = str(decoded.get("message") or f"TorchServe answered {status}")
+        raise TorchServeError(message, status, str(decoded.get("type", "")))
     return value

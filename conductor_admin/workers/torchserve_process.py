@@ -137,13 +137,15 @@ class TorchServeProcess:
                 fault = None if ended.done() else await self._client.fault()
                 if ended.done():
                     return
-                pulse = self._told(pulse, fault)
+                pulse = self._logged(pulse, fault)
                 await self._tend(pulse)
-            log.error("torchserve_given_up", pid=process.pid, silent_s=round(time.monotonic() - pulse.heard))
+            log.error(
+                "torchserve_given_up", pid=process.pid, silent_s=round(time.monotonic() - pulse.last_answer)
+            )
         finally:
             ended.cancel()
 
-    def _told(self, pulse: Pulse, fault: str | None) -> Pulse:
+    def _logged(self, pulse: Pulse, fault: str | None) -> Pulse:
         """The pulse after a ping; silence and its end are reported and logged once."""
         after = pulse.after(time.monotonic(), answered=fault is None)
         if fault is None and pulse.is_silent:

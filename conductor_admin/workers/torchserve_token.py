@@ -48,7 +48,7 @@ def read_keys(file: Path) -> TorchServeKeys:
     except OSError as error:
         raise TokenError(f"{file.name} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise TokenError(f"{file.name} is no key file") from error
+        raise TokenError(f"{file.name} is not a key file") from error
 
 
 def _parsed(text: bytes) -> TorchServeKeys:
@@ -57,5 +57,5 @@ def _parsed(text: bytes) -> TorchServeKeys:
     times = [datetime.fromisoformat(key["expiration time"]) for key in expiring]
     management, inference, api = (key["key"] for key in (*expiring, found["API"]))
     if not all(isinstance(key, str) and key for key in (management, inference, api)):
-        raise ValueError("a key is no text")
+        raise ValueError("a key is not a string")
     return TorchServeKeys(management, inference, api, min(time.timestamp() for time in times))

@@ -17,7 +17,7 @@ LEAST_MISSES = 3
 class Pulse:
     """Time of the last answer, by `time.monotonic`, and the number of pings missed since then."""
 
-    heard: float
+    last_answer: float
     misses: int = 0
 
     def after(self, now: float, *, answered: bool) -> Pulse:
@@ -30,4 +30,4 @@ class Pulse:
 
     def is_lost(self, now: float) -> bool:
         """True if TorchServe has to be replaced."""
-        return self.misses >= LEAST_MISSES and now - self.heard >= SILENT_S
+        return self.misses >= LEAST_MISSES and now - self.last_answer >= SILENT_S

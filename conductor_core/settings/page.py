@@ -63,7 +63,7 @@ class PersonaReader:
         """The text of each named persona; a persona without text is an issue."""
         for heading in self._names.values():
             if not self._text(heading.text):
-                self._report(heading, f"expected the persona's text below {heading.text!r}")
+                self._report(heading, f"expected text for the persona below {heading.text!r}")
         return {heading.text: self._text(heading.text) for heading in self._names.values()}
 
     def _text(self, name: str | None) -> str:
@@ -150,7 +150,9 @@ class _PageReader:
     def page(self) -> Page:
         if not self._rows:
             names = ", ".join(ROW_COLUMNS.required)
-            message = f"expected a table with the columns {names} (a line |---| of as many cells below them)"
+            message = (
+                f"expected a table with the columns {names} (followed by a line |---| with as many cells)"
+            )
             self._issues.append(Issue(self._source, 1, 1, "table", message))
         named = self._personas.named()
         issues = (*self._issues, *self._personas.issues)

@@ -54,7 +54,7 @@ def parse_settings(text: str, source: str = "SETTINGS.md", engines: Iterable[str
         raise _whole_file(source, f"expected at most {LARGEST_FILE} characters, got {len(text)}")
     surrogate = next((i for i, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
     if surrogate is not None:
-        raise _whole_file(source, f"expected Unicode text, got half a character at {surrogate}")
+        raise _whole_file(source, f"expected Unicode text, got a lone surrogate at {surrogate}")
     page = read_page(text, source)
     known = frozenset(engine_names() if engines is None else engines)
     return _CatalogueReader(page, source, known | {FALLBACK_ENGINE}).catalogue()
@@ -104,7 +104,7 @@ class _CatalogueReader:
         self._issues += issues
         for row in table.rows:
             if is_filler(row):
-                self._warn(row.line, "a row of dots or empty cells is skipped")
+                self._warn(row.line, "skipped a row that has only dots or empty cells")
         for line, cells in named_rows(table, names, self._source):
             if isinstance(cells, Issue):
                 self._issues.append(cells)

@@ -78,12 +78,12 @@ def check_file_precision(ref: ModelRef, named: str | None) -> str | None:
     if not ref.is_gguf:
         raise CellError(
             f"expected FP32, FP16, BF16, 8-bit, 4-bit or an empty cell, got {named!r}: "
-            "only a GGUF file has such a quantisation, and this model is none"
+            "only GGUF files have such a quantisation, and this model is not a GGUF file"
         )
     if in_name is not None and in_name.removeprefix("UD-") != named.removeprefix("UD-"):
         raise CellError(
-            f"expected {in_name} (the file's own), FP32, FP16, BF16, 8-bit or 4-bit, got {named!r}: "
-            "the file cannot give it"
+            f"expected {in_name} (the file's own), FP32, FP16, BF16, 8-bit or 4-bit, got {named!r}, "
+            "which the file does not contain"
         )
     return in_name or named
 

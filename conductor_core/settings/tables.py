@@ -220,6 +220,6 @@ def named_rows(
         else:
             column = cells[min(len(cells), len(names) + 1) - 1].column
             message = (
-                f"expected {len(names)} cells as in the header, got {len(cells)} (\\| is a pipe in text)"
+                f"expected {len(names)} cells as in the header, got {len(cells)} (\\| is a pipe in a cell)"
             )
             yield row.line, Issue(source, row.line, column, "row", message)

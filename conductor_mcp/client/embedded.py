@@ -89,7 +89,7 @@ class ConductorServer:
         try:
             frame = read_frame({"jsonrpc": "2.0", **value} if isinstance(value, dict) else value)
             if frame["jsonrpc"] != "2.0":
-                raise BadFrame(INVALID_REQUEST, "Invalid Request: jsonrpc is 2.0", frame.get("id"))
+                raise BadFrame(INVALID_REQUEST, "Invalid Request: jsonrpc must be 2.0", frame.get("id"))
         except BadFrame as bad:
             return bad.answer
         if not is_request(frame):
@@ -131,12 +131,12 @@ class ConductorServer:
             except (httpx2.TransportError, BadFrame):
                 break
         return error_frame(
-            INTERNAL_ERROR, "the gateway ended in the middle of the answer; call again", frame["id"]
+            INTERNAL_ERROR, "the gateway stopped in the middle of the answer; try again", frame["id"]
         )
 
     async def _post(self, address: Address, frame: Frame) -> Frame:
         if self._http is None:
-            raise RuntimeError("initialize() comes before handle_mcp_request()")
+            raise RuntimeError("call initialize() before handle_mcp_request()")
         headers = {**ACCEPT, **address.headers}
         if frame["method"] != "initialize":
             frame = _stateless(frame)
@@ -149,7 +149,7 @@ class ConductorServer:
                 async for answer in frames:
                     if answer.get("id") == frame["id"]:
                         return answer
-        return error_frame(INTERNAL_ERROR, "the gateway gave no answer", frame["id"])
+        return error_frame(INTERNAL_ERROR, "the gateway did not answer", frame["id"])
 
 
 def _stateless(frame: Frame) -> Frame:
@@ -161,5 +161,5 @@ def _stateless(frame: Frame) -> Frame:
         CLIENT_CAPABILITIES_META_KEY: {},
     }
     meta = params.get("_meta")
-    said = meta if isinstance(meta, dict) else {}
-    return {**frame, "params": {**params, "_meta": {**own, **said}}}
+    given = meta if isinstance(meta, dict) else {}
+    return {**frame, "params": {**params, "_meta": {**own, **given}}}

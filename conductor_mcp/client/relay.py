@@ -134,7 +134,7 @@ class Relay:
             await self._fail(frame, str(error))
         except (httpx2.TransportError, SessionLost, BadFrame) as error:
             log.warning("gateway_lost", cause=type(error).__name__)
-            await self._fail(frame, "the gateway ended in the middle of the answer; call again")
+            await self._fail(frame, "the gateway stopped in the middle of the answer; try again")
 
     async def _fail(self, frame: Frame, message: str) -> None:
         await self._write(dumped(error_frame(INTERNAL_ERROR, message, frame["id"])))

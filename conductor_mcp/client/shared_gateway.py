@@ -28,7 +28,7 @@ from conductor_mcp.client_lock import ClientLock, hold_gateway, only_starter
 START_S = 120.0
 _LOOK_S = 0.1
 _ANSWER_S = 5.0
-_TOLD_LINES = 5
+_SHOWN_LINES = 5
 _BUSY = "already runs on"  # in the message of a gateway whose state directory is in use
 
 
@@ -108,10 +108,12 @@ class SharedGateway:
         """URL of the started gateway; None if another gateway took the state directory first."""
         while not (url := self._running()):
             if os.waitpid(child, os.WNOHANG) != (0, 0):
-                told = last_text(self._log).strip()
-                if _BUSY in told:
+                output = last_text(self._log).strip()
+                if _BUSY in output:
                     return None
-                raise GatewayError("\n".join(told.splitlines()[-_TOLD_LINES:]) or "the gateway ended at once")
+                raise GatewayError(
+                    "\n".join(output.splitlines()[-_SHOWN_LINES:]) or "the gateway exited immediately"
+                )
             await asyncio.sleep(_LOOK_S)
         return url
 

@@ -48,16 +48,16 @@ ENGINE_TOOLS = (
         hidden=frozenset({"inputs"}),
         needed=frozenset({"target"}),
         words={
-            "source": "The language of the text, by name or code; told from the text where it is not given.",
-            "target": "The language to translate into, by name or code: German, de, deu_Latn.",
-            "register": "How readers are addressed.",
+            "source": "Language of the text, by name or code; default: detected from the text.",
+            "target": "Language to translate into, by name or code: German, de, deu_Latn.",
+            "register": "How the translation addresses its readers.",
         },
     ),
     EngineTool(
         "complete_code",
         "code_completion",
         "Complete code",
-        "Write the code between prefix and suffix, and nothing else.",
+        "Write the code between prefix and suffix, without explanations.",
         "prefix",
         "The code before the cursor.",
         hidden=frozenset({"prefix"}),
@@ -66,16 +66,16 @@ ENGINE_TOOLS = (
         "generate_code",
         "code_generation",
         "Generate code",
-        "Write code that does a task. The findings hold each block of code and whether it is well formed.",
+        "Write code for a task. The findings list each code block and whether its syntax is valid.",
         "task",
-        "What the code has to do.",
+        "The task that the code should perform.",
     ),
     EngineTool(
         "solve_math",
         "mathematical_reasoning",
         "Solve mathematics",
         "Solve a problem step by step. The findings hold the final answer and whether a computer algebra "
-        "system found it right: true, false or unknown.",
+        "system found it correct: true, false or unknown.",
         "problem",
         "The problem, in words, plain notation or LaTeX.",
     ),
@@ -83,30 +83,30 @@ ENGINE_TOOLS = (
         "review_contract",
         "legal_analysis",
         "Review a contract",
-        "Review a legal document clause by clause, or for risks or compliance. Every quotation is looked up "
-        "in the document. No legal advice.",
+        "Review a legal document clause by clause, or for risks or compliance. Every quotation is checked "
+        "against the document. This is not legal advice.",
         "document",
         "The text of the contract or other document.",
         hidden=frozenset({"document"}),
         words={
-            "task": "What to do; a review without it.",
-            "area": "The area of law.",
-            "jurisdiction": "Whose law applies.",
-            "regulation": "For a compliance check: GDPR, HIPAA, CCPA, SOX, or the text of a rule.",
+            "task": "Task to perform; default: a review.",
+            "area": "Area of law.",
+            "jurisdiction": "Country or state whose law applies.",
+            "regulation": "Rules for a compliance check: GDPR, HIPAA, CCPA, SOX, or the text of a rule.",
         },
     ),
     EngineTool(
         "research",
         "scientific_research",
         "Research",
-        "Write a literature review, a methodology, a peer review or an abstract over given sources. "
-        "Citations of anything else are reported.",
+        "Write a literature review, a methodology, a peer review or an abstract from given sources. "
+        "Citations of other sources are reported.",
         "question",
-        "What to write about, or the text to review.",
+        "The subject to write about, or the text to review.",
         words={
-            "task": "The kind of text.",
-            "bibliography": "The sources that may be cited, as BibTeX.",
-            "style": "How references are written.",
+            "task": "Kind of text to write.",
+            "bibliography": "Sources that may be cited, as BibTeX.",
+            "style": "Citation style of the references.",
         },
     ),
     EngineTool(
@@ -117,72 +117,72 @@ ENGINE_TOOLS = (
         "text",
         "The text to summarise.",
         hidden=frozenset({"document"}),
-        words={"length": "How long the summary is.", "style": "Its form."},
+        words={"length": "Length of the summary.", "style": "Form of the summary."},
     ),
     EngineTool(
         "answer_question",
         "question_answering",
         "Answer a question",
-        "Answer a question, from passages where they are given; what the answer quotes is looked up in them.",
+        "Answer a question, from passages if they are given. Quotations are checked against the passages.",
         "question",
         "The question.",
-        words={"passages": "The texts that the answer may rest on."},
+        words={"passages": "Texts to answer from."},
     ),
     EngineTool(
         "classify_text",
         "text_classification",
         "Classify a text",
-        "Put a text under one of the given labels, with scores for each.",
+        "Assign one of the given labels to a text, with a score for each label.",
         "text",
         "The text to classify.",
-        words={"labels": "The labels to choose from.", "multiple": "Whether any number of labels may apply."},
+        words={"labels": "Labels to choose from.", "multiple": "Allow any number of labels."},
     ),
     EngineTool(
         "extract_information",
         "information_extraction",
         "Extract information",
-        "Take facts out of a text as JSON of a schema. `findings.data` is that JSON, or null where the "
-        "answer is not of the schema.",
+        "Extract facts from a text as JSON that matches a schema. `findings.data` is that JSON, or null if "
+        "the answer does not match.",
         "text",
-        "The text to take the facts from.",
-        words={"schema": "A JSON Schema of what is wanted; any object without it."},
+        "The text to extract facts from.",
+        words={"schema": "JSON Schema for the answer; default: any JSON object."},
     ),
     EngineTool(
         "analyze_data",
         "data_analysis",
         "Analyse data",
-        "Answer a question about a table; the figures are computed, not guessed.",
+        "Answer a question about a table. The numbers are computed from the table, not guessed by the model.",
         "question",
-        "What to find out.",
+        "The question about the table.",
     ),
     EngineTool(
         "write_creatively",
         "creative_writing",
         "Write creatively",
-        "Write a story, a poem, a dialogue or the like.",
+        "Write a story, a poem, a dialogue or another creative text.",
         "prompt",
-        "What to write about.",
+        "The subject to write about.",
         words={
-            "form": "The kind of text.",
-            "tone": "The tone, in words.",
-            "length": "A name, or a number of words.",
-            "point_of_view": "Who tells it.",
-            "continue_from": "A text to write on.",
+            "form": "Kind of text to write.",
+            "tone": "Tone, in your own words.",
+            "length": "short, medium or long, or a number of words.",
+            "point_of_view": "Narrative point of view.",
+            "continue_from": "Text to continue.",
         },
     ),
 )
 
 DECODING = {
-    "max_tokens": "The most tokens to write.",
-    "temperature": "0 is the most likely text, higher is more varied.",
-    "top_p": "Only tokens within this probability mass.",
-    "seed": "The same seed gives the same text where the runtime allows it.",
-    "stop": "Texts that end the answer.",
+    "max_tokens": "Maximum number of tokens to generate.",
+    "temperature": "Sampling temperature: 0 picks the most likely token, higher values vary more.",
+    "top_p": "Nucleus sampling: sample only from the tokens that make up this share of the probability.",
+    "seed": "Seed of the random numbers; the same seed gives the same text if the runtime supports it.",
+    "stop": "Texts at which the answer ends.",
 }
 ROUTING = {
-    "category": "A row of SETTINGS.md, by its slug; list_models names them.",
-    "session_id": "Continue the conversation of this id.",
-    "max_wait_s": "Seconds that the request may wait for its model.",
+    "category": "Slug of a row of SETTINGS.md; list_models lists them.",
+    "session_id": "Id of the stored conversation to continue.",
+    "max_wait_s": "Maximum time to wait for the model, in seconds.",
 }
 
 
@@ -201,11 +201,11 @@ def input_type(tool: EngineTool, options: type[EngineOptions]) -> type[ToolInput
 
 def _described(option: FieldInfo, words: str | None, *, needed: bool = False) -> tuple[Any, FieldInfo]:
     """A copy of a model's field with a description, required if `needed`."""
-    told = copy(option)
-    told.description = option.description or words
+    described = copy(option)
+    described.description = option.description or words
     if needed:
-        told.default = PydanticUndefined
-    return option.annotation, told
+        described.default = PydanticUndefined
+    return option.annotation, described
 
 
 def body_of(tool: EngineTool, category: str, given: ToolInput) -> GenerateBody:

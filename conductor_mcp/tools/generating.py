@@ -57,21 +57,21 @@ GENERATES = ToolAnnotations(
 
 async def generate(gateway: Gateway, body: GenerateInput, call: ToolInvocation[Input]) -> GeneratedAnswer:
     """Generate the answer to `body`; cancelled if the call is. Raises RequestError."""
-    job = await gateway.plan(body, call.origin.request_id, call.origin.caller)
+    planned = await gateway.plan(body, call.origin.request_id, call.origin.caller)
     progress = ToolProgress(call.context)
     if progress.is_wanted:
         # Text that was sent as progress cannot be taken back, so there is only one attempt.
-        job = replace(job, request=job.request.model_copy(update={"attempts": 1}))
-        done = await call.origin.while_there(_told(gateway, job, progress))
+        planned = replace(planned, request=planned.request.model_copy(update={"attempts": 1}))
+        done = await call.origin.while_there(_with_progress(gateway, planned, progress))
     else:
-        done = await call.origin.while_there(gateway.dispatcher.result(job))
-    return GeneratedAnswer.model_validate(generation_answer(job, done))
+        done = await call.origin.while_there(gateway.dispatcher.result(planned))
+    return GeneratedAnswer.model_validate(generation_answer(planned, done))
 
 
-async def _told(gateway: Gateway, job: PlannedRequest, progress: ToolProgress) -> Done:
+async def _with_progress(gateway: Gateway, planned: PlannedRequest, progress: ToolProgress) -> Done:
     async with (
-        progress.telling(lambda: status(gateway, job.row)),
-        aclosing(gateway.dispatcher.run(job)) as records,
+        progress.reporting(lambda: status(gateway, planned.row)),
+        aclosing(gateway.dispatcher.run(planned)) as records,
     ):
         async for record in records:
             if isinstance(record, Done):
@@ -84,7 +84,7 @@ def status(gateway: Gateway, row: Row) -> tuple[float, str]:
     """Status of the model of `row`: the progress of its load from 0 to 1, and a text."""
     view = gateway.lifecycle.view(row.slug)
     if view.state is State.READY:
-        return 1.0, f"{row.slug} is at work"
+        return 1.0, f"{row.slug} is working"
     return view.progress or 0.0, waiting_for(row.slug, view)
 
 
@@ -93,7 +93,7 @@ def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
     slugs = [row.slug for row in visible(catalogue, caller) if row.engine == engine]
     if not slugs:
         raise RequestError(
-            f"no row of SETTINGS.md uses the engine {engine}; add one, or name a category",
+            f"no row of SETTINGS.md uses the engine {engine}; add one, or give a category",
             status=404,
             code="model_not_found",
             param="category",
@@ -106,11 +106,11 @@ def with_picture(answer: GeneratedAnswer) -> GeneratedAnswer | CallToolResult:
     chart = answer.findings.get("chart")
     if not isinstance(chart, str):
         return answer
-    told = answer.model_copy(update={"findings": {**answer.findings, "chart": "in the picture"}})
+    without_chart = answer.model_copy(update={"findings": {**answer.findings, "chart": "see the image"}})
     return CallToolResult(
         content=[
-            TextContent(type="text", text=told.model_dump_json(indent=2)),
+            TextContent(type="text", text=without_chart.model_dump_json(indent=2)),
             ImageContent(type="image", data=chart, mime_type="image/png"),
         ],
-        structured_content=told.model_dump(mode="json"),
+        structured_content=without_chart.model_dump(mode="json"),
     )

@@ -31,17 +31,17 @@ EMBED_TEXTS = "embed_texts"
 EMBEDDING = "embedding"
 
 _FIELDS = {
-    "prompt": "What to say to the model; exactly one of prompt and messages.",
-    "messages": "A conversation, its last turn being the question.",
+    "prompt": "Text for the model; give either prompt or messages, not both.",
+    "messages": "A conversation; its last message is the one to answer.",
     **ROUTING,
     **DECODING,
-    "options": "What the category's engine understands, as {name: value}.",
-    "persona": "A named persona of SETTINGS.md that the model takes on.",
-    "session": "true begins a conversation that is kept; the answer has its session_id.",
-    "top_k": "Only the so many most likely tokens.",
-    "repetition_penalty": "Above 1 makes repetition less likely.",
-    "json_schema": "The answer is JSON of this schema.",
-    "keep_alive": "Seconds that the model is kept after this request; -1 for ever.",
+    "options": "Options of the category's engine, as {name: value}.",
+    "persona": "Name of a persona of SETTINGS.md for the model to adopt.",
+    "session": "true starts a stored conversation; the answer has its session_id.",
+    "top_k": "Sample only from this many of the most likely tokens.",
+    "repetition_penalty": "Values above 1 make repetition less likely.",
+    "json_schema": "JSON Schema that the answer must match.",
+    "keep_alive": "Seconds to keep the model loaded after this request; -1 keeps it loaded.",
 }
 
 
@@ -50,10 +50,11 @@ class EmbedInput(ToolInput):
 
     texts: Annotated[
         list[Annotated[str, Field(max_length=1_000_000)]],
-        Field(min_length=1, max_length=MOST_INPUTS, description="The texts, each of which gets a vector."),
+        Field(min_length=1, max_length=MOST_INPUTS, description="The texts to embed, one vector for each."),
     ]
     category: Annotated[
-        str | None, Field(max_length=200, description="A row of SETTINGS.md whose engine is embedding.")
+        str | None,
+        Field(max_length=200, description="Slug of a row of SETTINGS.md whose engine is embedding."),
     ] = None
 
 
@@ -84,7 +85,7 @@ def embed_texts(gateway: Gateway) -> Tool:
         EMBED_TEXTS,
         act,
         title="Embed texts",
-        description="Turn texts into vectors whose nearness is nearness of meaning.",
+        description="Turn texts into vectors; similar meanings give vectors that are close to each other.",
         takes=EmbedInput,
         gives=TextEmbeddings,
         annotations=GENERATES,
@@ -129,7 +130,7 @@ def _generate_text(gateway: Gateway) -> Tool:
         "generate_text",
         act,
         title="Generate text",
-        description="Generate text with the model of any category. Without a category a chat model answers.",
+        description="Generate text with the model of any category. The default is a chat model.",
         takes=_any_input(),
         gives=GeneratedAnswer,
         annotations=GENERATES,
@@ -138,7 +139,7 @@ def _generate_text(gateway: Gateway) -> Tool:
 
 def _body(given: dict[str, Any]) -> GenerateBody:
     if ("prompt" in given) == ("messages" in given):
-        raise RequestError("exactly one of prompt and messages is needed", code="invalid_value")
+        raise RequestError("give either prompt or messages, not both", code="invalid_value")
     return parse(GenerateBody, given)
 
 

@@ -29,7 +29,7 @@ UNLOADS = LOADS.model_copy(update={"destructive_hint": True})
 ADMIN_TOOLS = frozenset({"load_model", "unload_model", "plan_settings"})
 OPEN_TOOLS = frozenset({"list_models", "server_stats"})  # for any key
 
-Category = Annotated[str, Field(max_length=200, description="A row of SETTINGS.md, by its slug.")]
+Category = Annotated[str, Field(max_length=200, description="Slug of a row of SETTINGS.md.")]
 
 
 class Nothing(ToolInput):
@@ -47,9 +47,10 @@ class UnloadInput(ToolInput):
 
     category: Category
     mode: Annotated[
-        Literal["drain", "now"], Field(description="drain lets answers end first; now breaks them off.")
+        Literal["drain", "now"],
+        Field(description="drain waits for running answers to finish; now aborts them."),
     ] = "drain"
-    force: Annotated[bool, Field(description="End the model for all rows that share it.")] = False
+    force: Annotated[bool, Field(description="Unload the model even if other rows share it.")] = False
 
 
 class PlanInput(ToolInput):
@@ -57,7 +58,7 @@ class PlanInput(ToolInput):
 
     settings: Annotated[
         str | None,
-        Field(max_length=1_000_000, description="A whole SETTINGS.md; without it the file as it is."),
+        Field(max_length=1_000_000, description="Full text of a SETTINGS.md; default: the file on disk."),
     ] = None
 
 
@@ -136,7 +137,7 @@ def _list_models(gateway: Gateway) -> Tool:
         "list_models",
         act,
         title="List models",
-        description="List the categories, their models, and which of them are loaded. Loads nothing.",
+        description="List the categories, their models, and which of them are loaded. No model is loaded.",
         takes=Nothing,
         gives=ModelList,
         annotations=READS,
@@ -147,7 +148,7 @@ def _list_models(gateway: Gateway) -> Tool:
 def _load_model(gateway: Gateway) -> Tool:
     async def act(call: ToolInvocation[LoadInput]) -> ModelStatus:
         row = find_row(gateway.catalogue, call.arguments.category, call.origin.caller)
-        async with ToolProgress(call.context).telling(lambda: status(gateway, row)):
+        async with ToolProgress(call.context).reporting(lambda: status(gateway, row)):
             await gateway.lifecycle.load(row.slug)
         return _model(gateway, row, call.origin.caller)
 
@@ -155,7 +156,7 @@ def _load_model(gateway: Gateway) -> Tool:
         "load_model",
         act,
         title="Load a model",
-        description="Load the model of a category now, and wait for it. Others may be unloaded to make room.",
+        description="Load the model of a category now, and wait for it. Others may be unloaded for it.",
         takes=LoadInput,
         gives=ModelStatus,
         annotations=LOADS,
@@ -176,7 +177,7 @@ def _unload_model(gateway: Gateway) -> Tool:
         "unload_model",
         act,
         title="Unload a model",
-        description="Let the model of a category go and free its memory; the next request loads it again.",
+        description="Unload the model of a category and free its memory; the next request loads it again.",
         takes=UnloadInput,
         gives=ModelStatus,
         annotations=UNLOADS,
@@ -193,8 +194,8 @@ def _plan_settings(gateway: Gateway) -> Tool:
         "plan_settings",
         act,
         title="Plan an edit of SETTINGS.md",
-        description="Say what a SETTINGS.md would change, what of it fits into memory, or every mistake in "
-        "it with line and column. It changes nothing.",
+        description="Report the changes that a SETTINGS.md would make and whether its models fit into "
+        "memory, or each mistake in it with line and column. Nothing is changed.",
         takes=PlanInput,
         gives=SettingsPlan,
         annotations=READS,
@@ -211,7 +212,7 @@ def _server_stats(gateway: Gateway) -> Tool:
         "server_stats",
         act,
         title="Server statistics",
-        description="Generations, tokens, errors and times by category since the start, and memory in use.",
+        description="Requests, tokens, errors and times per category since the start, and memory in use.",
         takes=Nothing,
         gives=ServerStats,
         annotations=READS,

@@ -17,7 +17,7 @@ from mcp.server.mcpserver import Context
 BEAT_S = 2.0
 JOIN_S = 0.1  # pieces that come closer together are one message
 _MOST = 2**16  # characters that may wait to be sent
-_STEP = 1e-6  # growth of the value in a report without news
+_STEP = 1e-6  # growth of the value in a report without a change
 
 
 class ToolProgress:
@@ -45,30 +45,30 @@ class ToolProgress:
                 await self._flush()  # makes the worker wait for a client that does not read
 
     @asynccontextmanager
-    async def telling(self, status: Callable[[], tuple[float, str]]) -> AsyncIterator[None]:
+    async def reporting(self, status: Callable[[], tuple[float, str]]) -> AsyncIterator[None]:
         """Send reports while the block runs; `status` returns the load's progress from 0 to 1 and a text."""
         if not self.is_wanted:
             yield
             return
-        telling = asyncio.create_task(self._tell(status))
+        reporting = asyncio.create_task(self._keep_reporting(status))
         try:
             yield
         finally:
-            telling.cancel()
-            await asyncio.wait({telling})
+            reporting.cancel()
+            await asyncio.wait({reporting})
         await self._flush()
 
-    async def _tell(self, status: Callable[[], tuple[float, str]]) -> None:
+    async def _keep_reporting(self, status: Callable[[], tuple[float, str]]) -> None:
         loop = asyncio.get_running_loop()
-        due, said = loop.time(), ""
+        due, last_message = loop.time(), ""
         while True:
             share, words = status()
             if self._text:
                 await self._flush()
                 due = loop.time() + BEAT_S
-            elif loop.time() >= due or (words != said and not self._pieces):
+            elif loop.time() >= due or (words != last_message and not self._pieces):
                 await self._report(share if not self._pieces else 0.0, words)
-                due, said = loop.time() + BEAT_S, words
+                due, last_message = loop.time() + BEAT_S, words
             await asyncio.sleep(JOIN_S)
 
     async def _flush(self) -> None:

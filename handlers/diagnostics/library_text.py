@@ -27,7 +27,7 @@ class WithoutWords(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[tuple[str, int], float] = {}
+        self._last_written: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True if `record` is to be written; replaces message and exception of a library's record."""
@@ -36,13 +36,13 @@ class WithoutWords(logging.Filter):
         if record.levelno < logging.WARNING:  # useless without its message
             return False
         place, now = (record.pathname, record.lineno), time.monotonic()
-        if now - self._told.get(place, -math.inf) < EVERY_S:
+        if now - self._last_written.get(place, -math.inf) < EVERY_S:
             return False
-        self._told[place] = now
-        told = f"a message of {record.name} at {_short(*place)}, its words withheld"
+        self._last_written[place] = now
+        place_only = f"message of {record.name} at {_short(*place)} (text withheld)"
         if record.exc_info and record.exc_info[0]:
-            told += f"; {record.exc_info[0].__name__} from {_way(record.exc_info[2])}"
-        record.msg, record.args = told, None
+            place_only += f"; {record.exc_info[0].__name__} from {_way(record.exc_info[2])}"
+        record.msg, record.args = place_only, None
         record.exc_info = record.exc_text = record.stack_info = None
         return True
 
@@ -69,7 +69,7 @@ def _show_place(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"{category.__name__} at {_short(filename, lineno)}, its words withheld", file=file or sys.stderr)
+    print(f"{category.__name__} at {_short(filename, lineno)} (text withheld)", file=file or sys.stderr)
 
 
 def _short(path: str, line: int) -> str:

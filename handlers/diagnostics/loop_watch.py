@@ -54,7 +54,7 @@ class LoopStall:
     is_over: bool = True
 
 
-Told = Callable[[LoopStall], None]
+OnStall = Callable[[LoopStall], None]
 Waited = Callable[[float], None]
 RouteOf = Callable[[asyncio.Task[Any]], str | None]
 
@@ -77,7 +77,7 @@ class _Step:
     place: str = ""
     seconds: float = 0.0
     cpu_s: float = 0.0
-    is_told: bool = False
+    is_reported: bool = False
 
     def held(self, *, is_over: bool) -> LoopStall:
         return LoopStall(self.name, self.place, self.task, self.route, self.seconds, self.cpu_s, is_over)
@@ -93,14 +93,14 @@ class _Look:
 
 
 class LoopWatch:
-    """Watches the loop that calls `start`; calls `told` for each step above `LIMIT_S`, on the watch's thread.
+    """Watches the loop that calls `start`; calls `on_stall`, on its own thread, for steps above `LIMIT_S`.
 
     `lag` gets the seconds that a callback waited, once in each loop iteration that a sample found busy.
     `route_of` gives the route of a request's task.
     """
 
-    def __init__(self, told: Told, lag: Waited | None = None, route_of: RouteOf | None = None) -> None:
-        self._told = told
+    def __init__(self, on_stall: OnStall, lag: Waited | None = None, route_of: RouteOf | None = None) -> None:
+        self._on_stall = on_stall
         self._lag = lag
         self._route_of = route_of
         self._stopping = False
@@ -174,9 +174,9 @@ class LoopWatch:
             step.place = _place(frame, outer)
             if step.is_exact:
                 self._seen = (step.began, step.place)
-        if step.seconds >= STUCK_S and not step.is_told:
-            step.is_told = True
-            self._told(step.held(is_over=False))
+        if step.seconds >= STUCK_S and not step.is_reported:
+            step.is_reported = True
+            self._on_stall(step.held(is_over=False))
         return BUSY_S
 
     def _new(
@@ -222,7 +222,7 @@ class LoopWatch:
             name = _coroutine_name(step.coroutine)
             place = self._seen[1] if self._seen[0] == step.began else name
             task = None if step.task is None else step.task.get_name()
-            self._told(LoopStall(name, place, task, self._route(step.task), step.seconds, step.cpu_s))
+            self._on_stall(LoopStall(name, place, task, self._route(step.task), step.seconds, step.cpu_s))
 
     def _beat(self) -> None:
         self._ran += 1
@@ -232,7 +232,7 @@ class LoopWatch:
     def _end(self) -> None:
         step, self._step = self._step, None
         if step is not None and step.seconds >= LIMIT_S and not step.is_exact:
-            self._told(step.held(is_over=True))
+            self._on_stall(step.held(is_over=True))
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ class ConversationOptions(EngineOptions):
 
     history_tokens: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
-        description="the most tokens of earlier turns; without it what the context leaves",
+        description="maximum number of tokens of earlier turns; default: as many as fit in the context",
     )
 
 

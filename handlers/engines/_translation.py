@@ -46,15 +46,22 @@ class TranslationOptions(EngineOptions):
     """`options` of the engine."""
 
     source: Annotated[
-        str | None, Field(description="the language of the text: a FLORES or ISO code, or its English name")
+        str | None,
+        Field(
+            description="language of the text, as a FLORES or ISO code or an English name; default: detected"
+        ),
     ] = None
-    target: Annotated[str | None, Field(description="the language to translate into, named likewise")] = None
+    target: Annotated[str | None, Field(description="language to translate into, in the same forms")] = None
     formality: Literal["formal", "informal"] | None = Field(
-        default=None, alias="register", description="how people are addressed"
+        default=None, alias="register", description="how the translation addresses its readers"
     )
     inputs: Annotated[
         list[str] | None,
-        Field(min_length=1, max_length=1000, description="texts; the answer is a JSON list in their order"),
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="texts to translate; the answer is a JSON list in the same order",
+        ),
     ] = None
 
 
@@ -103,7 +110,7 @@ def _code(option: str, name: str | None) -> str | None:
     code = language_code(name) if name is not None else None
     if name is not None and code is None:
         raise bad_option(
-            option, "no such language; give a FLORES code (fra_Latn), an ISO code or an English name"
+            option, "unknown language; give a FLORES code (fra_Latn), an ISO code or an English name"
         )
     return code
 
@@ -120,7 +127,7 @@ def language_marks(
             raise bad_option("target", "inputs need a target language")
         return None
     if task.formality is not None:
-        raise bad_option("register", "this model only translates and knows no registers")
+        raise bad_option("register", "this model does not support registers")
     if not known:
         _within(task, pair)
         return "", ""
@@ -133,16 +140,19 @@ def _within(task: Task, pair: tuple[str, str] | None) -> None:
         own = individual(name)
         if asked and own and not is_same_language(asked, own):
             does = " into ".join(english_name(individual(one) or one) for one in pair or ())
-            raise bad_option(option, f"this model translates {does} and does not know {english_name(asked)}")
+            raise bad_option(
+                option, f"this model translates {does}; it does not support {english_name(asked)}"
+            )
 
 
 def _mark(option: str, code: str | None, known: frozenset[str]) -> str:
     if code is None:
-        raise bad_option(option, "this model must be told the language")
+        raise bad_option(option, "this model needs the language to be given")
     found = known_as(code, known)
     if found is None:
         raise bad_option(
-            option, f"this model does not know {english_name(code)}; it knows {', '.join(sorted(known))}"
+            option,
+            f"this model does not support {english_name(code)}; it supports {', '.join(sorted(known))}",
         )
     return found
 

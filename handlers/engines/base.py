@@ -212,7 +212,7 @@ class BaseLLMEngine:
         unknown = sorted(request.options.keys() - known)
         if unknown:
             raise RequestError(
-                f"engine {self.name} has no option {unknown[0]!r}; it knows {sorted(known) or 'none'}",
+                f"engine {self.name} has no option {unknown[0]!r}; its options: {sorted(known) or 'none'}",
                 code="unknown_option",
                 param=f"options.{unknown[0]}",
             )

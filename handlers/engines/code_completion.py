@@ -31,10 +31,16 @@ _OPEN_FENCE = re.compile(r"(?:\A|\n)(?:```|~~~)[^\n`]*\n(?P<code>(?:(?!\n(?:```|
 class CompletionOptions(EngineOptions):
     """`options` of this engine; the prompt is the prefix if there is no `prefix`."""
 
-    prefix: Annotated[Code | None, Field(description="the code before the cursor")] = None
-    suffix: Annotated[Code, Field(description="the code behind the cursor")] = ""
-    language: Annotated[Language | None, Field(description="the programming language of the file")] = None
-    filename: Annotated[str | None, Field(max_length=4_096, description="tells the language too")] = None
+    prefix: Annotated[Code | None, Field(description="code before the cursor; default: the prompt")] = None
+    suffix: Annotated[Code, Field(description="code after the cursor")] = ""
+    language: Annotated[
+        Language | None,
+        Field(description="programming language; default: detected from the file name or the code"),
+    ] = None
+    filename: Annotated[
+        str | None,
+        Field(max_length=4_096, description="name of the file, from which the language is detected"),
+    ] = None
 
 
 class CodeCompletion(BaseLLMEngine):

@@ -45,8 +45,8 @@ ADVICE: dict[Name, str] = {
 class CodeOptions(EngineOptions):
     """`options` of this engine."""
 
-    language: Annotated[Language | None, Field(description="the programming language to write in")] = None
-    template: Annotated[Template | None, Field(description="the kind of code that is wanted")] = None
+    language: Annotated[Language | None, Field(description="programming language to write in")] = None
+    template: Annotated[Template | None, Field(description="kind of code to write")] = None
 
 
 class CodeGeneration(BaseLLMEngine):
@@ -65,12 +65,12 @@ class CodeGeneration(BaseLLMEngine):
         """The rules of the language, then the instructions of the template."""
         options = read_options(CodeOptions, request)
         language = options.language or of_mention(asked_last(request))
-        said = [self.system_prompt]
+        sentences = [self.system_prompt]
         if language:
-            said.append(f"Write in {language}. {ADVICE.get(language, '')}".strip())
+            sentences.append(f"Write in {language}. {ADVICE.get(language, '')}".strip())
         if options.template:
-            said.append(TEMPLATES[options.template])
-        return " ".join(said)
+            sentences.append(TEMPLATES[options.template])
+        return " ".join(sentences)
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """The code blocks of the answer, each parsed in its language."""

@@ -25,15 +25,20 @@ LENGTHS = {"short": 200, "medium": 500, "long": 1200}
 class WritingOptions(EngineOptions):
     """`options` of this engine."""
 
-    form: Annotated[Form | None, Field(description="the kind of text")] = None
-    tone: Annotated[str | None, Field(min_length=1, max_length=100, description="how it sounds")] = None
+    form: Annotated[Form | None, Field(description="kind of text to write")] = None
+    tone: Annotated[
+        str | None,
+        Field(min_length=1, max_length=100, description="tone, in your own words, such as playful"),
+    ] = None
     length: Annotated[
         Literal["short", "medium", "long"] | Annotated[int, Field(ge=10, le=20_000)] | None,
-        Field(description="about 200, 500 or 1200 words, or so many as are named"),
+        Field(
+            description="length: short, medium or long (about 200, 500 or 1200 words), or a number of words"
+        ),
     ] = None
-    point_of_view: Annotated[View | None, Field(description="who tells it")] = None
+    point_of_view: Annotated[View | None, Field(description="narrative point of view")] = None
     continue_from: Annotated[
-        str | None, Field(min_length=1, max_length=400_000, description="a text to write on")
+        str | None, Field(min_length=1, max_length=400_000, description="text to continue")
     ] = None
 
 
@@ -50,18 +55,20 @@ class CreativeWriting(BaseLLMEngine):
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """One sentence for every option."""
         options = read_options(WritingOptions, request)
-        said = [self.system_prompt]
+        sentences = [self.system_prompt]
         if options.form:
-            said.append(f"Write a {options.form}.")
+            sentences.append(f"Write a {options.form}.")
         if options.tone:
-            said.append(f"The tone is {options.tone}.")
+            sentences.append(f"The tone is {options.tone}.")
         if (words := _words(options)) is not None:
-            said.append(f"Write about {words} words.")
+            sentences.append(f"Write about {words} words.")
         if options.point_of_view:
-            said.append(f"Tell it {VIEWS[options.point_of_view]}.")
+            sentences.append(f"Tell it {VIEWS[options.point_of_view]}.")
         if options.continue_from:
-            said.append("Continue the given text in its voice, from where it stops, without repeating it.")
-        return " ".join(said)
+            sentences.append(
+                "Continue the given text in its voice, from where it stops, without repeating it."
+            )
+        return " ".join(sentences)
 
     def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation; a text to continue follows the request in the last message."""
@@ -80,7 +87,7 @@ class CreativeWriting(BaseLLMEngine):
         words, wanted = len(text.split()), _words(options)
         warnings = []
         if wanted is not None and not wanted / 2 <= words <= wanted * 2:
-            warnings.append(f"length: {words} words where about {wanted} were asked for")
+            warnings.append(f"length: {words} words; about {wanted} were requested")
         lines = [line for line in text.splitlines() if line.strip()]
         expected = {"haiku": 3, "limerick": 5, "sonnet": 14}.get(options.form or "")
         if expected is not None and len(lines) != expected:

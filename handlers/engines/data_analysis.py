@@ -26,17 +26,21 @@ class AnalysisOptions(EngineOptions):
 
     csv: Annotated[
         str | None,
-        Field(max_length=2_000_000, description="a table as CSV, whose first line names the columns"),
+        Field(max_length=2_000_000, description="table as CSV; its first line names the columns"),
     ] = None
     table: Annotated[
         list[Any] | dict[str, Any] | None,
-        Field(description="a table as a list of objects, or as an object with columns and rows"),
+        Field(description="table as a list of objects, or as an object with columns and rows"),
     ] = None
     chart: Annotated[
-        Literal["auto", "bar", "line", "scatter", "hist", "none"], Field(description="the kind of chart")
+        Literal["auto", "bar", "line", "scatter", "hist", "none"], Field(description="kind of chart")
     ] = "auto"
-    x: Annotated[str | None, Field(description="the column across the chart")] = None
-    y: Annotated[str | None, Field(description="the column of numbers up the chart")] = None
+    x: Annotated[
+        str | None, Field(description="column for the horizontal axis; default: chosen from the data")
+    ] = None
+    y: Annotated[
+        str | None, Field(description="numeric column for the vertical axis; default: chosen from the data")
+    ] = None
 
 
 class DataAnalysis(BaseLLMEngine):
@@ -109,12 +113,12 @@ class DataAnalysis(BaseLLMEngine):
             found = await self.findings(bare, "")
             if found["statistics"] is None:
                 raise RequestError(found["warnings"][0], code="not_analysed", param="options")
-            prepared = await asyncio.to_thread(self._told, prepared, found["statistics"], model)
+            prepared = await asyncio.to_thread(self._with_figures, prepared, found["statistics"], model)
         async with aclosing(model.stream(prepared.messages, prepared.sampling)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    def _told(self, prepared: EnginePrompt, statistics: dict[str, Any], model: Model) -> EnginePrompt:
+    def _with_figures(self, prepared: EnginePrompt, statistics: dict[str, Any], model: Model) -> EnginePrompt:
         """The conversation with the statistics before its last question, as many as fit into the context."""
         every = lines_of(statistics)
         sizes = accumulate(model.count(line) + 1 for line in every)

@@ -19,7 +19,11 @@ class EmbeddingOptions(EngineOptions):
 
     inputs: Annotated[
         list[Input] | None,
-        Field(min_length=1, max_length=MOST_INPUTS, description="the texts, each of which gets a vector"),
+        Field(
+            min_length=1,
+            max_length=MOST_INPUTS,
+            description="texts to embed, one vector for each; default: the prompt",
+        ),
     ] = None
 
 
@@ -43,7 +47,7 @@ class Embedding(BaseLLMEngine):
         super().accept(request)
         if request.messages is not None:
             raise RequestError(
-                "the engine embedding answers no conversation; it takes options.inputs or a prompt",
+                "the embedding engine takes options.inputs or a prompt, not a conversation",
                 code="unsupported_conversation",
                 param="messages",
             )

@@ -17,7 +17,8 @@ class ExtractionOptions(EngineOptions):
     """`options` of this engine; without a `schema` any JSON object is accepted."""
 
     json_schema: Annotated[
-        dict[str, Any], Field(alias="schema", description="the JSON Schema that the answer must meet")
+        dict[str, Any],
+        Field(alias="schema", description="JSON Schema for the answer; default: any JSON object"),
     ] = ANYTHING
 
 
@@ -55,7 +56,7 @@ class InformationExtraction(BaseLLMEngine):
         try:
             data = read_json(text)
         except ValueError:
-            return {"data": None, "warnings": ["the answer is no JSON, or was cut"]}
+            return {"data": None, "warnings": ["the answer is not valid JSON, or was cut off"]}
         if wrong := _mistake(data, _schema(request)):
             return {"data": None, "warnings": [wrong]}
         return {"data": data, "warnings": []}
@@ -81,4 +82,4 @@ def _mistake(data: Any, schema: dict[str, Any]) -> str | None:
         found = best_match(Draft202012Validator(schema, registry=registry).iter_errors(data))
     except Unresolvable as error:
         return f"the schema refers to something outside itself: {error}"
-    return f"not of the schema: {found.message[:200]} at {found.json_path}" if found else None
+    return f"does not match the schema: {found.message[:200]} at {found.json_path}" if found else None

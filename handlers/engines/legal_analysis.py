@@ -32,18 +32,20 @@ Text = Annotated[str, Field(min_length=1, max_length=4_000_000)]
 class LegalOptions(EngineOptions):
     """`options` of this engine."""
 
-    task: Annotated[Task | None, Field(description="what is done; a document alone is reviewed")] = None
-    document: Annotated[Text | None, Field(description="the text; without one the prompt is it")] = None
-    area: Annotated[Area | None, Field(description="the area of law")] = None
+    task: Annotated[
+        Task | None, Field(description="task to perform; default: review, if a document is given")
+    ] = None
+    document: Annotated[Text | None, Field(description="document to analyse; default: the prompt")] = None
+    area: Annotated[Area | None, Field(description="area of law")] = None
     jurisdiction: Annotated[
-        str | None, Field(min_length=1, max_length=200, description="whose law: a country or a state")
+        str | None, Field(min_length=1, max_length=200, description="country or state whose law applies")
     ] = None
     regulation: Annotated[
         str | None,
         Field(
             min_length=1,
             max_length=100_000,
-            description="what a compliance check holds it against: GDPR, HIPAA, CCPA, SOX or a rule's text",
+            description="rules for a compliance check: GDPR, HIPAA, CCPA, SOX, or the text of a rule",
         ),
     ] = None
 
@@ -62,16 +64,19 @@ class LegalAnalysis(BaseLLMEngine):
     def get_system_prompt(self, request: GenerateRequest) -> str:
         """The role for the given area and jurisdiction, then the task."""
         options = read_options(LegalOptions, request)
-        said = [self.system_prompt]
+        sentences = [self.system_prompt]
         if options.area:
-            said.append(f"The area of law is {options.area.replace('_', ' ')}.")
+            sentences.append(f"The area of law is {options.area.replace('_', ' ')}.")
         if options.jurisdiction:
-            said.append(f"The jurisdiction is {options.jurisdiction}.")
+            sentences.append(f"The jurisdiction is {options.jurisdiction}.")
         if task := _task(options):
-            said += [INSTRUCTIONS[task], 'Answer in JSON: {"items": [...]}; each item quotes the document.']
+            sentences += [
+                INSTRUCTIONS[task],
+                'Answer in JSON: {"items": [...]}; each item quotes the document.',
+            ]
         if options.regulation:
-            said.append(f"The requirements: {_rule(options.regulation)}.")
-        return " ".join(said)
+            sentences.append(f"The requirements: {_rule(options.regulation)}.")
+        return " ".join(sentences)
 
     def accept(self, request: GenerateRequest) -> None:
         """Also refuses a compliance check without a rule."""
@@ -79,7 +84,8 @@ class LegalAnalysis(BaseLLMEngine):
         options = read_options(LegalOptions, request)
         if options.task == "compliance" and options.regulation is None:
             raise bad_option(
-                "regulation", f"a compliance check needs one of {', '.join(REGULATIONS)} or a rule's text"
+                "regulation",
+                f"a compliance check needs one of {', '.join(REGULATIONS)}, or the text of a rule",
             )
 
     def prepare(self, request: GenerateRequest) -> EnginePrompt:
@@ -124,9 +130,9 @@ class LegalAnalysis(BaseLLMEngine):
         found = [_lookup(quote, source) for quote in read]
         warnings = [f"quote not in the document: {quote['text']!r}" for quote in found if not quote["found"]]
         if document and len(read) < len(quotes):
-            warnings.append(f"only the first {len(read)} quotations were looked up")
+            warnings.append(f"only the first {len(read)} quotations were checked")
         if items is None:
-            warnings.insert(0, "the answer is not the JSON that was asked for, or was cut")
+            warnings.insert(0, "the answer is not valid JSON, or was cut off")
         return {"items": items, "quotes": found, "note": NOTE, "warnings": warnings}
 
     def unknown(self, reason: str) -> dict[str, Any]:

@@ -49,10 +49,11 @@ FORMATS = {
 class MathsOptions(EngineOptions):
     """`options` of this engine."""
 
-    context: Annotated[Context | None, Field(description="the field that the problem is from")] = None
-    format: Annotated[Literal["text", "latex"], Field(description="how mathematics is written")] = "text"
+    context: Annotated[Context | None, Field(description="field of mathematics")] = None
+    format: Annotated[Literal["text", "latex"], Field(description="notation of the answer")] = "text"
     expected: Annotated[
-        str | None, Field(max_length=2_000, description="the right answer, if it is known, to check against")
+        str | None,
+        Field(max_length=2_000, description="correct answer, if known, to check the model's answer against"),
     ] = None
 
 
@@ -101,13 +102,13 @@ class MathematicalReasoning(BaseLLMEngine):
 
     def unknown(self, reason: str) -> dict[str, Any]:
         """Findings without an answer and a verdict."""
-        said = {"answer": None, "latex": None, "verified": "unknown", "reason": reason}
-        return {**said, **self.run_findings}
+        no_answer = {"answer": None, "latex": None, "verified": "unknown", "reason": reason}
+        return {**no_answer, **self.run_findings}
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """The answer.
 
-        If it is wrong, a second attempt, which is told of the error but not of the right answer.
+        If it is wrong, a second attempt, whose prompt names the error but not the right answer.
         """
         prepared = await self.prepared(request)
         pieces: list[str] = []

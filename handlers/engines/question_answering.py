@@ -18,7 +18,11 @@ class AnswerOptions(EngineOptions):
 
     passages: Annotated[
         list[Passage] | None,
-        Field(min_length=1, max_length=1000, description="the texts that the answer rests on and quotes"),
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="texts to answer from and to quote; default: none, the model answers from memory",
+        ),
     ] = None
 
 
@@ -58,11 +62,11 @@ class QuestionAnswering(BaseLLMEngine):
         read = affordable(written, sum(map(len, passages)))
         sources = [SourceText(passage) for passage in passages] if read else []
         quotes = [_lookup(quote, sources) for quote in read]
-        missing = [f"quote in no passage: {quote['text']!r}" for quote in quotes if not quote["found"]]
+        missing = [f"quote not in any passage: {quote['text']!r}" for quote in quotes if not quote["found"]]
         if len(read) < len(written):
-            missing.append(f"only the first {len(read)} quotations were looked up")
+            missing.append(f"only the first {len(read)} quotations were checked")
         if passages and not quotes:
-            missing.append("the answer quotes no passage")
+            missing.append("the answer does not quote any passage")
         return {"quotes": quotes, "warnings": missing}
 
     def unknown(self, reason: str) -> dict[str, Any]:

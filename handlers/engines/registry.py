@@ -27,7 +27,7 @@ def engine_class(name: str) -> type[BaseLLMEngine]:
     """The engine class called `name`; RequestError 400 listing the names if there is none."""
     if name not in engine_names():
         raise RequestError(
-            f"unknown engine {name!r}; there are {', '.join(engine_names())}",
+            f"unknown engine {name!r}; available engines: {', '.join(engine_names())}",
             code="unknown_engine",
             param="engine",
         )

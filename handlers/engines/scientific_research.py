@@ -35,11 +35,11 @@ INSTRUCTIONS: dict[Task, str] = {
 class ResearchOptions(EngineOptions):
     """`options` of this engine."""
 
-    task: Annotated[Task | None, Field(description="the kind of text that is wanted")] = None
+    task: Annotated[Task | None, Field(description="kind of text to write")] = None
     bibliography: Annotated[
-        str | None, Field(max_length=100_000, description="the sources that may be cited, as BibTeX")
+        str | None, Field(max_length=100_000, description="sources that may be cited, as BibTeX")
     ] = None
-    style: Annotated[Style, Field(description="how the references are written")] = "apa"
+    style: Annotated[Style, Field(description="citation style of the references")] = "apa"
 
 
 class ScientificResearch(BaseLLMEngine):
@@ -84,8 +84,8 @@ class ScientificResearch(BaseLLMEngine):
             "citations": [{"key": key, "supported": supported} for key, supported in citations],
             "invalid_dois": [doi for doi in dois if not is_doi(doi)],
             "warnings": [
-                *(f"citation of no given source: {key}" for key, supported in citations if not supported),
-                *(f"DOI of no given source: {doi}" for doi in unknown),
+                *(f"citation of an unknown source: {key}" for key, supported in citations if not supported),
+                *(f"DOI of an unknown source: {doi}" for doi in unknown),
             ],
         }
 

@@ -31,11 +31,13 @@ class SummaryOptions(EngineOptions):
 
     document: Annotated[
         str | None,
-        Field(min_length=1, max_length=4_000_000, description="the text; without one the prompt is it"),
+        Field(min_length=1, max_length=4_000_000, description="text to summarise; default: the prompt"),
     ] = None
-    length: Annotated[Literal["short", "medium", "long"], Field(description="how long it may be")] = "medium"
+    length: Annotated[Literal["short", "medium", "long"], Field(description="length of the summary")] = (
+        "medium"
+    )
     style: Annotated[
-        Literal["paragraph", "bullets", "headline", "executive"], Field(description="how it is written")
+        Literal["paragraph", "bullets", "headline", "executive"], Field(description="form of the summary")
     ] = "paragraph"
 
 
@@ -88,9 +90,9 @@ class Summarization(BaseLLMEngine):
         words = len(text.split())
         warnings = [f"number not in the text: {number}" for number in _new_numbers(text, source)]
         if words > MOST_WORDS[options.length]:
-            warnings.append(f"length: {words} words are too many for a {options.length} summary")
+            warnings.append(f"length: {words} words is too long for a {options.length} summary")
         if source and words >= len(source.split()):
-            warnings.append("length: the summary is no shorter than the text")
+            warnings.append("length: the summary is not shorter than the text")
         return {**self.run_findings, "words": words, "warnings": warnings}
 
     def unknown(self, reason: str) -> dict[str, Any]:

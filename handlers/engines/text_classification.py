@@ -23,10 +23,13 @@ class ClassOptions(EngineOptions):
     """`options` of this engine."""
 
     labels: Annotated[
-        list[Label] | None, Field(min_length=2, max_length=200, description="the labels to choose from")
+        list[Label] | None,
+        Field(
+            min_length=2, max_length=200, description="labels to choose from; default: the model names one"
+        ),
     ] = None
     multiple: Annotated[
-        bool, Field(description="whether any number of labels may apply; the answer is a JSON list then")
+        bool, Field(description="allow any number of labels; the answer is then a JSON list")
     ] = False
 
 
@@ -45,9 +48,9 @@ class TextClassification(BaseLLMEngine):
         options = read_options(ClassOptions, request)
         labels = options.labels or []
         if any(label != label.strip() for label in labels) or len(set(labels)) != len(labels):
-            raise bad_option("labels", "expected different labels without outer white space")
+            raise bad_option("labels", "expected distinct labels without leading or trailing white space")
         if options.multiple and not labels:
-            raise bad_option("labels", "multiple needs labels")
+            raise bad_option("labels", "multiple requires labels")
 
     async def run(self, request: GenerateRequest, model: Model) -> AsyncGenerator[str | Attempt, None]:
         """The best label, or a JSON list of all labels with a probability above one half."""
@@ -72,7 +75,7 @@ class TextClassification(BaseLLMEngine):
         options = read_options(ClassOptions, request)
         label = _labels(text) if options.multiple else text.strip()
         if label is None:
-            return {"label": None, **self.run_findings, "warnings": ["the answer is no JSON list"]}
+            return {"label": None, **self.run_findings, "warnings": ["the answer is not a JSON list"]}
         named = label if isinstance(label, list) else [label]
         wrong = [str(one) for one in named if options.labels is not None and one not in options.labels]
         warnings = [f"not one of the labels: {one}" for one in wrong]

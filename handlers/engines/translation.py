@@ -111,7 +111,7 @@ def _warnings(task: Task, translations: list[str] | None) -> list[str]:
     if translations is None:
         return ["form: the answer is not a JSON list of texts"]
     if task.target is None:
-        return ["target: no target language was given, so that nothing could be checked"]
+        return ["target: no target language was given, so nothing could be checked"]
     found = (
         []
         if len(translations) == len(task.texts)
@@ -120,6 +120,6 @@ def _warnings(task: Task, translations: list[str] | None) -> list[str]:
     for index, (source, translation) in enumerate(zip(task.texts, translations, strict=False)):
         where = f"input {index}: " if task.batch else ""
         found += [
-            where + said for said in translation_warnings(source, translation, task.source, task.target)
+            where + warning for warning in translation_warnings(source, translation, task.source, task.target)
         ]
     return found

@@ -39,15 +39,15 @@ ID_LETTERS = 9
 
 def in_words(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None) -> list[Message]:
     """`messages` with all tools, calls and results written as text of system, assistant and user messages."""
-    told = _results_joined([_in_words(message) for message in messages])
+    shown = _results_joined([_in_words(message) for message in messages])
     if not tools:
-        return told
+        return shown
     listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     instructions = INSTRUCTIONS.format(tools=listed)
-    if told and told[0].role == "system":
-        first, *rest = told
+    if shown and shown[0].role == "system":
+        first, *rest = shown
         return [Message(role="system", content=f"{first.content}\n\n{instructions}"), *rest]
-    return [Message(role="system", content=instructions), *told]
+    return [Message(role="system", content=instructions), *shown]
 
 
 def _in_words(message: Message) -> Message:
@@ -112,7 +112,7 @@ class ChatTemplate:
             merged = _without_system(turns)
             if merged is None:
                 raise RequestError(
-                    f"the model's chat template refuses this conversation: {error}",
+                    f"the model's chat template rejects this conversation: {error}",
                     code="unsupported_conversation",
                     param="messages",
                 ) from error

@@ -31,7 +31,7 @@ def check_ids(prompt_ids: Sequence[int], vocabulary: int) -> None:
     wrong = next((token for token in prompt_ids if not 0 <= token < vocabulary), None)
     if wrong is not None:
         raise RequestError(
-            f"the prompt has token id {wrong}; ids go from 0 to {vocabulary - 1}",
+            f"the prompt has token id {wrong}; ids are from 0 to {vocabulary - 1}",
             code="invalid_token_id",
             param="prompt",
         )
@@ -64,7 +64,7 @@ def refuse_embedder(runtime: Runtime) -> None:
     """Raises RequestError 400 if the model is an embedding model, which generates no text."""
     if isinstance(runtime, Embedder):
         raise RequestError(
-            "this model makes embeddings and generates no text: use the engine embedding, or another model",
+            "this model only makes embeddings: use the engine embedding, or another model",
             code="unsupported",
             param="model",
         )
@@ -87,7 +87,7 @@ def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, floa
         # Ten digits are enough for every vocabulary; int() raises another error for thousands of digits.
         if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) < vocabulary):
             raise RequestError(
-                f"logit_bias names token {key[:40]!r}; ids go from 0 to {vocabulary - 1}",
+                f"logit_bias names token {key[:40]!r}; ids are from 0 to {vocabulary - 1}",
                 code="invalid_logit_bias",
                 param="logit_bias",
             )

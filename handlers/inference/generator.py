@@ -113,8 +113,8 @@ def _rows_of(event: str) -> list[Row]:
     if isinstance(event, TextPiece) and event.logprobs is not None:
         return event.logprobs
     raise RequestError(
-        "this category's engine does not pass the model's text through as it is, so there are no "
-        "log-probabilities of it; ask the model without an engine",
+        "this category's engine changes the model's text, so log-probabilities are not available; "
+        "use the model without an engine",
         code="unsupported_parameter",
         param="logprobs",
     )
@@ -158,7 +158,7 @@ def _load_runtime(name: str, config: RuntimeConfig, on_fatal: Callable[[str], No
         from handlers.runtimes.transformers.causal import open_runtime
 
         return open_runtime(config, on_fatal)
-    raise ValueError(f"there is no runtime {name!r}")
+    raise ValueError(f"unknown runtime {name!r}")
 
 
 def _done(model: RequestModel, findings: dict[str, Any], answer: _Answer) -> Record:

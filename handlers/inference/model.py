@@ -166,7 +166,7 @@ class RequestModel:
         """
         runtime = self._runtime
         if not isinstance(runtime, Embedder):
-            raise RequestError("this model generates text and makes no embeddings", code="unsupported")
+            raise RequestError("this model generates text and cannot make embeddings", code="unsupported")
         if len(inputs) * runtime.dimensions > MOST_NUMBERS:
             raise RequestError(
                 f"at most {MOST_NUMBERS // runtime.dimensions} inputs at once: a vector of this model has "

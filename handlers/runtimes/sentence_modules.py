@@ -71,7 +71,9 @@ def _name(module: dict[str, Any]) -> str:
 
 def _poolings(folder: Path, path: str) -> tuple[str, ...]:
     if not path or "/" in path or path.startswith("."):
-        raise SentenceModulesError(f"its pooling lies in {path!r}, which is no folder of the model")
+        raise SentenceModulesError(
+            f"its pooling configuration is in {path!r}, which is not a folder of the model"
+        )
     config = _read(folder / path / "config.json")
     if word := config.get("pooling_mode"):
         words = [word] if isinstance(word, str) else list(word)

@@ -53,12 +53,12 @@ class Checker:
             engine = kind()
             engine.accept(request)
             return engine.check(request, text)
-        told = await self._ask(request, {"do": "check", "text": text})
-        if "failed" in told:
-            reason = told["failed"]
-            told = await self._ask(request, {"do": "unchecked", "text": text, "reason": reason})
-            return dict(told["findings"]) if "findings" in told else kind().unknown(reason)
-        return dict(told["findings"])
+        checked = await self._ask(request, {"do": "check", "text": text})
+        if "failed" in checked:
+            reason = checked["failed"]
+            checked = await self._ask(request, {"do": "unchecked", "text": text, "reason": reason})
+            return dict(checked["findings"]) if "findings" in checked else kind().unknown(reason)
+        return dict(checked["findings"])
 
     async def conclude(self, request: GenerateRequest, text: str) -> Findings:
         """Findings about an answer; if the checker is busy, they say that the answer was not checked."""
@@ -74,13 +74,13 @@ class Checker:
         kind = engine_class(request.engine)
         if not kind.reads_text:
             return kind().prepare(request) if do == "prepare" else kind().converse(request)
-        told = await self._ask(request, {"do": do})
-        if "failed" in told:
-            raise _unreadable(told["failed"])
+        checked = await self._ask(request, {"do": do})
+        if "failed" in checked:
+            raise _unreadable(checked["failed"])
         try:
-            return await off_loop(request.size, EnginePrompt.from_json, told["prepared"])
+            return await off_loop(request.size, EnginePrompt.from_json, checked["prepared"])
         except ValidationError as error:
-            raise _unreadable("it is too long") from error
+            raise _unreadable("the prompt is too long") from error
 
     def check(self, request: GenerateRequest, text: str) -> Findings:
         """As `findings`, for callers without an event loop."""
@@ -100,8 +100,8 @@ class Checker:
             request.size + len(question.get("text", "")), _line, request, {**question, "cpu_s": cpu_s}
         )
         try:
-            said = await self._pool.ask(request.client or "", request.engine, line, cpu_s)
-            answer = await off_loop(len(said), orjson.loads, said)
+            reply = await self._pool.ask(request.client or "", request.engine, line, cpu_s)
+            answer = await off_loop(len(reply), orjson.loads, reply)
         except (Stopped, TemplateFailed) as failure:
             return {"failed": str(failure)}
         if "refused" in answer:

@@ -31,7 +31,7 @@ class ChildEnded(Exception):
     """The child ended before it answered; `at_limit` is True if it had used up its limits."""
 
     def __init__(self, *, at_limit: bool) -> None:
-        super().__init__("the child ended before it answered")
+        super().__init__("the child exited before it answered")
         self.at_limit = at_limit
 
 
@@ -112,5 +112,5 @@ async def read_line(channel: socket.socket, most: int) -> bytes:
         block = await loop.sock_recv(channel, _BLOCK)
         line += block
         if not block or len(line) > most:
-            raise ConnectionResetError("the channel ended within a line")
+            raise ConnectionResetError("the channel closed in the middle of a line")
     return bytes(line)

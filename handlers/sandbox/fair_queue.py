@@ -75,10 +75,10 @@ class FairQueue:
         own = self._waiting.get(client, ())
         if len(own) >= self._bounds.own_waiting:
             raise _full(
-                "too many checks of this client wait already", 429, "rate_limit_error", "too_many_checks"
+                "too many checks of this client are waiting", 429, "rate_limit_error", "too_many_checks"
             )
         if sum(map(len, self._waiting.values())) >= self._bounds.waiting:
-            raise _full("too many checks wait already", 503, "server_error", "server_overloaded")
+            raise _full("too many checks are waiting", 503, "server_error", "server_overloaded")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
         try:
@@ -88,7 +88,7 @@ class FairQueue:
             self._give_up(client, turn)
             if isinstance(error, TimeoutError):
                 raise _full(
-                    f"no check was free within {self._bounds.wait_s:g} s",
+                    f"no check process was free within {self._bounds.wait_s:g} s",
                     503,
                     "server_error",
                     "server_overloaded",

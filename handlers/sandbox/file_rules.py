@@ -35,7 +35,7 @@ def version() -> int:
 
 def lacking() -> str | None:
     """The reason why file access cannot be restricted; None if it can."""
-    return None if version() else "the kernel has no Landlock"
+    return None if version() else "the kernel does not support Landlock"
 
 
 def readable(package: Path) -> list[Path]:

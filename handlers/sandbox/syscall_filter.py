@@ -65,10 +65,10 @@ def lacking() -> str | None:
     """The reason why this machine cannot use the filter; None if it can."""
     machine = platform.machine()
     if machine not in AUDIT_ARCH:
-        return f"no seccomp filter is made for {machine}"
+        return f"there is no seccomp filter for {machine}"
     action = ctypes.c_uint32(RET_ERRNO)
     known = call(SECCOMP[_AT[machine]], SECCOMP_GET_ACTION_AVAIL, 0, ctypes.addressof(action)) == 0
-    return None if known else "the kernel has no seccomp filter"
+    return None if known else "the kernel does not support seccomp filters"
 
 
 def program(machine: str) -> bytes:

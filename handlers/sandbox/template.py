@@ -60,7 +60,7 @@ class Template:
                 return await self._child(engine)
             except OSError as error:
                 self.end()
-                raise TemplateFailed(f"no process for it could be started: {error}") from error
+                raise TemplateFailed(f"the check process could not be started: {error}") from error
 
     def end(self) -> None:
         """Ends the process and with it all its children; the next child starts a new process."""
@@ -77,7 +77,7 @@ class Template:
         if self._control is None:
             await self._start()
         if engine not in self._loaded:
-            await self._told(orjson.dumps(engine))
+            await self._confirmed(orjson.dumps(engine))
             self._loaded |= {engine}
         ours, theirs = socket.socketpair()
         try:
@@ -112,9 +112,9 @@ class Template:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        await self._told(None)
+        await self._confirmed(None)
 
-    async def _told(self, message: bytes | None) -> None:
+    async def _confirmed(self, message: bytes | None) -> None:
         """Sends `message`, if any, and waits for the template's confirmation."""
         assert self._control is not None
         loop = asyncio.get_running_loop()
@@ -122,4 +122,4 @@ class Template:
             if message is not None:
                 await loop.sock_sendall(self._control, message)
             if not await loop.sock_recv(self._control, 1):
-                raise ConnectionResetError("it ended while it loaded its libraries")
+                raise ConnectionResetError("it exited while it loaded its libraries")

@@ -76,7 +76,7 @@ def _reply(line: bytes) -> bytes:
     except RequestError as refusal:
         return orjson.dumps({"refused": refusal.to_json()["error"]})
     except ValidationError:
-        return orjson.dumps({"failed": "its texts together are longer than one message may be"})
+        return orjson.dumps({"failed": "its texts together exceed the size limit of one message"})
     except MemoryError:
         os._exit(1)
     except Exception as error:  # the outermost loop: libraries may raise any exception for hostile text
@@ -100,7 +100,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
 def _bounded(findings: dict[str, Any]) -> dict[str, Any]:
     size = len(orjson.dumps(findings, option=orjson.OPT_SERIALIZE_NUMPY))
     if size > MOST_FINDINGS:
-        return {"failed": f"the check found more than can be told: {size >> 20} MB"}
+        return {"failed": f"the findings of the check are too large: {size >> 20} MB"}
     return {"findings": findings}
 
 

@@ -91,7 +91,7 @@ class ToolCallParser:
             self._answer.send("")
         except StopIteration:
             return self._new_events()
-        raise AssertionError("a reader asked for more after the end")
+        raise AssertionError("read past the end of the text")
 
     def _new_events(self) -> list[Event]:
         events = _joined(self._events)
@@ -190,7 +190,7 @@ def _joined(events: Sequence[Event]) -> list[Event]:
         if kind is CallStart:
             joined += group
             continue
-        told = [event for event in group if not isinstance(event, CallStart)]
-        text = "".join(event.text for event in told)
-        joined.append(replace(told[0], text=text))
+        rest = [event for event in group if not isinstance(event, CallStart)]
+        text = "".join(event.text for event in rest)
+        joined.append(replace(rest[0], text=text))
     return joined

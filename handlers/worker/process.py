@@ -100,7 +100,7 @@ class WorkerServer:
 
     def fail(self, reason: str) -> None:
         """Ends every request with an error record, then the process. Callable from any thread; acts once."""
-        logger.error("the runtime failed, the worker ends: %s", reason)
+        logger.error("the runtime failed, the worker exits: %s", reason)
         self.last_error = reason
         deadline = threading.Timer(LAST_WORDS_S, self.end)
         deadline.daemon = True

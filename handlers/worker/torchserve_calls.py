@@ -73,12 +73,12 @@ def _public(record: Record) -> bytes:
 def _body(parameters: dict[str, Any]) -> GenerateBody:
     raw = parameters.get("body")
     if raw is None:
-        raise RequestError("a JSON body is needed, with content-type: application/json", code="invalid_json")
+        raise RequestError("a JSON body with content-type: application/json is required", code="invalid_json")
     body = parse(GenerateBody, raw)
     for name in ("session", "session_id", "persona"):
         if getattr(body, name) is not None:
             raise RequestError(
-                f"{name} needs the gateway; this is TorchServe alone", param=name, code="gateway_only"
+                f"{name} needs the gateway; this is a TorchServe without one", param=name, code="gateway_only"
             )
     return body
 
@@ -86,7 +86,7 @@ def _body(parameters: dict[str, Any]) -> GenerateBody:
 def _request(body: GenerateBody, call_id: str, config: WorkerConfig) -> GenerateRequest:
     if body.category not in (None, config.category):
         raise RequestError(
-            f"this archive answers for {config.category!r} only", param="category", code="wrong_category"
+            f"this archive serves {config.category!r} only", param="category", code="wrong_category"
         )
     engine = body.engine or config.engine
     own = config.options if engine == config.engine else {}

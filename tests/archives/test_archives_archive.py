@@ -144,7 +144,7 @@ def test_handlers_are_packed_whole_and_without_caches() -> None:
 
 
 def test_a_name_that_torchserve_refuses_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no model name of TorchServe"):
+    with pytest.raises(BuildError, match="not a valid TorchServe model name"):
         write_archive(make_spec(tmp_path, name="../x"), tmp_path / "a.mar")
 
 

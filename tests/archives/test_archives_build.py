@@ -175,7 +175,7 @@ def test_the_command_places_rows_inside_the_operator_s_budget(
     monkeypatch.setenv("CONDUCTOR_MEMORY_BUDGET", "500MB")
     monkeypatch.setenv("CONDUCTOR_SETTINGS", str(settings))
     refused = CliRunner().invoke(main, [])
-    assert (refused.exit_code, refused.output.strip().endswith("500 MB can be had here")) == (1, True)
+    assert (refused.exit_code, refused.output.strip().endswith("500 MB is available")) == (1, True)
     monkeypatch.setenv("CONDUCTOR_MEMORY_BUDGET", "much")
     refused = CliRunner().invoke(main, [])
     assert "CONDUCTOR_MEMORY_BUDGET: expected a size" in refused.output

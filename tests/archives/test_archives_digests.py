@@ -342,7 +342,7 @@ def test_a_file_of_the_users_is_told_of_and_never_touched(
             with pytest.raises(BuildError, match=r"model\.safetensors .*your own file, which is never"):
                 act(row, "transformers", shop)
     elif damage is removed:
-        with pytest.raises(BuildError, match=r"holds no \.safetensors"):
+        with pytest.raises(BuildError, match=r"has no \.safetensors"):
             prepare(row, "transformers", shop)
     else:
         assert prepare(row, "transformers", shop).made
@@ -355,10 +355,10 @@ def test_a_broken_file_of_the_users_is_no_reason_to_fetch(
 ) -> None:
     (tmp_path / "mine.gguf").write_bytes(b"GGUF")
 
-    with pytest.raises(BuildError, match="is not a whole GGUF file") as caught:
+    with pytest.raises(BuildError, match="is not a complete GGUF file") as caught:
         prepare(make_row(ModelRef("path", "./mine.gguf")), "openvino", replace(build_context, job=run_job))
 
-    assert caught.value.cure.startswith("put a whole copy in its place")
+    assert caught.value.cure.startswith("replace it with a complete copy")
     assert (tmp_path / "mine.gguf").read_bytes() == b"GGUF"
 
 

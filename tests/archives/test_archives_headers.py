@@ -43,7 +43,7 @@ def test_a_gguf_tells_what_it_is(tmp_path: Path) -> None:
 def test_garbage_is_no_gguf(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.gguf").write_bytes(content)
 
-    with pytest.raises(BuildError, match=r"m\.gguf is not a whole GGUF file"):
+    with pytest.raises(BuildError, match=r"m\.gguf is not a complete GGUF file"):
         read_gguf(tmp_path / "m.gguf")
 
 
@@ -51,7 +51,7 @@ def test_a_gguf_cut_short_is_refused(tmp_path: Path) -> None:
     path = _gguf(tmp_path / "m.gguf")
     path.write_bytes(path.read_bytes()[:-40])
 
-    with pytest.raises(BuildError, match="not a whole GGUF"):
+    with pytest.raises(BuildError, match="not a complete GGUF"):
         read_gguf(path)
 
 
@@ -68,7 +68,7 @@ def test_safetensors_cut_short_are_refused(tmp_path: Path) -> None:
     weights = write_model_folder(tmp_path / "m") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
 
-    with pytest.raises(BuildError, match="cut short"):
+    with pytest.raises(BuildError, match="truncated"):
         read_folder(tmp_path / "m", "m")
 
 

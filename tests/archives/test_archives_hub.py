@@ -78,14 +78,16 @@ def test_one_file_of_a_gguf_repository_is_downloaded(hub: FakeHub, online: Build
 def test_a_repository_of_pickles_is_refused_before_anything_is_downloaded(
     hub: FakeHub, online: BuildContext
 ) -> None:
-    with pytest.raises(BuildError, match=r"org/pickles has its weights only as pickles \(pytorch_model\.bin"):
+    with pytest.raises(
+        BuildError, match=r"org/pickles has its weights only as pickle files \(pytorch_model\.bin"
+    ):
         _fetch(ModelRef("hub", "org/pickles"), online)
 
     assert hub.served == []
 
 
 def test_auto_map_is_refused_before_the_weights_are_downloaded(hub: FakeHub, online: BuildContext) -> None:
-    with pytest.raises(BuildError, match="org/code needs code of its own"):
+    with pytest.raises(BuildError, match="org/code needs its own code"):
         _fetch(ModelRef("hub", "org/code"), online)
 
     assert hub.served == ["config.json"]
@@ -123,7 +125,8 @@ def test_offline_without_the_model_is_one_line_with_the_cure(
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
 
     with pytest.raises(
-        BuildError, match=r"org/good is not on this machine and .* cannot be reached; connect, or"
+        BuildError,
+        match=r"org/good is not on this machine and .* cannot be reached; connect to the network, or",
     ):
         identify(GOOD, online)
     with pytest.raises(BuildError, match="org/good is not on this machine"):

@@ -84,7 +84,7 @@ def test_a_folder_without_a_tokenizer_is_refused_in_one_line(
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
 
-    with pytest.raises(BuildError, match=r"m has no .*tokenizer") as caught:
+    with pytest.raises(BuildError, match=r"m does not have a .*tokenizer") as caught:
         prepare(make_row(ModelRef("path", "./m")), "transformers", replace(build_context, job=run_job))
 
     assert "\n" not in str(caught.value)
@@ -95,7 +95,7 @@ def test_an_unknown_architecture_is_refused_before_any_slow_work(
 ) -> None:
     write_model_folder(tmp_path / "m", model_type="squid")
 
-    with pytest.raises(BuildError, match="transformers generates no text with the architecture 'squid'"):
+    with pytest.raises(BuildError, match="transformers cannot generate text with the architecture 'squid'"):
         prepare(make_row(ModelRef("path", "./m")), "transformers", replace(build_context, job=run_job))
 
 

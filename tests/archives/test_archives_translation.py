@@ -115,7 +115,7 @@ async def test_m2m100_marks_source_and_target_with_its_own_tokens(tmp_path: Path
         ("vocab.json", '{"</s>": 0, "<pad>": 1}', "lacks <unk>"),
         ("vocab.json", '{"</s>": 0, "<unk>": 1, "<pad>": 2, ">>fr<<": 3, ">>es<<": 4}', "several languages"),
         ("source.spm", None, r"it has no source\.spm"),
-        ("source.spm", "no model", r"source\.spm is not read"),
+        ("source.spm", "no model", r"source\.spm cannot be read"),
         ("target_vocab.json", "{}", "one vocabulary to read and another one to write"),
     ],
 )

@@ -58,15 +58,15 @@ FAULTS = [
     (_with(MANIFEST, b"["), "Expecting value"),
     (_with(MANIFEST, b"[]"), "does not have the keys"),
     (_with(MANIFEST, b"\xff"), "decode"),
-    (_manifest(modelName="../x"), "no model name"),
+    (_manifest(modelName="../x"), "not a valid TorchServe model name"),
     (_manifest(handler="other.py"), "names another handler"),
     (_manifest(extensions="x"), "does not have the keys"),
-    (_manifest(modelVersion=1), "a value that is no text"),
+    (_manifest(modelVersion=1), "a value that is not a string"),
     (_manifest(modelVersion="0"), "different versions"),
     (_with(CONFIG, b"conductor: {}"), "not a worker's configuration"),
     (_with(CONFIG, b"- 1"), "not a worker's configuration"),
     (_with(CONFIG, b"a: !!python/object:os.system x"), "not a worker's configuration"),
-    (_with(STUB, TWO_CLASSES), "has 2 classes, TorchServe wants exactly one"),
+    (_with(STUB, TWO_CLASSES), "has 2 classes, TorchServe needs exactly one"),
     (_with(STUB, b"x = 1"), "has 0 classes"),
     (_with(STUB, b"class :"), "invalid syntax"),
     (_with("../evil", b"x"), "'../evil' is not a plain relative path"),
@@ -111,7 +111,7 @@ def test_a_symbolic_link_is_refused(whole: Path, tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
 
-    with pytest.raises(InvalidArchiveError, match="member link is no regular file"):
+    with pytest.raises(InvalidArchiveError, match="member link is not a regular file"):
         validate_archive(_rewritten(whole, tmp_path / "bad.mar", link, b"/etc/passwd"))
 
 
@@ -119,7 +119,7 @@ def test_two_members_of_one_name_are_refused(whole: Path, tmp_path: Path) -> Non
     with pytest.warns(UserWarning, match="Duplicate name"):
         bad = _rewritten(whole, tmp_path / "bad.mar", zipfile.ZipInfo(STUB), b"class A: pass")
 
-    with pytest.raises(InvalidArchiveError, match="two of one name"):
+    with pytest.raises(InvalidArchiveError, match="two with the same name"):
         validate_archive(bad)
 
 

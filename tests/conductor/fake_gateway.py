@@ -73,7 +73,7 @@ class FakeGateway:
     """Programmable: `reply` makes the lines of a stream from the request's body, one of `bodies`.
 
     `row`, if set, makes one row of `/models`. `may_load` holds loads and unloads back while it is
-    clear, `busy` of them are told to ask again.
+    clear, `busy` of them are asked to retry.
     """
 
     models: list[dict[str, Any]] = field(default_factory=lambda: [model()])

@@ -95,4 +95,4 @@ def test_without_a_gateway_bench_says_how_to_start_one(conductor: Invoke) -> Non
 def test_an_archive_that_is_elsewhere_is_told(conductor: Invoke, gateway: FakeGateway) -> None:
     result: Any = conductor("bench", "--url", f"http://127.0.0.1:{gateway.port}")
     assert result.exit_code == 1
-    assert "name the gateway's folder by --state-dir" in result.stderr
+    assert "give the gateway's folder with --state-dir" in result.stderr

@@ -89,7 +89,7 @@ def test_a_broken_file_is_told_and_not_replaced(conductor: Invoke, state: StateD
     state.create()
     state.keys_file.write_text("{")
     result = conductor("keys", "create", "alice")
-    assert "keys.json is not a file of keys" in result.stderr
+    assert "keys.json is not a key file" in result.stderr
     assert state.keys_file.read_text() == "{"
 
 

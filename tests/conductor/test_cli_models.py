@@ -92,7 +92,7 @@ def test_pull_verify_compares_the_files_of_a_row_and_tells(conductor: Invoke, pr
     file = project / "models" / "mine.gguf"
     file.write_bytes(b"GGUF")
     assert conductor("pull", "--verify").stdout.splitlines() == [
-        f"{slug} {file} is whole" for slug in ("conversational_chat", "general_reasoning")
+        f"{slug} {file} is complete" for slug in ("conversational_chat", "general_reasoning")
     ]
 
 

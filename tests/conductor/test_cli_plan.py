@@ -48,7 +48,7 @@ def test_plan_says_what_changes_what_fits_and_what_is_never_together() -> None:
         "changed": [],
         "removed": [],
         "untouched": ["legal"],
-        "warnings": ["SETTINGS.md:9: a row of dots or empty cells is skipped"],
+        "warnings": ["SETTINGS.md:9: skipped a row that has only dots or empty cells"],
         "resident_fits": False,
         "memory": {"cpu": {"budget": 8 * 10**9, "resident": 9 * 10**9}},
         "sets": [
@@ -75,11 +75,11 @@ def test_plan_says_what_changes_what_fits_and_what_is_never_together() -> None:
         "chat: 9 GB of cpu (declared 8 GB, measured 9 GB)",
         "resident on cpu: 9 GB of 8 GB",
         "the sets that stay loaded do not fit together",
-        "never loaded: maths needs 7 GB of cpu, 1 GB can be had beside the sets that stay loaded",
-        "chat: ends before its new version is loaded",
+        "never loaded: maths needs 7 GB of cpu, 1 GB is available beside the sets that stay loaded",
+        "chat: is unloaded before its new version is loaded",
         "never loaded together: chat and poetry",
-        "measured: chat takes 9 GB, not 6 GB; its VRAM/RAM Requirements cell should be ~9GB (FP16)",
-        "warning: SETTINGS.md:9: a row of dots or empty cells is skipped",
+        "measured: chat needs 9 GB, not 6 GB; its VRAM/RAM Requirements cell should be ~9GB (FP16)",
+        "warning: SETTINGS.md:9: skipped a row that has only dots or empty cells",
     ]
 
 
@@ -120,14 +120,14 @@ def test_without_a_gateway_everything_is_added(
     add(project, ROW.format(name="Poetry", size=1, stays="false"), "| ... | | | | | |\n")
     result = conductor("plan", "--port", "1")
     assert result.exit_code == 0
-    assert result.stderr == "no gateway is running: this is the plan of a first start\n"
+    assert result.stderr == "no gateway is running: this is the plan for a first start\n"
     assert result.stdout.splitlines() == [
         "added: conversational_chat, general_reasoning, poetry",
         "conversational_chat: 1 GB of cpu (declared 1 GB, estimated 1 GB)",
         "poetry: 1 GB of cpu (declared 1 GB, estimated 1 GB)",
         "resident on cpu: 1 GB of 15.5 GB",
         "warning: SETTINGS.md:7: poetry has no engine of its own and uses general_reasoning",
-        "warning: SETTINGS.md:8: a row of dots or empty cells is skipped",
+        "warning: SETTINGS.md:8: skipped a row that has only dots or empty cells",
     ]
 
 
@@ -140,7 +140,7 @@ def test_without_a_gateway_what_does_not_fit_is_said_and_exits_1(
     assert result.exit_code == 1
     assert result.stdout.splitlines()[5:8] == [
         "resident on cpu: 1 GB of 9.5 GB",
-        "never loaded: coding needs 9 GB of cpu, 8.5 GB can be had beside the sets that stay loaded",
+        "never loaded: coding needs 9 GB of cpu, 8.5 GB is available beside the sets that stay loaded",
         "never loaded together: translation and summarization",
     ]
     add(project, ROW.format(name="Writing", size=9, stays="true"))
@@ -155,7 +155,7 @@ def test_a_row_that_fits_nowhere_is_a_mistake_of_the_table(
     add(project, ROW.format(name="Translation", size=60, stays="false"))
     result = conductor("plan", "--port", "1")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith("needs 60 GB of memory, 15.5 GB can be had here\n")
+    assert result.stderr.endswith("needs 60 GB of memory, 15.5 GB is available\n")
     assert "SETTINGS.md:7:1: Device: translation: " in result.stderr
 
 

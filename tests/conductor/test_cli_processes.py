@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_work(
     monkeypatch.setattr(GatewayClient, verb, interrupt)
     result = conductor(verb, "conversational_chat", "--port", str(gateway.port))
     assert result.exit_code == 130
-    assert result.stderr == f"the {verb} goes on without you; see: conductor ps\n"
+    assert result.stderr == f"the {verb} continues in the gateway; see: conductor ps\n"
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_one_request_is_told_in_the_order_in_which_it_happened(conductor: Invoke
         "waited for memory, 1 of 2",
         "translation was unloaded: memory",
         "worker 77: first token",
-        "5 tokens read, 21 answered, 20 a second",
+        "5 prompt tokens, 21 generated, 20 per second",
         "check words: 2",
     ):
         assert words in said

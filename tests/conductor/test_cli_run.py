@@ -101,7 +101,7 @@ def test_a_stream_that_ends_early_is_an_error(
     gateway.reply = lambda body: lines
     result = conductor("run", "hi", *port_of(gateway))
     assert result.exit_code == 1
-    assert "the answer broke off" in result.stderr
+    assert "the answer was cut off" in result.stderr
 
 
 def test_a_refusal_is_one_line(conductor: Invoke, gateway: FakeGateway) -> None:
@@ -140,4 +140,4 @@ def test_a_bad_variable_is_named(conductor: Invoke, monkeypatch: pytest.MonkeyPa
 def test_a_record_without_rates_is_still_told(conductor: Invoke, gateway: FakeGateway) -> None:
     record = {**last_record(), "timings": {"first_token_s": None, "total_s": 0.0}}
     gateway.reply = lambda body: [data(record), data("[DONE]")]
-    assert "no rate" in conductor("run", "hi", "-v", *port_of(gateway)).stderr
+    assert "rate unknown" in conductor("run", "hi", "-v", *port_of(gateway)).stderr

@@ -158,7 +158,7 @@ def test_help_and_unknown_commands_are_answered_here(
 ) -> None:
     converse(chat, typed("/help", "/nope"))
     said = capsys.readouterr().err
-    assert "/clear   forget the conversation" in said
+    assert "/clear   start a new conversation" in said
     assert "unknown command /nope" in said
     assert gateway.bodies == []
 

@@ -54,7 +54,10 @@ def test_show_prints_what_was_said_and_what_was_cut_off(
 
 
 def test_a_session_is_renamed_and_deleted(conductor: Invoke, gateway: FakeGateway, port: str) -> None:
-    assert conductor("sessions", "rename", "a1", "New words", "--port", port).stdout == "a1 is New words\n"
+    assert (
+        conductor("sessions", "rename", "a1", "New words", "--port", port).stdout
+        == "a1 is now titled New words\n"
+    )
     assert conductor("sessions", "delete", "a1", "--port", port).stdout == "a1 is deleted\n"
     assert gateway.calls == ["PATCH /sessions/a1", "DELETE /sessions/a1"]
 

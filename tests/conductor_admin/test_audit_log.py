@@ -252,7 +252,9 @@ async def test_an_act_is_not_begun_where_it_cannot_be_recorded(keys: Keys) -> No
     state.audit_file.mkdir()
     refused = await keys.ask("POST", "/admin/keys", keys.admin, json={"name": "never"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (507, "insufficient_storage")
-    assert refused.json()["error"]["message"].startswith("nothing was done, since it cannot be recorded: ")
+    assert refused.json()["error"]["message"].startswith(
+        "nothing was changed, because the audit log cannot be written: "
+    )
     assert str(state.audit_file) in refused.json()["error"]["message"]
     assert "never" not in [key.name for key in keys.rig.gateway.keys.file.read() or ()]
     for method, path in (

@@ -97,7 +97,7 @@ async def test_a_key_that_no_disk_takes_is_revoked_in_memory_and_written_later(
     disk.fill()
     told = await keys.ask("DELETE", "/admin/keys/infer", keys.admin)
     assert (told.status_code, told.json()["error"]["code"]) == (507, "insufficient_storage")
-    for word in ("infer is revoked", "not yet on disk", "a restart", f"free space in {state.root}"):
+    for word in ("infer is revoked", "could not be saved", "a restart", f"free space in {state.root}"):
         assert word in told.json()["error"]["message"]
     assert (await keys.ask("GET", "/models", keys.infer)).status_code == 401
     listed = (await keys.ask("GET", "/admin/keys", keys.admin)).json()["keys"]
@@ -165,7 +165,7 @@ async def test_an_answer_comes_though_its_turn_cannot_be_kept(rig: Rig, disk: Di
     assert answer.status_code == 200
     assert answer.json()["text"]
     (warning,) = answer.json()["findings"]["warnings"]
-    assert "cannot be kept" in warning
+    assert "cannot be saved" in warning
     assert "free space" in warning
     assert (await rig.client.get(f"/sessions/{session}")).json()["turn_count"] == 1
     title = await rig.client.patch(f"/sessions/{session}", json={"title": "t" * 100})

@@ -60,7 +60,7 @@ async def test_a_set_that_ends_first_says_so(rig: Rig) -> None:
     await rig.until(lambda: rig.lifecycle.view(CHAT).in_flight == 1)
     unloading = asyncio.create_task(rig.client.post(f"/admin/models/{CHAT}/unload"))
     await rig.until(lambda: rig.lifecycle.view(CHAT).state is State.UNLOADING)
-    assert await first_line(rig) == f": unloading {CHAT}, to be loaded again"
+    assert await first_line(rig) == f": unloading {CHAT} before loading it again"
     held.may_end.set()
     assert (await answering).status_code == (await unloading).status_code == 200
 

@@ -127,7 +127,7 @@ async def test_a_body_at_a_limit_is_answered_and_holds_nobody(rig: Rig, path: st
 def test_the_limits_of_these_bodies_are_those_of_the_parser() -> None:
     most = orjson.dumps({"messages": many_calls()})
     assert CLIENT.containers - 200 < shape_of(most).containers <= CLIENT.containers < WORKER.containers
-    with pytest.raises(TooComplex, match="32000 objects and lists"):
+    with pytest.raises(TooComplex, match="32000 objects and arrays"):
         shape_of(orjson.dumps({"messages": [*many_calls(), CALLING, CALLING]}))
 
 

@@ -45,7 +45,7 @@ async def test_turns_are_numbered_and_kept_in_order_with_every_character(store: 
     assert found
     assert (found.turn_count, found.updated) == (2, 9.0)
     assert [(t.number, t.user) for t in await store.turns("a")] == [(1, "Hi"), (2, ODD)]
-    assert [one.assistant for one in await store.said("a")] == ["Hello", ODD]
+    assert [one.assistant for one in await store.past_turns("a")] == ["Hello", ODD]
 
 
 async def test_a_session_of_another_owner_is_not_there(store: SessionStore) -> None:
@@ -150,7 +150,7 @@ def _damaged(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_foreign, "something else"),
+        (_foreign, "another program"),
         (_future, f"schema {SCHEMA + 1}, this release reads schema {SCHEMA}"),
         (_text, "not a database"),
         (_damaged, "damaged|malformed"),
@@ -218,9 +218,9 @@ asyncio.run(write())
 
 
 async def test_a_writer_that_is_killed_loses_no_turn_that_was_said_to_be_kept(tmp_path: Path) -> None:
-    url, said = default_url(tmp_path), 0
+    url, past_turns = default_url(tmp_path), 0
     for _ in range(4):
-        command = [sys.executable, "-c", WRITER, url, str(said)]
+        command = [sys.executable, "-c", WRITER, url, str(past_turns)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout
             told = [int(writer.stdout.readline()) for _ in range(20)]
@@ -233,7 +233,7 @@ async def test_a_writer_that_is_killed_loses_no_turn_that_was_said_to_be_kept(tm
         assert kept == [f"u{n + 1}" for n in range(len(kept))]
         # A turn whose end was not confirmed may be stored or not.
         assert len(kept) - told[-1] in (0, 1)
-        said = len(kept)
+        past_turns = len(kept)
 
 
 async def test_a_full_disk_is_an_error_that_names_no_words(store: SessionStore) -> None:

@@ -264,7 +264,7 @@ async def test_an_answer_that_cannot_be_kept_is_given_and_says_so(rig: Rig) -> N
         await connection.exec_driver_sql("pragma query_only=on")
     answer = await say(rig, session_id=session)
     assert answer["text"] == "one two three"
-    assert "not kept" in answer["findings"]["warnings"][0]
+    assert "not saved" in answer["findings"]["warnings"][0]
 
 
 async def test_a_session_lives_on_in_the_next_gateway(make_rig: MakeRig) -> None:

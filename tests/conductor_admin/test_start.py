@@ -106,7 +106,7 @@ def test_a_port_in_use_names_port_holder_and_cure() -> None:
         with pytest.raises(StartError) as caught:
             listen("127.0.0.1", port)
     assert str(caught.value) == (
-        f"port {port} is in use by pid {os.getpid()}: end that process, or choose another with --port"
+        f"port {port} is in use by pid {os.getpid()}: stop that process, or choose another port with --port"
     )
 
 

@@ -86,7 +86,7 @@ def test_a_file_that_is_missing_or_half_written_is_named_and_not_shown(tmp_path:
     file.write_text(text)
     with pytest.raises(TokenError) as caught:
         read_keys(file)
-    assert str(caught.value) == "key_file.json is no key file"
+    assert str(caught.value) == "key_file.json is not a key file"
 
 
 def test_keys_do_not_show_in_a_text() -> None:

@@ -98,9 +98,9 @@ def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(
         (errno.EDQUOT, "free space in /state/logs"),
         (errno.EROFS, "writable"),
         (errno.EACCES, "permission"),
-        (errno.EIO, "the disk fails"),
+        (errno.EIO, "the disk reports an error"),
         (errno.EISDIR, "move that folder away"),
-        (errno.ENOTDIR, "move away"),
+        (errno.ENOTDIR, "move the file with that name away"),
     ],
 )
 def test_each_fault_names_path_and_cure_in_one_line(number: int, cure: str) -> None:

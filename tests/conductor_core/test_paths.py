@@ -59,7 +59,7 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     state.run.symlink_to(tmp_path / "elsewhere")
     try:
-        with pytest.raises(StateDirError, match="is a link or belongs to another user"):
+        with pytest.raises(StateDirError, match="is a symbolic link or belongs to another user"):
             state.create()
     finally:
         state.run.unlink()
@@ -67,7 +67,7 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
-    with pytest.raises(StateDirError, match="state cannot be made: file exists"):
+    with pytest.raises(StateDirError, match="state cannot be created: file exists"):
         StateDir(tmp_path / "state").create()
 
 

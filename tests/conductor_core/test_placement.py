@@ -56,8 +56,9 @@ def test_resident_sets_are_placed_first_and_keep_their_memory() -> None:
     catalogue = parsed(model("a", "7B"), model("b", "10B", stay="true"))
     found = refusal(catalogue, machine(24, ram=200))
     assert found == [
-        "SETTINGS.md:3:1: Device: a: needs a GPU with 14 GB; left beside the resident rows: cuda:0 1.6 GB, "
-        "and 7 B parameters are too slow on a CPU (up to 3 B are put there by auto; Device cpu insists)"
+        "SETTINGS.md:3:1: Device: a: needs a GPU with 14 GB; free beside the resident rows: cuda:0 1.6 GB, "
+        "and 7 B parameters are too slow on a CPU "
+        "(auto uses the CPU up to 3 B; set Device to cpu to use it all the same)"
     ]
 
 
@@ -73,13 +74,13 @@ def test_a_small_model_goes_to_the_cpu_where_no_gpu_fits() -> None:
 
 def test_a_large_model_without_a_gpu_is_an_error_unless_its_row_insists() -> None:
     (mistake,) = refusal(parsed(model("a", "8B")), machine())
-    assert "needs a GPU with 16 GB, this machine has none that can be used" in mistake
+    assert "needs a GPU with 16 GB, this machine has no usable GPU" in mistake
     assert devices(place(parsed(model("a", "8B", device="cpu")), machine())) == ["cpu"]
 
 
 def test_a_model_larger_than_the_memory_is_an_error_on_the_cpu_too() -> None:
     (mistake,) = refusal(parsed(model("a", "8B", device="cpu")), machine(ram=16))
-    assert "needs 16 GB of memory, 14.4 GB can be had here" in mistake
+    assert "needs 16 GB of memory, 14.4 GB is available" in mistake
 
 
 def test_every_row_that_fits_nowhere_is_reported_at_once() -> None:
@@ -121,7 +122,7 @@ def test_the_operator_s_budget_stands_before_the_size_of_the_device() -> None:
     catalogue, where = parsed(model("a", "3B")), machine(24, 24)
     assert devices(place(catalogue, where, MemoryBudget.parse("cuda:0=4GB"))) == ["cuda:1"]
     assert devices(place(catalogue, where, MemoryBudget.parse("cuda:0=4GB,cuda:1=4GB"))) == ["cpu"]
-    with pytest.raises(SettingsError, match=r"needs 6 GB of memory, 4 GB can be had here"):
+    with pytest.raises(SettingsError, match=r"needs 6 GB of memory, 4 GB is available"):
         place(catalogue, where, MemoryBudget.parse("4GB"))
 
 

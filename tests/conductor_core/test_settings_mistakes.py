@@ -38,7 +38,7 @@ from tests.conductor_core.settings_texts import COLUMNS, ENGINES, line, mistakes
             "FP7",
             "expected one of FP32, FP16, BF16, 8-bit, 4-bit or the file's own, got 'FP7'",
         ),
-        ("Precision", "Q4_1", "only a GGUF file has such a quantisation"),
+        ("Precision", "Q4_1", "only GGUF files have such a quantisation"),
         ("Workers", "0", "expected a whole number from 1 to 64, got '0'"),
         ("Workers", "65", "expected a whole number from 1 to 64, got '65'"),
         ("Workers", "two", "expected a whole number from 1 to 64, got 'two'"),
@@ -76,8 +76,8 @@ def _begin_of_cell(source: str, index: int) -> int:
     ("model", "precision", "expectation"),
     [
         ("./tiny.Q4_1.gguf", "Q8_0", "expected Q4_1 (the file's own), FP32, FP16, BF16, 8-bit or 4-bit"),
-        ("org/name:tiny-Q4_K_M.gguf", "Q4_K_S", "got 'Q4_K_S': the file cannot give it"),
-        ("./folder", "Q4_1", "only a GGUF file has such a quantisation"),
+        ("org/name:tiny-Q4_K_M.gguf", "Q4_K_S", "got 'Q4_K_S', which the file does not contain"),
+        ("./folder", "Q4_1", "only GGUF files have such a quantisation"),
     ],
 )
 def test_a_precision_that_the_file_cannot_give_is_refused(
@@ -172,7 +172,7 @@ def test_a_row_after_an_empty_line_is_not_lost_silently() -> None:
 
 def test_a_table_whose_delimiter_line_is_too_short_is_reported() -> None:
     found = mistakes_of("\n".join([line(list(COLUMNS)), "|---|---|", line(list(COLUMNS.values()))]))
-    assert any("a line |---| of as many cells" in mistake for mistake in found)
+    assert any("followed by a line |---| with as many cells" in mistake for mistake in found)
 
 
 @pytest.mark.parametrize("text", ["", "\ufeff", "# Title\n\nProse.", "| a | b |\n|---|---|\n| 1 | 2 |\n"])
@@ -186,7 +186,7 @@ def test_a_table_without_rows_is_an_error() -> None:
 
 
 def test_half_a_character_and_a_huge_page_are_errors() -> None:
-    assert "half a character at 3" in mistakes_of("abc\ud800")[0]
+    assert "a lone surrogate at 3" in mistakes_of("abc\ud800")[0]
     assert "expected at most 250000 characters" in mistakes_of("x" * 250_001)[0]
 
 

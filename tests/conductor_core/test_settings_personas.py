@@ -49,6 +49,6 @@ def test_a_persona_twice_or_without_text_or_name_is_an_error() -> None:
     found = mistakes({}, before=f"{PERSONA}### A\n\nText.\n\n### a\n\nMore.\n\n### B\n\n###\n\nText.\n\n")
     assert found == [
         "SETTINGS.md:7:1: Conversational Persona: expected each persona once, got 'a' again",
-        "SETTINGS.md:11:1: Conversational Persona: expected the persona's text below 'B'",
+        "SETTINGS.md:11:1: Conversational Persona: expected text for the persona below 'B'",
         "SETTINGS.md:13:1: Conversational Persona: expected a name of 1 to 200 characters",
     ]

@@ -128,9 +128,9 @@ def test_a_row_of_dots_is_a_warning_with_its_line() -> None:
     text = settings_text({}) + "| ... | … | ... | ... | ... | ... |\n|  |  |  |  |  |  |\n|\n"
     catalogue = parse_settings(text, engines=ENGINES)
     assert catalogue.warnings == (
-        "SETTINGS.md:4: a row of dots or empty cells is skipped",
-        "SETTINGS.md:5: a row of dots or empty cells is skipped",
-        "SETTINGS.md:6: a row of dots or empty cells is skipped",
+        "SETTINGS.md:4: skipped a row that has only dots or empty cells",
+        "SETTINGS.md:5: skipped a row that has only dots or empty cells",
+        "SETTINGS.md:6: skipped a row that has only dots or empty cells",
     )
 
 

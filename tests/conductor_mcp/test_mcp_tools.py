@@ -85,7 +85,7 @@ async def test_arguments_of_an_engine_reach_its_worker_as_options(mcp_rig: McpRi
     [
         ("translate", {"text": "Hello"}, "target: Field required (invalid_value)"),
         ("translate", {"text": "x", "target": "German", "tone": "x"}, "unknown field 'tone' (unknown_field)"),
-        ("generate_text", {}, "exactly one of prompt and messages is needed (invalid_value)"),
+        ("generate_text", {}, "give either prompt or messages, not both (invalid_value)"),
         ("generate_text", {"prompt": "x", "category": "translaton"}, "did you mean translation?"),
         ("generate_text", {"prompt": "x", "temperature": 9}, "temperature: "),
         ("generate_text", {"prompt": "x", "session_id": "none"}, "(session_not_found)"),
@@ -104,7 +104,7 @@ async def test_a_refusal_names_what_is_wrong(
 
 async def test_an_unknown_tool_is_the_protocols_error(mcp_rig: McpRig) -> None:
     async with mcp_rig.client() as client:
-        with pytest.raises(MCPError, match="no tool 'nope'; tools/list names them") as refusal:
+        with pytest.raises(MCPError, match="no tool 'nope'; tools/list lists them") as refusal:
             await client.call_tool("nope", {})
     assert refusal.value.error.code == -32602
 
@@ -251,5 +251,5 @@ async def test_a_tool_whose_worker_hangs_is_told_so_when_it_is_ended(
             await lifecycle.refresh()
         result = await call
         assert result.is_error
-        assert "the worker did not answer any more; it is being replaced" in text_of(result)
+        assert "the worker stopped answering; it is being replaced" in text_of(result)
         assert not (await client.call_tool("generate_text", {"prompt": "x"})).is_error

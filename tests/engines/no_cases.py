@@ -16,7 +16,7 @@ LIGHTHOUSE = "The old lighthouse stands on the northern cliff and its keeper has
 PASSAGES = {"passages": ["The bridge was opened in 1932.", "It is made of grey steel."]}
 BOATS = "In 1999 the company sold 1,200 boats and then moved to Oslo."
 GERMAN = {"source": "en", "target": "de"}
-NO_JSON = "the answer is not the JSON that was asked for, or was cut"
+NO_JSON = "the answer is not valid JSON, or was cut off"
 REVIEW = {"task": "review", "document": CONTRACT}
 
 
@@ -91,9 +91,7 @@ CASES = [
         "language: the translation is not in German",
         good=WETTER,
     ),
-    translation(
-        WEATHER, "Gut.", "length: the translation has 0.13 times the length of the source", good=WETTER
-    ),
+    translation(WEATHER, "Gut.", "length: the translation is 0.13 times as long as the source", good=WETTER),
     translation(
         "One line.\nTwo.", "Eine Zeile.", "lines: the source has 2, the translation 1", good="Eine.\nZwei."
     ),
@@ -149,32 +147,32 @@ CASES = [
     answer(
         "warnings",
         'It "is of blue steel".',
-        ["quote in no passage: 'is of blue steel'"],
+        ["quote not in any passage: 'is of blue steel'"],
         '"made of grey steel"',
     ),
-    answer("warnings", "1932.", ["the answer quotes no passage"], 'It "was opened in 1932".'),
+    answer("warnings", "1932.", ["the answer does not quote any passage"], 'It "was opened in 1932".'),
     research("citations.0.supported", "Guessed [@roe99].", False, "Known [@kn68]."),
-    research("warnings", "Guessed [@roe99].", ["citation of no given source: roe99"], "Known [@kn68]."),
+    research("warnings", "Guessed [@roe99].", ["citation of an unknown source: roe99"], "Known [@kn68]."),
     research("invalid_dois", "See doi:10.1/x.", ["10.1/x"], "See doi:10.1000/182."),
-    research("warnings", "See doi:10.5555/x.", ["DOI of no given source: 10.5555/x"], "See doi:10.1000/182."),
+    research(
+        "warnings", "See doi:10.5555/x.", ["DOI of an unknown source: 10.5555/x"], "See doi:10.1000/182."
+    ),
     summary(BOATS, "It sold 1,300 boats.", "number not in the text: 1300", "It sold 1200 boats."),
-    summary(BOATS, BOATS, "length: the summary is no shorter than the text", "It sold boats."),
+    summary(BOATS, BOATS, "length: the summary is not shorter than the text", "It sold boats."),
     *(
         summary(
             "word " * 900,
             "word " * (most + 1),
-            f"length: {most + 1} words are too many for a {length} summary",
+            f"length: {most + 1} words is too long for a {length} summary",
             "word " * most,
             length=length,
         )
         for length, most in {"short": 120, "medium": 250, "long": 800}.items()
     ),
-    creative("word " * 99, "length: 99 words where about 200 were asked for", "word " * 100, length="short"),
-    creative(
-        "word " * 1001, "length: 1001 words where about 500 were asked for", "word " * 1000, length="medium"
-    ),
-    creative("Short.", "length: 1 words where about 1200 were asked for", "word " * 1200, length="long"),
-    creative("word " * 21, "length: 21 words where about 10 were asked for", "word " * 20, length=10),
+    creative("word " * 99, "length: 99 words; about 200 were requested", "word " * 100, length="short"),
+    creative("word " * 1001, "length: 1001 words; about 500 were requested", "word " * 1000, length="medium"),
+    creative("Short.", "length: 1 words; about 1200 were requested", "word " * 1200, length="long"),
+    creative("word " * 21, "length: 21 words; about 10 were requested", "word " * 20, length=10),
     *(
         creative(
             "a\n" * (lines - 1),
@@ -200,12 +198,12 @@ CASES = [
         "[]",
         multiple=True,
     ),
-    labels("warnings", "cat", ["the answer is no JSON list"], '["cat"]', multiple=True),
+    labels("warnings", "cat", ["the answer is not a JSON list"], '["cat"]', multiple=True),
     extraction("data", '{"name": "A', None),
     extraction("data", '{"name": 1}', None),
     extraction("data", "{}", None),
-    extraction("warnings", '{"name": "A', ["the answer is no JSON, or was cut"]),
-    extraction("warnings", '{"name": 1}', ["not of the schema: 1 is not of type 'string' at $.name"]),
+    extraction("warnings", '{"name": "A', ["the answer is not valid JSON, or was cut off"]),
+    extraction("warnings", '{"name": 1}', ["does not match the schema: 1 is not of type 'string' at $.name"]),
     No(
         "data_analysis",
         "unsupported_numbers",

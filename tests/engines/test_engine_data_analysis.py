@@ -166,7 +166,7 @@ def test_cells_are_told_apart_by_what_all_of_them_are(checker: Checker) -> None:
 def test_a_few_cells_that_are_no_numbers_are_told(checker: Checker) -> None:
     found = checker.check(asked(csv="a\n" + "1\n" * 19 + "about two\n", chart="none"), "")
     assert column(found, "a")["kind"] == "text"
-    assert "1 of 20 cells are no numbers" in found["warnings"][0]
+    assert "1 of 20 cells are not numbers" in found["warnings"][0]
 
 
 def test_names_are_unique_and_short_rows_are_filled() -> None:

@@ -67,7 +67,7 @@ def test_an_invented_number_and_a_long_summary_are_told() -> None:
     ]
     assert [w[:7] for w in check(asked("summarization", TEXT), TEXT)["warnings"]] == ["length:"]
     long = asked("summarization", "word " * 900, length="short")
-    assert check(long, "word " * 200)["warnings"] == ["length: 200 words are too many for a short summary"]
+    assert check(long, "word " * 200)["warnings"] == ["length: 200 words is too long for a short summary"]
 
 
 async def test_passages_are_numbered_before_the_question() -> None:
@@ -92,9 +92,9 @@ def test_an_invented_quote_and_an_answer_without_one_are_told() -> None:
     check = QuestionAnswering().check
     found = check(asked("question_answering", passages=PASSAGES), 'It "was opened in 1933" they say.')
     assert found["quotes"] == [{"text": "was opened in 1933", "found": False, "passage": None}]
-    assert found["warnings"] == ["quote in no passage: 'was opened in 1933'"]
+    assert found["warnings"] == ["quote not in any passage: 'was opened in 1933'"]
     assert check(asked("question_answering", passages=PASSAGES), "1932.")["warnings"] == [
-        "the answer quotes no passage"
+        "the answer does not quote any passage"
     ]
     assert check(asked("question_answering"), 'So "it was not so" at all.') == {"quotes": [], "warnings": []}
 
@@ -142,7 +142,7 @@ def test_a_creative_text_is_measured() -> None:
         "form: a haiku has 3 lines, this has 1"
     ]
     assert check(asked("creative_writing", length="long"), "Short.")["warnings"] == [
-        "length: 1 words where about 1200 were asked for"
+        "length: 1 words; about 1200 were requested"
     ]
     assert check(asked("creative_writing", continue_from="Once upon"), "Once upon a time")["warnings"] == [
         "continuation: the answer repeats the given text"

@@ -89,9 +89,9 @@ def test_a_valid_answer_is_the_data() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"name": "Ada", "a', "no JSON, or was cut"),
-        ("Ada", "no JSON"),
-        ('{"name": NaN}', "no JSON"),
+        ('{"name": "Ada", "a', "not valid JSON, or was cut off"),
+        ("Ada", "not valid JSON"),
+        ('{"name": NaN}', "not valid JSON"),
         ('{"age": 3}', "'name' is a required property"),
         ('{"name": 3}', "at $.name"),
     ],

@@ -89,7 +89,7 @@ def test_quotations_in_prose_are_looked_up_too() -> None:
 def test_an_answer_that_is_not_whole_json_has_no_items(text: str) -> None:
     answer = found(text)
     assert answer["items"] is None
-    assert answer["warnings"][0] == "the answer is not the JSON that was asked for, or was cut"
+    assert answer["warnings"][0] == "the answer is not valid JSON, or was cut off"
 
 
 def test_the_strings_of_a_cut_answer_are_no_quotations() -> None:

@@ -102,7 +102,7 @@ def test_a_citation_of_a_given_source_is_supported(text: str, key: str) -> None:
 )
 def test_an_invented_citation_is_flagged(text: str, key: str) -> None:
     assert citations(text) == [(key, False)]
-    assert found(text)["warnings"] == [f"citation of no given source: {key}"]
+    assert found(text)["warnings"] == [f"citation of an unknown source: {key}"]
 
 
 def test_several_citations_in_one_place_are_told_apart() -> None:
@@ -127,8 +127,8 @@ def test_without_sources_no_citation_is_supported() -> None:
 def test_dois_are_judged_by_their_form() -> None:
     answer = found("See doi:10.1000/xyz, https://doi.org/10.5555/abc(1)2. and doi: 10.1/no (doi:foo).")
     assert answer["invalid_dois"] == ["10.12/short", "10.1/no", "foo"]
-    assert "DOI of no given source: 10.5555/abc(1)2" in answer["warnings"]
-    assert "DOI of no given source: 10.1000/xyz" not in answer["warnings"]
+    assert "DOI of an unknown source: 10.5555/abc(1)2" in answer["warnings"]
+    assert "DOI of an unknown source: 10.1000/xyz" not in answer["warnings"]
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ async def test_the_sources_stand_in_the_instructions_with_their_keys() -> None:
 @pytest.mark.parametrize(
     ("bibtex", "said"),
     [
-        ("", "no BibTeX entry"),
-        ("hello", "no BibTeX entry"),
+        ("", "does not contain a BibTeX entry"),
+        ("hello", "does not contain a BibTeX entry"),
         ("\n@article{a, title={x}", "line 2"),
         ("@article{a,title={x}}\n@article{a,title={y}}", "line 2: Duplicate"),
-        ("@article{a b, title={c}}", "is no key"),
+        ("@article{a b, title={c}}", "is not a key"),
         ("@article{a, author={A, B, C, D}}", "Too many commas"),
     ],
 )

@@ -44,7 +44,7 @@ def test_what_only_a_run_can_tell_is_claimed_of_no_text(engine: str) -> None:
 
 
 def test_a_translation_into_no_language_is_called_unchecked() -> None:
-    said = "target: no target language was given, so that nothing could be checked"
+    said = "target: no target language was given, so nothing could be checked"
     assert found("translation", "Pourquoi ?", {})["warnings"] == [said]
 
 
@@ -61,10 +61,10 @@ def test_a_doi_of_the_bibliography_that_is_none_is_told() -> None:
             {"csv": "a\nx\ny", "chart": "scatter"},
             "there are no columns for a chart (scatter): points need two columns of numbers",
         ),
-        ({"csv": "a\n" + "1\n" * 19 + "x"}, "a: 1 of 20 cells are no numbers, it is taken as text"),
-        ({"csv": "a,b\n1,2\n3"}, "1 rows were short; their last cells are missing"),
-        ({"csv": "a,a\n1,2"}, "several columns have one name; the later ones are numbered"),
-        ({"csv": "a\n1e999\n2"}, "a: numbers too large to count with are left out"),
+        ({"csv": "a\n" + "1\n" * 19 + "x"}, "a: 1 of 20 cells are not numbers; the column is read as text"),
+        ({"csv": "a,b\n1,2\n3"}, "1 rows were too short; their last cells are empty"),
+        ({"csv": "a,a\n1,2"}, "several columns have the same name; the later ones are numbered"),
+        ({"csv": "a\n1e999\n2"}, "a: numbers too large to compute with are left out"),
         (
             {"csv": "a\n" + "\n".join(f"x{n}" for n in range(99)), "chart": "bar"},
             "the chart shows 30 of 99 values",

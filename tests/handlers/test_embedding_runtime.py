@@ -121,7 +121,7 @@ async def test_an_embedding_model_is_asked_for_no_text(
     runtime: EmbeddingRuntime, folder: Path, engine: str
 ) -> None:
     options = {"text_classification": {"labels": ["a", "b"]}, "code_completion": {"prefix": "x"}}
-    with pytest.raises(RequestError, match="makes embeddings and generates no text") as refused:
+    with pytest.raises(RequestError, match="this model only makes embeddings") as refused:
         await done(runtime, folder, engine, prompt="x " * 200, options=options.get(engine, {}))
     assert refused.value.status == 400
 
@@ -130,7 +130,7 @@ async def test_a_generating_model_is_asked_for_no_vectors(tiny_llama_folder: Pat
     generating = open_runtime(RuntimeConfig(tiny_llama_folder, "FP32", threads=2), lambda _: None)
     generator = Generator(LoadedModel(generating, TextTokenizer(tiny_llama_folder)))
     request = GenerateRequest(id="r", engine="embedding", prompt="hello")
-    with pytest.raises(RequestError, match="makes no embeddings") as refused:
+    with pytest.raises(RequestError, match="cannot make embeddings") as refused:
         [record async for record in generator.records(request)]
     generating.close()
     assert refused.value.status == 400
@@ -139,7 +139,7 @@ async def test_a_generating_model_is_asked_for_no_vectors(tiny_llama_folder: Pat
 async def test_a_closed_runtime_fails_what_comes_later(folder: Path) -> None:
     closed = EmbeddingRuntime(RuntimeConfig(folder, "FP32", threads=2), lambda _: None)
     closed.close()
-    with pytest.raises(RequestError, match="it was closed"):
+    with pytest.raises(RequestError, match="the model was closed"):
         await closed.embed([[1]])
 
 
@@ -195,5 +195,5 @@ def test_batches_are_bounded_by_tokens_with_padding() -> None:
 def test_a_body_with_inputs_needs_no_prompt() -> None:
     body = parse(GenerateBody, b'{"options": {"inputs": ["a"]}}')
     assert (body.asked_prompt, body.messages) == ("", None)
-    with pytest.raises(RequestError, match="exactly one of prompt and messages"):
+    with pytest.raises(RequestError, match="give either prompt or messages"):
         parse(GenerateBody, b'{"options": {"labels": ["a"]}}')

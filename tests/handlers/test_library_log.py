@@ -167,7 +167,7 @@ def test_a_warning_is_told_without_its_words(
 ) -> None:
     warnings.showwarning(UserWarning(PROMPT), UserWarning, "/lib/pandas/core.py", 7)
     told = capsys.readouterr().err
-    assert told == "UserWarning at lib/pandas/core.py:7, its words withheld\n"
+    assert told == "UserWarning at lib/pandas/core.py:7 (text withheld)\n"
 
 
 def test_a_handler_gets_one_filter_however_often_it_is_asked_for(written: io.StringIO) -> None:

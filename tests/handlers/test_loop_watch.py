@@ -22,7 +22,7 @@ from tests.loop_steps import own_work
 
 RUNNERS = pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
 LONG = b"[" + b"[]," * 1_500_000 + b"[]]"
-"""A call of C that keeps the interpreter's lock for half a second: on a busy machine less of it is told."""
+"""A call of C that keeps the interpreter's lock for half a second: a busy machine reports less of it."""
 
 
 class Watched:

@@ -28,10 +28,10 @@ def job(**plan: Any) -> OpenVinoJob:
     return made
 
 
-def after(said: list[int], **plan: Any) -> OpenVinoJob:
-    """A request that was dropped after the tokens `said`."""
+def after(sent: list[int], **plan: Any) -> OpenVinoJob:
+    """A request that was dropped after the tokens `sent`."""
     made = job(**plan)
-    assert made.take(said, [-1.0] * len(said), None) == Step(said, None, [-1.0] * len(said))
+    assert made.take(sent, [-1.0] * len(sent), None) == Step(sent, None, [-1.0] * len(sent))
     made.begin_again()
     made.handle = Handle()
     return made
@@ -43,7 +43,7 @@ def test_what_was_said_becomes_part_of_the_prompt() -> None:
     assert again.config.max_new_tokens == 8
     assert again.config.repetition_penalty == 1.5
     assert again.take([22, EOS], [-0.5, -0.1], "stop") == Step([22], "stop", [-0.5])
-    assert again.said == [20, 21, 22]
+    assert again.sent == [20, 21, 22]
 
 
 def test_an_unseeded_answer_goes_on_with_other_draws() -> None:
@@ -77,7 +77,7 @@ def test_an_answer_with_a_state_is_made_again_and_held_back(state: dict[str, Any
     assert again.take([20], [-1.0], None) is None
     assert again.take([21, 22, 23], [-1.0, -1.0, -0.25], None) == Step([23], None, [-0.25])
     assert again.take([24], [-0.5], "length") == Step([24], "length", [-0.5])
-    assert again.said == [20, 21, 22, 23, 24]
+    assert again.sent == [20, 21, 22, 23, 24]
 
 
 def test_a_repetition_that_departs_goes_on_from_what_was_said() -> None:

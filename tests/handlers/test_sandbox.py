@@ -22,9 +22,11 @@ from handlers.sandbox.template import PACKAGE, ChildLimits
 from handlers.wire import GenerateRequest
 from tests.handlers.hostile_engine import ATTACKS
 
-needs_landlock = pytest.mark.skipif(file_rules.lacking() is not None, reason="the kernel has no Landlock")
+needs_landlock = pytest.mark.skipif(
+    file_rules.lacking() is not None, reason="the kernel does not support Landlock"
+)
 needs_seccomp = pytest.mark.skipif(
-    syscall_filter.lacking() is not None, reason="the kernel has no seccomp filter"
+    syscall_filter.lacking() is not None, reason="the kernel does not support seccomp filters"
 )
 pytestmark = [needs_landlock, needs_seccomp]
 

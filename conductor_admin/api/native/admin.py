@@ -101,7 +101,9 @@ async def _to_json(gateway: Gateway, plan: Plan) -> dict[str, Any]:
 def _name(request: Request) -> str | None:
     name = request.query_params.get("name")
     if name is not None and not (name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
-        raise RequestError("name is at most 255 printable characters", param="name", code="invalid_value")
+        raise RequestError(
+            "name must be at most 255 printable characters", param="name", code="invalid_value"
+        )
     return name
 
 

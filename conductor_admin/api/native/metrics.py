@@ -67,7 +67,7 @@ def _requests(gateway: Gateway) -> Iterator[Metric]:
     )
     slugs = {row.slug for row in gateway.catalogue.rows} | {slug for slug, _ in tally}
     for name, says, state in (
-        ("num_requests_running", "Generations that a worker is running.", "running"),
+        ("num_requests_running", "Generations that run in a worker.", "running"),
         ("num_requests_waiting", "Generations that wait for a worker.", "queued"),
     ):
         gauge = _gauge(name, says, "model_name")
@@ -89,7 +89,7 @@ def _models(views: list[WorkerSetView]) -> Iterator[Metric]:
         ):
             if size is not None:
                 memory.add_metric([view.worker_set.name, kind], size)
-    held = _gauge("worker_loop_held_steps", "Event loop steps of 50 ms or more.", "category")
+    held = _gauge("worker_loop_held_steps", "Event loop steps that took 50 ms or more.", "category")
     longest = _gauge("worker_loop_longest_seconds", "Longest event loop step.", "category")
     for view in views:
         held.add_metric([view.worker_set.name], sum(worker.loop_held for worker in view.workers))
@@ -115,7 +115,7 @@ def _memory(gateway: Gateway) -> Iterator[Metric]:
 def _counted(gateway: Gateway) -> Iterator[Metric]:
     swaps = gateway.lifecycle.admission.swaps
     for name, says, value in (
-        ("swaps", "Loads that had to unload something first.", swaps.made),
+        ("swaps", "Loads that had to unload another model first.", swaps.made),
         ("auth_failures", "Requests refused without a valid key.", gateway.keys.failures),
     ):
         yield CounterMetricFamily(f"conductor_{name}", says, value=value)

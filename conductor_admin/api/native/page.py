@@ -76,7 +76,7 @@ def router(gateway: Gateway) -> APIRouter:
         """A file that the page refers to."""
         found = assets.get(file)
         if found is None:
-            raise RequestError("no such file of the page", status=404, code="not_found")
+            raise RequestError("the page has no such file", status=404, code="not_found")
         return _sent(request, found)
 
     return routes

@@ -47,5 +47,5 @@ def router(gateway: Gateway) -> APIRouter:
 
 def _limit(given: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,3}", given) or int(given) > MOST_TRACES:
-        raise RequestError(f"limit is from 1 to {MOST_TRACES}", param="limit", code="invalid_value")
+        raise RequestError(f"limit must be from 1 to {MOST_TRACES}", param="limit", code="invalid_value")
     return int(given)

@@ -88,7 +88,7 @@ def _limit(request: Request) -> int:
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
     # Four digits hold every limit; int() itself refuses thousands of them with another error.
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MOST):
-        raise RequestError(f"limit is a whole number from 1 to {MOST}", param="limit", code="invalid_value")
+        raise RequestError(f"limit must be an integer from 1 to {MOST}", param="limit", code="invalid_value")
     return int(text)
 
 

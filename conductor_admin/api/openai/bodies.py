@@ -174,19 +174,19 @@ def read_prompts(value: Any, most: int = MAX_PROMPTS) -> list[Prompt]:
     if isinstance(value, str):
         return [_read_text(value)]
     if not isinstance(value, list) or not value:
-        raise ValueError("must be a text, token ids, or a list of either")
+        raise ValueError("must be a string, token ids, or a list of either")
     if _is_id(value[0]):
         return [_read_ids(value)]
     if len(value) > most:
-        raise ValueError(f"at most {most} prompts are taken at a time")
+        raise ValueError(f"at most {most} prompts are accepted at a time")
     return [_read_text(one) if isinstance(one, str) else _read_ids(one) for one in value]
 
 
 def _read_text(value: str) -> str:
     if not value:
-        raise ValueError("a text is empty")
+        raise ValueError("a prompt is empty")
     if len(value) > MAX_PROMPT_CHARS:
-        raise ValueError(f"a text has more than {MAX_PROMPT_CHARS} characters")
+        raise ValueError(f"a prompt has more than {MAX_PROMPT_CHARS} characters")
     return value
 
 
@@ -194,9 +194,9 @@ def _read_ids(value: Any) -> tuple[int, ...]:
     if isinstance(value, list) and len(value) > MAX_IDS:
         raise ValueError(f"a prompt has more than {MAX_IDS} token ids")
     if not isinstance(value, list) or not value:
-        raise ValueError("each prompt must be a text or token ids")
+        raise ValueError("each prompt must be a string or token ids")
     if not all(_is_id(one) for one in value):
-        raise ValueError(f"token ids are whole numbers from 0 to {MAX_TOKEN_ID}")
+        raise ValueError(f"token ids must be integers from 0 to {MAX_TOKEN_ID}")
     return tuple(map(int, value))
 
 

@@ -277,7 +277,7 @@ async def _jobs(envelope: Envelope, body: ChatBody) -> list[PlannedRequest]:
 
 def _sampling(body: ChatBody, tools: Offer) -> Sampling:
     if body.top_logprobs and not body.logprobs:
-        raise RequestError("top_logprobs needs logprobs", code="invalid_value", param="top_logprobs")
+        raise RequestError("top_logprobs requires logprobs", code="invalid_value", param="top_logprobs")
     asked = body.response_format.schema_of_answer if body.response_format else body.json_schema
     return body.sampling(
         max_tokens=body.max_completion_tokens or body.max_tokens,

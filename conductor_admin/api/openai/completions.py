@@ -173,7 +173,7 @@ def router(gateway: Gateway) -> APIRouter:
 
 async def _jobs(envelope: Envelope, body: CompletionBody) -> list[PlannedRequest]:
     if body.session or body.session_id is not None:
-        raise RequestError("a session is for conversations", code="invalid_value", param="session_id")
+        raise RequestError("sessions are for conversations only", code="invalid_value", param="session_id")
     sampling = _sampling(body, raw=envelope.target.raw or bool(body.echo))
     prompt_inputs = [_ask(prompt, body) for prompt in body.prompt]
     return await plan_jobs(
@@ -194,7 +194,7 @@ def _sampling(body: CompletionBody, *, raw: bool) -> Sampling:
     if body.best_of is not None and body.best_of != body.choices:
         raise RequestError("best_of must equal n", code="unsupported_parameter", param="best_of")
     if body.max_tokens == 0 and not body.echo:
-        raise RequestError("max_tokens 0 needs echo", code="invalid_value", param="max_tokens")
+        raise RequestError("max_tokens 0 requires echo", code="invalid_value", param="max_tokens")
     asked = body.max_tokens or (None if body.max_tokens is None else 1)
     return body.sampling(
         max_tokens=DEFAULT_TOKENS if asked is None and raw else asked,
@@ -213,7 +213,7 @@ def _with_suffix(body: CompletionBody, envelope: Envelope) -> CompletionBody:
     engine = None if envelope.target.raw else envelope.target.row.engine
     if engine != FIM_ENGINE or body.echo or len(body.prompt) != 1 or not isinstance(body.prompt[0], str):
         raise RequestError(
-            f"suffix needs one text and a category whose engine is {FIM_ENGINE}",
+            f"suffix requires a single prompt and a category whose engine is {FIM_ENGINE}",
             code="unsupported_parameter",
             param="suffix",
         )

@@ -51,7 +51,7 @@ class EmbeddingsBody(Body):
         texts = [one for one in self.input if isinstance(one, str)]
         if len(texts) < len(self.input):
             raise RequestError(
-                "input must be text: token ids of another tokenizer cannot be read "
+                "input must be text: token ids of another tokenizer are not supported "
                 "(langchain: check_embedding_ctx_length=False)",
                 code="unsupported_parameter",
                 param="input",
@@ -85,7 +85,7 @@ async def _job(envelope: Envelope, body: EmbeddingsBody) -> PlannedRequest:
     if target.row.engine != ENGINE:
         able = [row.slug for row in envelope.gateway.catalogue.rows if row.engine == ENGINE]
         raise RequestError(
-            f"{target.name} makes no embeddings; {', '.join(able) or 'no category'} does",
+            f"{target.name} does not make embeddings; {', '.join(able) or 'no category'} does",
             code="unsupported_model",
             param="model",
         )

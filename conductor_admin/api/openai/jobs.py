@@ -45,7 +45,7 @@ async def plan_jobs(
 ) -> list[PlannedRequest]:
     """`body.choices` jobs for each ask, in that order; choices of one prompt have seeds of their own."""
     if body.choices * len(prompt_inputs) > 1 and (body.session or body.session_id is not None):
-        raise RequestError("a session takes one answer at a time", code="invalid_value", param="n")
+        raise RequestError("a session allows one answer at a time", code="invalid_value", param="n")
     jobs: list[PlannedRequest] = []
     for prompt_input in prompt_inputs:
         for number in range(body.choices):

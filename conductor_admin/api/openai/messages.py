@@ -27,7 +27,9 @@ Text = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 
 def _only_text(value: Any) -> Any:
     if isinstance(value, str) and value not in _TEXTS:
-        raise ValueError(f"a part of type {value[:40]!r} is not supported: the models here read text only")
+        raise ValueError(
+            f"a part of type {value[:40]!r} is not supported: the models of this server read text only"
+        )
     return value
 
 

@@ -156,7 +156,7 @@ def turns(body: ResponsesBody) -> list[Message]:
         elif item.type != "reasoning":
             found.append(_turn(number, item))
     if not any(turn.role != "system" for turn in found):
-        raise RequestError("input has no turn to answer", code="invalid_value", param="input")
+        raise RequestError("input has no message to answer", code="invalid_value", param="input")
     return found
 
 

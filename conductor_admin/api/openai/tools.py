@@ -124,13 +124,13 @@ def offer(functions: Sequence[Function], choice: ChosenTool | None, several: boo
     """The tools of a request; RequestError 400 for a choice that its tools do not allow."""
     names = [function.name for function in functions]
     if len(set(names)) < len(names):
-        raise RequestError("two tools have one name", code="invalid_value", param="tools")
+        raise RequestError("two tools have the same name", code="invalid_value", param="tools")
     chosen = choice or ChosenTool("auto" if functions else "none")
     if chosen.is_forced and not functions:
-        raise RequestError("tool_choice needs tools", code="invalid_value", param="tool_choice")
+        raise RequestError("tool_choice requires tools", code="invalid_value", param="tool_choice")
     if chosen.mode == "named" and chosen.name not in names:
         raise RequestError(
-            f"tool_choice names no tool of this request; there are {', '.join(names)}",
+            f"tool_choice does not name a tool of this request; its tools: {', '.join(names)}",
             code="invalid_value",
             param="tool_choice",
         )
@@ -190,7 +190,7 @@ def _new_place(reference: str, prefix: str) -> str:
         if reference.startswith(place):
             return f"#/$defs/{prefix}{reference.removeprefix(place)}"
     raise RequestError(
-        "a schema that is combined with others may refer only to its own $defs",
+        "a schema that is combined with others may only refer to its own $defs",
         code="invalid_value",
         param="tools",
     )

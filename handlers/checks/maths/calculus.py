@@ -145,7 +145,7 @@ def _limit(found: re.Match[str]) -> Result:
 def _no_limit(answer: MathsAnswer) -> Holds:
     if answer.value is sympy.S.EmptySet:
         return True, "the limits from both sides differ"
-    return False, "the limit does not exist: those from both sides differ"
+    return False, "the limit does not exist: the one-sided limits differ"
 
 
 def _sum(found: re.Match[str]) -> Result:

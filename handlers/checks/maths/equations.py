@@ -79,13 +79,13 @@ def _equation(equation: Any, unknown: Any, answer: MathsAnswer) -> Holds:
         return _none(solutions)
     values = _values(answer, unknown)
     if not values or any(value.free_symbols - equation.free_symbols for value in values):
-        return None, f"the answer gives no values of {unknown}, or has symbols of its own"
+        return None, f"the answer gives no values of {unknown}, or contains other symbols"
     if solutions and "." in answer.text:
         values = [_unrounded(value, answer.text, solutions) for value in values]
     if any(_misses(equation, unknown, value) for value in values):
         return False, "a value does not satisfy the equation"
     if solutions is None:
-        return None, "the values satisfy the equation; whether they are all is not known"
+        return None, "the values satisfy the equation; there may be further solutions"
     for wanted in (solutions, [one for one in solutions if one.is_real is not False]):
         if same_members(values, wanted):
             return True, "the solutions of the equation"

@@ -117,7 +117,7 @@ def tokens(text: str) -> list[Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise NotMaths(f"{text[at]!r} is no notation")
+            raise NotMaths(f"{text[at]!r} is not mathematical notation")
         kind = match.lastgroup or ""
         found.append(
             Token(
@@ -147,7 +147,7 @@ def number(text: str) -> Any:
     """The exact value of a number, decimals as fractions."""
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > 400 or (exponent and abs(int(exponent[:6])) > 400):
-        raise NotMaths("a number of hundreds of digits")
+        raise NotMaths("a number with hundreds of digits")
     return sympy.Rational(mantissa) * sympy.Integer(10) ** int(exponent or 0)
 
 
@@ -159,14 +159,14 @@ def power(base: Any, exponent: Any) -> Any:
     elif exponent.is_Rational and base.is_Rational:
         bits = max(abs(base.p), base.q).bit_length()
         if abs(exponent.p) // exponent.q * bits > MAX_BITS:
-            raise NotMaths("a number of thousands of digits")
+            raise NotMaths("a number with thousands of digits")
     return base**exponent
 
 
 def factorial(value: Any) -> Any:
     """`value`!; NotMaths from 3,000 on."""
     if value.is_number and abs(value) > 3000:
-        raise NotMaths("a number of thousands of digits")
+        raise NotMaths("a number with thousands of digits")
     return sympy.factorial(value)
 
 
@@ -181,5 +181,5 @@ def apply(name: str, argument: Any) -> Any:
     """The function called `name` of one argument, or of the several of `min` and `max`."""
     many = isinstance(argument, sympy.Tuple)
     if many != (name in ("min", "max")):
-        raise NotMaths(f"{name} has another number of arguments")
+        raise NotMaths(f"{name} takes a different number of arguments")
     return FUNCTIONS[name](*argument) if many else FUNCTIONS[name](argument)

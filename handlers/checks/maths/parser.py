@@ -47,7 +47,7 @@ def parse(text: str, log_base: int | None = None) -> Any:
     try:
         return parser.whole()
     except (TypeError, ValueError, AttributeError, ZeroDivisionError, RecursionError) as error:
-        raise error if isinstance(error, NotMaths) else NotMaths("it makes no sense to SymPy") from error
+        raise error if isinstance(error, NotMaths) else NotMaths("SymPy cannot interpret it") from error
 
 
 class _Parser:
@@ -62,7 +62,7 @@ class _Parser:
         while self._take(",", ";") or self._take_name("or", "and"):
             parts.append(self._statement())
         if self._now.kind != "end":
-            raise NotMaths(f"{self._now.text!r} is in the way")
+            raise NotMaths(f"{self._now.text!r} is unexpected")
         return parts[0] if len(parts) == 1 else sympy.Tuple(*parts)
 
     @property
@@ -172,7 +172,7 @@ class _Parser:
             return sympy.Abs(value)
         if token.text in _OPEN:
             return self._bracketed(token.text)
-        raise NotMaths(f"{token.text or 'the end'!r} is in the way")
+        raise NotMaths(f"{token.text or 'the end'!r} is unexpected")
 
     def _bracketed(self, opening: str) -> Any:
         parts = [self._statement()]
@@ -197,7 +197,7 @@ class _Parser:
             return Symbol(name)
         if not index and set(letters) <= set("abcxyz") and len(letters) == 2 and letters != "by":
             return Symbol(letters[0]) * Symbol(letters[1])
-        raise NotMaths(f"{name!r} is no known name")
+        raise NotMaths(f"{name!r} is not a known name")
 
     def _applied(self, name: str) -> Any:
         exponent = self._factor_after_caret()

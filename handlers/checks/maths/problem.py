@@ -125,7 +125,7 @@ def _primes(question: str) -> Judge | None:
         right = plain(answer.text).rpartition("=")[2]
         bases = re.findall(r"(?<!\^)(?<!\^\()(?<!\*\*)\b\d+", right)
         primes = all(sympy.isprime(int(base)) for base in bases)
-        return primes, f"the product of {'primes' if primes else 'factors that are not all prime'}"
+        return primes, f"the product of {'primes' if primes else 'factors, not all of them prime'}"
 
     return judge
 

@@ -66,10 +66,10 @@ def _against(prompt: str, answer: MathsAnswer, expected: str | None) -> tuple[bo
         return _against_expected(prompt, answer, expected)
     problem = recognise(prompt)
     if problem is None:
-        return None, "the problem is not one that can be checked, and no expected answer was given"
+        return None, "this kind of problem cannot be checked, and no expected answer was given"
     holds, reason = problem(answer)
     if holds and _restates(prompt, answer.text):
-        return None, "the answer only says the question again"
+        return None, "the answer only repeats the question"
     return holds, reason
 
 

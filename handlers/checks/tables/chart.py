@@ -108,27 +108,27 @@ def _first(columns: Sequence[Column], other: Column | None = None) -> Column | N
 
 
 def _png(kind: str, x: Column | None, y: Column | None) -> tuple[str, list[str]]:
-    told: list[str] = []
+    notes: list[str] = []
     with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         with python_warnings.catch_warnings(record=True) as caught:
             python_warnings.simplefilter("always")
-            _DRAW[kind](axes, x, y, told)
+            _DRAW[kind](axes, x, y, notes)
             image = io.BytesIO()
             figure.savefig(image, format="png", metadata={"Software": None})
         if any("Glyph" in str(warning.message) for warning in caught):
-            told.append("the chart's font lacks some letters")
-    return base64.b64encode(image.getvalue()).decode(), told
+            notes.append("the chart's font lacks some letters")
+    return base64.b64encode(image.getvalue()).decode(), notes
 
 
-def _bars(axes: Axes, x: Column, y: Column | None, told: list[str]) -> None:
+def _bars(axes: Axes, x: Column, y: Column | None, notes: list[str]) -> None:
     labels = [None if value is None else _label(value) for value in x.values]
     heights = _means(labels, y.values) if y is not None else Counter(filter(None, labels))
     kept = dict(sorted(heights.items(), key=lambda item: -abs(item[1]))[:MOST_BARS])
     if len(kept) < len(heights):
-        told.append(f"the chart shows {len(kept)} of {len(heights)} values")
+        notes.append(f"the chart shows {len(kept)} of {len(heights)} values")
     axes.bar(range(len(kept)), list(kept.values()))
     axes.set_xticks(range(len(kept)), list(kept), rotation=45, ha="right")
     _titles(axes, x.name, "count" if y is None else f"mean of {y.name}")
@@ -142,33 +142,33 @@ def _means(x: Sequence[Any], y: Sequence[float | None]) -> dict[Any, float]:
     return {key: math.fsum(values) / len(values) for key, values in groups.items()}
 
 
-def _line(axes: Axes, x: Column | None, y: Column, told: list[str]) -> None:
+def _line(axes: Axes, x: Column | None, y: Column, notes: list[str]) -> None:
     across = x.values if x is not None else range(1, len(y.values) + 1)
     means = _means(across, y.values)
     places = sorted(means) if x is not None and x.kind in ("date", "number") else list(means)
-    points = _points(places, [means[place] for place in places], told)
+    points = _points(places, [means[place] for place in places], notes)
     axes.plot([_place(at) for at, _ in points], [value for _, value in points], marker=".")
     axes.tick_params(axis="x", rotation=45)
     single = len(means) == sum(value is not None for value in y.values)
     _titles(axes, x.name if x is not None else "row", y.name if single else f"mean of {y.name}")
 
 
-def _scatter(axes: Axes, x: Column, y: Column, told: list[str]) -> None:
-    points = _points(x.values, y.values, told)
+def _scatter(axes: Axes, x: Column, y: Column, notes: list[str]) -> None:
+    points = _points(x.values, y.values, notes)
     axes.scatter([across for across, _ in points], [up for _, up in points], s=12)
     _titles(axes, x.name, y.name)
 
 
-def _hist(axes: Axes, x: Column, y: Column | None, told: list[str]) -> None:
+def _hist(axes: Axes, x: Column, y: Column | None, notes: list[str]) -> None:
     values = [value for value in x.values if value is not None]
     axes.hist(values, bins=min(HIST_BINS, max(1, len(set(values)))))
     _titles(axes, x.name, "count")
 
 
-def _points(across: Sequence[Any], up: Sequence[Any], told: list[str]) -> list[tuple[Any, float]]:
+def _points(across: Sequence[Any], up: Sequence[Any], notes: list[str]) -> list[tuple[Any, float]]:
     whole = [(a, b) for a, b in zip(across, up, strict=True) if a is not None and b is not None]
     if len(whole) > MOST_POINTS:
-        told.append(f"the chart shows {MOST_POINTS} of {len(whole)} points")
+        notes.append(f"the chart shows {MOST_POINTS} of {len(whole)} points")
         step = len(whole) / MOST_POINTS
         whole = [whole[int(number * step)] for number in range(MOST_POINTS)]
     return whole

@@ -56,8 +56,9 @@ def _column(name: str, cells: list[Cell], decimal: str) -> Column:
         if known == len(there):
             return Column(name, "number", numbers)
         if known >= MOSTLY * len(there):
-            told = f"{name}: {len(there) - known} of {len(there)} cells are no numbers, it is taken as text"
-            return Column(name, "text", _read(cells, _text), (told,))
+            others = f"{len(there) - known} of {len(there)} cells"
+            warning = f"{name}: {others} are not numbers; the column is read as text"
+            return Column(name, "text", _read(cells, _text), (warning,))
     for kind, reader in _OTHERS:
         values = _read(cells, reader)
         if sum(value is not None for value in values) == len(there):

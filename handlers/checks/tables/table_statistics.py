@@ -37,7 +37,7 @@ def statistics_of(columns: Sequence[Column], rows: int) -> tuple[dict[str, Any],
             "groups": _groups(columns),
         }
     infinite = [one["name"] for one in described if one.get("infinite")]
-    return figures, [f"{name}: numbers too large to count with are left out" for name in infinite]
+    return figures, [f"{name}: numbers too large to compute with are left out" for name in infinite]
 
 
 def _described(column: Column) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def read_csv(text: str, option: str = "csv") -> DataTable:
         raise bad_option(option, f"line {reader.line_num}: {error}") from error
     short = sum(len(cells) < len(header) for cells in rows)
     filled: list[list[Cell]] = [[*cells, *[None] * (len(header) - len(cells))] for cells in rows]
-    warnings = [f"{short} rows were short; their last cells are missing"] if short else []
+    warnings = [f"{short} rows were too short; their last cells are empty"] if short else []
     return _named(header, filled, warnings, option, "," if delimiter == ";" else ".")
 
 
@@ -147,7 +147,7 @@ def _named(
             seen[name] += 1
         unique.append(one)
     if unique != plain:
-        warnings = [*warnings, "several columns have one name; the later ones are numbered"]
+        warnings = [*warnings, "several columns have the same name; the later ones are numbered"]
     return DataTable(tuple(unique), rows, tuple(warnings), decimal)
 
 

@@ -87,12 +87,14 @@ def read_bibliography(text: str) -> list[CitedWork]:
         ],
     )
     for block in library.failed_blocks:
-        raise BibliographyError(f"line {(block.start_line or 0) + 1}: {str(block.error) or 'no BibTeX'}")
+        raise BibliographyError(
+            f"line {(block.start_line or 0) + 1}: {str(block.error) or 'not valid BibTeX'}"
+        )
     for entry in library.entries:
         if not re.fullmatch(r"[^\s,{}\[\]@]+", entry.key):
-            raise BibliographyError(f"line {(entry.start_line or 0) + 1}: {entry.key!r} is no key")
+            raise BibliographyError(f"line {(entry.start_line or 0) + 1}: {entry.key!r} is not a key")
     if not library.entries:
-        raise BibliographyError("there is no BibTeX entry in it")
+        raise BibliographyError("it does not contain a BibTeX entry")
     return [_source(entry) for entry in library.entries]
 
 

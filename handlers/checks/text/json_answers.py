@@ -43,16 +43,16 @@ def _unfenced(text: str) -> str:
 def _whole(digits: str) -> int:
     value = int(digits)
     if not -(2**63) <= value < 2**64:
-        raise ValueError("a number that few programs read")
+        raise ValueError("a number that few programs can read")
     return value
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise ValueError("a number beyond all floats")
+        raise ValueError("a number beyond the range of floats")
     return value
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")

@@ -78,7 +78,7 @@ class SourceText:
 
 
 def affordable(quotes: Sequence[str], characters: int) -> Sequence[str]:
-    """The first quotations, as many as may be looked up in sources of so many characters."""
+    """The first quotations: those that can be looked up within the time limit in sources of this length."""
     return quotes[: max(1, MOST_READ // max(1, characters))]
 
 

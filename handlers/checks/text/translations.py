@@ -57,7 +57,7 @@ def _length(source: str, translation: str) -> Iterator[str]:
         return
     ratio = _size(translation) / size
     if not SHORTEST <= ratio <= LONGEST:
-        yield f"length: the translation has {ratio:.2f} times the length of the source"
+        yield f"length: the translation is {ratio:.2f} times as long as the source"
 
 
 def _lines(source: str, translation: str) -> Iterator[str]:

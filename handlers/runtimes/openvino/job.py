@@ -33,7 +33,7 @@ class Failed:
 @dataclass(eq=False, slots=True)
 class OpenVinoJob:
     """One request. `number` is the order of arrival, `read` the number of its prompt tokens in the cache,
-    `said` all tokens sent so far; `overtaken` counts later requests that were admitted before it.
+    `sent` all tokens sent so far; `overtaken` counts later requests that were admitted before it.
     """
 
     number: int
@@ -48,7 +48,7 @@ class OpenVinoJob:
     read: int = 0
     ending: int = 0
     overtaken: int = 0
-    said: list[int] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
     _repeats: bool = False
     _repeated: int = 0
     _seeded: bool = False
@@ -62,12 +62,12 @@ class OpenVinoJob:
     @property
     def blocks(self) -> int:
         """The number of KV blocks that it needs now, plus one to grow."""
-        return blocks_of(len(self.prompt_ids) + len(self.said) + 1) + 1
+        return blocks_of(len(self.prompt_ids) + len(self.sent) + 1) + 1
 
     @property
     def ids(self) -> Sequence[int]:
         """The prompt for the library."""
-        return self.prompt_ids if self._repeats else [*self.prompt_ids, *self.said]
+        return self.prompt_ids if self._repeats else [*self.prompt_ids, *self.sent]
 
     @property
     def unread(self) -> int:
@@ -78,9 +78,9 @@ class OpenVinoJob:
     def config(self) -> Any:
         """The decoding configuration for `ids`."""
         plan = self.plan
-        if self.said and not self._repeats:
-            seed = ((plan.seed or 0) + SEED_STRIDE * len(self.said)) % 2**32
-            plan = replace(plan, max_tokens=plan.max_tokens - len(self.said), seed=seed)
+        if self.sent and not self._repeats:
+            seed = ((plan.seed or 0) + SEED_STRIDE * len(self.sent)) % 2**32
+            plan = replace(plan, max_tokens=plan.max_tokens - len(self.sent), seed=seed)
         config = generation_config(plan, self.eos)
         config.echo = self.echo
         return config
@@ -88,22 +88,22 @@ class OpenVinoJob:
     def begin_again(self, *, differently: bool = False) -> None:
         """Resets the library's state of the request; `differently` after a repetition gave another text."""
         self.handle, self.is_piece, self.read, self._repeated = None, False, 0, 0
-        self._repeats = bool(self.said) and self._has_state and not differently
+        self._repeats = bool(self.sent) and self._has_state and not differently
 
     def take(self, ids: Sequence[int], log_probs: Sequence[float], reason: Any) -> Step | Failed | None:
         """The new part of the library's output as a step; None if there is none."""
         if reason == "stop" and ids and ids[-1] in self.eos:
             ids, log_probs = ids[:-1], log_probs[:-1]
         if self._repeats:
-            known = self.said[self._repeated :][: len(ids)]
-            if list(ids[: len(known)]) != known or (reason and self._repeated + len(ids) < len(self.said)):
+            known = self.sent[self._repeated :][: len(ids)]
+            if list(ids[: len(known)]) != known or (reason and self._repeated + len(ids) < len(self.sent)):
                 return self._departed()
             self._repeated += len(known)
             ids, log_probs = ids[len(known) :], log_probs[len(known) :]
-            self._repeats = self._repeated < len(self.said)
+            self._repeats = self._repeated < len(self.sent)
             if not ids and not reason:
                 return None
-        self.said += ids
+        self.sent += ids
         return Step(ids, reason, log_probs)
 
     @property
@@ -118,7 +118,7 @@ class OpenVinoJob:
         if self.plan.json_schema is not None:
             return Failed(
                 RequestError(
-                    "the KV cache was needed for others, and the answer could not be made again",
+                    "the KV cache was needed for other requests, and the answer could not be repeated",
                     status=503,
                     type="server_error",
                     code="kv_cache_full",

@@ -82,10 +82,10 @@ class LogProbabilities:
 
     async def _compute(self, ids: Sequence[int], count: int) -> list[float]:
         if "_pipeline" not in self.__dict__:
-            tokens, told = await self._echo(ids)
-            first = len(ids) - count - (tokens - len(told))
+            tokens, found = await self._echo(ids)
+            first = len(ids) - count - (tokens - len(found))
             if first >= 0:
-                return list(told[first : first + count])
+                return list(found[first : first + count])
         async with self._uncached:
             # A task of its own, so that the loop watch recognises the library's steps by the task's name.
             apart = await asyncio.create_task(self._read(ids), name="openvino-step")
@@ -95,17 +95,17 @@ class LogProbabilities:
         pipeline = await asyncio.to_thread(getattr, self, "_pipeline")
         tensor = ov.Tensor(np.array([ids], dtype=np.int64))
         handle = pipeline.add_request(next(self._numbers), tensor, self._request)
-        told: list[float] = []
+        found: list[float] = []
         try:
             while pipeline.has_non_finished_requests():
                 await quiet()
                 pipeline.step()
                 if handle.can_read():
                     (output,) = handle.read().values()
-                    told += output.generated_log_probs
+                    found += output.generated_log_probs
         finally:
             handle.cancel()
-        return told[: len(ids)]
+        return found[: len(ids)]
 
     @cached_property
     def _request(self) -> Any:

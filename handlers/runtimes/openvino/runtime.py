@@ -96,17 +96,17 @@ class OpenVinoRuntime:
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
         """See `Runtime`; requests with `top_logprobs` were refused before."""
-        told = await self._logprobs.of_last(prompt_ids, len(prompt_ids) - 1)
-        return Step(prompt_ids[1:], None, told)
+        logprobs = await self._logprobs.of_last(prompt_ids, len(prompt_ids) - 1)
+        return Step(prompt_ids[1:], None, logprobs)
 
     async def _echo(self, ids: Sequence[int]) -> Echo:
         tokens = 0
-        told: list[float] = []
+        logprobs: list[float] = []
         async with aclosing(self._steps(ids, ECHO, echo=True)) as steps:
             async for step in steps:
                 tokens += len(step.token_ids)
-                told += step.logprobs or ()
-        return tokens, told
+                logprobs += step.logprobs or ()
+        return tokens, logprobs
 
     def stats(self) -> RuntimeStats:
         held = len(self._held)
@@ -231,7 +231,7 @@ class OpenVinoRuntime:
         if not job.handle.can_read():
             return None
         (output,) = job.handle.read().values()
-        if job.is_piece or not job.said:
+        if job.is_piece or not job.sent:
             self._prefixes.keep(job.ids[: job.ending])
         if job.is_piece:
             job.read, job.handle, job.is_piece = job.ending, None, False
@@ -239,7 +239,7 @@ class OpenVinoRuntime:
         reason = FINISH.get(output.finish_reason)
         step = job.take(output.generated_ids, output.generated_log_probs, reason)
         if reason is not None:
-            self._prefixes.keep([*job.prompt_ids, *job.said])
+            self._prefixes.keep([*job.prompt_ids, *job.sent])
         return step
 
     def _measure(self) -> None:

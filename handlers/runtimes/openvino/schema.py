@@ -45,7 +45,7 @@ class SchemaProbe:
         """Raises RequestError 400 with the compiler's reason if it refuses `schema` or takes over 1 s."""
         if _refers_elsewhere(schema):
             # The compiler would accept any value for it, and print the reference into the worker's log.
-            raise _refused("a $ref is '#', or begins with '#/'")
+            raise _refused("a $ref must be '#' or begin with '#/'")
         text = json.dumps(schema, sort_keys=True)
         refusal = await asyncio.get_running_loop().run_in_executor(self._owner, self._verdict, text)
         if refusal:

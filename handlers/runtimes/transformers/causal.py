@@ -175,7 +175,7 @@ class TransformersRuntime:
             streaming=True,
         )
         if accepted is None:
-            asked.flow.receive(FlowProgress((), finished=True, error="its generation thread has ended"))
+            asked.flow.receive(FlowProgress((), finished=True, error="its generation thread has stopped"))
 
     def _receive(self, asked: Asked, progress: FlowProgress) -> None:
         asked.flow.receive(progress)
@@ -238,7 +238,7 @@ class TransformersRuntime:
 
     def _end(self, line: str | None) -> None:
         """Fails all requests at the end of the runtime; `line` is the reason, None after `close`."""
-        self._fatal = line or "it was closed"
+        self._fatal = line or "the model was closed"
         asked = [*self._held, *self._waiting]
         self._held, self._waiting = [], []
         for one in asked:

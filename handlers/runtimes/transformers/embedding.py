@@ -104,25 +104,25 @@ class EmbeddingRuntime:
         for text in texts:
             self._inbox.put(text)
         if self._fatal is not None or not self._thread.is_alive():
-            raise runtime_failed(self._fatal or "it was closed")
+            raise runtime_failed(self._fatal or "the model was closed")
         return list(await asyncio.gather(*(asyncio.wrap_future(text.vector) for text in texts)))
 
     async def submit(
         self, request_id: str, prompt_ids: Sequence[int], plan: SamplingPlan
     ) -> AsyncGenerator[Step, None]:
         """Not supported; `handlers.inference.model` refuses such requests before."""
-        raise runtime_failed("an embedding model generates no text")
+        raise runtime_failed("an embedding model cannot generate text")
         yield  # makes it an async generator, as `Runtime` requires
 
     async def score(
         self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         """Not supported, as `submit`."""
-        raise runtime_failed("an embedding model generates no text")
+        raise runtime_failed("an embedding model cannot generate text")
 
     async def read(self, prompt_ids: Sequence[int], top_logprobs: int) -> Step:
         """Not supported, as `submit`."""
-        raise runtime_failed("an embedding model generates no text")
+        raise runtime_failed("an embedding model cannot generate text")
 
     def stats(self) -> RuntimeStats:
         """Counts of texts, not of requests: those in the current batch and those that wait."""
@@ -146,7 +146,7 @@ class EmbeddingRuntime:
             while (texts := self._gather()) is not None:
                 for batch in batches(texts):
                     self._embed(batch)
-            self._fail("it was closed", [])
+            self._fail("the model was closed", [])
         except Exception as error:  # the outermost loop: the library may raise any exception
             self._fatal = traceback.format_exception_only(error)[-1].strip()
             self._fail(self._fatal, texts or [])

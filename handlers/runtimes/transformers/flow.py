@@ -82,8 +82,8 @@ class Flow:
         reason = _reason(latest.finished, ended)
         if not self._decoding.plan.with_logprobs:
             return Step(new, reason)
-        said = slice(start - self._skip, start - self._skip + len(new))
-        return Step(new, reason, self._decoding.logprobs[said], self._decoding.top_logprobs[said])
+        span = slice(start - self._skip, start - self._skip + len(new))
+        return Step(new, reason, self._decoding.logprobs[span], self._decoding.top_logprobs[span])
 
     def _raise_schema_failure(self, latest: FlowProgress) -> None:
         mask = self._decoding.mask

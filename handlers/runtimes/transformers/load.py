@@ -113,7 +113,7 @@ def device_of(config: RuntimeConfig) -> torch.device:
     device = torch.device(config.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelLoadError(
-            f"device {config.device} is not there: torch sees {torch.cuda.device_count()} GPUs"
+            f"device {config.device} is not available: torch finds {torch.cuda.device_count()} GPUs"
         )
     return device
 

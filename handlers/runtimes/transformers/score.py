@@ -46,13 +46,13 @@ def read_causal(model: Any, prompt_ids: Sequence[int], top_logprobs: int) -> Ste
     top: list[dict[int, float]] = []
     cache = None
     for start in range(0, len(prompt_ids) - 1, CHUNK):
-        given, told = prompt_ids[start : start + CHUNK], prompt_ids[start + 1 : start + CHUNK + 1]
+        given, targets = prompt_ids[start : start + CHUNK], prompt_ids[start + 1 : start + CHUNK + 1]
         output = model(
             torch.tensor([list(given)], device=model.device), past_key_values=cache, use_cache=True
         )
         cache = output.past_key_values
-        scores = output.logits[0, : len(told)].float().log_softmax(dim=-1)
-        wanted = torch.tensor(list(told), device=model.device).view(-1, 1)
+        scores = output.logits[0, : len(targets)].float().log_softmax(dim=-1)
+        wanted = torch.tensor(list(targets), device=model.device).view(-1, 1)
         logprobs += scores.gather(1, wanted).view(-1).tolist()
         top += likeliest(scores, top_logprobs)
     return Step(prompt_ids[1:], None, logprobs, top)

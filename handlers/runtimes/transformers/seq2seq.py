@@ -187,7 +187,7 @@ class Seq2SeqRuntime:
         if self._fatal is not None:
             raise runtime_failed(self._fatal)
         if not self._thread.is_alive():
-            raise runtime_failed("its generation thread has ended")
+            raise runtime_failed("its generation thread has stopped")
 
     def _score(self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
         start_ids = [self._start_id, *self._forced_start()]
@@ -206,7 +206,7 @@ class Seq2SeqRuntime:
         except Exception as error:
             self._end(traceback.format_exception_only(error)[-1].strip(), jobs)
         else:
-            self._fail("it was closed", [])
+            self._fail("the model was closed", [])
 
     def _gather(self) -> list[Seq2SeqJob]:
         """The next batch; empty at the end."""
@@ -219,7 +219,7 @@ class Seq2SeqRuntime:
             except queue.Empty:
                 break
             if job is None:
-                self._fail("it was closed", jobs)
+                self._fail("the model was closed", jobs)
                 return []
             jobs.append(job)
             deadline = deadline or time.monotonic() + WINDOW_SECONDS
@@ -242,7 +242,7 @@ class Seq2SeqRuntime:
         # A cancelled row has no reader any more; a row that `close` ended still has one.
         for job in jobs:
             if not job.finished:
-                job.report(error="it was closed")
+                job.report(error="the model was closed")
 
     def _settings(self, limit: int) -> GenerationConfig:
         given = self._model.generation_config
