@@ -57,9 +57,26 @@ def main() -> None:
     """
 
 
-_BESIDES = (sessions, requests, keys, doctor, bench, mcp)
+_COMMANDS = (
+    bench,
+    build,
+    doctor,
+    keys,
+    list_rows,
+    load,
+    mcp,
+    plan,
+    ps,
+    pull,
+    requests,
+    run,
+    serve,
+    sessions,
+    show,
+    unload,
+)
 
-for _command in (serve, run, build, pull, plan, list_rows, show, ps, load, unload, *_BESIDES):
+for _command in _COMMANDS:
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -759,6 +759,10 @@ PROMISES: dict[str, Promise] = {
         "docs/engines.md and the OpenAPI document have every option and finding of every engine.",
         ("engines/test_engines_page.py::*", "conductor_admin/test_engine_schemas.py::*"),
     ),
+    "engines-listed": Promise(
+        "Every engine is in the README, has questions on the page, and is found by `auto` (embedding apart).",
+        ("engines/test_engines_listed.py::*",),
+    ),
     "one-copy": Promise(
         "With every row of the default SETTINGS.md in use, one copy of each of its two models is in memory.",
         ("e2e/test_every_row.py::*",),

@@ -136,7 +136,7 @@ def test_every_command_that_is_named_exists_and_every_command_is_named() -> None
 
     rows = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `conductor ")]
     named = set(re.findall(r"`conductor ([a-z]+)", " ".join(rows)))
-    assert named == set(main.commands)
+    assert named == set(main.commands), "the table of commands in the README has a line for each"
     used = set(re.findall(r"\bconductor ([a-z]+) ", " ".join(SHELL_BLOCKS)))
     assert used <= named
 
@@ -149,7 +149,8 @@ def test_shell_blocks_are_shell(block: str) -> None:
 
 def test_every_operator_setting_is_in_the_readme() -> None:
     named = set(re.findall(rf"^\| `({PREFIX}[A-Z_]+)`", README, re.MULTILINE))
-    assert named == {PREFIX + field.upper() for field in OperatorSettings.model_fields}
+    of_code = {PREFIX + field.upper() for field in OperatorSettings.model_fields}
+    assert named == of_code, "the table of variables in the README has a line for each"
 
 
 def test_plain_defaults_of_the_readme_are_those_of_the_code() -> None:
@@ -160,7 +161,8 @@ def test_plain_defaults_of_the_readme_are_those_of_the_code() -> None:
 
 def test_every_column_of_the_table_is_in_the_readme() -> None:
     columns: Columns = ROW_COLUMNS
-    assert not [name for name in columns.known if f"| `{name}` |" not in README]
+    left_out = [name for name in columns.known if f"| `{name}` |" not in README]
+    assert not left_out, "a table of columns in the README has a line for each"
 
 
 def test_every_field_of_generate_is_in_the_readme() -> None:

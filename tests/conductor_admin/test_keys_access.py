@@ -34,12 +34,12 @@ async def test_every_route_has_a_line_in_the_table_and_every_line_a_route(rig: R
     """A new route needs an entry in `conductor_admin.auth.access.ROUTE_SCOPES`."""
     with own_work("builds an application"):
         app = create_app(rig.gateway, McpEndpoint(rig.gateway).routes)
-    assert set(templates(app.routes)) == set(ROUTE_SCOPES)
+    assert set(templates(app.routes)) == set(ROUTE_SCOPES), "auth/access.py has the scope of every route"
 
 
 async def test_each_route_asks_for_what_the_table_says_with_every_method(keys: Keys) -> None:
     with own_work("builds an application"):
-        routes = sorted(set(templates(create_app(keys.rig.gateway).routes)))
+        routes = sorted(set(templates(create_app(keys.rig.gateway).routes)) & ROUTE_SCOPES.keys())
     assert routes
     for template in routes:
         for method in VERBS:

@@ -160,11 +160,6 @@ def test_an_installed_package_has_the_page() -> None:
     assert read_assets().keys() == ASSETS.keys()
 
 
-def test_every_engine_has_questions_to_begin_with() -> None:
-    named = set(re.findall(r"^  (\w+): \[", ASSETS["examples.js"], re.MULTILINE))
-    assert named == set(engine_names())
-
-
 def test_every_named_finding_is_one_of_an_engine() -> None:
     """A renamed finding would be shown as a plain list."""
     known = set(re.findall(r'(?:take|left\.get|left\.has)\("(\w+)"\)', ASSETS["findings.js"])) - {

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from conductor_core.catalogue import Catalogue
 from conductor_core.issues import SettingsError
+from conductor_core.settings.page import ROW_COLUMNS
 from conductor_core.settings.parser import parse_settings
 from tests.conductor_core.settings_texts import COLUMNS, ENGINES, line
 from tests.source_tree import ROOT
 
 REAL = (ROOT / "SETTINGS.md").read_text()
-OPTIONAL = ["Workers", "Runtime", "Device", "GPUs", "Context", "Engine", "Idle Timeout"]
 WORDS = [
     *COLUMNS.values(),
     *["", "...", "auto", "cpu", "cuda:0", "openvino", "transformers", "vllm", "1", "64", "65", "8k", "never"],
@@ -80,7 +80,7 @@ def test_the_real_file_with_a_piece_replaced(data: st.DataObject) -> None:
 @given(st.data())
 def test_tables_of_plausible_and_other_cells(data: st.DataObject) -> None:
     names = data.draw(st.permutations(list(COLUMNS))) + data.draw(
-        st.lists(st.sampled_from(OPTIONAL), unique=True)
+        st.lists(st.sampled_from(ROW_COLUMNS.optional), unique=True)
     )
     cell = st.sampled_from(WORDS) | st.text(max_size=12)
     rows = data.draw(st.lists(st.lists(cell, min_size=len(names), max_size=len(names) + 1), max_size=4))

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from conductor_core.catalogue import Catalogue, Precision, Row, StayLoaded
+from conductor_core.settings.page import ROW_COLUMNS
 from conductor_core.settings.parser import parse_settings
 from tests.conductor_core.settings_texts import COLUMNS, ENGINES, line, parsed, settings_text
 
@@ -38,8 +39,7 @@ def test_columns_left_out_have_their_defaults() -> None:
 
 
 def test_empty_optional_cells_have_the_same_defaults() -> None:
-    names = ("Workers", "Runtime", "Device", "GPUs", "Context", "Engine", "Idle Timeout")
-    assert only(parsed(dict.fromkeys(names, ""))) == only(parsed({}))
+    assert only(parsed(dict.fromkeys(ROW_COLUMNS.optional, ""))) == only(parsed({}))
 
 
 def test_columns_may_stand_in_any_order_and_case() -> None:
@@ -53,19 +53,17 @@ def test_columns_may_stand_in_any_order_and_case() -> None:
 
 
 def test_every_optional_column_is_read() -> None:
-    row = only(
-        parsed(
-            {
-                "Workers": "3",
-                "Runtime": "Transformers",
-                "Device": "CUDA:1",
-                "GPUs": "1",
-                "Context": "8k",
-                "Engine": "Translation",
-                "Idle Timeout": "1h30m",
-            }
-        )
-    )
+    cells = {
+        "Workers": "3",
+        "Runtime": "Transformers",
+        "Device": "CUDA:1",
+        "GPUs": "1",
+        "Context": "8k",
+        "Engine": "Translation",
+        "Idle Timeout": "1h30m",
+    }
+    assert cells.keys() == set(ROW_COLUMNS.optional), "a new column has a cell here, and its value below"
+    row = only(parsed(cells))
     assert (row.workers, row.runtime, row.device, row.context) == (3, "transformers", "cuda:1", 8192)
     assert (row.engine, row.idle_timeout_s) == ("translation", 5400.0)
 

@@ -53,7 +53,9 @@ async def test_every_engine_has_a_prompt_with_descriptions(mcp_rig: McpRig) -> N
     async with mcp_rig.client() as client:
         prompts = (await client.list_prompts()).prompts
         filled = await client.get_prompt("translate", {"text": "Hello", "target": "German"})
-    assert len(prompts) == len(engine_names()) + 1, "one for each engine, and one for any category"
+    assert len(prompts) == len(engine_names()) + 1, (
+        "an engine needs a tool in tools/engine_tools.py or a plain prompt in prompts.py of conductor_mcp"
+    )
     assert all(prompt.description and prompt.arguments for prompt in prompts)
     assert all(one.description for prompt in prompts for one in prompt.arguments or [])
     (message,) = filled.messages

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from handlers.engines.registry import engine_class, engine_names
+from handlers.engines.registry import engine_class
 from handlers.inference.generator import Generator
 from handlers.inference.model import LoadedModel
 from handlers.sandbox.checker import Checker
@@ -21,7 +21,8 @@ from handlers.wire import GenerateRequest, RequestError
 from tests.conductor_admin.gateway_rig import SETTINGS, MakeRig, Rig
 from tests.engines.engine_cases import ANSWERS, OPTIONS, WORDS, OneAnswer
 
-NAMES = engine_names()
+NAMES = sorted(OPTIONS.keys() & ANSWERS.keys())
+"""All engines: `test_engines_listed.py` fails where a table lacks one."""
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
@@ -63,10 +64,6 @@ async def checked(rig: Rig, engine: str, text: str, options: dict[str, Any]) -> 
     reply = await rig.client.post("/check", json=body, timeout=60)
     assert reply.status_code == 200, reply.text
     return dict(reply.json()["findings"])
-
-
-def test_every_engine_is_in_the_tables() -> None:
-    assert set(OPTIONS) == set(ANSWERS) == set(NAMES)
 
 
 @pytest.mark.slow
