@@ -18,7 +18,10 @@ _WORDS = "FP32, FP16, BF16, 8-bit or 4-bit"
 
 
 class Form(Enum):
-    """A form of weights that a runtime loads; a GGUF is loaded as it is, or converted to another form."""
+    """A form of weights that a runtime loads from its folder.
+
+    A GGUF is converted to one of the others, or lies there as it is, as `model.gguf`.
+    """
 
     SAFETENSORS = "safetensors"
     IR = "OpenVINO IR"

@@ -15,7 +15,7 @@ import orjson
 import pytest
 import yaml
 
-from archives.build import Built, build_set
+from archives.build import Built, build_rows, build_set
 from archives.build_context import BuildContext
 from conductor_core.paths import ProjectPaths
 from conductor_core.runtimes import RUNTIMES, Form, RuntimeSpec
@@ -84,9 +84,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def convert(module: str, request: Mapping[str, Any], **_: Any) -> dict[str, Any]:
-    """A conversion that makes a real tokenizer."""
+    """A conversion that makes a real tokenizer, and keeps the file as the real one does."""
     answer = FakeJob()(module, request)
-    byte_tokenizer().save(str(Path(request["target"]) / "tokenizer.json"))
+    target = Path(request["target"])
+    byte_tokenizer().save(str(target / "tokenizer.json"))
+    (target / "model.gguf").symlink_to(request["source"])
     return answer
 
 
@@ -144,6 +146,14 @@ def test_it_is_built_once_until_its_module_changes(project: Path, monkeypatch: p
     assert again.changed
     assert again.version != first.version
     assert config_of(again).module == "elsewhere"
+
+
+def test_its_weights_are_bundled(project: Path) -> None:
+    context = BuildContext(ProjectPaths.at(project / "SETTINGS.md"), job=convert)
+    (built,) = build_rows(parsed(ROW), project / "store", context, bundle=True).archives
+    with zipfile.ZipFile(built.path) as archive:
+        assert archive.read("weights/model.gguf") == b"GGUF"
+        assert "weights/tokenizer.json" in archive.namelist()
 
 
 def test_its_rules_come_from_its_entry(project: Path) -> None:
