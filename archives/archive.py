@@ -221,7 +221,7 @@ def members(spec: ArchiveSpec) -> Members:
         **handler_files(),
     }
     if spec.bundle is not None:
-        names = wanted_files(names_in(spec.bundle), str(spec.bundle))
+        names = wanted_files(names_in(spec.bundle), str(spec.bundle), gguf=True)
         content.update({f"{BUNDLED}/{name}": spec.bundle / name for name in names})
     return dict(sorted(content.items()))
 

@@ -19,23 +19,27 @@ from archives.job import Report, serve_job
 from archives.safety import names_in
 from archives.supported import (
     check_embedding,
-    check_openvino_gguf,
+    check_gguf,
     check_transformers,
     check_transformers_gguf,
 )
 from archives.weights_info import WeightsInfo
+from conductor_core.runtimes import RUNTIMES, Form
 from handlers.runtimes.sentence_modules import makes_embeddings
 
 _LIBRARIES = {
-    "openvino": ("openvino", "openvino-genai", "openvino-tokenizers", "transformers", "gguf"),
-    "safetensors": ("torch", "transformers", "safetensors", "gguf"),
+    Form.IR.value: ("openvino", "openvino-genai", "openvino-tokenizers", "transformers", "gguf"),
+    Form.SAFETENSORS.value: ("torch", "transformers", "safetensors", "gguf"),
+    Form.GGUF.value: ("transformers", "gguf"),
     "folder": ("transformers",),
 }
+"""Distributions that make each form."""
 _GGUF = "model.gguf"
+_IR = "openvino_model.xml"
 
 
 def work(request: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Fills `target` from `source` in the form `form` (openvino, safetensors in `dtype`, or folder).
+    """Fills `target` from `source` in `form`: `folder`, or a value of `Form` (safetensors in `dtype`).
 
     The result has `info` (a WeightsInfo), `libraries`, and `path`, the path to load (null for `target`).
     """
@@ -58,22 +62,23 @@ def _plain(info: WeightsInfo) -> dict[str, Any]:
 
 
 def _gguf(request: dict[str, Any], source: Path, target: Path, report: Report) -> WeightsInfo:
-    name, openvino = request["name"], request["form"] == "openvino"
+    name, form = request["name"], Form(request["form"])
     info, types = read_gguf(source)
     check_transformers_gguf(info, name)
-    if openvino:
-        check_openvino_gguf(info, types, name)
+    if form is not Form.SAFETENSORS:
+        check_gguf(RUNTIMES[request["runtime"]], info, types, name)
     link = target / _GGUF
     link.symlink_to(source.resolve())
-    steps = 2 if openvino else 3
+    steps = 3 if form is Form.SAFETENSORS else 2
     report("convert", 1, steps, f"{name}: tokenizer")
     _save_tokenizer(target)
-    if openvino:
-        _save_openvino(link)
-    else:
+    if form is Form.IR:
+        _save_ir(link)
+    elif form is Form.SAFETENSORS:
         report("convert", 2, steps, f"{name}: weights to {request['dtype']}")
         _save_safetensors(target, request["dtype"])
-    link.unlink()
+    if form is not Form.GGUF:
+        link.unlink()
     report("convert", steps, steps, f"{name}: done")
     return info
 
@@ -89,16 +94,13 @@ def _save_tokenizer(target: Path) -> None:
     GenerationConfig.from_model_config(config).save_pretrained(target)
 
 
-def _save_openvino(gguf: Path) -> None:
+def _save_ir(gguf: Path) -> None:
     import openvino_genai
 
     # It writes model, tokenizer and detokenizer next to the GGUF.
     openvino_genai.LLMPipeline(str(gguf), "CPU", enable_save_ov_model=True)
-    if not (gguf.parent / "openvino_model.xml").exists():
-        raise BuildError(
-            "openvino-genai did not write a model",
-            "set Precision to BF16, 8-bit or 4-bit: transformers serves it",
-        )
+    if not (gguf.parent / _IR).exists():
+        raise BuildError("openvino-genai did not write a model", "set Precision to BF16, 8-bit or 4-bit")
 
 
 def _save_safetensors(target: Path, dtype: str) -> None:
@@ -116,13 +118,14 @@ def _save_safetensors(target: Path, dtype: str) -> None:
 
 def _folder(source: Path, target: Path, runtime: str, name: str) -> tuple[WeightsInfo, str | None]:
     info = read_folder(source, name)
-    ir = (source / "openvino_model.xml").exists()
-    if ir != (runtime == "openvino"):
+    form = Form.IR if (source / _IR).exists() else Form.SAFETENSORS
+    if form not in RUNTIMES[runtime].forms:
+        able = [spec.name for spec in RUNTIMES.values() if form in spec.forms]
         raise BuildError(
-            f"{name} holds {'OpenVINO IR' if ir else 'safetensors'}, which {runtime} does not serve",
-            f"set Runtime to {'openvino' if ir else 'transformers'}",
+            f"{name} holds {form.value}, which {runtime} does not serve",
+            f"set Runtime to {' or '.join(able)}",
         )
-    if not ir:
+    if form is Form.SAFETENSORS:
         info = _checked(info, source, name)
     if (source / "tokenizer.json").exists() and (source / "tokenizer_config.json").exists():
         return info, str(source)

@@ -24,6 +24,7 @@ from archives.identity import identify
 from archives.progress import BuildProgress
 from archives.weights_info import Stamp, WeightsInfo, estimate_memory
 from conductor_core.catalogue import Precision, Row, RuntimeName
+from conductor_core.runtimes import RUNTIMES, Form, possible_forms
 
 _RETRY_S = 0.2
 
@@ -35,6 +36,9 @@ _DTYPES = {
     Precision.INT8: ("bf16", "bfloat16"),
     Precision.INT4: ("bf16", "bfloat16"),
 }
+
+_LINKED = {"folder", Form.GGUF.value}
+"""Forms that load the fetched files themselves."""
 
 
 @contextmanager
@@ -108,7 +112,7 @@ def check(row: Row, runtime: RuntimeName, found: Prepared, build_context: BuildC
             f"{listed(names)} in {folder} changed since it was made",
             f"run: conductor pull --verify {row.slug}",
         )
-    source = _source_of(row, folder, found.identity, build_context) if form == "folder" else None
+    source = _source_of(row, folder, found.identity, build_context) if form in _LINKED else None
     if source and (names := damaged_source(row.ref, found.identity, source, build_context)):
         raise BuildError(f"{listed(names)} in {source} changed since it was fetched", cure(row))
 
@@ -131,13 +135,18 @@ def _source_of(row: Row, folder: Path, identity: str, build_context: BuildContex
 
 
 def form_of(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
-    """The name of the row's folder of weights, their form, and their data type."""
+    """The name of the row's folder of weights, their form, and their data type.
+
+    The form `folder` is a model's own folder as it is; the others, values of `Form`, are made from a GGUF.
+    """
     if not row.ref.is_gguf:
         return f"{runtime}-folder", "folder", None
-    if runtime == "openvino":
-        return "openvino", "openvino", None
-    variant, dtype = _DTYPES[row.precision]
-    return variant, "safetensors", dtype
+    served = RUNTIMES[runtime].forms
+    form = next(form for form in possible_forms(row.ref, row.precision) if form in served)
+    if form is Form.SAFETENSORS:
+        variant, dtype = _DTYPES[row.precision]
+        return variant, form.value, dtype
+    return runtime, form.value, None
 
 
 def _found(folder: Path, identity: str) -> Prepared | None:
@@ -145,7 +154,9 @@ def _found(folder: Path, identity: str) -> Prepared | None:
     if stamp is None or stamp.source != identity:
         return None
     path = Path(stamp.path) if stamp.path else folder
-    return Prepared(path, identity, stamp.info, made=False) if path.exists() else None
+    # A link into a model that was moved does not exist.
+    whole = path.exists() and all(file.exists() for file in folder.iterdir())
+    return Prepared(path, identity, stamp.info, made=False) if whole else None
 
 
 def make(row: Row, runtime: RuntimeName, identity: str, build_context: BuildContext) -> Prepared:
@@ -167,7 +178,7 @@ def make(row: Row, runtime: RuntimeName, identity: str, build_context: BuildCont
             path=answer["path"],
             libraries=answer["libraries"],
             files=_digests(temporary),
-            estimated_memory=estimate_memory(info, str(request["runtime"]), row.precision.value),
+            estimated_memory=estimate_memory(info, runtime, row.precision.value),
         )
         stamp.write(temporary)
         _publish(temporary, folder)

@@ -22,9 +22,10 @@ _DUPLICATE = "consolidated"
 JSON_WITH_CODE = ("config.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
 
 
-def wanted_files(names: Iterable[str], model: str) -> list[str]:
+def wanted_files(names: Iterable[str], model: str, *, gguf: bool = False) -> list[str]:
     """The files of a model folder to take, small ones first; BuildError names a refused file.
 
+    `gguf` takes GGUF files if there are no other weights, as in a folder that the build made.
     Only files of the top level count, and the parts of an embedding model with `modules.json`: other
     sub-folders have other formats of the same weights.
     """
@@ -33,6 +34,8 @@ def wanted_files(names: Iterable[str], model: str) -> list[str]:
     modules = [name for name in known if _MODULE.fullmatch(name)] if "modules.json" in top else []
     _refuse_code(top, model)
     wanted = [name for name in top if _is_taken(name) or _is_ir_weights(name, top)]
+    if gguf and not any(_is_weights(name) for name in wanted):
+        wanted += [name for name in top if name.endswith(".gguf")]
     if not any(_is_weights(name) for name in wanted):
         raise _no_weights(top, model)
     return sorted([*modules, *wanted], key=lambda name: (_is_weights(name), name))
@@ -81,4 +84,4 @@ def _is_ir_weights(name: str, names: list[str]) -> bool:
 
 
 def _is_weights(name: str) -> bool:
-    return name.endswith((".safetensors", ".bin"))
+    return name.endswith((".safetensors", ".bin", ".gguf"))

@@ -6,27 +6,25 @@ from pathlib import Path
 
 from archives.errors import BuildError
 from archives.weights_info import WeightsInfo
+from conductor_core.runtimes import RuntimeSpec
 from handlers.runtimes.sentence_modules import SentenceModules, SentenceModulesError, read_modules
 
-OPENVINO_ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
-"""Architectures of openvino-genai's stable GGUF reader (2026.4)."""
-OPENVINO_TYPES = frozenset({"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
 _ENCODER_DECODERS = frozenset({"t5", "mt5", "umt5", "longt5"})
-_USE_TRANSFORMERS = "set Precision to BF16, 8-bit or 4-bit, which transformers serves"
+_DEQUANTISE = "set Precision to BF16, 8-bit or 4-bit"
 
 
-def check_openvino_gguf(info: WeightsInfo, types: set[str], name: str) -> None:
-    """Raises BuildError if openvino-genai cannot read a GGUF of this architecture and tensor types."""
-    if info.architecture not in OPENVINO_ARCHITECTURES:
+def check_gguf(spec: RuntimeSpec, info: WeightsInfo, types: set[str], name: str) -> None:
+    """Raises BuildError if the runtime's library cannot read a GGUF of this architecture and tensor types."""
+    if spec.architectures and info.architecture not in spec.architectures:
         raise BuildError(
-            f"openvino reads GGUF files of {_listed(OPENVINO_ARCHITECTURES)}, {name} is {info.architecture}",
-            _USE_TRANSFORMERS,
+            f"{spec.name} reads GGUF files of {_listed(spec.architectures)}, {name} is {info.architecture}",
+            _DEQUANTISE,
         )
-    unknown = types - OPENVINO_TYPES
-    if unknown:
+    unknown = types - spec.tensor_types
+    if spec.tensor_types and unknown:
         raise BuildError(
-            f"openvino reads GGUF tensors of {_listed(OPENVINO_TYPES)}, {name} has {_listed(unknown)}",
-            f"use another file of the model (Q4_0, Q4_1, Q4_K_M or Q8_0), or {_USE_TRANSFORMERS}",
+            f"{spec.name} reads GGUF tensors of {_listed(spec.tensor_types)}, {name} has {_listed(unknown)}",
+            f"use another file of the model (Q4_0, Q4_1, Q4_K_M or Q8_0), or {_DEQUANTISE}",
         )
 
 

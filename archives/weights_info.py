@@ -9,21 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from conductor_core.catalogue import RuntimeName
 from conductor_core.files import LARGEST_JSON, read_bounded
+from conductor_core.runtimes import RUNTIMES
+from conductor_core.sizes import BYTES_PER_PARAMETER
 from handlers.runtimes.cache_places import reserve_tokens
 
 STAMP = "conductor.json"
 
-_BYTES_PER_PARAMETER = {"FP32": 4.0, "FP16": 2.0, "BF16": 2.0, "8-bit": 1.1, "4-bit": 0.65}
-_KV_BYTES = {"openvino": 1.1, "transformers": 2.0, "vllm": 2.0}
-"""Bytes per value of the KV cache: openvino stores 8-bit values with scales, the others 16-bit values."""
-_PROCESS_BYTES = {"openvino": 420_000_000, "transformers": 900_000_000, "vllm": 2_000_000_000}
-"""Bytes of interpreter, libraries and compiled graph of one worker, without the model."""
 _DEFAULT_CONTEXT = 4096
-_TRANSFORMERS_TOKENS = 32_768
-"""Most tokens of transformers' cache on a CPU, as in `handlers.runtimes.transformers.memory`."""
-_WITH_A_RESERVE = {"openvino", "transformers"}
-"""Runtimes whose cache has a reserve for short requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +77,36 @@ class KnownWeights:
 
 
 def estimate_memory(
-    info: WeightsInfo, runtime: str, precision: str, context: int | None = None, workers: int = 1
+    info: WeightsInfo, runtime: RuntimeName, precision: str, context: int | None = None, workers: int = 1
 ) -> int:
     """The least bytes of a worker set: weights and the smallest cache, times the number of workers."""
-    tokens = _least_tokens(info, runtime, context)
-    return (_fixed_bytes(info, runtime, precision) + int(tokens * _token_bytes(info, runtime))) * workers
+    cache = _least_tokens(info, context) * kv_token_bytes(info, runtime)
+    return (_fixed_bytes(info, runtime, precision) + cache) * workers
 
 
 def contexts_held(
-    info: WeightsInfo, runtime: str, precision: str, context: int | None, memory: int
+    info: WeightsInfo, runtime: RuntimeName, precision: str, context: int | None, memory: int
 ) -> float | None:
     """Contexts that fit into the KV cache of a worker with `memory` bytes on a CPU.
 
     None without a KV cache.
     """
-    if not _token_bytes(info, runtime):
+    token_bytes = kv_token_bytes(info, runtime)
+    if not token_bytes:
         return None
     longest = context or info.context or _DEFAULT_CONTEXT
-    room = (memory - _fixed_bytes(info, runtime, precision)) / _token_bytes(info, runtime)
-    if runtime == "transformers":
-        room = min(room, _TRANSFORMERS_TOKENS)
-    return max(room, _least_tokens(info, runtime, context)) / longest
+    room = (memory - _fixed_bytes(info, runtime, precision)) / token_bytes
+    most = RUNTIMES[runtime].cpu_cache_tokens
+    if most is not None:
+        room = min(room, most)
+    return max(room, _least_tokens(info, context)) / longest
+
+
+def kv_token_bytes(info: WeightsInfo, runtime: RuntimeName) -> int:
+    """Bytes of one token in the KV cache; 0 without a KV cache."""
+    spec = RUNTIMES[runtime]
+    of_head = info.head_dim * spec.kv_bytes + spec.kv_head_bytes
+    return int(2 * info.layers * info.kv_heads * of_head)
 
 
 def in_tenths(contexts: float | None) -> float | None:
@@ -111,16 +114,12 @@ def in_tenths(contexts: float | None) -> float | None:
     return None if contexts is None else math.floor(contexts * 10) / 10
 
 
-def _fixed_bytes(info: WeightsInfo, runtime: str, precision: str) -> int:
-    per_parameter = _BYTES_PER_PARAMETER.get(precision)
+def _fixed_bytes(info: WeightsInfo, runtime: RuntimeName, precision: str) -> int:
+    per_parameter = BYTES_PER_PARAMETER.get(precision)
     weights = info.size if per_parameter is None else int(info.parameters * per_parameter)
-    return weights + _PROCESS_BYTES[runtime]
+    return weights + RUNTIMES[runtime].process_bytes
 
 
-def _token_bytes(info: WeightsInfo, runtime: str) -> float:
-    return 2 * info.layers * info.kv_heads * info.head_dim * _KV_BYTES[runtime]
-
-
-def _least_tokens(info: WeightsInfo, runtime: str, context: int | None) -> int:
+def _least_tokens(info: WeightsInfo, context: int | None) -> int:
     tokens = context or info.context or _DEFAULT_CONTEXT
-    return tokens + (reserve_tokens(tokens) if runtime in _WITH_A_RESERVE else 0)
+    return tokens + reserve_tokens(tokens)

@@ -11,8 +11,9 @@ from typing import Any, Self
 
 from archives.archive import BUNDLED, ArchiveSpec, handler_files
 from archives.prepare import Prepared
-from archives.weights_info import contexts_held, estimate_memory
+from archives.weights_info import contexts_held, estimate_memory, kv_token_bytes
 from conductor_core.catalogue import Precision, Row, RuntimeName, WorkerSet
+from conductor_core.runtimes import RUNTIMES
 from conductor_core.weights import weights_id
 from handlers.wire import WIRE_VERSION
 from handlers.worker_config import WorkerConfig
@@ -71,6 +72,7 @@ def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
 
     Memory is the declared memory of the set, which the KV cache fills, or at least the estimate.
     """
+    spec = RUNTIMES[plan.runtime]
     precision = precision_word(plan.row, prepared)
     context = plan.context or prepared.info.context
     least = estimate_memory(prepared.info, plan.runtime, precision, context, plan.workers)
@@ -81,6 +83,9 @@ def worker_config(plan: WorkerPlan, prepared: Prepared) -> WorkerConfig:
         category=plan.row.slug,
         engine=plan.row.engine,
         runtime=plan.runtime,
+        module=spec.module,
+        refused=tuple(sorted(spec.refused)),
+        kv_token_bytes=kv_token_bytes(prepared.info, plan.runtime),
         device=plan.device,
         precision=precision,
         weights=weights_id(plan.row.ref, plan.row.precision),
@@ -107,10 +112,14 @@ def precision_word(row: Row, prepared: Prepared) -> str:
 
 def worker_version(plan: WorkerPlan, prepared: Prepared) -> str:
     """12 hex digits of a digest of all facts that need new workers, without paths, persona and parameters."""
+    spec = RUNTIMES[plan.runtime]
     needs = {
         "weights": prepared.identity,
         "precision": plan.row.precision.value,
         "runtime": plan.runtime,
+        "module": spec.module,
+        "refused": sorted(spec.refused),
+        "kv_token_bytes": kv_token_bytes(prepared.info, plan.runtime),
         "device": plan.device,
         "context": plan.context,
         "workers": plan.workers,

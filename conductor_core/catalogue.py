@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-RuntimeName = Literal["transformers", "openvino", "vllm"]
+RuntimeName = str
+"""A name of the table in `conductor_core.runtimes`."""
+
+AUTO = "auto"
+"""The `Runtime` cell of a row that leaves the choice to that table."""
 
 
 class StayLoaded(Enum):
@@ -74,7 +78,7 @@ class Row:
     engine: str
     line: int
     workers: int = 1
-    runtime: RuntimeName | Literal["auto"] = "auto"
+    runtime: RuntimeName = AUTO
     device: str = "auto"
     context: int | None = None
     idle_timeout_s: float = 300.0

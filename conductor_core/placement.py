@@ -1,7 +1,7 @@
 """Placement of rows on devices: rows that share a worker set, and the device of each set; pure.
 
-Rows of equal weights, runtime and device share one set. A folder counts as safetensors unless its row has
-`Runtime` openvino; no file is read.
+Rows of equal weights, runtime and device share one set. A folder counts as safetensors unless its row names
+a runtime of another form; no file is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from conductor_core.catalogue import Catalogue, Row, RuntimeName, StayLoaded, Wo
 from conductor_core.issues import CellError, Issue, SettingsError
 from conductor_core.machine import Gpu, Machine
 from conductor_core.quantities import MemoryBudget, format_bytes
-from conductor_core.runtimes import resolve_runtime
+from conductor_core.runtimes import RUNTIMES, resolve_runtime
 from conductor_core.sizes import needed_memory, parameters_of
 from conductor_core.weights import weights_id
 
@@ -69,7 +69,7 @@ def _runtime(row: Row) -> RuntimeName:
 
 
 def _wanted(row: Row, runtime: RuntimeName) -> str:
-    return "cpu" if runtime == "openvino" else row.device
+    return row.device if "cuda" in RUNTIMES[runtime].devices else "cpu"
 
 
 def _merged(groups: Sequence[Group]) -> list[Group]:

@@ -1,7 +1,7 @@
-"""Runtimes: the weights and devices that each one serves, and its packages with their pinned versions.
+"""Runtimes: one entry for each, with everything that the project knows of it outside its own folder.
 
-Pure: rules and a table. Imports none of the packages and does not check what is installed; `conductor doctor`
-does. A test compares the pins with pyproject.toml.
+Pure: a table and its rules. Imports no inference library and does not check what is installed; `conductor
+doctor` does. A test compares the pins with pyproject.toml.
 """
 
 from __future__ import annotations
@@ -9,12 +9,91 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from enum import Enum
 
-from conductor_core.catalogue import ModelRef, Precision, Row, RuntimeName
+from conductor_core.catalogue import AUTO, ModelRef, Precision, Row, RuntimeName
 from conductor_core.issues import CellError
 
 _WORDS = "FP32, FP16, BF16, 8-bit or 4-bit"
+
+
+class Form(Enum):
+    """A form of weights that a runtime loads from its folder.
+
+    A GGUF is converted to one of the others, or lies there as it is, as `model.gguf`.
+    """
+
+    SAFETENSORS = "safetensors"
+    IR = "OpenVINO IR"
+    GGUF = "GGUF"
+
+
+_SERVED = {
+    Form.SAFETENSORS: f"a GGUF dequantised (Precision {_WORDS}) or a folder of safetensors",
+    Form.IR: "a GGUF at its own quantisation or a local folder of OpenVINO IR, with Precision left empty",
+    Form.GGUF: "a GGUF at its own quantisation, with Precision left empty",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """The entry of one runtime.
+
+    `module` has the function `open_runtime` (`handlers.runtimes.base`); `packages` are its distributions, and
+    the versions of `libraries` decide what it measures. `devices` are `cpu` and `cuda`. `architectures` and
+    `tensor_types` limit the GGUF files that its library reads, none means any. `refused` are the parameters
+    of `Sampling` that it does not support. Bytes: `kv_bytes` for each value of the KV cache, `kv_head_bytes`
+    in addition for the keys and for the values of each head, `process_bytes` for one worker without its
+    model (interpreter, libraries, compiled graph). `cpu_cache_tokens` is its largest KV cache on a CPU, None
+    if only memory limits it.
+    """
+
+    name: RuntimeName
+    module: str
+    packages: tuple[str, ...]
+    libraries: tuple[str, ...]
+    devices: frozenset[str]
+    forms: frozenset[Form]
+    kv_bytes: float
+    process_bytes: int
+    kv_head_bytes: int = 0
+    cpu_cache_tokens: int | None = None
+    architectures: frozenset[str] = frozenset()
+    tensor_types: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+
+
+# In the order in which `auto` asks them.
+_ENTRIES = (
+    RuntimeSpec(
+        name="transformers",
+        module="handlers.runtimes.transformers.causal",
+        packages=("transformers", "accelerate", "safetensors", "llguidance", "jsonschema"),
+        libraries=("transformers", "torch"),
+        devices=frozenset({"cpu", "cuda"}),
+        forms=frozenset({Form.SAFETENSORS}),
+        kv_bytes=2.0,
+        cpu_cache_tokens=32_768,
+        process_bytes=900_000_000,
+    ),
+    RuntimeSpec(
+        name="openvino",
+        module="handlers.runtimes.openvino.runtime",
+        packages=("openvino-genai", "openvino-tokenizers", "jsonschema"),
+        libraries=("openvino-genai",),
+        devices=frozenset({"cpu"}),
+        forms=frozenset({Form.IR}),
+        # 8-bit values, with a scale and a zero point of 4 bytes each.
+        kv_bytes=1.0,
+        kv_head_bytes=8,
+        process_bytes=420_000_000,
+        # Of the library's stable GGUF reader (2026.4).
+        architectures=frozenset({"llama", "qwen2", "qwen3"}),
+        tensor_types=frozenset({"F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"}),
+        refused=frozenset({"logit_bias", "top_logprobs"}),
+    ),
+)
+RUNTIMES: dict[RuntimeName, RuntimeSpec] = {spec.name: spec for spec in _ENTRIES}
 
 INSTALL_ALL = "make install"
 
@@ -47,11 +126,6 @@ _DISTRIBUTION_OF_MODULE = {
 }
 
 _EVERY_INSTALLATION = ("torchserve", "torch-model-archiver", "torch", "tokenizers", "jinja2")
-_OF_RUNTIME: dict[RuntimeName, tuple[str, ...]] = {
-    "openvino": ("openvino-genai", "openvino-tokenizers", "jsonschema"),
-    "transformers": ("transformers", "accelerate", "safetensors", "llguidance", "jsonschema"),
-    "vllm": (),
-}
 
 _MISSING = (
     re.compile(r"No module named '([A-Za-z0-9_.]+)'"),
@@ -61,35 +135,40 @@ _MISSING = (
 )
 
 
-def resolve_runtime(
-    ref: ModelRef, precision: Precision, runtime: RuntimeName | Literal["auto"]
-) -> RuntimeName:
-    """The runtime that serves `ref` at `precision`; CellError if the requested one cannot.
+def possible_forms(ref: ModelRef, precision: Precision) -> tuple[Form, ...]:
+    """The forms in which `ref` may be loaded at `precision`.
 
-    openvino serves a GGUF as it is, or a folder that holds OpenVINO IR; transformers everything else.
+    No file is read: a local folder at its own precision may hold safetensors or IR.
     """
     own = precision is Precision.FILE
-    if runtime == "vllm":
-        raise CellError("expected auto, transformers or openvino; vllm is not available in this version")
-    if runtime == "auto":
-        return "openvino" if ref.is_gguf and own else "transformers"
-    if runtime == "openvino" and not (own and (ref.is_gguf or ref.kind == "path")):
-        raise CellError(
-            "openvino serves a GGUF at its own quantisation or a local folder of OpenVINO IR, "
-            f"with Precision left empty; {precision.value} of this model is served by transformers"
-        )
-    if runtime == "transformers" and own and ref.is_gguf:
-        raise CellError(
-            f"transformers serves a GGUF dequantised: Precision must be {_WORDS}, or Runtime openvino"
-        )
-    return runtime
+    if ref.is_gguf:
+        return (Form.GGUF, Form.IR) if own else (Form.SAFETENSORS,)
+    return (Form.SAFETENSORS, Form.IR) if own and ref.kind == "path" else (Form.SAFETENSORS,)
+
+
+def resolve_runtime(ref: ModelRef, precision: Precision, runtime: RuntimeName) -> RuntimeName:
+    """The runtime that serves `ref` at `precision`: the requested one, or for `auto` the first that can.
+
+    CellError if the requested one cannot.
+    """
+    forms = possible_forms(ref, precision)
+    able = [spec.name for spec in RUNTIMES.values() if not spec.forms.isdisjoint(forms)]
+    if runtime == AUTO:
+        return able[0]
+    if runtime in able:
+        return runtime
+    served = " or ".join(_SERVED[form] for form in Form if form in RUNTIMES[runtime].forms)
+    asked = f"{precision.value} of this model"
+    if precision is Precision.FILE:
+        asked = "this model at its own precision"
+    raise CellError(f"{runtime} serves {served}; {asked} is served by {' or '.join(able)}")
 
 
 def check_device(runtime: RuntimeName, device: str) -> None:
     """Raises CellError if `runtime` does not run on `device`."""
-    if runtime == "openvino" and device.startswith("cuda"):
+    if device.startswith("cuda") and "cuda" not in RUNTIMES[runtime].devices:
         raise CellError(
-            f"expected auto or cpu, since openvino serves on a CPU; on a GPU Precision must be {_WORDS}"
+            f"expected auto or cpu, since {runtime} serves on a CPU; on a GPU Precision must be {_WORDS}"
         )
 
 
@@ -134,7 +213,7 @@ def cure_for_failure(text: str) -> str | None:
 
 def packages_of(row: Row, runtime: RuntimeName) -> tuple[str, ...]:
     """The distributions that a row with this runtime needs."""
-    names = list(_OF_RUNTIME[runtime])
+    names = list(RUNTIMES[runtime].packages)
     if row.precision in (Precision.INT8, Precision.INT4):
         names.append("bitsandbytes")
     if row.ref.is_gguf:

@@ -6,13 +6,15 @@ import re
 
 from conductor_core.catalogue import Precision, Row
 
-_BYTES_PER_PARAMETER = {
-    Precision.FP32: 4.0,
-    Precision.FP16: 2.0,
-    Precision.BF16: 2.0,
-    Precision.INT8: 1.0,
-    Precision.INT4: 0.6,
+BYTES_PER_PARAMETER = {
+    Precision.FP32.value: 4.0,
+    Precision.FP16.value: 2.0,
+    Precision.BF16.value: 2.0,
+    Precision.INT8.value: 1.1,
+    Precision.INT4.value: 0.65,
 }
+"""Bytes per weight by precision; those of 8 and 4 bits include scales, and embeddings of 16 bits."""
+
 _GGUF_BITS = re.compile(r"(?:Q|F)([0-9]+)")
 # Includes scales, and the layers that keep a higher precision.
 _GGUF_EXTRA_BITS = 0.5
@@ -26,7 +28,7 @@ _SIZE_IN_NAME = re.compile(
 def bytes_per_parameter(row: Row) -> float | None:
     """Bytes per weight at the row's precision; None for a file's own precision that is not named."""
     if row.precision is not Precision.FILE:
-        return _BYTES_PER_PARAMETER[row.precision]
+        return BYTES_PER_PARAMETER[row.precision.value]
     bits = _GGUF_BITS.search(row.file_precision or "")
     return (float(bits[1]) + _GGUF_EXTRA_BITS) / 8 if bits else None
 

@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from handlers.runtimes.base import RuntimeConfig
 from handlers.wire import Sampling
@@ -26,9 +26,10 @@ class WorkerConfig:
     """The configuration of one worker.
 
     `memory` is in bytes for all workers, `context` in tokens; `weights` identifies model and precision,
-    `set` names the worker set. `category`, `engine`, `model` (the display name), `system` (the persona) and
-    `parameters` come from the row of the archive and are used without the gateway; the gateway sends its own
-    with each request.
+    `set` names the worker set. `module` opens the runtime (`handlers.runtimes.base`), `refused` are the
+    decoding parameters that it does not support, and a token takes `kv_token_bytes` of its KV cache.
+    `category`, `engine`, `model` (the display name), `system` (the persona) and `parameters` come from the
+    row of the archive and are used without the gateway; the gateway sends its own with each request.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -38,7 +39,10 @@ class WorkerConfig:
     version: str
     category: str
     engine: str
-    runtime: Literal["openvino", "transformers", "vllm"]
+    runtime: str
+    module: str
+    refused: tuple[str, ...]
+    kv_token_bytes: NonNegativeInt
     device: str
     precision: str
     weights: str
@@ -61,7 +65,8 @@ class WorkerConfig:
 
     def to_yaml(self) -> dict[str, Any]:
         """Plain values which `from_yaml` reads back to an equal configuration."""
-        return {**asdict(self), "model_path": str(self.model_path), "parameters": dict(self.parameters)}
+        plain = {"model_path": str(self.model_path), "refused": list(self.refused)}
+        return {**asdict(self), **plain, "parameters": dict(self.parameters)}
 
     @property
     def sampling(self) -> Sampling:
@@ -86,4 +91,5 @@ class WorkerConfig:
             context=self.context,
             threads=max(1, cores // self.workers),
             memory=None if self.memory is None else self.memory // self.workers,
+            kv_token_bytes=self.kv_token_bytes,
         )

@@ -198,6 +198,14 @@ PROMISES: dict[str, Promise] = {
             "archives/test_archives_known.py::test_the_memory*",
         ),
     ),
+    "runtime-entry": Promise(
+        "A runtime is one entry, its own folder and its bench script; nothing else names it.",
+        (
+            "test_project_runtimes.py::*",
+            "handlers/test_new_runtime.py::*",
+            "handlers/test_transformers_memory.py::test_the_largest_cache*",
+        ),
+    ),
     "worker-imports": Promise(
         "A worker imports only what its runtime needs.",
         ("handlers/test_worker_imports.py::*",),

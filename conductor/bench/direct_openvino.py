@@ -1,6 +1,6 @@
 """The openvino side of a bench: openvino-genai and its own step loop, nothing of this project.
 
-A script of its own, run by path. Reads JSON lines: first {model, threads, scheduler}, then turns of
+A script of its own, run by path. Reads JSON lines: first {model, threads, precision, device}, then turns of
 {prompts: [[token ids]], tokens}; writes a line for each. Works on token ids only: no template, no text.
 """
 
@@ -18,10 +18,10 @@ import openvino_genai
 
 
 def load(setup: dict[str, Any]) -> Any:
-    """The pipeline on the converted model, with the thread count and cache that the worker has."""
+    """The pipeline on the converted model, with the worker's thread count and a cache as large as its own."""
     scheduler = openvino_genai.SchedulerConfig()
-    for name, value in setup["scheduler"].items():
-        setattr(scheduler, name, value)
+    scheduler.cache_size = 1
+    scheduler.enable_prefix_caching = True
     properties = {"INFERENCE_NUM_THREADS": setup["threads"]}
     return openvino_genai.ContinuousBatchingPipeline(setup["model"], scheduler, "CPU", properties)
 

@@ -23,10 +23,6 @@ SYSTEM = "You are a helpful assistant."
 """System message of each request, so that both sides get the same conversation whatever the persona is."""
 
 _FOLDER = Path(__file__).parent
-_DIRECT = {
-    "openvino": _FOLDER / "direct_openvino.py",
-    "transformers": _FOLDER / "direct_transformers.py",
-}
 CLIENT = _FOLDER / "gateway_client.py"
 
 
@@ -41,9 +37,10 @@ class BenchTarget:
     @property
     def direct_script(self) -> Path:
         """Script that calls this runtime's library. Raises CommandError if there is none."""
-        if self.config.runtime not in _DIRECT:
+        script = _FOLDER / f"direct_{self.config.runtime}.py"
+        if not script.exists():
             raise CommandError(f"bench cannot measure the library alone for runtime {self.config.runtime}")
-        return _DIRECT[self.config.runtime]
+        return script
 
     @property
     def threads(self) -> int:
@@ -60,7 +57,6 @@ class BenchTarget:
             "threads": self.threads,
             "precision": self.config.precision,
             "device": self.config.device,
-            "scheduler": _scheduler(self.config),
         }
 
     def messages(self, prompt: str) -> list[dict[str, str]]:
@@ -80,22 +76,6 @@ class BenchTarget:
             sampling=Sampling(temperature=0.0),
         )
         return engine_class(self.engine)().prepare(request).messages
-
-
-def _scheduler(config: WorkerConfig) -> dict[str, Any]:
-    """Cache and batch sizes of the library, as large as the worker's, so that they are no bottleneck."""
-    if config.runtime == "openvino":
-        return {"cache_size": 1, "enable_prefix_caching": True}
-    if config.device == "cpu":
-        # Its asynchronous mode, the default, halves its speed on a CPU: compare with the better one.
-        return {
-            "page_size": 256,
-            "num_blocks": 129,
-            "max_batch_tokens": 512,
-            "use_cuda_graph": False,
-            "use_async_batching": False,
-        }
-    return {"page_size": 256, "max_batch_tokens": 4096, "max_memory_percent": 0.4}
 
 
 def worker_config(state: StateDir, set_name: str) -> WorkerConfig:

@@ -21,15 +21,11 @@ from conductor_admin.memory.accounting import MemoryFigures, higher, parse_peak
 from conductor_admin.memory.policy import DeviceBytes
 from conductor_core.catalogue import RuntimeName, WorkerSet
 from conductor_core.files import fault, read_bounded, write_whole
+from conductor_core.runtimes import RUNTIMES
 from conductor_core.weights import weights_id
 
 log = structlog.get_logger()
 
-_LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {
-    "openvino": ("openvino-genai",),
-    "transformers": ("transformers", "torch"),
-    "vllm": ("vllm",),
-}
 LARGEST_BYTES = 4 * 2**20
 _WORTH_KEEPING = 1.02
 """Factor by which a new peak must exceed the stored one to be written."""
@@ -73,9 +69,9 @@ def peak_key(worker_set: WorkerSet, identity: str, runtime_version: str) -> str:
 
 @cache
 def runtime_version(runtime: RuntimeName) -> str:
-    """The installed version of the runtime's library, "none" if it is missing."""
+    """The installed versions of the runtime's libraries, "none" if they are missing."""
     versions = []
-    for name in _LIBRARIES[runtime]:
+    for name in RUNTIMES[runtime].libraries:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions.append(metadata.version(name))
     return "+".join(versions) or "none"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from conductor_core.catalogue import ModelRef, Precision, Row, RuntimeName, StayLoaded
+from conductor_core.catalogue import AUTO, ModelRef, Precision, Row, RuntimeName, StayLoaded
 from conductor_core.issues import CellError, Issue, close_name, expected
 from conductor_core.quantities import parse_bytes, parse_duration
-from conductor_core.runtimes import check_device, resolve_runtime
+from conductor_core.runtimes import RUNTIMES, check_device, resolve_runtime
 from conductor_core.settings.tables import Cell
 from conductor_core.slugs import slug_of
 from conductor_core.weights import QUANTISATION, parse_model_ref, quantisation_in
@@ -20,13 +20,6 @@ from conductor_core.weights import QUANTISATION, parse_model_ref, quantisation_i
 PRECISION_EXPECTED = "one of FP32, FP16, BF16, 8-bit, 4-bit or the file's own"
 LARGEST_CONTEXT = 10_000_000
 
-_RUNTIMES: dict[str, RuntimeName | Literal["auto"]] = {
-    "": "auto",
-    "auto": "auto",
-    "transformers": "transformers",
-    "openvino": "openvino",
-    "vllm": "vllm",
-}
 _PRECISIONS = {word.value.casefold(): word for word in Precision if word is not Precision.FILE}
 _COUNT = re.compile(r"([0-9]{1,9}|[0-9]{1,3}(?:[,_][0-9]{3}){1,2})(k?)", re.IGNORECASE)
 
@@ -97,12 +90,13 @@ def parse_workers(text: str) -> int:
     return int(text)
 
 
-def parse_runtime(text: str) -> RuntimeName | Literal["auto"]:
-    """A runtime's name; an empty cell is auto."""
-    try:
-        return _RUNTIMES[text.casefold()]
-    except KeyError:
-        raise expected("auto, transformers, openvino or vllm", text) from None
+def parse_runtime(text: str) -> RuntimeName:
+    """A runtime's name, or `auto`; an empty cell is `auto`."""
+    name = text.casefold() or AUTO
+    if name != AUTO and name not in RUNTIMES:
+        *first, last = (AUTO, *RUNTIMES)
+        raise expected(f"{', '.join(first)} or {last}", text)
+    return name
 
 
 def parse_device(text: str) -> str:

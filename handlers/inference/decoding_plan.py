@@ -5,11 +5,33 @@ Pure: runs no model. Every refusal is a RequestError 400 that names the paramete
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from handlers.runtimes.base import Embedder, Runtime, SamplingPlan
 from handlers.wire import RequestError, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The decoding parameters that a runtime does not support, with its name."""
+
+    runtime: str
+    parameters: Collection[str]
+
+    def check(self, sampling: Sampling) -> None:
+        """Raises RequestError 400 naming the first parameter that the runtime does not support."""
+        for name in sorted(self.parameters):
+            if getattr(sampling, name) not in (None, 0):
+                raise RequestError(
+                    f"runtime {self.runtime} does not support {name}",
+                    code="unsupported_parameter",
+                    param=name,
+                )
+
+
+NOTHING_REFUSED = Refused("", ())
 
 
 def check_context(tokens: int, context: int, *, counted: bool = True) -> None:
@@ -37,15 +59,15 @@ def check_ids(prompt_ids: Sequence[int], vocabulary: int) -> None:
         )
 
 
-def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime) -> SamplingPlan:
+def make_plan(sampling: Sampling, prompt_tokens: int, runtime: Runtime, refused: Refused) -> SamplingPlan:
     """All decoding values, with defaults filled in.
 
-    RequestError 400 names one that `runtime` does not support. `max_tokens` is reduced to the room in the
+    RequestError 400 names one that is `refused`. `max_tokens` is reduced to the room in the
     context; the answer then ends with `finish_reason` length.
     """
     refuse_embedder(runtime)
     check_context(prompt_tokens, runtime.context)
-    refuse_unsupported(sampling, runtime)
+    refused.check(sampling)
     room = runtime.context - prompt_tokens
     plan: dict[str, Any] = {
         name: value
@@ -68,15 +90,6 @@ def refuse_embedder(runtime: Runtime) -> None:
             code="unsupported",
             param="model",
         )
-
-
-def refuse_unsupported(sampling: Sampling, runtime: Runtime) -> None:
-    """Raises RequestError 400 naming the first parameter that the runtime does not support."""
-    for name in sorted(runtime.refused):
-        if getattr(sampling, name) not in (None, 0):
-            raise RequestError(
-                f"runtime {runtime.name} does not support {name}", code="unsupported_parameter", param=name
-            )
 
 
 def token_bias(bias: dict[str, float] | None, vocabulary: int) -> dict[int, float] | None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from importlib import import_module
 from typing import Any
 
 from handlers.engines.base import Attempt, BaseLLMEngine
 from handlers.engines.registry import engine_class, load_engines
+from handlers.inference.decoding_plan import Refused
 from handlers.inference.model import LoadedModel, RequestModel
 from handlers.inference.output import TextPiece
 from handlers.inference.tokenizer import TextTokenizer
 from handlers.logprobs import Echo, Row
-from handlers.runtimes.base import Runtime, RuntimeConfig
+from handlers.runtimes.base import OpenRuntime
 from handlers.sandbox.checker import Checker
 from handlers.sandbox.fair_queue import QueueBounds
 from handlers.wire import Done, GenerateRequest, RequestError, Sampling, Timings
@@ -144,21 +146,11 @@ def load_generator(config: WorkerConfig, on_fatal: Callable[[str], None]) -> Gen
     """Loads the weights that `config` names into its runtime; blocks until they are loaded."""
     engine_class(config.engine)
     load_engines()  # now, while no event loop waits: rows of every engine may share these weights
-    runtime = _load_runtime(config.runtime, config.runtime_config, on_fatal)
-    return Generator(LoadedModel(runtime, TextTokenizer(config.model_path)))
-
-
-def _load_runtime(name: str, config: RuntimeConfig, on_fatal: Callable[[str], None]) -> Runtime:
-    # Imported here: a worker imports its own runtime's libraries only.
-    if name == "openvino":
-        from handlers.runtimes.openvino.runtime import OpenVinoRuntime
-
-        return OpenVinoRuntime(config, on_fatal)
-    if name == "transformers":
-        from handlers.runtimes.transformers.causal import open_runtime
-
-        return open_runtime(config, on_fatal)
-    raise ValueError(f"unknown runtime {name!r}")
+    # By name: a worker imports its own runtime's libraries only.
+    open_runtime: OpenRuntime = import_module(config.module).open_runtime
+    runtime = open_runtime(config.runtime_config, on_fatal)
+    refused = Refused(config.runtime, config.refused)
+    return Generator(LoadedModel(runtime, TextTokenizer(config.model_path), refused))
 
 
 def _done(model: RequestModel, findings: dict[str, Any], answer: _Answer) -> Record:

@@ -15,7 +15,14 @@ from typing import Any
 
 from handlers.engines.base import ControlToken, Embeddings, Kept
 from handlers.inference.chat_template import Tools
-from handlers.inference.decoding_plan import check_context, check_ids, make_plan, refuse_embedder
+from handlers.inference.decoding_plan import (
+    NOTHING_REFUSED,
+    Refused,
+    check_context,
+    check_ids,
+    make_plan,
+    refuse_embedder,
+)
 from handlers.inference.output import Detokenizer, LogprobFormatter, TextPiece
 from handlers.inference.tokenizer import Rendered, TextTokenizer
 from handlers.logprobs import Echo
@@ -32,14 +39,17 @@ MESSAGE_CHARS = 100
 class LoadedModel:
     """One worker's runtime with its tokenizer; makes a `RequestModel` for each request."""
 
-    def __init__(self, runtime: Runtime, tokenizer: TextTokenizer) -> None:
+    def __init__(
+        self, runtime: Runtime, tokenizer: TextTokenizer, refused: Refused = NOTHING_REFUSED
+    ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
+        self._refused = refused
         self._kept: dict[type, Any] = {}
 
     def for_request(self, request_id: str, tools: Tools | None = None) -> RequestModel:
         """The model for one request; its chat prompts describe `tools`."""
-        return RequestModel(self.runtime, self.tokenizer, request_id, self._kept, tools)
+        return RequestModel(self.runtime, self.tokenizer, request_id, self._kept, tools, self._refused)
 
 
 class RequestModel:
@@ -52,9 +62,11 @@ class RequestModel:
         request_id: str,
         kept: dict[type, Any],
         tools: Tools | None,
+        refused: Refused,
     ) -> None:
         self._kept = kept
         self._tools = tools
+        self._refused = refused
         self._runtime = runtime
         self._tokenizer = tokenizer
         self._id = request_id
@@ -125,7 +137,7 @@ class RequestModel:
         """The prompt's text, with log-probabilities if `sampling` asks for them."""
         check_context(len(prompt_ids), self.context)
         rows = LogprobFormatter(self._tokenizer)
-        plan = make_plan(sampling, len(prompt_ids), self._runtime)
+        plan = make_plan(sampling, len(prompt_ids), self._runtime, self._refused)
         if not plan.with_logprobs:
             return Echo(text=await off_loop(len(prompt_ids), rows.prompt_text, prompt_ids))
         read = await self._runtime.read(prompt_ids, plan.top_logprobs)
@@ -210,7 +222,8 @@ class RequestModel:
         prefix_ids: Sequence[int] = (),
         end_ids: frozenset[int] = frozenset(),
     ) -> AsyncGenerator[TextPiece, None]:
-        plan = replace(make_plan(sampling, len(prompt_ids), self._runtime), prefix_ids=prefix_ids)
+        plan = make_plan(sampling, len(prompt_ids), self._runtime, self._refused)
+        plan = replace(plan, prefix_ids=prefix_ids)
         rows = LogprobFormatter(self._tokenizer) if plan.with_logprobs else None
         answer = Detokenizer(self._tokenizer.decoder(), sampling.stop or (), end_ids, rows)
         self.usage += Usage(prompt_tokens=len(prompt_ids))

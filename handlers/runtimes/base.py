@@ -1,20 +1,25 @@
 """The interface of all runtimes: token ids in, steps of token ids out.
 
 A runtime knows tokens and no text: templates, detokenising, stop strings and the context check are shared
-code above it (`handlers.inference.model`). It adapts a library that has its own continuous batching.
+code above it (`handlers.inference.model`). It adapts a library that has its own continuous batching. Its
+module, named by the worker's configuration, has a function `open_runtime` (`OpenRuntime`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """Settings for loading a model; `context` is in tokens, `memory` in bytes."""
+    """Settings for loading a model; `context` is in tokens, `memory` in bytes.
+
+    `kv_token_bytes` are the bytes of a token in the KV cache, as the build tool computes them from the
+    headers of the weights; 0 if there is no cache, or its size is not known.
+    """
 
     model_path: Path
     precision: str
@@ -22,6 +27,7 @@ class RuntimeConfig:
     context: int | None = None
     threads: int | None = None
     memory: int | None = None
+    kv_token_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +84,10 @@ class Runtime(Protocol):
 
     `submit` streams steps; closing it (or cancelling its task) cancels the request at the library's next step
     and frees its slot; other requests of the batch go on. A library failure raises RequestError 500 for every
-    running request and calls `on_fatal`. `refused` names the sampling parameters that this runtime does not
-    support; requests with them are refused before they reach it.
+    running request and calls `on_fatal`. Requests with parameters that the runtime's entry refuses do not
+    reach it.
     """
 
-    name: ClassVar[str]
-    refused: ClassVar[frozenset[str]]
     context: int
     vocabulary: int
 
@@ -107,6 +111,10 @@ class Runtime(Protocol):
     def stats(self) -> RuntimeStats: ...
 
     def close(self) -> None: ...
+
+
+OpenRuntime = Callable[[RuntimeConfig, Callable[[str], None]], Runtime]
+"""Loads the weights, and blocks until they are loaded; the second argument is `on_fatal`."""
 
 
 @runtime_checkable

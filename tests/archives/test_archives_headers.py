@@ -11,8 +11,9 @@ import pytest
 
 from archives.errors import BuildError
 from archives.headers import read_folder, read_gguf
-from archives.supported import check_openvino_gguf
+from archives.supported import check_gguf
 from archives.weights_info import Stamp, WeightsInfo, contexts_held, estimate_memory
+from conductor_core.runtimes import RUNTIMES
 from tests.archives.samples import write_model_folder
 
 
@@ -103,12 +104,13 @@ def test_auto_map_in_a_local_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_openvino_refuses_an_architecture_and_a_quantisation_with_the_way_out() -> None:
+    spec = RUNTIMES["openvino"]
     llama = WeightsInfo("llama", 1, 1, "Q5_K_M", 1)
 
     with pytest.raises(BuildError, match=r"has Q5_K.*set Precision to BF16"):
-        check_openvino_gguf(llama, {"F32", "Q5_K"}, "m.gguf")
+        check_gguf(spec, llama, {"F32", "Q5_K"}, "m.gguf")
     with pytest.raises(BuildError, match=r"m\.gguf is gemma"):
-        check_openvino_gguf(WeightsInfo("gemma", 1, 1, "Q4_0", 1), {"Q4_0"}, "m.gguf")
+        check_gguf(spec, WeightsInfo("gemma", 1, 1, "Q4_0", 1), {"Q4_0"}, "m.gguf")
 
 
 def test_memory_grows_with_precision_context_and_workers() -> None:
@@ -127,7 +129,7 @@ def test_contexts_are_told_from_the_memory_that_weights_and_process_leave() -> N
     least = estimate_memory(info, "openvino", "Q4_1")
     assert contexts_held(info, "openvino", "Q4_1", None, 1) == 1.5
     assert contexts_held(info, "openvino", "Q4_1", None, least) == pytest.approx(1.5, abs=1e-3)
-    context_bytes = 2 * 16 * 8 * 64 * 1.1 * 4096
+    context_bytes = 2 * 16 * 8 * (64 + 8) * 4096
     more = contexts_held(info, "openvino", "Q4_1", None, int(least + 3 * context_bytes))
     assert more == pytest.approx(4.5, abs=1e-3)
     assert contexts_held(WeightsInfo("bert", 1, 1, "FP32", 512), "transformers", "FP32", None, 1) is None

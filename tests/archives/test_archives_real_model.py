@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archives.build import build_set
 from archives.build_context import BuildContext
 from archives.child import run_job
+from archives.convert_job import work
 from archives.errors import BuildError
 from archives.prepare import Prepared, prepare
 from conductor_core.catalogue import ModelRef, Precision
 from conductor_core.paths import ProjectPaths
 from conductor_core.placement import unplaced_sets
+from conductor_core.runtimes import RUNTIMES, Form
 from handlers.runtimes.base import RuntimeConfig
-from tests.archives.samples import DEMO, Recorder, make_row, write_model_folder
+from tests.archives.samples import DEMO, DEMO_FILE, Recorder, make_row, write_model_folder
 
 pytestmark = pytest.mark.e2e
 
@@ -50,6 +54,30 @@ def test_the_openvino_folder_is_complete(openvino: Prepared) -> None:
     assert openvino.info.context == 8192
     assert openvino.info.quantisation == "Q4_1"
     assert 134_000_000 < openvino.info.parameters < 136_000_000
+
+
+def test_a_gguf_that_a_runtime_loads_as_it_is_stays_beside_its_tokenizer(
+    demo_project: ProjectPaths, openvino: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(RUNTIMES["openvino"], name="reads_gguf", forms=frozenset({Form.GGUF}))
+    monkeypatch.setitem(RUNTIMES, spec.name, spec)
+
+    def here(module: str, request: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        # A child would not know the entry.
+        assert module == "archives.convert_job"
+        return work(dict(request), lambda *_: None)
+
+    context = BuildContext(demo_project, job=here)
+    row = make_row(DEMO, file_precision="Q4_1")
+    made = prepare(row, spec.name, context)
+    assert {path.name for path in made.path.iterdir()} == FILES | {"model.gguf"}
+    file = made.path / "model.gguf"
+    assert file.resolve() == (openvino.path.parent / "source" / Path(DEMO_FILE).name).resolve()
+    assert made.info == openvino.info
+    assert not prepare(row, spec.name, context).made
+    file.unlink()
+    file.symlink_to(demo_project.models / "moved.gguf")
+    assert prepare(row, spec.name, context).made
 
 
 def test_the_tokenizer_files_say_what_a_worker_needs(openvino: Prepared, bf16: Prepared) -> None:

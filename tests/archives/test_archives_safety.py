@@ -31,6 +31,18 @@ def test_the_binary_beside_its_xml_is_openvino_and_no_pickle() -> None:
     assert wanted_files(names, "a/b") == ["config.json", "openvino_model.xml", "openvino_model.bin"]
 
 
+def test_a_gguf_is_taken_where_asked_for_and_only_without_other_weights() -> None:
+    made = ["model.gguf", "tokenizer.json"]
+
+    assert wanted_files(made, "a/b", gguf=True) == ["tokenizer.json", "model.gguf"]
+    assert wanted_files([*made, "model.safetensors"], "a/b", gguf=True) == [
+        "tokenizer.json",
+        "model.safetensors",
+    ]
+    with pytest.raises(BuildError, match="holds no"):
+        wanted_files(made, "a/b")
+
+
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl"])
 def test_a_model_of_pickles_alone_is_refused_by_name(pickle: str) -> None:
     with pytest.raises(BuildError, match=f"a/b has its weights only as pickle files .*{pickle}"):

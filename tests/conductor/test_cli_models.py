@@ -15,9 +15,7 @@ import pytest
 import yaml
 
 from conductor import commands
-from conductor.parameters import REFUSED
-from handlers.runtimes.openvino.runtime import OpenVinoRuntime
-from handlers.runtimes.transformers.causal import TransformersRuntime
+from conductor_core.runtimes import RUNTIMES
 from handlers.wire import WIRE_VERSION, Sampling
 from handlers.worker_config import WorkerConfig
 from tests.conductor.command_line import Invoke
@@ -36,8 +34,8 @@ def write_archive(store: Path, runtime: str = "openvino", version: str = "012345
     """Write an archive of the demo table's one set, with only the parts that commands read."""
     config = WorkerConfig(
         wire=WIRE_VERSION, set="conversational_chat", version=version, category="conversational_chat",
-        engine="conversational_chat", runtime=runtime, device="cpu", precision="Q4_1",  # type: ignore[arg-type]
-        weights="demo/model.gguf@file", model_path=store,
+        engine="conversational_chat", runtime=runtime, module=RUNTIMES[runtime].module, refused=(),
+        kv_token_bytes=0, device="cpu", precision="Q4_1", weights="demo/model.gguf@file", model_path=store,
     )  # fmt: skip
     store.mkdir(parents=True, exist_ok=True)
     path = store / f"conversational_chat-{version}.mar"
@@ -118,7 +116,7 @@ def test_show_tells_the_state_and_every_parameter(conductor: Invoke, gateway: Fa
     assert "shared with: general_reasoning" in said
     table = {line.split()[0]: line.split()[1] for line in said.split("\n\n", 1)[1].splitlines()[1:]}
     assert set(table) == set(Sampling.model_fields)
-    assert {name for name, taken in table.items() if taken == "refused"} == REFUSED["openvino"]
+    assert {name for name, taken in table.items() if taken == "refused"} == RUNTIMES["openvino"].refused
 
 
 def test_show_works_without_a_gateway(conductor: Invoke) -> None:
@@ -126,11 +124,6 @@ def test_show_works_without_a_gateway(conductor: Invoke) -> None:
     facts = json.loads(result.stdout)
     assert facts["state"] == "the gateway is not running"
     assert facts["set"] == "conversational_chat"
-
-
-def test_the_parameter_table_says_what_the_runtimes_refuse() -> None:
-    for runtime in (OpenVinoRuntime, TransformersRuntime):
-        assert REFUSED[runtime.name] == runtime.refused  # type: ignore[index]
 
 
 def command_names() -> list[str]:

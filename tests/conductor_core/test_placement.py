@@ -150,7 +150,9 @@ def test_the_parameter_count_is_told_by_the_name(name: str, billions: float | No
     assert found == (None if billions is None else pytest.approx(billions * 1e9))
 
 
-@pytest.mark.parametrize(("precision", "billions"), [("FP32", 2.0), ("BF16", 4.0), ("8-bit", 8.0), ("", 4.0)])
+@pytest.mark.parametrize(
+    ("precision", "billions"), [("FP32", 2.0), ("BF16", 4.0), ("8-bit", 8 / 1.1), ("", 4.0)]
+)
 def test_else_by_the_declared_memory_at_its_precision(precision: str, billions: float) -> None:
     row = {
         "Technical Model Name": "org/phi",

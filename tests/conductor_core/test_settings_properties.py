@@ -15,7 +15,21 @@ from tests.source_tree import ROOT
 REAL = (ROOT / "SETTINGS.md").read_text()
 WORDS = [
     *COLUMNS.values(),
-    *["", "...", "auto", "cpu", "cuda:0", "openvino", "transformers", "vllm", "1", "64", "65", "8k", "never"],
+    *[
+        "",
+        "...",
+        "auto",
+        "cpu",
+        "cuda:0",
+        "openvino",
+        "transformers",
+        "ollama",
+        "1",
+        "64",
+        "65",
+        "8k",
+        "never",
+    ],
     *["5m", "Q4_1", "4-bit", "8-bit", "FP32", "yield", "false", "Translation", "~2–3GB", "./tiny.Q4_1.gguf"],
     *[
         "./folder",

@@ -6,14 +6,18 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from archives.weights_info import Stamp, kv_token_bytes
 from conductor_core.catalogue import Precision, RuntimeName
+from conductor_core.runtimes import RUNTIMES
+from handlers.inference.decoding_plan import Refused
 from handlers.inference.generator import Generator
 from handlers.inference.model import LoadedModel
 from handlers.inference.tokenizer import TextTokenizer
-from handlers.runtimes.base import Runtime, RuntimeConfig
+from handlers.runtimes.base import OpenRuntime, Runtime, RuntimeConfig
 from handlers.wire import GenerateRequest, RequestError, Sampling
 
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24}
@@ -43,17 +47,23 @@ class Subject:
         self.fatal: list[str] = []
         self.runtime = self._load(context, memory)
         self.tokenizer = TextTokenizer(folder)
-        self.generator = Generator(LoadedModel(self.runtime, self.tokenizer))
+        self.refused = Refused(name, RUNTIMES[name].refused)
+        self.generator = Generator(LoadedModel(self.runtime, self.tokenizer, self.refused))
 
     def _load(self, context: int | None, memory: int | None) -> Runtime:
-        sizes: dict[str, Any] = {"context": context, "threads": 2, "memory": memory}
-        if self.name == "openvino":
-            from handlers.runtimes.openvino.runtime import OpenVinoRuntime
-
-            return OpenVinoRuntime(RuntimeConfig(self.folder, "Q4_1", **sizes), self.fatal.append)
-        from handlers.runtimes.transformers.causal import open_runtime
-
-        return open_runtime(RuntimeConfig(self.folder, "BF16", **sizes), self.fatal.append)
+        stamp = Stamp.read(self.folder)
+        assert stamp is not None
+        precision = PRECISION[self.name]
+        config = RuntimeConfig(
+            self.folder,
+            stamp.info.quantisation if precision is Precision.FILE else precision.value,
+            context=context,
+            threads=2,
+            memory=memory,
+            kv_token_bytes=kv_token_bytes(stamp.info, self.name),
+        )
+        open_runtime: OpenRuntime = import_module(RUNTIMES[self.name].module).open_runtime
+        return open_runtime(config, self.fatal.append)
 
     async def ask(self, prompt: str, **sampling: Any) -> dict[str, Any]:
         """The content of the last record. Raises RequestError if the request was refused."""

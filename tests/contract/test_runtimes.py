@@ -161,7 +161,7 @@ async def test_each_parameter_is_answered_or_refused_by_name(
     answer = await subject.outcome("Hello there", **{"max_tokens": 8, **values})
     if isinstance(answer, RequestError):
         assert (answer.status, answer.param) == (400, next(iter(values)))
-        assert answer.param in MAY_REFUSE[subject.name] & subject.runtime.refused
+        assert answer.param in MAY_REFUSE[subject.name] & set(subject.refused.parameters)
     else:
         assert answer["usage"]["completion_tokens"] <= 8
 
@@ -190,7 +190,7 @@ async def test_penalties_lower_the_logits_of_what_was_said(
 
 
 async def test_the_likelier_continuation_has_the_higher_score(subject: Subject) -> None:
-    model = LoadedModel(subject.runtime, subject.tokenizer).for_request("score")
+    model = LoadedModel(subject.runtime, subject.tokenizer, subject.refused).for_request("score")
     paris, banana = await model.score("The capital of France is", [" Paris", " banana"])
     assert banana < paris < 0
 

@@ -52,7 +52,7 @@ async def test_logprobs_are_the_models_own_whatever_the_decoding(
 
 
 async def test_a_score_asked_twice_is_the_same(subject: Subject) -> None:
-    model = LoadedModel(subject.runtime, subject.tokenizer).for_request("score")
+    model = LoadedModel(subject.runtime, subject.tokenizer, subject.refused).for_request("score")
     asked = ("The capital of Italy, as everybody knows, is", [" Rome", " Rome and Milan", " Rome or Naples"])
     first = await model.score(*asked)
     assert await model.score(*asked) == pytest.approx(first, abs=1e-3)
@@ -61,7 +61,7 @@ async def test_a_score_asked_twice_is_the_same(subject: Subject) -> None:
 
 
 async def test_what_a_generation_left_in_the_prefix_cache_hides_no_score(subject: Subject) -> None:
-    model = LoadedModel(subject.runtime, subject.tokenizer).for_request("score")
+    model = LoadedModel(subject.runtime, subject.tokenizer, subject.refused).for_request("score")
     told = rows(await subject.all_records(**bare(max_tokens=6)))
     said = "".join(row["token"] for row in told)
     (score,) = await model.score(TEXT, [said])
@@ -146,7 +146,7 @@ async def test_token_ids_outside_the_vocabulary_are_refused(subject: Subject) ->
 
 
 async def test_top_logprobs_are_sorted_and_hold_the_greedy_token_or_are_refused(subject: Subject) -> None:
-    if "top_logprobs" in subject.runtime.refused:
+    if "top_logprobs" in subject.refused.parameters:
         with pytest.raises(RequestError) as refused:
             await subject.all_records(**bare(top_logprobs=3))
         assert (refused.value.status, refused.value.param) == (400, "top_logprobs")
@@ -164,7 +164,7 @@ async def test_top_logprobs_are_sorted_and_hold_the_greedy_token_or_are_refused(
 async def test_a_bias_bans_and_forces_tokens_or_is_refused(subject: Subject) -> None:
     (word,) = subject.tokenizer.encode(" five")
     forced = bare(logit_bias={str(word): 100.0}, max_tokens=3)
-    if "logit_bias" in subject.runtime.refused:
+    if "logit_bias" in subject.refused.parameters:
         with pytest.raises(RequestError) as refused:
             await subject.all_records(**forced)
         assert (refused.value.status, refused.value.param) == (400, "logit_bias")

@@ -163,7 +163,8 @@ async def test_first_tokens_beside_a_long_stream_come_within_twice_of_alone() ->
     from handlers.runtimes.openvino.runtime import OpenVinoRuntime
 
     with own_work("the model is loaded"):
-        runtime = OpenVinoRuntime(RuntimeConfig(demo_folder("openvino"), "Q4_1", threads=2), _fails)
+        config = RuntimeConfig(demo_folder("openvino"), "Q4_1", threads=2, kv_token_bytes=12_960)
+        runtime = OpenVinoRuntime(config, _fails)
     crowd = Crowd(runtime)
     try:
         async with asyncio.timeout(4 * PATIENCE_S):

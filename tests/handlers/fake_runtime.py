@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import ClassVar
 
 from handlers.runtimes.base import RuntimeStats, SamplingPlan, Step
 
@@ -14,9 +13,6 @@ class ScriptedRuntime:
 
     Records the plans that it got and the requests that were cancelled.
     """
-
-    name: ClassVar[str] = "scripted"
-    refused: ClassVar[frozenset[str]] = frozenset({"logit_bias", "top_logprobs"})
 
     def __init__(self, ids: Sequence[int], *, context: int = 100, vocabulary: int = 1000) -> None:
         self.ids = list(ids)

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from handlers.inference.decoding_plan import make_plan
+from handlers.inference.decoding_plan import NOTHING_REFUSED, Refused, make_plan
 from handlers.inference.generator import Generator
 from handlers.inference.model import LoadedModel
 from handlers.inference.tokenizer import TextTokenizer
@@ -101,14 +101,14 @@ async def test_closing_the_records_ends_the_request_in_the_runtime(tokenizer: Te
 
 def test_max_tokens_is_cut_to_what_the_context_leaves(tokenizer: TextTokenizer) -> None:
     _, runtime = generator(tokenizer, "x", context=100)
-    assert make_plan(Sampling(max_tokens=1000), 40, runtime).max_tokens == 60
+    assert make_plan(Sampling(max_tokens=1000), 40, runtime, NOTHING_REFUSED).max_tokens == 60
 
 
 @pytest.mark.parametrize("tokens", [100, 101, 10_000])
 def test_an_overlong_prompt_is_refused_with_both_numbers(tokenizer: TextTokenizer, tokens: int) -> None:
     _, runtime = generator(tokenizer, "x", context=100)
     with pytest.raises(RequestError, match=f"{tokens} tokens.*100 tokens") as refused:
-        make_plan(Sampling(), tokens, runtime)
+        make_plan(Sampling(), tokens, runtime, NOTHING_REFUSED)
     assert (refused.value.status, refused.value.code) == (400, "context_length_exceeded")
 
 
@@ -117,23 +117,23 @@ def test_a_parameter_that_the_runtime_refuses_is_named(
     tokenizer: TextTokenizer, name: str, value: object
 ) -> None:
     _, runtime = generator(tokenizer, "x")
-    with pytest.raises(RequestError) as refused:
-        make_plan(Sampling.model_validate({name: value}), 1, runtime)
-    assert (refused.value.status, refused.value.param) == (400, name)
+    refused = Refused("scripted", ("logit_bias", "top_logprobs"))
+    with pytest.raises(RequestError, match=f"runtime scripted does not support {name}") as caught:
+        make_plan(Sampling.model_validate({name: value}), 1, runtime, refused)
+    assert (caught.value.status, caught.value.param) == (400, name)
 
 
 @pytest.mark.parametrize("key", ["-1", "1000", "x", "١", "9" * 5000])
 def test_a_bias_on_a_token_that_does_not_exist_is_refused(tokenizer: TextTokenizer, key: str) -> None:
     _, runtime = generator(tokenizer, "x")
-    runtime.refused = frozenset()  # type: ignore[misc]
     with pytest.raises(RequestError) as refused:
-        make_plan(Sampling(logit_bias={key: 1.0}), 1, runtime)
+        make_plan(Sampling(logit_bias={key: 1.0}), 1, runtime, NOTHING_REFUSED)
     assert refused.value.param == "logit_bias"
 
 
 def test_top_k_zero_means_the_whole_vocabulary(tokenizer: TextTokenizer) -> None:
     _, runtime = generator(tokenizer, "x")
-    assert make_plan(Sampling(top_k=0), 1, runtime).top_k is None
+    assert make_plan(Sampling(top_k=0), 1, runtime, NOTHING_REFUSED).top_k is None
 
 
 async def test_engine_defaults_fill_in_what_the_request_leaves_open(tokenizer: TextTokenizer) -> None:

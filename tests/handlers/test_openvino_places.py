@@ -137,16 +137,18 @@ def test_known_beginnings_are_told_in_whole_blocks_and_forgotten_in_order() -> N
     assert known.known(list(range(200))) == 0
 
 
-SHAPE = ModelShape(8192, 49152, 12_960, 90_000_000, frozenset({2}))
+SHAPE = ModelShape(8192, 49152, 90_000_000, frozenset({2}))
+TOKEN_BYTES = 12_960
 
 
 def blocks(memory: int | None, context: int = 8192) -> int:
-    return cache_blocks(RuntimeConfig(Path("m"), "Q4_1", memory=memory), SHAPE, context)
+    config = RuntimeConfig(Path("m"), "Q4_1", memory=memory, kv_token_bytes=TOKEN_BYTES)
+    return cache_blocks(config, SHAPE, context)
 
 
 def test_the_cache_takes_what_the_memory_of_the_worker_leaves() -> None:
     room = 10**9 - SHAPE.weights_bytes - OVERHEAD_BYTES
-    assert blocks(10**9) == room // (12_960 * BLOCK_TOKENS)
+    assert blocks(10**9) == room // (TOKEN_BYTES * BLOCK_TOKENS)
     assert blocks(10**9) * BLOCK_TOKENS > 4 * 8192
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from conductor_core.runtimes import RUNTIMES
 from handlers.runtimes.base import RuntimeConfig, SamplingPlan
 from handlers.runtimes.cache_places import Places, reserve_tokens
 from handlers.runtimes.transformers.batch import CancelledMakesRoom
@@ -17,6 +18,7 @@ from handlers.runtimes.transformers.decoding import RequestDecoding
 from handlers.runtimes.transformers.flow import Flow, FlowProgress
 from handlers.runtimes.transformers.load import Loaded
 from handlers.runtimes.transformers.memory import (
+    CPU_CACHE_TOKENS,
     MIN_TOKENS,
     PAGE_TOKENS,
     bytes_per_token,
@@ -37,6 +39,10 @@ def loaded(positions: int = 8192, weights: int = GIB) -> Loaded:
 
 def config(**values: Any) -> RuntimeConfig:
     return RuntimeConfig(Path("m"), "BF16", **values)
+
+
+def test_the_largest_cache_on_a_cpu_is_that_of_the_entry() -> None:
+    assert RUNTIMES["transformers"].cpu_cache_tokens == CPU_CACHE_TOKENS
 
 
 def test_a_token_costs_key_and_value_of_every_layer() -> None:

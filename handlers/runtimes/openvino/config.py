@@ -41,21 +41,15 @@ class ModelShape:
 
     context: int
     vocabulary: int
-    kv_bytes_per_token: int
     weights_bytes: int
     eos: frozenset[int]
 
     @classmethod
     def read(cls, folder: Path) -> ModelShape:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        # The plugin's 8-bit cache: one byte per element, plus a float scale and zero point per head.
-        per_token = config["num_hidden_layers"] * heads * 2 * (head_dim + 8)
         return cls(
             context=config["max_position_embeddings"],
             vocabulary=config["vocab_size"],
-            kv_bytes_per_token=per_token,
             weights_bytes=(folder / "openvino_model.bin").stat().st_size,
             eos=eos_ids(folder, config),
         )
@@ -83,11 +77,13 @@ def reserve_blocks(context: int) -> int:
 
 def cache_blocks(config: RuntimeConfig, shape: ModelShape, context: int) -> int:
     """Blocks of the cache: as many as `config.memory` allows, at least one whole context and the reserve."""
+    least = blocks_of(context) + 2 + reserve_blocks(context)
+    if not config.kv_token_bytes:
+        return least
     room = DEFAULT_KV_BYTES
     if config.memory is not None:
         room = config.memory - shape.weights_bytes - OVERHEAD_BYTES
-    least = blocks_of(context) + 2 + reserve_blocks(context)
-    return max(room // (shape.kv_bytes_per_token * BLOCK_TOKENS), least)
+    return max(room // (config.kv_token_bytes * BLOCK_TOKENS), least)
 
 
 def scheduler(blocks: int, *, prefixes: bool = True) -> Any:

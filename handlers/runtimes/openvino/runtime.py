@@ -14,13 +14,12 @@ import itertools
 import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import ClassVar
 
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from handlers.runtimes.base import RuntimeConfig, RuntimeStats, SamplingPlan, Step
+from handlers.runtimes.base import Runtime, RuntimeConfig, RuntimeStats, SamplingPlan, Step
 from handlers.runtimes.cache_places import Places
 from handlers.runtimes.openvino.config import (
     BLOCK_TOKENS,
@@ -44,11 +43,13 @@ FINISH = {
 }
 
 
+def open_runtime(config: RuntimeConfig, on_fatal: Callable[[str], None]) -> Runtime:
+    """The runtime of the folder's model; see `OpenRuntime`."""
+    return OpenVinoRuntime(config, on_fatal)
+
+
 class OpenVinoRuntime:
     """A model in OpenVINO form, served on a CPU by openvino-genai's own continuous batching."""
-
-    name: ClassVar[str] = "openvino"
-    refused: ClassVar[frozenset[str]] = frozenset({"logit_bias", "top_logprobs"})
 
     def __init__(self, config: RuntimeConfig, on_fatal: Callable[[str], None]) -> None:
         shape = ModelShape.read(config.model_path)

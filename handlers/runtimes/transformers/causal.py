@@ -16,7 +16,7 @@ import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -77,9 +77,6 @@ class TransformersRuntime:
     of the batch, as in any batching server. `on_fatal` gets one line, once, on the event loop that served the
     last request (or on the watching thread if none was served), after the running requests failed.
     """
-
-    name: ClassVar[str] = "transformers"
-    refused: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: RuntimeConfig, on_fatal: Callable[[str], None]) -> None:
         self._loaded = load(config)

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 
@@ -76,9 +75,6 @@ class TokenisedText:
 
 class EmbeddingRuntime:
     """A model of `AutoModel` with its pooling. `context` and `max_tokens` are both the limit of one text."""
-
-    name: ClassVar[str] = "transformers"
-    refused: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: RuntimeConfig, on_fatal: Callable[[str], None]) -> None:
         self._modules = read_modules(config.model_path)

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,9 +102,6 @@ class RowStops(StoppingCriteria):
 
 class Seq2SeqRuntime:
     """An encoder-decoder model. `context` bounds the source text and, separately, the answer."""
-
-    name: ClassVar[str] = "transformers"
-    refused: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: RuntimeConfig, on_fatal: Callable[[str], None]) -> None:
         self._loaded = load(config)
