@@ -89,7 +89,9 @@ class LoadJobs:
         return self._run(entry, self._load(entry))
 
     def begin_unload(self, entry: WorkerSetState, *, drain: bool) -> asyncio.Task[None]:
-        """End the set's workers, after their requests if `drain`."""
+        """End the set's workers, after their requests if `drain`; or join its running unload."""
+        if entry.load.state is State.UNLOADING and entry.load.running_job:
+            return entry.load.running_job
         _change(entry, Event.UNLOAD_BEGAN)
         _enter(entry, None)
         return self._run(entry, self._unload(entry, drain=drain))
@@ -98,13 +100,21 @@ class LoadJobs:
         """Bring the set to UNAVAILABLE from any state, after running answers if `drain`."""
         load = entry.load
         if job := load.running_job:
-            # An unload that releases memory already is not interrupted, only its wait for answers.
-            if load.state is State.LOADING or (load.in_flight and not drain):
-                job.cancel()
+            self.cancel_load(entry)
+            if load.in_flight and not drain:
+                # An unload that releases memory already is not interrupted, only its wait for answers.
+                entry.use.end_drain()
             await asyncio.wait({job})
         self.forget_failure(entry)
-        if load.archive and load.registered:
+        has_new_load = load.state is State.LOADING and load.running_job
+        if load.state is not State.UNAVAILABLE and not has_new_load:
             await asyncio.wait({self.begin_unload(entry, drain=drain)})
+
+    def cancel_load(self, entry: WorkerSetState) -> None:
+        """Cancel the set's load, if one runs; it gives back what it has."""
+        if entry.load.state is State.LOADING and entry.load.running_job:
+            # Soon, not now: a task that is cancelled before its first step gives back nothing.
+            asyncio.get_running_loop().call_soon(entry.load.running_job.cancel)
 
     def evict(self, entry: WorkerSetState) -> None:
         """Begin to unload a READY set once its requests have ended."""
@@ -348,7 +358,8 @@ class LoadJobs:
         if drain:
             if entry.load.in_flight:
                 await entry.use.drained.wait()
-            await self._admission.sample(entry)  # the last chance to measure its memory
+            if not entry.load.in_flight:
+                await self._admission.sample(entry)  # the last chance to measure its memory
         entry.load.ended_by = errors.unloaded
         await self._forget(entry)
         _change(entry, Event.UNLOADED)

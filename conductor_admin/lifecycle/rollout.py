@@ -161,9 +161,8 @@ class Rollout:
     def _drain(self, entry: WorkerSetState) -> None:
         self._table.retire(entry)
         self._jobs.set_wanted(entry, wanted=False)
-        if entry.load.state is State.LOADING and entry.load.job:
-            entry.load.job.cancel()
-        elif entry.load.state is State.READY:
+        self._jobs.cancel_load(entry)
+        if entry.load.state is State.READY:
             self._jobs.evict(entry)
 
 

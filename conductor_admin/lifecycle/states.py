@@ -60,15 +60,11 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.READY, Event.LOAD_BEGAN): State.LOADING,
     # A defect was met after the last step of a load.
     (State.READY, Event.LOAD_FAILED): State.FAILED,
-    # A load was cancelled before its first step.
+    # The job before broke off on a defect.
     (State.LOADING, Event.LOAD_BEGAN): State.LOADING,
     (State.LOADING, Event.UNLOAD_BEGAN): State.UNLOADING,
-    # An unload no longer waits for answers.
-    (State.UNLOADING, Event.UNLOAD_BEGAN): State.UNLOADING,
-    # TorchServe had ended when an unload stopped waiting for answers.
     (State.UNLOADING, Event.LOAD_BEGAN): State.LOADING,
-    # Two operators unloaded the set at once.
-    (State.UNAVAILABLE, Event.UNLOADED): State.UNAVAILABLE,
+    (State.UNLOADING, Event.UNLOAD_BEGAN): State.UNLOADING,
 }
 """All transitions of a worker set: the state after an event. docs/lifecycle.md says what they do."""
 

@@ -20,7 +20,8 @@ class UseState:
     """`waiting` counts requests without a worker, `recent` all requests, recent ones more.
 
     `claims` are the rows that asked for the set. `expires` is the monotonic time of its end by idleness,
-    `last_used` the Unix time of the last end of a request. `drained` is set when its last request ends.
+    `last_used` the Unix time of the last end of a request. `drained` is set when its last request ends, or
+    when an unload is to wait for requests no longer.
     """
 
     waiting: int = 0
@@ -50,6 +51,10 @@ class UseState:
         self.last_used = time.time()
         if is_last:
             self.drained.set()
+
+    def end_drain(self) -> None:
+        """Let an unload wait for requests no longer."""
+        self.drained.set()
 
     def begin_idle_time(
         self, idleness: Idleness, keep_alive_s: float | None = None, *, may_shorten: bool = True
