@@ -206,26 +206,25 @@ class MemoryAdmission:
     def _holdings(self) -> list[Holding]:
         now = time.monotonic()
         return [
-            self._holding(entry, now) for entry in self._entries.values() if entry.memory.held is not None
+            Holding(
+                name=entry.key,
+                memory=accounting.charge(held, entry.memory.measured),
+                hold=_hold(entry),
+                stay=StayLoaded.FALSE if entry.draining else entry.worker_set.stay_loaded,
+                reload_s=entry.load.seconds or _UNKNOWN_LOAD_S,
+                recent_use=entry.use.recent.recent(now),
+                outgrown=accounting.has_outgrown(held, entry.memory.measured),
+            )
+            for entry in self._entries.values()
+            if (held := entry.memory.held) is not None
         ]
-
-    def _holding(self, entry: WorkerSetState, now: float) -> Holding:
-        held, measured = entry.memory.held or {}, entry.memory.measured
-        return Holding(
-            name=entry.key,
-            memory=accounting.charge(held, measured),
-            hold=_hold(entry),
-            stay=StayLoaded.FALSE if entry.draining else entry.worker_set.stay_loaded,
-            reload_s=entry.load.seconds or _UNKNOWN_LOAD_S,
-            recent_use=entry.use.recent.recent(now),
-            outgrown=accounting.has_outgrown(held, measured),
-        )
 
     def _room(self) -> dict[str, int]:
-        loading = [
-            e.memory for e in self._entries.values() if e.memory.held and e.load.state is State.LOADING
-        ]
-        awaited = policy.total(accounting.pending(memory.held or {}, memory.measured) for memory in loading)
+        awaited = policy.total(
+            accounting.pending(entry.memory.held, entry.memory.measured)
+            for entry in self._entries.values()
+            if entry.memory.held and entry.load.state is State.LOADING
+        )
         return accounting.room(self.budget, self.charged, self._machine.free(), awaited)
 
 

@@ -88,19 +88,16 @@ def load_for(
 ) -> asyncio.Task[None]:
     """Begin or join the job that the request waits for. RequestError 503 if it may not begin one."""
     if entry.load.state in (State.UNAVAILABLE, State.FAILED):
-        _refuse(admission, entry, request)
+        slug = request.slug
+        if not request.may_load:
+            raise _not_allowed(f"{slug} is not loaded, and this key may not load it", "load_not_allowed")
+        if not request.may_evict and not admission.has_room_for(entry):
+            message = f"{slug} fits only in the place of another model, and this key may not unload one"
+            raise _not_allowed(message, "eviction_not_allowed")
         return jobs.begin_load(entry, may_evict=request.may_evict)
     if request.may_evict and not entry.load.may_evict:
         jobs.allow_eviction(entry)
     return jobs.begin_load(entry)
-
-
-def _refuse(admission: MemoryAdmission, entry: WorkerSetState, request: LeaseRequest) -> None:
-    if not request.may_load:
-        raise _not_allowed(f"{request.slug} is not loaded, and this key may not load it", "load_not_allowed")
-    if not request.may_evict and not admission.has_room_for(entry):
-        message = f"{request.slug} fits only in the place of another model, and this key may not unload one"
-        raise _not_allowed(message, "eviction_not_allowed")
 
 
 def _not_allowed(message: str, code: str) -> RequestError:
@@ -185,7 +182,10 @@ class LeaseManager:
     ) -> Worker | None:
         """A worker of the set; None if the set was retired and another one serves its rows."""
         while True:
-            self._refuse_while_ending()
+            if not self._serves_models:
+                raise errors.loading_skipped()
+            if self._jobs.closing:
+                raise errors.shutting_down()
             if entry.draining:
                 return None
             worker = best_worker(entry.load.ready_workers, request.prefers)
@@ -211,12 +211,6 @@ class LeaseManager:
         if is_last:
             self._reconciler.end_if_idle(entry)
             self._jobs.settle()
-
-    def _refuse_while_ending(self) -> None:
-        if not self._serves_models:
-            raise errors.loading_skipped()
-        if self._jobs.closing:
-            raise errors.shutting_down()
 
     @staticmethod
     def _refuse_while_cooling(entry: WorkerSetState, slug: str) -> None:

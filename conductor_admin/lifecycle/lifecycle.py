@@ -1,4 +1,4 @@
-"""Owner of the state of every worker set: commands of operators, ends of TorchServe, edits of SETTINGS.md.
+"""Lifecycle of all worker sets: commands of operators, ends of TorchServe, edits of SETTINGS.md.
 
 Pure functions of `conductor_admin.memory` and `states` decide; `conductor_admin.workers.loader` acts. A load
 is a job that requests wait for; it belongs to none of them.

@@ -8,6 +8,7 @@ changes by the table of transitions in `states`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from functools import partial
@@ -112,9 +113,14 @@ class LoadJobs:
 
     def cancel_load(self, entry: WorkerSetState) -> None:
         """Cancel the set's load, if one runs; it gives back what it has."""
-        if entry.load.state is State.LOADING and entry.load.running_job:
-            # Soon, not now: a task that is cancelled before its first step gives back nothing.
-            asyncio.get_running_loop().call_soon(entry.load.running_job.cancel)
+        job = entry.load.running_job
+        if job and entry.load.state is State.LOADING:
+            steps = job.get_coro()
+            if inspect.iscoroutine(steps) and inspect.getcoroutinestate(steps) == inspect.CORO_CREATED:
+                # A task that is cancelled before its first step gives back nothing: it takes that step first.
+                asyncio.get_running_loop().call_soon(job.cancel)
+            else:
+                job.cancel()
 
     def evict(self, entry: WorkerSetState) -> None:
         """Begin to unload a READY set once its requests have ended."""

@@ -154,9 +154,7 @@ class Reconciler:
         if not entry.load.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
             return
         has_failed = entry.load.state is State.FAILED and has_cooled(entry.load.failure, time.monotonic())
-        if has_failed or self._may_return(entry):
-            self._jobs.begin_load(entry)
-
-    def _may_return(self, entry: WorkerSetState) -> bool:
         is_away = entry.load.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
-        return is_away and self._jobs.torchserve_up.is_set() and self._admission.has_room_for(entry)
+        may_return = is_away and self._jobs.torchserve_up.is_set() and self._admission.has_room_for(entry)
+        if has_failed or may_return:
+            self._jobs.begin_load(entry)

@@ -156,14 +156,11 @@ class Rollout:
         used = {*self._table.present(), *self._successors}
         for entry in self._table.entries.values():
             if entry not in used and not entry.draining:
-                self._drain(entry)
-
-    def _drain(self, entry: WorkerSetState) -> None:
-        self._table.retire(entry)
-        self._jobs.set_wanted(entry, wanted=False)
-        self._jobs.cancel_load(entry)
-        if entry.load.state is State.READY:
-            self._jobs.evict(entry)
+                self._table.retire(entry)
+                self._jobs.set_wanted(entry, wanted=False)
+                self._jobs.cancel_load(entry)
+                if entry.load.state is State.READY:
+                    self._jobs.evict(entry)
 
 
 def _told(new: WorkerSetState) -> str:
