@@ -8,7 +8,6 @@ changes by the table of transitions in `states`.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from functools import partial
@@ -87,7 +86,9 @@ class LoadJobs:
         _change(entry, Event.WORKERS_LOST if phase == "restart" else Event.LOAD_BEGAN)
         entry.load.wanted, entry.load.record = True, LoadRecord(entry.name)
         _enter(entry, phase)
-        return self._run(entry, self._load(entry))
+        # A task of its own: a second cancel must not reach the end of the load, which gives back its memory.
+        entry.load.attempt = asyncio.create_task(self._try_load(entry), name=f"{entry.name} attempt")
+        return self._run(entry, self._load(entry, entry.load.attempt))
 
     def begin_unload(self, entry: WorkerSetState, *, drain: bool) -> asyncio.Task[None]:
         """End the set's workers, after their requests if `drain`; or join its running unload."""
@@ -113,14 +114,8 @@ class LoadJobs:
 
     def cancel_load(self, entry: WorkerSetState) -> None:
         """Cancel the set's load, if one runs; it gives back what it has."""
-        job = entry.load.running_job
-        if job and entry.load.state is State.LOADING:
-            steps = job.get_coro()
-            if inspect.iscoroutine(steps) and inspect.getcoroutinestate(steps) == inspect.CORO_CREATED:
-                # A task that is cancelled before its first step gives back nothing: it takes that step first.
-                asyncio.get_running_loop().call_soon(job.cancel)
-            else:
-                job.cancel()
+        if entry.load.attempt:
+            entry.load.attempt.cancel()
 
     def evict(self, entry: WorkerSetState) -> None:
         """Begin to unload a READY set once its requests have ended."""
@@ -210,9 +205,12 @@ class LoadJobs:
 
     async def close(self, entries: Iterable[WorkerSetState]) -> None:
         """Cancel all jobs, and wait until the workers that were lost have ended."""
-        jobs = {job for entry in entries if (job := entry.load.running_job)}
-        for job in jobs:
-            job.cancel()
+        jobs = set()
+        for entry in entries:
+            self.cancel_load(entry)
+            if job := entry.load.running_job:
+                job.cancel()
+                jobs.add(job)
         if jobs:
             await asyncio.wait(jobs)
         if self._ending:
@@ -222,10 +220,10 @@ class LoadJobs:
         job = entry.load.job = asyncio.create_task(work, name=f"{entry.name} job")
         return job
 
-    async def _load(self, entry: WorkerSetState) -> None:
+    async def _load(self, entry: WorkerSetState, attempt: asyncio.Task[Worker]) -> None:
         """Bring the set to READY or FAILED; ends without an exception, cancelled or not."""
         try:
-            await self._try_load(entry)
+            self._ready(entry, await attempt)
         except InsufficientMemory as error:
             self._refused(entry, str(error))
         except LoadError as error:
@@ -240,7 +238,7 @@ class LoadJobs:
             await self._failed(entry, f"internal error: {type(error).__name__}")
         self.settle()
 
-    async def _try_load(self, entry: WorkerSetState) -> None:
+    async def _try_load(self, entry: WorkerSetState) -> Worker:
         load = entry.load
         self._admission.check(entry)
         if load.archive is None or not load.registered:
@@ -249,16 +247,16 @@ class LoadJobs:
             # TorchServe has begun to load this archive again.
             await self._loader.check(entry.worker_set)
         try:
-            await self._start(entry, load.archive)
+            return await self._start(entry, load.archive)
         except LoadError as error:
             if not load.may_evict or not states.is_out_of_memory(str(error)):
                 raise
             log.warning("load_out_of_memory", set=entry.name, cause=str(error))
             await self._forget(entry)
             await self._clear_for(entry)
-            await self._start(entry, load.archive)
+            return await self._start(entry, load.archive)
 
-    async def _start(self, entry: WorkerSetState, archive: Archive) -> None:
+    async def _start(self, entry: WorkerSetState, archive: Archive) -> Worker:
         """Load the set once it may take its memory. Raises LoadError."""
         load = entry.load
         is_restart = load.phase == "restart"
@@ -271,7 +269,7 @@ class LoadJobs:
         deadline = self._load_s(entry.worker_set.declared_memory)
         try:
             async with asyncio.timeout(deadline) as limit:
-                await self._start_worker(entry, archive, partial(self._torchserve, limit, deadline))
+                return await self._start_worker(entry, archive, partial(self._torchserve, limit, deadline))
         except TimeoutError as error:
             raise LoadError(f"no worker answered within {deadline:g} s") from error
 
@@ -300,7 +298,7 @@ class LoadJobs:
 
     async def _start_worker(
         self, entry: WorkerSetState, archive: Archive, torchserve: Callable[[], Awaitable[None]]
-    ) -> None:
+    ) -> Worker:
         load, told = entry.load, None
         while True:
             await torchserve()
@@ -309,7 +307,7 @@ class LoadJobs:
                     load.dead.clear()
                     await self._loader.register(archive)
                     load.registered = True
-                worker = await self._loader.first_worker(archive, load.dead)
+                return await self._loader.first_worker(archive, load.dead)
             except TorchServeError as error:
                 # TorchServe has ended or was restarted: the archive must be registered again.
                 if str(error) != told:
@@ -317,13 +315,10 @@ class LoadJobs:
                     log.warning("torchserve_lost_set", set=entry.name, cause=told)
                 load.registered = False
                 await asyncio.sleep(_RETRY_S)
-                continue
-            load.workers[worker.pid] = worker
-            self._ready(entry)
-            return
 
-    def _ready(self, entry: WorkerSetState) -> None:
+    def _ready(self, entry: WorkerSetState, worker: Worker) -> None:
         load = entry.load
+        load.workers[worker.pid] = worker
         if load.phase == "start":
             load.seconds = time.monotonic() - load.started_at
             self._admission.measurements.loaded(entry, load.seconds)

@@ -144,8 +144,10 @@ class Reconciler:
             self._jobs.lost(entry, worker)
 
     def end_if_idle(self, entry: WorkerSetState) -> None:
-        """Unload the set if its idle time is over."""
-        if entry.load.state is State.READY and not entry.is_busy and time.monotonic() >= entry.use.expires:
+        """Unload the set if its idle time is over, or if it was loaded although it serves no row any more."""
+        if entry.load.state is not State.READY or entry.is_busy:
+            return
+        if entry.draining or time.monotonic() >= entry.use.expires:
             self._admission.swaps.ended(entry.key)
             self._jobs.evict(entry)
 

@@ -25,13 +25,14 @@ from handlers.wire import RequestError
 class LoadState:
     """Load, workers and end of a set.
 
-    `progress` is a fraction. `job` is the running load or unload, `registered` means that TorchServe has the
-    archive. `dead` are pids that must not be adopted again; `starting` maps pids of workers that do not
-    answer yet to the time they were first seen; `replacing` means that a lost worker has no replacement yet.
-    `wanted` is False after an unload until the next load, `may_evict` allows this load to evict other sets.
-    `ended_by` makes the error of streams, by their row, when they are ended on purpose. `started_at` is the
-    monotonic time at which the load got its memory, `seconds` the length of the last load, None if none was
-    timed, and `record` the record of the latest load.
+    `progress` is a fraction. `job` is the running load or unload, `attempt` the part of a load that may be
+    cancelled: all but its end. `registered` means that TorchServe has the archive. `dead` are pids that must
+    not be adopted again; `starting` maps pids of workers that do not answer yet to the time they were first
+    seen; `replacing` means that a lost worker has no replacement yet. `wanted` is False after an unload until
+    the next load, `may_evict` allows this load to evict other sets. `ended_by` makes the error of streams, by
+    their row, when they are ended on purpose. `started_at` is the monotonic time at which the load got its
+    memory, `seconds` the length of the last load, None if none was timed, and `record` the record of the
+    latest load.
     """
 
     state: State = State.UNAVAILABLE
@@ -44,6 +45,7 @@ class LoadState:
     starting: dict[int, float] = field(default_factory=dict)
     replacing: bool = False
     job: asyncio.Task[None] | None = None
+    attempt: asyncio.Task[Worker] | None = None
     registered: bool = False
     wanted: bool = True
     may_evict: bool = True
