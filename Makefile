@@ -9,8 +9,8 @@ RUN := . $(VENV)/bin/activate && exec
 LOCKS := requirements.lock requirements-torch.lock requirements-java.lock
 # The part of tests/ that needs neither a model nor a real server; tests marked `slow` or `e2e` are left out.
 FAST := conductor_core conductor archives engines test_engines.py test_project_documents.py \
-	test_project_hygiene.py test_project_install.py test_project_layers.py test_project_promises.py \
-	test_project_runtimes.py
+	test_project_hygiene.py test_project_install.py test_project_layers.py test_project_lifecycle.py \
+	test_project_promises.py test_project_runtimes.py
 
 # Index for torch when pip's own configuration does not have it; the last part names the build. A CUDA one,
 # `make install TORCH_INDEX=https://download.pytorch.org/whl/cu130`, is remembered until `make clean`.

@@ -411,6 +411,14 @@ PROMISES: dict[str, Promise] = {
             "conductor_admin/test_memory_loads.py::test_who_waits*",
         ),
     ),
+    "lifecycle-writers": Promise(
+        "Each part of a worker set has one writing module; docs/lifecycle.md has every transition.",
+        ("test_project_lifecycle.py::*",),
+    ),
+    "lifecycle-walks": Promise(
+        "No order of requests, commands, edits and failures leaves a set between two states.",
+        ("conductor_admin/test_lifecycle_walks.py::*",),
+    ),
     "lifecycle-contract": Promise(
         "Models come and go over the real TorchServe as they do over the fake one.",
         ("contract/test_lifecycle_contract.py::*",),

@@ -21,7 +21,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-CODE_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "docs/internals.md")
+CODE_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "docs/internals.md", "docs/lifecycle.md")
 LARGEST_ARCHITECTURE = 16_000
 """Bytes: what an engineer reads at one sitting."""
 LATER_FIELDS = {"engine", "keep_alive"}

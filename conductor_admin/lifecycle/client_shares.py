@@ -39,8 +39,16 @@ class Shares:
         """
         if self.taken >= (self._most if is_admin else self._most - self._kept):
             raise overloaded(self._most)
-        if not is_admin and self._held[client] >= self._share_of(client):
-            raise self._has_its_share(client)
+        clients = len(self._held.keys() | {client})
+        share = max(1, (self._most - self._kept) // (clients + 1))
+        if not is_admin and self._held[client] >= share:
+            raise RequestError(
+                f"this key has {self._held[client]} requests in progress, which is its share of this server",
+                status=429,
+                type="rate_limit_error",
+                code="share_exceeded",
+                retry_after_s=_RETRY_S,
+            )
         self._held[client] += 1
         try:
             yield
@@ -48,16 +56,3 @@ class Shares:
             self._held[client] -= 1
             if not self._held[client]:
                 del self._held[client]
-
-    def _share_of(self, client: str) -> int:
-        clients = len(self._held.keys() | {client})
-        return max(1, (self._most - self._kept) // (clients + 1))
-
-    def _has_its_share(self, client: str) -> RequestError:
-        return RequestError(
-            f"this key has {self._held[client]} requests in progress, which is its share of this server",
-            status=429,
-            type="rate_limit_error",
-            code="share_exceeded",
-            retry_after_s=_RETRY_S,
-        )

@@ -39,8 +39,9 @@ class Heartbeat:
                 self._last_beat = time.monotonic()
                 try:
                     await self._lifecycle.reconcile()
-                    if beats % _REFRESH_BEATS == 0:
-                        self._refresh()
+                    if beats % _REFRESH_BEATS == 0 and (not self._refreshing or self._refreshing.done()):
+                        # A task of its own: a worker that hangs must not delay the beat.
+                        self._refreshing = asyncio.create_task(self._look_at_workers(), name="refresh")
                     for look in self._looks:
                         look()
                 except Exception:  # the outermost loop: one bad beat must not be the last
@@ -51,11 +52,6 @@ class Heartbeat:
             if self._refreshing:
                 self._refreshing.cancel()
                 await asyncio.wait({self._refreshing})
-
-    def _refresh(self) -> None:
-        """Ask the workers in a task of its own: a worker that hangs must not delay the beat."""
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._look_at_workers(), name="refresh")
 
     async def _look_at_workers(self) -> None:
         try:

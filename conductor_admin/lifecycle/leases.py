@@ -20,8 +20,9 @@ from conductor_admin.lifecycle.client_shares import Shares
 from conductor_admin.lifecycle.load_record import QueueWait
 from conductor_admin.lifecycle.loads import LoadJobs
 from conductor_admin.lifecycle.reconciler import Reconciler
+from conductor_admin.lifecycle.set_state import WorkerSetState
 from conductor_admin.lifecycle.states import State
-from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetTable
+from conductor_admin.lifecycle.worker_sets import WorkerSetTable
 from conductor_admin.memory.policy import DeviceBytes
 from conductor_admin.workers.client import WorkerClient, WorkerUnreachable, worker_unresponsive
 from conductor_admin.workers.liveness import Condition
@@ -86,21 +87,17 @@ def load_for(
     jobs: LoadJobs, admission: MemoryAdmission, entry: WorkerSetState, request: LeaseRequest
 ) -> asyncio.Task[None]:
     """Begin or join the job that the request waits for. RequestError 503 if it may not begin one."""
-    if entry.state in (State.UNAVAILABLE, State.FAILED):
-        _refuse(admission, entry, request)
+    if entry.load.state in (State.UNAVAILABLE, State.FAILED):
+        slug = request.slug
+        if not request.may_load:
+            raise _not_allowed(f"{slug} is not loaded, and this key may not load it", "load_not_allowed")
+        if not request.may_evict and not admission.has_room_for(entry):
+            message = f"{slug} fits only if another model is unloaded, and this key may not unload models"
+            raise _not_allowed(message, "eviction_not_allowed")
         return jobs.begin_load(entry, may_evict=request.may_evict)
-    if request.may_evict and not entry.may_evict:
-        entry.may_evict = True
-        admission.settle()
+    if request.may_evict and not entry.load.may_evict:
+        jobs.allow_eviction(entry)
     return jobs.begin_load(entry)
-
-
-def _refuse(admission: MemoryAdmission, entry: WorkerSetState, request: LeaseRequest) -> None:
-    if not request.may_load:
-        raise _not_allowed(f"{request.slug} is not loaded, and this key may not load it", "load_not_allowed")
-    if not request.may_evict and not admission.has_room_for(entry):
-        message = f"{request.slug} fits only if another model is unloaded, and this key may not unload models"
-        raise _not_allowed(message, "eviction_not_allowed")
 
 
 def _not_allowed(message: str, code: str) -> RequestError:
@@ -140,7 +137,7 @@ class LeaseManager:
             entry, worker = await self._acquire(request)
             was_silent = worker.liveness.missed > 0
             try:
-                version = entry.archive.version if entry.archive else ""
+                version = entry.load.archive.version if entry.load.archive else ""
                 model = entry.worker_set.row(request.slug).technical_model_name
                 yield Lease(worker.client, version, worker.pid, model)
                 self._reconciler.answered(entry, worker)
@@ -166,17 +163,17 @@ class LeaseManager:
         wait_s = longest if request.max_wait_s is None else min(request.max_wait_s, longest)
         deadline = time.monotonic() + wait_s
         while entry := self._table.serving(request.slug):
-            self._admission.asked(entry)
-            request.wait.ahead = entry.waiting
-            entry.waiting += 1
+            entry.use.count_request(time.monotonic())
+            self._admission.count_request(entry)
+            request.wait.ahead = entry.use.waiting
+            entry.use.begin_wait()
             try:
                 worker = await self._worker(entry, request, wait_s, deadline)
             finally:
-                entry.waiting -= 1
+                entry.use.end_wait()
             if worker:
-                entry.claims.add(request.slug)
                 worker.in_flight += 1
-                entry.drained.clear()
+                entry.use.begin_answer(request.slug)
                 return entry, worker
         raise errors.row_removed(request.slug)
 
@@ -185,46 +182,42 @@ class LeaseManager:
     ) -> Worker | None:
         """A worker of the set; None if the set was retired and another one serves its rows."""
         while True:
-            self._refuse_while_ending()
+            if not self._serves_models:
+                raise errors.loading_skipped()
+            if self._jobs.closing:
+                raise errors.shutting_down()
             if entry.draining:
                 return None
-            worker = best_worker(entry.ready_workers, request.prefers)
+            worker = best_worker(entry.load.ready_workers, request.prefers)
             if worker:
                 return worker
             self._refuse_while_cooling(entry, request.slug)
             job = load_for(self._jobs, self._admission, entry, request)
-            was_loading = entry.state is State.LOADING
+            was_loading = entry.load.state is State.LOADING
             if was_loading:
-                request.wait.joins(entry.load_record)
+                request.wait.joins(entry.load.record)
             done, _ = await asyncio.wait({job}, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
                 raise errors.still_loading(request.slug, wait_s, entry.eta_s(time.monotonic()))
-            if was_loading and not entry.wanted and not entry.draining:
+            if was_loading and not entry.load.wanted and not entry.draining:
                 raise errors.unloaded(request.slug)
 
     def _release(self, entry: WorkerSetState, worker: Worker, request: LeaseRequest) -> None:
         worker.in_flight -= 1
-        entry.last_used = time.time()
-        entry.expires = entry.idleness.expires(
-            time.monotonic(), request.keep_alive_s, may_shorten=request.may_shorten
-        )
+        is_last = entry.load.in_flight == 0
+        entry.use.end_answer(is_last=is_last)
+        entry.use.begin_idle_time(entry.idleness, request.keep_alive_s, may_shorten=request.may_shorten)
         self._reconciler.sample(entry)
-        if entry.in_flight == 0:
-            entry.drained.set()
+        if is_last:
             self._reconciler.end_if_idle(entry)
-            self._admission.settle()
-
-    def _refuse_while_ending(self) -> None:
-        if not self._serves_models:
-            raise errors.loading_skipped()
-        if self._jobs.closing:
-            raise errors.shutting_down()
+            self._jobs.settle()
 
     @staticmethod
     def _refuse_while_cooling(entry: WorkerSetState, slug: str) -> None:
         now = time.monotonic()
-        if entry.state is State.FAILED and entry.failure and now < entry.failure.until:
-            raise errors.load_failed(slug, entry.failure, now)
+        failure = entry.load.failure
+        if entry.load.state is State.FAILED and failure and now < failure.until:
+            raise errors.load_failed(slug, failure, now)
 
     def _explained(
         self, entry: WorkerSetState, worker: Worker, slug: str, error: RequestError
@@ -235,6 +228,6 @@ class LeaseManager:
             return error
         if not is_alive(worker.pid):
             self._jobs.lost(entry, worker)
-        if entry.ended_by:
-            return entry.ended_by(slug)
+        if entry.load.ended_by:
+            return entry.load.ended_by(slug)
         return worker_unresponsive(_HUNG) if worker.condition is Condition.HUNG else error

@@ -1,4 +1,4 @@
-"""Owner of the state of every worker set: commands of operators, ends of TorchServe, edits of SETTINGS.md.
+"""Lifecycle of all worker sets: commands of operators, ends of TorchServe, edits of SETTINGS.md.
 
 Pure functions of `conductor_admin.memory` and `states` decide; `conductor_admin.workers.loader` acts. A load
 is a job that requests wait for; it belongs to none of them.
@@ -7,12 +7,10 @@ Everything runs on one event loop: between two awaits nothing changes, so there 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from conductor_admin.lifecycle import errors
 from conductor_admin.lifecycle.admission import MemoryAdmission
 from conductor_admin.lifecycle.leases import Lease, LeaseLimits, LeaseManager, LeaseRequest
 from conductor_admin.lifecycle.load_record import LifecycleListener
@@ -52,9 +50,8 @@ class Lifecycle:
             limits.budget,
             machine,
             MemoryMeasurements(machine, history, loader.survey),
-            listener,
         )
-        self._jobs = LoadJobs(loader, self.admission, limits.load_s)
+        self._jobs = LoadJobs(loader, self.admission, limits.load_s, listener)
         self._reconciler = Reconciler(self._table, self._jobs, self.admission, machine)
         self._rollout = Rollout(self._table, self._jobs, self.admission)
         self._leases = LeaseManager(
@@ -85,16 +82,15 @@ class Lifecycle:
         if not self._jobs.closing:
             await self._rollout.retry(slug)
         entry = self._table.named(slug)
-        if not self._jobs.closing and entry.state is State.FAILED:
-            entry.failure = None
-            entry.state = State.UNAVAILABLE
+        if not self._jobs.closing:
+            self._jobs.forget_failure(entry)
         await self._leases.load(slug)
 
     async def unload(self, name: str, slug: str, *, force: bool, drain: bool) -> None:
         """Drop the row's claim and end the set's workers; 409 while other rows claim it, without `force`."""
         entry = self._table.named(slug)
-        others = sorted(entry.claims - {slug})
-        entry.claims.discard(slug)
+        others = sorted(entry.use.claims - {slug})
+        entry.use.drop_claim(slug)
         if others and not force:
             raise RequestError(
                 f"{name} is also used by {', '.join(others)}; use force=true to unload it for all",
@@ -102,17 +98,16 @@ class Lifecycle:
                 code="model_in_use",
                 param="force",
             )
-        entry.claims.clear()
-        entry.wanted = False
+        entry.use.drop_claims()
+        self._jobs.set_wanted(entry, wanted=False)
         await self._jobs.end(entry, drain=drain)
 
     def start(self) -> None:
         """Begin to load the sets that stay loaded."""
         for entry in self._table.present():
             if entry.worker_set.stay_loaded is not StayLoaded.FALSE:
-                entry.claims |= {
-                    r.slug for r in entry.worker_set.rows if r.stay_loaded is not StayLoaded.FALSE
-                }
+                rows = entry.worker_set.rows
+                entry.use.claim(row.slug for row in rows if row.stay_loaded is not StayLoaded.FALSE)
                 self._jobs.begin_load(entry)
 
     def apply(self, plan: Plan) -> None:
@@ -141,9 +136,7 @@ class Lifecycle:
         """TorchServe and its workers have ended: READY sets are loaded again once it is back."""
         self.torchserve_silent("TorchServe has exited and is being restarted")
         for entry in self._table.entries.values():
-            entry.registered = False
-            for worker in list(entry.workers.values()):
-                self._jobs.lost(entry, worker)
+            self._jobs.torchserve_ended(entry)
 
     async def reconcile(self) -> None:
         """Reconcile observed and wanted states of all sets; called every second."""
@@ -157,20 +150,11 @@ class Lifecycle:
 
     def refuse(self) -> None:
         """Refuse new leases from now on; streams that break off get `shutting_down` as their error."""
-        self._jobs.closing = True
-        for entry in self._table.entries.values():
-            entry.ended_by = lambda _: errors.shutting_down()
+        self._jobs.refuse(self._table.entries.values())
 
     async def close(self) -> None:
         """End the jobs and the connections to workers; streams have ended with TorchServe's workers."""
         self.refuse()
         await self._reconciler.close()
         await self.admission.measurements.close()
-        jobs = []
-        for entry in self._table.entries.values():
-            if entry.job and not entry.job.done():
-                entry.job.cancel()
-                jobs.append(entry.job)
-        if jobs:
-            await asyncio.wait(jobs)
-        await self._jobs.close()
+        await self._jobs.close(self._table.entries.values())

@@ -1,4 +1,4 @@
-"""Measurements of each set's memory and load times: asks its workers and records their figures.
+"""Measurements of each set's memory and load times: asks its workers, sums up and records their figures.
 
 Decides nothing; `conductor_admin.memory.accounting` evaluates the figures, `conductor_admin.memory.history`
 stores them.
@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from archives.weights_info import KnownWeights
-from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetView
+from conductor_admin.lifecycle.set_state import WorkerSetState
+from conductor_admin.lifecycle.worker_sets import WorkerSetView, view_of
 from conductor_admin.memory import accounting
 from conductor_admin.memory.accounting import MemoryFigures
 from conductor_admin.memory.history import MemoryHistory
@@ -55,7 +56,7 @@ class MemoryMeasurements:
 
     def figures(self, entry: WorkerSetState) -> MemoryFigures:
         """Current memory figures of the set."""
-        return self._history.figures(entry.worker_set, self._known(entry), entry.measured)
+        return self._history.figures(entry.worker_set, self._known(entry), entry.memory.measured)
 
     def needed(self, worker_set: WorkerSet) -> MemoryFigures:
         """Memory figures of a set that has no entry, from its files if they were looked up."""
@@ -64,54 +65,52 @@ class MemoryMeasurements:
     def view(self, entry: WorkerSetState) -> WorkerSetView:
         """View of the entry with its memory figures, loaded or not."""
         known, device = self._known(entry), entry.worker_set.device
-        peak = accounting.higher(entry.peak, self._history.of(entry.worker_set, known.identity))
-        return entry.view(known, peak.get(device))
+        peak = accounting.higher(entry.memory.peak, self._history.of(entry.worker_set, known.identity))
+        return view_of(entry, known, peak.get(device))
 
     def _known(self, entry: WorkerSetState) -> KnownWeights:
-        if archive := entry.archive:
+        if archive := entry.load.archive:
             return KnownWeights(archive.identity, archive.estimated, archive.contexts)
         return self._looked_up(entry.worker_set)
 
     def _looked_up(self, worker_set: WorkerSet) -> KnownWeights:
         return self._surveyed.get(worker_key(worker_set), KnownWeights())
 
-    def expect(self, entry: WorkerSetState) -> None:
-        """Set the entry's expected load time, if an earlier load was timed."""
-        if entry.load_s is None and entry.archive:
-            entry.load_s = self._history.load_s(entry.worker_set, entry.archive.identity)
+    def load_s(self, entry: WorkerSetState) -> float | None:
+        """Seconds of an earlier load of the same archive, None if none was timed."""
+        archive = entry.load.archive
+        return self._history.load_s(entry.worker_set, archive.identity) if archive else None
 
     def loaded(self, entry: WorkerSetState, seconds: float) -> None:
         """Record the seconds of a load that succeeded."""
-        entry.load_s = seconds
-        if entry.archive:
-            self._history.loaded(entry.worker_set, entry.archive.identity, seconds)
+        if entry.load.archive:
+            self._history.loaded(entry.worker_set, entry.load.archive.identity, seconds)
 
-    async def sample(self, entry: WorkerSetState, *, in_use: bool = False) -> list[Worker]:
-        """Ask the set's workers for their health, and measure the set; return the workers without answer.
-
-        `in_use` means that an answer has just ended.
-        """
-        workers = list(entry.workers.values())
+    async def ask_workers(self, entry: WorkerSetState) -> list[Worker]:
+        """Ask the set's workers for their health; return those without answer."""
+        workers = list(entry.load.workers.values())
         # All at once, because each hung worker takes the whole time-out.
         answers = await asyncio.gather(*(_answers(worker) for worker in workers))
-        self.measure(entry, in_use=in_use)
         return [worker for worker, answer in zip(workers, answers, strict=True) if not answer]
 
-    def measure(self, entry: WorkerSetState, *, in_use: bool = False) -> None:
-        """Sum up the workers' own figures, and record them as peaks once all workers are there."""
-        sizes = [worker.health.memory for worker in entry.workers.values()]
+    def measure(self, entry: WorkerSetState, *, in_use: bool = False) -> dict[str, int] | None:
+        """Sum up the workers' own figures, by device; None while one is unknown.
+
+        Once all workers are there, the sum counts as a peak. `in_use` means that an answer has just ended.
+        """
+        load, device = entry.load, entry.worker_set.device
+        sizes = [worker.health.memory for worker in load.workers.values()]
         if not sizes or None in sizes:
-            return
+            return None
         measured = {"cpu": sum(size or 0 for size in sizes)}
-        if entry.worker_set.device != "cpu":
-            on_gpu = self._machine.on_gpu(entry.workers.keys())
+        if device != "cpu":
+            on_gpu = self._machine.on_gpu(load.workers.keys())
             if on_gpu is None:
-                return
-            measured[entry.worker_set.device] = on_gpu
-        entry.measured = measured
-        entry.peak = accounting.higher(entry.peak, measured)
-        if entry.archive and len(entry.workers) >= entry.worker_set.workers:
-            self._history.learn(entry.worker_set, entry.archive.identity, measured, in_use=in_use)
+                return None
+            measured[device] = on_gpu
+        if load.archive and len(load.workers) >= entry.worker_set.workers:
+            self._history.learn(entry.worker_set, load.archive.identity, measured, in_use=in_use)
+        return measured
 
 
 async def _answers(worker: Worker) -> bool:

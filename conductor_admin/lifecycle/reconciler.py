@@ -14,8 +14,9 @@ import structlog
 
 from conductor_admin.lifecycle.admission import MemoryAdmission
 from conductor_admin.lifecycle.loads import LoadJobs
+from conductor_admin.lifecycle.set_state import WorkerSetState
 from conductor_admin.lifecycle.states import State, has_cooled
-from conductor_admin.lifecycle.worker_sets import WorkerSetState, WorkerSetTable
+from conductor_admin.lifecycle.worker_sets import WorkerSetTable
 from conductor_admin.memory.machine import MemoryOf
 from conductor_admin.workers import liveness
 from conductor_admin.workers.liveness import Condition
@@ -45,17 +46,17 @@ class Reconciler:
     async def reconcile(self) -> None:
         """Check every set once."""
         for entry in list(self._table.entries.values()):
-            for worker in list(entry.workers.values()):
+            for worker in list(entry.load.workers.values()):
                 if not is_alive(worker.pid):
                     self._jobs.lost(entry, worker)
-            is_short = entry.state is State.READY and len(entry.workers) < entry.worker_set.workers
+            is_short = entry.load.state is State.READY and len(entry.load.workers) < entry.worker_set.workers
             if is_short and self._jobs.torchserve_up.is_set():
                 self._begin(f"{entry.key} adoption", self._jobs.adopt_more(entry))
             self.end_if_idle(entry)
             self._restore(entry)
         self._table.forget_gone()
-        self._admission.relieve()
-        self._admission.settle()
+        self._jobs.relieve()
+        self._jobs.settle()
 
     async def refresh(self) -> None:
         """Ask the machine for its memory and every worker for its health; one that hangs is lost."""
@@ -71,8 +72,8 @@ class Reconciler:
     def sample(self, entry: WorkerSetState) -> None:
         """Measure a set of which a request has ended, at most every SAMPLE_S."""
         now = time.monotonic()
-        if entry.state is State.READY and now - entry.sampled_at >= SAMPLE_S:
-            entry.sampled_at = now
+        if entry.load.state is State.READY and now - entry.memory.sampled_at >= SAMPLE_S:
+            self._admission.begin_sample(entry, now)
             self._begin(f"{entry.key} sample", self._sample(entry))
 
     def timed_out(self, entry: WorkerSetState, worker: Worker) -> None:
@@ -105,14 +106,14 @@ class Reconciler:
             log.error("upkeep_failed", task=task.get_name(), exc_info=error)
 
     async def _sample(self, entry: WorkerSetState) -> None:
-        for worker in await self._admission.measurements.sample(entry, in_use=True):
+        for worker in await self._admission.sample(entry, in_use=True):
             if not is_alive(worker.pid):
                 self._jobs.lost(entry, worker)
 
     async def _look_at(self, entry: WorkerSetState) -> None:
         """Ask the set's workers for their health, and update each worker's liveness once."""
-        workers = list(entry.workers.values())
-        silent = await self._admission.measurements.sample(entry)
+        workers = list(entry.load.workers.values())
+        silent = await self._admission.sample(entry)
         for worker in workers:
             doing = await asyncio.to_thread(activity, worker.pid)
             before, health = worker.liveness, worker.health
@@ -143,19 +144,19 @@ class Reconciler:
             self._jobs.lost(entry, worker)
 
     def end_if_idle(self, entry: WorkerSetState) -> None:
-        """Unload the set if its idle time is over."""
-        if entry.state is State.READY and not entry.is_busy and time.monotonic() >= entry.expires:
+        """Unload the set if its idle time is over, or if it was loaded although it serves no row any more."""
+        if entry.load.state is not State.READY or entry.is_busy:
+            return
+        if entry.draining or time.monotonic() >= entry.use.expires:
             self._admission.swaps.ended(entry.key)
             self._jobs.evict(entry)
 
     def _restore(self, entry: WorkerSetState) -> None:
         """Load sets that should stay loaded: residents after a failure, `yield` sets once there is room."""
-        if not entry.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
+        if not entry.load.wanted or entry.worker_set.stay_loaded is StayLoaded.FALSE:
             return
-        has_failed = entry.state is State.FAILED and has_cooled(entry.failure, time.monotonic())
-        if has_failed or self._may_return(entry):
+        has_failed = entry.load.state is State.FAILED and has_cooled(entry.load.failure, time.monotonic())
+        is_away = entry.load.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
+        may_return = is_away and self._jobs.torchserve_up.is_set() and self._admission.has_room_for(entry)
+        if has_failed or may_return:
             self._jobs.begin_load(entry)
-
-    def _may_return(self, entry: WorkerSetState) -> bool:
-        is_away = entry.state is State.UNAVAILABLE and entry.worker_set.stay_loaded is StayLoaded.YIELD
-        return is_away and self._jobs.torchserve_up.is_set() and self._admission.has_room_for(entry)

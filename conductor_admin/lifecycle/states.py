@@ -1,11 +1,12 @@
 """States of a worker set and the decisions about it, as pure functions of their arguments.
 
-No I/O, no clock, no logging: `conductor_admin.lifecycle.lifecycle` acts on what is decided here.
+No I/O, no clock, no logging: `conductor_admin.lifecycle.loads` acts on what is decided here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,49 @@ class State(StrEnum):
     READY = "READY"
     UNLOADING = "UNLOADING"
     FAILED = "FAILED"
+
+
+class Event(StrEnum):
+    """Event that changes the state of a worker set."""
+
+    LOAD_BEGAN = "load began"
+    LOADED = "loaded"
+    LOAD_FAILED = "load failed"
+    LOAD_REFUSED = "load refused"
+    LOAD_CANCELLED = "load cancelled"
+    WORKERS_LOST = "workers lost"
+    UNLOAD_BEGAN = "unload began"
+    UNLOADED = "unloaded"
+    FAILURE_FORGOTTEN = "failure forgotten"
+
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (State.UNAVAILABLE, Event.LOAD_BEGAN): State.LOADING,
+    (State.FAILED, Event.LOAD_BEGAN): State.LOADING,
+    (State.LOADING, Event.LOADED): State.READY,
+    (State.LOADING, Event.LOAD_FAILED): State.FAILED,
+    (State.LOADING, Event.LOAD_REFUSED): State.FAILED,
+    (State.LOADING, Event.LOAD_CANCELLED): State.UNAVAILABLE,
+    (State.READY, Event.WORKERS_LOST): State.LOADING,
+    (State.READY, Event.UNLOAD_BEGAN): State.UNLOADING,
+    (State.UNLOADING, Event.UNLOADED): State.UNAVAILABLE,
+    (State.FAILED, Event.FAILURE_FORGOTTEN): State.UNAVAILABLE,
+    # A replacement with the same archive took over the workers, and rows are still served here.
+    (State.READY, Event.LOAD_BEGAN): State.LOADING,
+    # A defect was met after the last step of a load.
+    (State.READY, Event.LOAD_FAILED): State.FAILED,
+    # The job before broke off on a defect.
+    (State.LOADING, Event.LOAD_BEGAN): State.LOADING,
+    (State.LOADING, Event.UNLOAD_BEGAN): State.UNLOADING,
+    (State.UNLOADING, Event.LOAD_BEGAN): State.LOADING,
+    (State.UNLOADING, Event.UNLOAD_BEGAN): State.UNLOADING,
+}
+"""All transitions of a worker set: the state after an event. docs/lifecycle.md says what they do."""
+
+
+def state_after(state: State, event: Event) -> State:
+    """The next state. KeyError if the event cannot happen in `state`: a defect."""
+    return TRANSITIONS[state, event]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,25 @@
-"""Worker sets: the mutable record of each, a frozen view for routes, and the table of which set serves a row.
+"""Worker sets: a frozen view of each for routes, and the table of which set serves a row.
 
 Requests name a set by the slug of any of its rows; its own name is that of its first row. A retired set takes
-no new request and stays in the table until its workers and their memory are gone. Only modules of the
-lifecycle write a WorkerSetState; all others get a WorkerSetView.
+no new request and stays in the table until its workers and their memory are gone. Only this module writes
+which rows a WorkerSetState serves. Modules outside of the lifecycle get a WorkerSetView.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from archives.weights_info import KnownWeights
 from conductor_admin.lifecycle.errors import row_removed
-from conductor_admin.lifecycle.load_record import LoadRecord
+from conductor_admin.lifecycle.set_state import WorkerSetState
 from conductor_admin.lifecycle.states import Failure, State
-from conductor_admin.memory.usage import Idleness, Use
 from conductor_admin.workers.liveness import Condition
-from conductor_admin.workers.worker import Archive, Phase, Worker
+from conductor_admin.workers.worker import Phase
 from conductor_core.catalogue import Row, StayLoaded, WorkerSet
-from handlers.wire import RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,146 +80,47 @@ class WorkerSetView:
         return self.worker_set.stay_loaded is StayLoaded.TRUE
 
 
-@dataclass(slots=True, eq=False)
-class WorkerSetState:
-    """The lifecycle's record of one worker set.
+def view_of(entry: WorkerSetState, known: KnownWeights, peak: int | None) -> WorkerSetView:
+    """View of the set now, with what is known of its weights and its peak memory."""
+    load, memory = entry.load, entry.memory
+    first = next(iter(load.workers.values()), None)
+    return WorkerSetView(
+        worker_set=entry.worker_set,
+        state=load.state,
+        phase=load.phase,
+        progress=load.progress,
+        failure=load.failure,
+        version=load.archive.version if load.archive else None,
+        device=(first.health.device if first else None) or entry.worker_set.device,
+        context=(first.health.context if first else None) or entry.worker_set.context,
+        estimated=known.memory,
+        contexts=known.contexts,
+        measured=memory.measured.get(entry.worker_set.device),
+        peak=peak,
+        workers=tuple(
+            WorkerView(
+                pid=worker.pid,
+                condition=worker.condition,
+                in_flight=worker.in_flight,
+                waiting=worker.health.waiting,
+                loop_held=worker.health.loop_held,
+                loop_longest_s=worker.health.loop_longest_s,
+            )
+            for worker in load.workers.values()
+        ),
+        last_used=entry.use.last_used,
+        expires_at=_expires_at(entry),
+        position=memory.position,
+        queue=memory.queue,
+        eta_s=entry.eta_s(time.monotonic()),
+        replacing=load.replacing,
+    )
 
-    `key` is unique among sets of one name; a `draining` set serves no new requests. `job` is the running load
-    or unload; `registered` means that TorchServe has the archive; `dead` are pids that must not be adopted
-    again; `starting` maps pids of workers that do not answer yet to the time they were first seen;
-    `replacing` means that a lost worker has no replacement yet; `claims` are the rows that asked for the set;
-    `ended_by` makes the error of streams, by their row, when they are ended on purpose; `wanted` is False
-    after an unload until the next load. `waiting` counts requests without a worker, `may_evict` allows this
-    load to evict other sets. Memory is in bytes by device: `held` is the admission, None while the set holds
-    nothing; `measured` the latest figure, `peak` the highest since the last load. Times are monotonic
-    seconds: `demanded_at` of the demand for memory, `started_at` of the load, `sampled_at` of the last
-    measurement after an answer, `expires` of the end by idleness. `load_s` are the seconds of the last load,
-    None before the first; `load_record` is the record of the latest load.
-    """
 
-    worker_set: WorkerSet
-    key: str
-    draining: bool = False
-    state: State = State.UNAVAILABLE
-    phase: Phase | None = None
-    progress: float | None = None
-    failure: Failure | None = None
-    archive: Archive | None = None
-    workers: dict[int, Worker] = field(default_factory=dict)
-    dead: set[int] = field(default_factory=set)
-    starting: dict[int, float] = field(default_factory=dict)
-    replacing: bool = False
-    claims: set[str] = field(default_factory=set)
-    job: asyncio.Task[None] | None = None
-    registered: bool = False
-    wanted: bool = True
-    waiting: int = 0
-    may_evict: bool = True
-    held: dict[str, int] | None = None
-    measured: dict[str, int] = field(default_factory=dict)
-    peak: dict[str, int] = field(default_factory=dict)
-    position: int | None = None
-    queue: int | None = None
-    demanded_at: float = 0.0
-    started_at: float = 0.0
-    load_s: float | None = None
-    load_record: LoadRecord | None = None
-    sampled_at: float = -math.inf
-    expires: float = math.inf
-    use: Use = field(default_factory=Use)
-    ended_by: Callable[[str], RequestError] | None = None
-    last_used: float | None = None
-    drained: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def name(self) -> str:
-        return self.worker_set.name
-
-    def enter(self, phase: Phase | None, progress: float | None = None) -> None:
-        """Set the phase of the load and its progress, a fraction."""
-        self.phase, self.progress = phase, progress
-        if self.load_record and phase:
-            self.load_record.enter(phase)
-
-    @property
-    def in_flight(self) -> int:
-        return sum(worker.in_flight for worker in self.workers.values())
-
-    @property
-    def is_loaded(self) -> bool:
-        """True if its workers answer, or will once TorchServe has restarted them."""
-        return self.state is State.READY or (self.state is State.LOADING and self.phase == "restart")
-
-    @property
-    def ready_workers(self) -> list[Worker]:
-        """The workers that may be given requests: none before the set is READY.
-
-        A worker that does not answer gets none while another one answers.
-        """
-        if self.state is not State.READY:
-            return []
-        known = list(self.workers.values())
-        return [worker for worker in known if worker.condition is Condition.READY] or known
-
-    @property
-    def has_job(self) -> bool:
-        return self.job is not None and not self.job.done()
-
-    @property
-    def is_busy(self) -> bool:
-        return self.in_flight > 0 or self.waiting > 0
-
-    @property
-    def idleness(self) -> Idleness:
-        worker_set = self.worker_set
-        return Idleness(worker_set.idle_timeout_s, stays=worker_set.stay_loaded is not StayLoaded.FALSE)
-
-    def eta_s(self, now: float) -> float | None:
-        """Seconds that the load will still take; None if none was timed or this one takes longer."""
-        begun = self.state is State.LOADING and self.phase in ("start", "restart") and self.held is not None
-        if self.load_s is None or not begun:
-            return None
-        left = self.started_at + self.load_s - now
-        return left if left > 0 else None
-
-    def view(self, known: KnownWeights, peak: int | None) -> WorkerSetView:
-        first = next(iter(self.workers.values()), None)
-        return WorkerSetView(
-            worker_set=self.worker_set,
-            state=self.state,
-            phase=self.phase,
-            progress=self.progress,
-            failure=self.failure,
-            version=self.archive.version if self.archive else None,
-            device=(first.health.device if first else None) or self.worker_set.device,
-            context=(first.health.context if first else None) or self.worker_set.context,
-            estimated=known.memory,
-            contexts=known.contexts,
-            measured=self.measured.get(self.worker_set.device),
-            peak=peak,
-            workers=tuple(
-                WorkerView(
-                    pid=worker.pid,
-                    condition=worker.condition,
-                    in_flight=worker.in_flight,
-                    waiting=worker.health.waiting,
-                    loop_held=worker.health.loop_held,
-                    loop_longest_s=worker.health.loop_longest_s,
-                )
-                for worker in self.workers.values()
-            ),
-            last_used=self.last_used,
-            expires_at=self._expires_at(),
-            position=self.position,
-            queue=self.queue,
-            eta_s=self.eta_s(time.monotonic()),
-            replacing=self.replacing,
-        )
-
-    def _expires_at(self) -> float | None:
-        if self.state is not State.READY or self.in_flight or math.isinf(self.expires):
-            return None
-        return time.time() + self.expires - time.monotonic()
+def _expires_at(entry: WorkerSetState) -> float | None:
+    if entry.load.state is not State.READY or entry.load.in_flight or math.isinf(entry.use.expires):
+        return None
+    return time.time() + entry.use.expires - time.monotonic()
 
 
 class WorkerSetTable:
@@ -243,6 +141,16 @@ class WorkerSetTable:
         entry = self.entries[key] = WorkerSetState(worker_set, key)
         return entry
 
+    @staticmethod
+    def change(entry: WorkerSetState, worker_set: WorkerSet) -> None:
+        """Let the entry be that of another worker set, which needs the same workers."""
+        entry.worker_set = worker_set
+
+    @staticmethod
+    def retire(entry: WorkerSetState) -> None:
+        """Let the entry take no new request."""
+        entry.draining = True
+
     def serve(self, entry: WorkerSetState) -> None:
         """Let the entry serve all its rows from now on."""
         self._serving |= {row.slug: entry for row in entry.worker_set.rows}
@@ -251,7 +159,7 @@ class WorkerSetTable:
         """Let the entry serve those of its rows that no other loaded set serves."""
         for row in entry.worker_set.rows:
             other = self._serving.get(row.slug)
-            if other is None or not other.is_loaded:
+            if other is None or not other.load.is_loaded:
                 self._serving[row.slug] = entry
 
     def keep_rows(self, slugs: Collection[str]) -> None:
@@ -278,7 +186,7 @@ class WorkerSetTable:
     def serves_beside(self, entry: WorkerSetState) -> bool:
         """True if another loaded set serves a row of `entry`."""
         others = [self._serving.get(row.slug) for row in entry.worker_set.rows]
-        return any(other and other is not entry and other.is_loaded for other in others)
+        return any(other and other is not entry and other.load.is_loaded for other in others)
 
     def present(self) -> list[WorkerSetState]:
         """The entries that serve a row, each once."""
@@ -286,9 +194,9 @@ class WorkerSetTable:
 
     def forget_gone(self) -> None:
         """Drop retired entries that hold no memory and run no job."""
-        gone = [e for e in self.entries.values() if e.draining and e.held is None and not e.has_job]
-        for entry in gone:
-            del self.entries[entry.key]
+        for entry in list(self.entries.values()):
+            if entry.draining and entry.memory.held is None and not entry.load.running_job:
+                del self.entries[entry.key]
 
 
 def is_ready(views: Sequence[WorkerSetView], torchserve_up: bool) -> bool:

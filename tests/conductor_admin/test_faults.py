@@ -80,7 +80,7 @@ async def test_a_set_that_is_idle_for_long_enough_ends_although_the_clock_went_b
 ) -> None:
     await ask(rig, TRANSLATION, keep_alive=0.2)
     wall.ahead = -YEAR_S
-    await rig.until(lambda: time.monotonic() >= rig.lifecycle._table.named(TRANSLATION).expires)
+    await rig.until(lambda: time.monotonic() >= rig.lifecycle._table.named(TRANSLATION).use.expires)
     await beats(rig)
     await rig.until(lambda: rig.lifecycle.view(TRANSLATION).state is State.UNAVAILABLE)
 

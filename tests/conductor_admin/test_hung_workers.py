@@ -238,17 +238,17 @@ async def test_a_second_worker_that_hangs_in_its_load_is_ended(make_rig: MakeRig
         for _ in range(200):
             await beats(rig, 1)
             await asyncio.sleep(0.01)
-            if entry.starting:
+            if entry.load.starting:
                 break
-        (pid,) = entry.starting
-        entry.starting[pid] -= 6  # the load time of the rig has passed
+        (pid,) = entry.load.starting
+        entry.load.starting[pid] -= 6  # the load time of the rig has passed
         for _ in range(200):
             await beats(rig, 1)
             await asyncio.sleep(0.01)
             if not is_alive(pid):
                 break
         assert not is_alive(pid)
-        assert pid in entry.dead
+        assert pid in entry.load.dead
 
 
 async def test_no_hang_holds_up_the_beat(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:

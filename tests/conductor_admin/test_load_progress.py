@@ -78,7 +78,7 @@ async def test_a_timed_load_is_an_eta_after_a_restart_of_the_gateway(
     async with make_rig() as rig:
         await ask(rig)
         entry = rig.lifecycle._table.named(CHAT)
-        assert entry.load_s is not None
+        assert entry.load.seconds is not None
         rig.lifecycle.admission.measurements.loaded(entry, 60.0)
     async with make_rig() as rig:
         rig.torchserve.may_load.clear()
@@ -92,7 +92,7 @@ async def test_a_timed_load_is_an_eta_after_a_restart_of_the_gateway(
 async def test_a_load_that_takes_longer_than_any_before_has_no_eta(rig: Rig) -> None:
     await ask(rig)
     await rig.client.post(f"/admin/models/{CHAT}/unload")
-    rig.lifecycle._table.named(CHAT).load_s = 0.01
+    rig.lifecycle._table.named(CHAT).load.seconds = 0.01
     rig.torchserve.may_load.clear()
     answer = await ask(rig, max_wait_s=0.2)
     assert "for about" not in answer.json()["error"]["message"]

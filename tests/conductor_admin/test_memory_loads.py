@@ -83,7 +83,7 @@ async def test_an_idle_set_makes_room_and_a_swap_is_counted(make_rig: MakeRig) -
         for name in ("a", "a", "a", "b"):
             assert (await ask(rig, name)).status_code == 200
         for name in ("a", "b"):  # a load of the fake takes as long as this machine is busy
-            rig.lifecycle._table.named(name).load_s = 1.0
+            rig.lifecycle._table.named(name).load.seconds = 1.0
         assert (await ask(rig, "c")).status_code == 200
         assert rig.torchserve.unregistered == ["b"]
         stats = (await rig.client.get("/stats")).json()
@@ -167,10 +167,10 @@ async def test_looking_at_a_set_neither_loads_it_nor_keeps_it(make_rig: MakeRig)
             assert (await rig.client.get(path)).status_code == 200
         assert not rig.torchserve.registered
         await ask(rig, "a")
-        before = rig.lifecycle._table.named("a").expires
+        before = rig.lifecycle._table.named("a").use.expires
         await rig.client.get("/models/a")
         await rig.lifecycle.refresh()
-        assert rig.lifecycle._table.named("a").expires == before
+        assert rig.lifecycle._table.named("a").use.expires == before
 
 
 async def test_measured_memory_is_learned_for_the_next_start(make_rig: MakeRig) -> None:

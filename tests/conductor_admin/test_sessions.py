@@ -393,12 +393,12 @@ async def test_the_worker_that_answered_is_the_one_that_is_preferred_next(rig: R
 async def test_a_lease_is_on_the_preferred_worker_while_it_is_there(rig: Rig) -> None:
     await say(rig)
     entry = rig.lifecycle._table.named(CHAT)
-    (worker,) = entry.workers.values()
-    entry.workers[1] = replace(worker, pid=1)
+    (worker,) = entry.load.workers.values()
+    entry.load.workers[1] = replace(worker, pid=1)
     for preferred, pid in ((1, 1), (worker.pid, worker.pid), (77, worker.pid)):
         async with rig.lifecycle.lease(LeaseRequest(CHAT, prefers=preferred)) as lease:
             assert lease.pid == pid
-    del entry.workers[1]
+    del entry.load.workers[1]
 
 
 async def test_only_so_many_places_are_remembered(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

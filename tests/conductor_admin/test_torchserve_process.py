@@ -443,7 +443,7 @@ async def test_a_load_that_cannot_reach_torchserve_says_so_once(rig: Rig) -> Non
         waiting = asyncio.create_task(ask(rig))
         told = [line for line in lines if line["event"] == "torchserve_lost_set"]
         async with asyncio.timeout(PATIENCE_S):
-            while len(told) < 1 or rig.lifecycle._table.named(CHAT).registered:
+            while len(told) < 1 or rig.lifecycle._table.named(CHAT).load.registered:
                 await asyncio.sleep(0.3)  # longer than the pause between two attempts
                 told = [line for line in lines if line["event"] == "torchserve_lost_set"]
         (rig.state.run / "away").rename(rig.state.management_socket)
