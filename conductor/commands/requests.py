@@ -65,7 +65,10 @@ def _story(trace: dict[str, Any]) -> Iterator[str]:
         yield f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} answered, {speed} a second"
     for name, value in (trace["findings"] or {}).items():
         yield f"check {name}: {value}"
-    yield f"{trace['state']} after {_seconds(trace['seconds'])}: {_end(trace)}"
+    end = str(trace["finish_reason"] or trace["stage"])
+    if error := trace["error"]:
+        end = f"{error['status']} {error['code']} {error['message'] or ''}".strip()
+    yield f"{trace['state']} after {_seconds(trace['seconds'])}: {end}"
 
 
 def _load(load: dict[str, Any]) -> Iterator[str]:
@@ -75,12 +78,6 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         yield f"  waited for memory, {load['queue_position']} of {load['queue_length']}"
     for one in load["evicted"]:
         yield f"  {one['set']} was unloaded: {one['reason']}"
-
-
-def _end(trace: dict[str, Any]) -> str:
-    if error := trace["error"]:
-        return f"{error['status']} {error['code']} {error['message'] or ''}".strip()
-    return str(trace["finish_reason"] or trace["stage"])
 
 
 def _when(seconds: float) -> str:
