@@ -93,18 +93,15 @@ class ConductorServer:
         except BadFrame as bad:
             return bad.answer
         if not is_request(frame):
-            self._notified(frame)
+            # Cancels a request and its generation; other notifications mean nothing to a stateless server.
+            if frame.get("method") == "notifications/cancelled":
+                id = frame.get("params", {}).get("requestId")
+                if task := self._requests.get((type(id), id)):
+                    task.cancel()
             return None
         if frame["method"] == "ping":  # the stateless era has no ping, so it is answered here
             return {"jsonrpc": "2.0", "id": frame["id"], "result": {}}
         return await self._run(frame)
-
-    def _notified(self, frame: Frame) -> None:
-        """Cancel a request and its generation; other notifications mean nothing to a stateless server."""
-        if frame.get("method") == "notifications/cancelled":
-            id = frame.get("params", {}).get("requestId")
-            if task := self._requests.get((type(id), id)):
-                task.cancel()
 
     async def _run(self, frame: Frame) -> Frame | None:
         key = (type(frame["id"]), frame["id"])

@@ -85,10 +85,20 @@ class SharedGateway:
         return url if is_alive(name.pid) and not name.was_replaced else None
 
     async def _start(self) -> str | None:
+        """URL of the started gateway; None if another gateway took the state directory first."""
         async with only_starter(self._state):
             if url := self._running():
                 return url
-            return await self._until_up(self._spawn())
+            child = self._spawn()
+            while not (url := self._running()):
+                if os.waitpid(child, os.WNOHANG) != (0, 0):
+                    told = last_text(self._log).strip()
+                    if _BUSY in told:
+                        return None
+                    last_lines = "\n".join(told.splitlines()[-_TOLD_LINES:])
+                    raise GatewayError(last_lines or "the gateway ended at once")
+                await asyncio.sleep(_LOOK_S)
+            return url
 
     def _spawn(self) -> int:
         # Not subprocess.Popen: the child must outlive this process if other clients hold it.
@@ -103,17 +113,6 @@ class SharedGateway:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
-
-    async def _until_up(self, child: int) -> str | None:
-        """URL of the started gateway; None if another gateway took the state directory first."""
-        while not (url := self._running()):
-            if os.waitpid(child, os.WNOHANG) != (0, 0):
-                told = last_text(self._log).strip()
-                if _BUSY in told:
-                    return None
-                raise GatewayError("\n".join(told.splitlines()[-_TOLD_LINES:]) or "the gateway ended at once")
-            await asyncio.sleep(_LOOK_S)
-        return url
 
 
 async def _answers(url: str) -> bool:
