@@ -49,13 +49,27 @@ class BenchTarget:
         return self.config.runtime_config.threads or 1
 
     def direct_setup(self) -> dict[str, Any]:
-        """First line for the direct side."""
+        """First line for the direct side; cache and batches are the worker's in size, so no bottleneck."""
+        scheduler: dict[str, Any]
+        if self.config.runtime == "openvino":
+            scheduler = {"cache_size": 1, "enable_prefix_caching": True}
+        elif self.config.device == "cpu":
+            # Its asynchronous mode, the default, halves its speed on a CPU: compare with the better one.
+            scheduler = {
+                "page_size": 256,
+                "num_blocks": 129,
+                "max_batch_tokens": 512,
+                "use_cuda_graph": False,
+                "use_async_batching": False,
+            }
+        else:
+            scheduler = {"page_size": 256, "max_batch_tokens": 4096, "max_memory_percent": 0.4}
         return {
             "model": str(self.config.model_path),
             "threads": self.threads,
             "precision": self.config.precision,
             "device": self.config.device,
-            "scheduler": _scheduler(self.config),
+            "scheduler": scheduler,
         }
 
     def messages(self, prompt: str) -> list[dict[str, str]]:
@@ -72,22 +86,6 @@ class BenchTarget:
             request = GenerateRequest(id="bench", engine=self.engine, messages=messages, sampling=sampling)
             found.append(tokenizer.encode_chat(engine.prepare(request).messages))
         return found
-
-
-def _scheduler(config: WorkerConfig) -> dict[str, Any]:
-    """Cache and batch sizes of the library, as large as the worker's, so that they are no bottleneck."""
-    if config.runtime == "openvino":
-        return {"cache_size": 1, "enable_prefix_caching": True}
-    if config.device == "cpu":
-        # Its asynchronous mode, the default, halves its speed on a CPU: compare with the better one.
-        return {
-            "page_size": 256,
-            "num_blocks": 129,
-            "max_batch_tokens": 512,
-            "use_cuda_graph": False,
-            "use_async_batching": False,
-        }
-    return {"page_size": 256, "max_batch_tokens": 4096, "max_memory_percent": 0.4}
 
 
 def worker_config(state: StateDir, set_name: str) -> WorkerConfig:
