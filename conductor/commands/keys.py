@@ -162,7 +162,11 @@ def _audited(
 ) -> T:
     """Record `act` before and after it runs; if that fails, only a revocation still runs."""
     state.create()
-    audit, who = Audit(state), Act(_user(), action, "command line")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"  # a container need not know its user by name
+    audit, who = Audit(state), Act(user, action, "command line")
     with _recording(done=revokes):
         (audit.begin_revocation if revokes else audit.begin)(who)
     try:
@@ -174,13 +178,6 @@ def _audited(
     with _recording(done=True):
         audit.end(who, "done", **details)
     return done
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"  # a container need not know its user by name
 
 
 @contextmanager

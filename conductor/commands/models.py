@@ -10,7 +10,7 @@ import click
 from archives.build_context import BuildContext
 from archives.known import known_weights
 from archives.weights_info import in_tenths
-from conductor.client import GatewayClient, NotRunning
+from conductor.client import NotRunning
 from conductor.commands.build import chosen_rows
 from conductor.errors import CommandError
 from conductor.options import gateway_of, operator_options, resolve
@@ -90,7 +90,13 @@ def show(category: str, as_json: bool, **given: Any) -> None:
     table = catalogue(settings)
     (row,) = chosen_rows(table, [category])
     with gateway_of(**given) as gateway:
-        facts = _facts(table, row, settings) | {"state": _live(gateway, category)}
+        facts = _facts(table, row, settings)
+        try:
+            facts["state"] = str(gateway.model(category)["state"])
+        except NotRunning:
+            facts["state"] = "the gateway is not running"
+        except CommandError as error:
+            facts["state"] = error.format_message()
     parameters = parameter_table(table.set_of(row.slug).runtime, row.engine, row.parameters)
     if as_json:
         taken = [{"name": name, "taken": taken, "default": default} for name, taken, default in parameters]
@@ -122,15 +128,6 @@ def _facts(table: Catalogue, row: Row, settings: OperatorSettings) -> dict[str, 
         "engine": row.engine,
         "line": row.line,
     }
-
-
-def _live(gateway: GatewayClient, category: str) -> str:
-    try:
-        return str(gateway.model(category)["state"])
-    except NotRunning:
-        return "the gateway is not running"
-    except CommandError as error:
-        return error.format_message()
 
 
 def _text(name: str, value: Any) -> str:

@@ -35,8 +35,13 @@ def ps(everything: bool, as_json: bool, **given: Any) -> None:
         return
     show(_HEADINGS, [_line(one, time.time()) for one in shown])
     for one in shown:
-        for note in _notes(one):
-            click.echo(f"{one.get('set')}: {note}")
+        name = one.get("set")
+        if others := [slug for slug in one.get("shared_with") or () if slug != name]:
+            click.echo(f"{name}: shared with {', '.join(others)}")
+        if one.get("last_error"):
+            click.echo(f"{name}: {error_text(one['last_error'])}")
+        if cell := (one.get("memory") or {}).get("correction"):
+            click.echo(f"{name}: measured memory suggests the cell {cell}")
     # Parts of an edit of SETTINGS.md that are not in force, with the cause.
     for error in (health.get("settings") or {}).get("errors") or ():
         click.echo(f"not applied: {error}", err=True)
@@ -58,16 +63,6 @@ _HEADINGS = (
     "rows",
     "expires",
 )
-
-
-def _notes(model: Mapping[str, Any]) -> Iterator[str]:
-    others = [slug for slug in model.get("shared_with") or () if slug != model.get("set")]
-    if others:
-        yield f"shared with {', '.join(others)}"
-    if model.get("last_error"):
-        yield error_text(model["last_error"])
-    if cell := (model.get("memory") or {}).get("correction"):
-        yield f"measured memory suggests the cell {cell}"
 
 
 def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
