@@ -136,7 +136,16 @@ class ConductorServer:
             raise RuntimeError("initialize() comes before handle_mcp_request()")
         headers = {**ACCEPT, **address.headers}
         if frame["method"] != "initialize":
-            frame = _stateless(frame)
+            # The stateless era requires these `_meta` fields in each request.
+            params = frame.get("params", {})
+            meta = params.get("_meta")
+            own = {
+                PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
+                CLIENT_INFO_META_KEY: {"name": "ConductorServer", "version": metadata.version("conductor")},
+                CLIENT_CAPABILITIES_META_KEY: {},
+            }
+            given = meta if isinstance(meta, dict) else {}
+            frame = {**frame, "params": {**params, "_meta": {**own, **given}}}
             headers |= modern_headers(frame, version_of(frame) or LATEST_MODERN_VERSION)
         content = dumped(frame).encode("utf-8", "surrogatepass")
         async with self._http.stream("POST", address.url, content=content, headers=headers) as reply:
@@ -147,16 +156,3 @@ class ConductorServer:
                     if answer.get("id") == frame["id"]:
                         return answer
         return error_frame(INTERNAL_ERROR, "the gateway gave no answer", frame["id"])
-
-
-def _stateless(frame: Frame) -> Frame:
-    """The request with the `_meta` fields that the stateless era requires in each."""
-    params = frame.get("params", {})
-    own = {
-        PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
-        CLIENT_INFO_META_KEY: {"name": "ConductorServer", "version": metadata.version("conductor")},
-        CLIENT_CAPABILITIES_META_KEY: {},
-    }
-    meta = params.get("_meta")
-    said = meta if isinstance(meta, dict) else {}
-    return {**frame, "params": {**params, "_meta": {**own, **said}}}

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +60,12 @@ class SharedGateway:
             self._hold = await hold_gateway(self._state)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            url = self._running() or await self._start()
-            if url and await _answers(url):
-                return Address(f"{url}/mcp", owner_headers(self._state))
+            if url := self._running() or await self._start():
+                # A gateway that is ending takes no connections.
+                async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
+                    with suppress(httpx2.TransportError):
+                        await http.get(f"{url}/health/live")
+                        return Address(f"{url}/mcp", owner_headers(self._state))
             await asyncio.sleep(_LOOK_S)
         raise GatewayError(f"no gateway answered within {START_S:g} s; see {self._log}")
 
@@ -113,13 +117,3 @@ class SharedGateway:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
-
-
-async def _answers(url: str) -> bool:
-    """True if the gateway takes connections, which one that is ending does not."""
-    async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
-        try:
-            await http.get(f"{url}/health/live")
-        except httpx2.TransportError:
-            return False
-    return True
