@@ -78,14 +78,19 @@ class Sessions:
                         yield record
             finally:
                 if not partial.is_kept and (text := partial.text()):
-                    await self._cancelled(job, session, text)
+                    with contextlib.suppress(RequestError):  # the store has logged it; the client has left
+                        await self._keep(job, session, turn_of(job, text, None))
 
     async def _begin(self, job: PlannedRequest, ask: SessionAsk) -> tuple[Session, PlannedRequest]:
         """The session, and the job with the session's history."""
         if ask.is_new:
             return first_session(job, ask, time.time()), with_history(job, job.request.system, [])
         session = await self.read(ask.id, job.caller.key_id)
-        return session, with_history(job, self._persona(job, session), await self.store.said(ask.id))
+        # The request's persona, else the session's own, else the default one.
+        persona = job.request.system
+        if job.session and job.session.persona is None and session.persona is not None:
+            persona = persona_text(self._catalogue(), session.persona, job.row)
+        return session, with_history(job, persona, await self.store.said(ask.id))
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
         """Change the title or persona of the session; 404 if there is none."""
@@ -100,12 +105,6 @@ class Sessions:
                 raise not_found()
         self._affinities.pop(session_id, None)
 
-    def _persona(self, job: PlannedRequest, session: Session) -> str | None:
-        """The request's persona, else the session's own, else the default one."""
-        if job.session and job.session.persona is None and session.persona is not None:
-            return persona_text(self._catalogue(), session.persona, job.row)
-        return job.request.system
-
     async def _complete(self, job: PlannedRequest, session: Session, done: Done) -> Done:
         try:
             await self._keep(job, session, turn_of(job, done.text, done))
@@ -114,10 +113,6 @@ class Sessions:
             warnings = [*done.findings.get("warnings", []), f"this turn is not kept: {error.message}"]
             return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
         return done
-
-    async def _cancelled(self, job: PlannedRequest, session: Session, text: str) -> None:
-        with contextlib.suppress(RequestError):  # the store has logged it; the client has left
-            await self._keep(job, session, turn_of(job, text, None))
 
     async def _keep(self, job: PlannedRequest, session: Session, turn: Turn) -> None:
         used = replace(session, updated=time.time())
