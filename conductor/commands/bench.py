@@ -65,17 +65,17 @@ def gateway_to_measure(
         with own_gateway(settings) as made:
             yield made
         return
-    with _named(settings, url) if url else gateway_of(state_dir=str(settings.state_dir)) as gateway:
+    if url:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        try:
+            host, port = parts.hostname or "127.0.0.1", parts.port or 80
+            gateway = GatewayClient(host, port, headers=who_asks(settings, host, port))
+        except ValueError as error:
+            raise WrongInput(f"--url: expected http://127.0.0.1:8000, got {url!r}") from error
+    else:
+        gateway = gateway_of(state_dir=str(settings.state_dir))
+    with gateway:
         yield gateway, StateDir.at(settings.state_dir)
-
-
-def _named(settings: OperatorSettings, url: str) -> GatewayClient:
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    try:
-        host, port = parts.hostname or "127.0.0.1", parts.port or 80
-        return GatewayClient(host, port, headers=who_asks(settings, host, port))
-    except ValueError as error:
-        raise WrongInput(f"--url: expected http://127.0.0.1:8000, got {url!r}") from error
 
 
 def find_target(gateway: GatewayClient, state: StateDir, category: str | None) -> BenchTarget:

@@ -54,7 +54,11 @@ def run(
         raise click.UsageError('put the prompt in quotes: conductor run "..."')
     if len(words) == 2:
         category, words = words[0], words[1:]
-    prompt = _piped(words[0] if words else None)
+    prompt = words[0] if words else None
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        prompt = sys.stdin.read().strip()
+        if not prompt:
+            raise click.UsageError('there is no prompt: conductor run "..."')
     body = {name: value for name, value in sampling.items() if value not in (None, (), {})}
     if category is not None:
         body["category"] = category
@@ -65,16 +69,6 @@ def run(
             converse(TerminalChat(gateway, body, verbose=verbose), terminal_reader())
         else:
             _answer(gateway, {**body, "prompt": prompt}, verbose)
-
-
-def _piped(prompt: str | None) -> str | None:
-    """The prompt, read from standard input for `-`, or if that is a pipe and no prompt was given."""
-    if prompt != "-" and (prompt is not None or sys.stdin.isatty()):
-        return prompt
-    text = sys.stdin.read().strip()
-    if not text:
-        raise click.UsageError('there is no prompt: conductor run "..."')
-    return text
 
 
 def _answer(gateway: GatewayClient, body: dict[str, Any], verbose: bool) -> None:
