@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
-from conductor.client import Comment, End, Event, GatewayClient
+from conductor.client import Comment, End, GatewayClient
 from conductor.errors import CommandError
 
 # A model may write escape sequences, which a terminal would execute.
@@ -59,33 +59,26 @@ def ask(gateway: GatewayClient, body: Mapping[str, Any], screen: Screen, answer:
     raises: CommandError for a failure, KeyboardInterrupt for Ctrl-C.
     """
     with gateway.generate(body) as stream:
-        _show(stream, screen, answer)
+        for event in stream:
+            if isinstance(event, Comment):
+                screen.progress(event.text)
+                continue
+            if isinstance(event, End):
+                break
+            value = event.value
+            if "delta" in value:
+                answer.pieces.append(value["delta"])
+                screen.piece(value["delta"])
+            elif "error" in value:
+                raise CommandError(str(value["error"]["message"]))
+            elif "attempt" in value:
+                answer.pieces.clear()
+                screen.piece("\n")
+                screen.note(f"(the answer failed its check; attempt {value['attempt']})")
+            else:
+                answer.record = value
     if answer.record is None:
         raise CommandError("the answer was cut off; see the gateway's log")
-
-
-def _show(stream: Iterator[Event], screen: Screen, answer: ChatAnswer) -> None:
-    for event in stream:
-        if isinstance(event, Comment):
-            screen.progress(event.text)
-        elif isinstance(event, End):
-            return
-        else:
-            _take(event.value, screen, answer)
-
-
-def _take(value: dict[str, Any], screen: Screen, answer: ChatAnswer) -> None:
-    if "delta" in value:
-        answer.pieces.append(value["delta"])
-        screen.piece(value["delta"])
-    elif "error" in value:
-        raise CommandError(str(value["error"]["message"]))
-    elif "attempt" in value:
-        answer.pieces.clear()
-        screen.piece("\n")
-        screen.note(f"(the answer failed its check; attempt {value['attempt']})")
-    else:
-        answer.record = value
 
 
 def figures(record: Mapping[str, Any]) -> str:

@@ -48,9 +48,6 @@ class TerminalChat:
                 return
         else:
             click.echo()
-        self._keep(answer)
-
-    def _keep(self, answer: ChatAnswer) -> None:
         if answer.text:
             self.messages.append({"role": "assistant", "content": answer.text})
         else:

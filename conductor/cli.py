@@ -24,18 +24,6 @@ from conductor.commands.sessions import sessions
 from conductor.errors import plain_faults
 
 
-def _flush() -> None:
-    """Flush standard output here, where a failure can still be reported."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # Else Python would try to write the rest at its end, and fail with a traceback.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        raise
-
-
 class _Commands(click.Group):
     """The group of commands; errors of files and disks become one line, as every other failure."""
 
@@ -45,7 +33,15 @@ class _Commands(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                _flush()
+                # Flushed here, where a failure can still be reported.
+                try:
+                    sys.stdout.flush()
+                except OSError:
+                    # Else Python would try to write the rest at its end, and fail with a traceback.
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, sys.stdout.fileno())
+                    os.close(nowhere)
+                    raise
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -57,16 +57,15 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
         if line.startswith(":"):
             yield Comment(line[1:].strip())
         elif line.startswith("data:"):
-            yield _data(line[5:].strip())
-
-
-def _data(text: str) -> Event:
-    if text == "[DONE]":
-        return End()
-    try:
-        return Record(orjson.loads(text))
-    except orjson.JSONDecodeError as error:
-        raise BrokenEvent(text[:80]) from error
+            text = line[5:].strip()
+            if text == "[DONE]":
+                yield End()
+                continue
+            try:
+                record = Record(orjson.loads(text))
+            except orjson.JSONDecodeError as error:
+                raise BrokenEvent(text[:80]) from error
+            yield record
 
 
 class NotRunning(CommandError):
@@ -202,7 +201,13 @@ class GatewayClient:
             raise CommandError(f"{self.url} does not answer like a gateway: {_cause(error)}") from error
         if reply.status_code >= 400:
             raise _refusal(reply.status_code, reply.content)
-        return _object(reply.content, self.url)
+        try:
+            value = orjson.loads(reply.content)
+        except orjson.JSONDecodeError as error:
+            raise CommandError(
+                f"{self.url} is not a Conductor gateway; give the address of one with --host and --port"
+            ) from error
+        return value if isinstance(value, dict) else {}
 
     def _not_running(self) -> NotRunning:
         port = "" if self.port == DEFAULT_PORT else f" --port {self.port}"
@@ -220,16 +225,6 @@ def _session(session: str) -> str:
 
 def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _object(content: bytes, url: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise CommandError(
-            f"{url} is not a Conductor gateway; give the address of one with --host and --port"
-        ) from error
-    return value if isinstance(value, dict) else {}
 
 
 def _refusal(status: int, content: bytes) -> CommandError:

@@ -71,10 +71,13 @@ def findings(facts: Facts) -> list[Finding]:
     return [
         _python(facts),
         _java(facts.java),
-        *_settings(facts.settings_faults),
-        *_packages(facts.needs, facts.installed),
+        *(
+            Finding("settings", "broken", fault, "correct that line of the file")
+            for fault in facts.settings_faults
+        ),
+        *(_package(need, facts.installed.get(need.package)) for need in facts.needs),
         _memory(facts),
-        *_disk(facts.disk_free),
+        *(_folder(folder, free) for folder, free in facts.disk_free.items()),
         _port(facts),
         _torchserve_ports(facts.busy_ports),
         _accelerator(facts),
@@ -113,28 +116,17 @@ def _java(java: Java | None) -> Finding:
     return Finding("java", "ok", f"{java.major} at {java.path}")
 
 
-def _settings(faults: tuple[str, ...]) -> list[Finding]:
-    return [Finding("settings", "broken", fault, "correct that line of the file") for fault in faults]
-
-
-def _packages(needs: Iterable[Need], installed: Mapping[str, str]) -> list[Finding]:
-    return [_package(need, installed.get(need.package)) for need in needs]
-
-
 def _package(need: Need, version: str | None) -> Finding:
     pin, cure = PINS[need.package], cure_for_missing(need.package)
     install = requirement(need.package) if cure != INSTALL_ALL else None
-    wanted = f"needed by {_few(need.wanted_by)}"
+    more = f" and {len(need.wanted_by) - 3} more" if len(need.wanted_by) > 3 else ""
+    wanted = f"needed by {', '.join(need.wanted_by[:3])}{more}"
     if version is None:
         return Finding(need.package, "broken", f"not installed, {wanted}", cure, install)
     if version.split("+")[0] != pin:
         text = f"{version} is installed, this version was tested with {pin}"
         return Finding(need.package, "warning", text, cure, install)
     return Finding(need.package, "ok", version)
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _memory(facts: Facts) -> Finding:
@@ -146,10 +138,6 @@ def _memory(facts: Facts) -> Finding:
         text = f"{room}, the resident rows declare {format_bytes(facts.resident_memory)}"
         return Finding("memory", "warning", text, "stop other programs, or set Stay Loaded to false in rows")
     return Finding("memory", "ok", room)
-
-
-def _disk(free: Mapping[str, int]) -> list[Finding]:
-    return [_folder(folder, amount) for folder, amount in free.items()]
 
 
 def _folder(folder: str, free: int) -> Finding:

@@ -19,11 +19,11 @@ from conductor.client import GatewayClient
 from conductor.doctor import TORCHSERVE_PORTS, Facts, Java
 from conductor.project import Project
 from conductor_admin.workers.torchserve_config import find_java
-from conductor_core.catalogue import Catalogue, StayLoaded
+from conductor_core.catalogue import StayLoaded
 from conductor_core.machine import Gpu, nvidia_gpus, usable_memory
 from conductor_core.operator import OperatorSettings
 from conductor_core.run_file import StartError
-from conductor_core.runtimes import PINS, Need, needs
+from conductor_core.runtimes import PINS, needs
 from handlers.sandbox.confinement import lacking
 
 _JAVA_VERSION = re.compile(r'version "(?:1\.)?(\d+)')
@@ -32,7 +32,7 @@ PROBE_WAIT_S = 30.0
 
 def collect(settings: OperatorSettings, project: Project) -> Facts:
     """Collect the facts of this machine for this project."""
-    catalogue = project.catalogue
+    sets = () if project.catalogue is None else project.catalogue.sets
     folders = (project.paths.models, Path(settings.state_dir))
     return Facts(
         python=sys.version_info[:2],
@@ -46,21 +46,11 @@ def collect(settings: OperatorSettings, project: Project) -> Facts:
         gpus=gpus(),
         installed=installed(PINS),
         settings_faults=project.faults,
-        needs=needs(()) if catalogue is None else _needs(catalogue),
+        needs=needs((row, one.runtime) for one in sets for row in one.rows),
         unconfined=lacking(),
-        resident_memory=0 if catalogue is None else _resident_memory(catalogue),
-    )
-
-
-def _needs(catalogue: Catalogue) -> tuple[Need, ...]:
-    return needs((row, one.runtime) for one in catalogue.sets for row in one.rows)
-
-
-def _resident_memory(catalogue: Catalogue) -> int:
-    return sum(
-        (one.declared_memory or 0) * one.workers
-        for one in catalogue.sets
-        if one.stay_loaded is StayLoaded.TRUE
+        resident_memory=sum(
+            (one.declared_memory or 0) * one.workers for one in sets if one.stay_loaded is StayLoaded.TRUE
+        ),
     )
 
 

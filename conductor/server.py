@@ -10,7 +10,6 @@ import signal
 import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 import uvicorn
@@ -61,14 +60,17 @@ def serve(settings: OperatorSettings, mode: ServeMode) -> int:
     try:
         if settings.create_key:
             state.create()
-            _tell_first_key(create_first_key(state))
+            key = create_first_key(state)
+            if key is not None:
+                _tell(1, f"created a key with all scopes; it is in {key}")
         check_open(settings.host, has_key(state))
         java = None if mode.skip_model_loading else find_java(os.environ)
         state.create()
         with only_gateway(state), contextlib.closing(listen(settings.host, settings.port)) as listener:
             state.check_files()
             Reserve(state.reserve_file).fill()
-            with _logs(state, settings):
+            with contextlib.ExitStack() as at_end:
+                at_end.callback(configure_logs(state.logs, settings.log_level))
                 kill_leftovers(state.run_file)
                 uvloop.run(_serve(compose(settings, java=java), settings, mode, listener))
     except _START_FAULTS as error:
@@ -85,15 +87,6 @@ def serve(settings: OperatorSettings, mode: ServeMode) -> int:
 def _refused(line: str) -> int:
     _tell(2, f"conductor: {line}")
     return 1
-
-
-@contextlib.contextmanager
-def _logs(state: StateDir, settings: OperatorSettings) -> Iterator[None]:
-    close = configure_logs(state.logs, settings.log_level)
-    try:
-        yield
-    finally:
-        close()
 
 
 async def _serve(
@@ -238,16 +231,7 @@ def _signals(http: uvicorn.Server, models: asyncio.Task[None]) -> Iterator[None]
         yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _ignore)
-
-
-def _ignore() -> None:
-    pass
-
-
-def _tell_first_key(path: Path | None) -> None:
-    if path is not None:
-        _tell(1, f"created a key with all scopes; it is in {path}")
+            loop.add_signal_handler(number, lambda: None)
 
 
 def _tell(descriptor: int, text: str) -> None:

@@ -28,14 +28,11 @@ class ClientLock:
 
     async def take(self, operation: int, look_s: float = _LOOK_S) -> None:
         """Wait for the lock; `operation` is LOCK_SH or LOCK_EX."""
-        while not self._try(operation):
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, operation | fcntl.LOCK_NB)
+                return
             await asyncio.sleep(look_s)
-
-    def _try(self, operation: int) -> bool:
-        with suppress(BlockingIOError):
-            fcntl.flock(self._file, operation | fcntl.LOCK_NB)
-            return True
-        return False
 
     def release(self) -> None:
         os.close(self._file)

@@ -26,7 +26,7 @@ from conductor_admin.http.responses import JsonResponse
 from conductor_mcp.frames import BadFrame
 from conductor_mcp.posted_frame import posted_frame
 from conductor_mcp.server import build_server
-from conductor_mcp.session_shares import Opening, SessionShares, opens_session
+from conductor_mcp.session_shares import SessionShares, opens_session
 
 PATH = "/mcp"
 MOST_SESSIONS = 128
@@ -104,17 +104,15 @@ class McpEndpoint:
                 for idle in opening.to_end:
                     await self._end(scope, idle)
                     self._shares.ended(caller.client, idle)
-                yield self._noted(opening, send)
 
-    def _noted(self, opening: Opening, send: Send) -> Send:
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                opened = Headers(raw=message["headers"]).get(MCP_SESSION_ID)
-                if opened is not None:
-                    self._shares.opened(opening.client, opened, opening)
-            await send(message)
+                async def noted(message: Message) -> None:
+                    if message["type"] == "http.response.start":
+                        opened = Headers(raw=message["headers"]).get(MCP_SESSION_ID)
+                        if opened is not None:
+                            self._shares.opened(opening.client, opened, opening)
+                    await send(message)
 
-        return noted
+                yield noted
 
     async def _end(self, scope: Scope, session_id: str) -> None:
         """End a session as its own client would; does nothing if it has ended already."""

@@ -50,19 +50,15 @@ def read_frame(value: Any) -> Frame:
         raise BadFrame(INVALID_REQUEST, "Invalid Request: an id must be a string or an integer")
     if not is_answer and not isinstance(value.get("method"), str):
         raise BadFrame(INVALID_REQUEST, "Invalid Request: the method is missing", answered)
-    _check_params(value, answered)
-    return value
-
-
-def _check_params(frame: Frame, id: object) -> None:
-    params = frame.get("params", {})
+    params = value.get("params", {})
     if isinstance(params, list):
-        raise BadFrame(INVALID_PARAMS, "Invalid params: MCP takes parameters by name, in an object", id)
+        raise BadFrame(INVALID_PARAMS, "Invalid params: MCP takes parameters by name, in an object", answered)
     if not isinstance(params, dict):
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: params must be an object", id)
-    name = NAME_BEARING_METHODS.get(frame.get("method", ""), "")
+        raise BadFrame(INVALID_REQUEST, "Invalid Request: params must be an object", answered)
+    name = NAME_BEARING_METHODS.get(value.get("method", ""), "")
     if not isinstance(params.get(name, ""), str):
-        raise BadFrame(INVALID_PARAMS, f"Invalid params: {name} must be a string", id)
+        raise BadFrame(INVALID_PARAMS, f"Invalid params: {name} must be a string", answered)
+    return value
 
 
 def _no_constant(name: str) -> Any:

@@ -34,17 +34,18 @@ class Origin:
 
     async def while_there(self, work: Awaitable[T]) -> T:
         """Run `work`; cancel it and raise RequestError 499 once the client has left."""
-        if self.left is None:
+        left = self.left
+        if left is None:
             return await work
-        result = await until_left(self._disconnect, work)
+
+        async def disconnect() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        result = await until_left(disconnect, work)
         if result is None:
             raise RequestError("the client has left", status=499, code="client_left")
         return result
-
-    async def _disconnect(self) -> Message:
-        assert self.left is not None
-        await self.left.wait()
-        return {"type": "http.disconnect"}
 
 
 _origin: ContextVar[Origin] = ContextVar("origin")
@@ -57,19 +58,16 @@ def origin() -> Origin:
 
 async def remember_origin(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     """Middleware of the MCP server that sets `origin` for the handler of a message."""
-    token = _origin.set(_origin_of(ctx.request))
+    request, found = ctx.request, Origin(uuid.uuid4().hex, OWNER)
+    if isinstance(request, Request):
+        found = Origin(
+            request.state.request_id,
+            caller_of(request),
+            getattr(request.state, "left", None),
+            request.client.host if request.client else None,
+        )
+    token = _origin.set(found)
     try:
         return await call_next(ctx)
     finally:
         _origin.reset(token)
-
-
-def _origin_of(request: object) -> Origin:
-    if not isinstance(request, Request):
-        return Origin(uuid.uuid4().hex, OWNER)
-    return Origin(
-        request.state.request_id,
-        caller_of(request),
-        getattr(request.state, "left", None),
-        request.client.host if request.client else None,
-    )

@@ -23,14 +23,14 @@ BOUNDS = JsonBounds(containers=20_000, values=200_000, escapes=2_000_000, depth=
 async def posted_frame(request: Request) -> bytes:
     """Read and check the body; return its bytes. Raises BadFrame if it is no single frame or too large."""
     raw = bytes(await read_body(request))
-    await parsed(raw, lambda: _check(raw))
+
+    def check() -> None:
+        try:
+            value = read_value(raw, BOUNDS)
+        except RequestError as error:
+            raise BadFrame(PARSE_ERROR, f"Parse error: {error.message}") from error
+        if not isinstance(value, dict):
+            raise BadFrame(INVALID_REQUEST, "Invalid Request: a message must be a JSON object")
+
+    await parsed(raw, check)
     return raw
-
-
-def _check(raw: bytes) -> None:
-    try:
-        value = read_value(raw, BOUNDS)
-    except RequestError as error:
-        raise BadFrame(PARSE_ERROR, f"Parse error: {error.message}") from error
-    if not isinstance(value, dict):
-        raise BadFrame(INVALID_REQUEST, "Invalid Request: a message must be a JSON object")

@@ -5,7 +5,6 @@ Arguments of prompts are texts; an engine's prompt has the arguments of its tool
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 from mcp.server.mcpserver.prompts.base import Prompt, PromptArgument, UserMessage
@@ -33,7 +32,14 @@ def prompts() -> list[Prompt]:
     )
     texts = PromptArgument(name="texts", description="The texts, one per line.", required=True)
     embed = _prompt(EMBED_TEXTS, "Embed texts", "Turn texts into vectors.", [texts], EMBED_TEXTS, {})
-    return [ask, *plain, *(_engine_prompt(tool) for tool in existing()), embed]
+    of_engines = []
+    for tool in existing():
+        arguments = [
+            PromptArgument(name=name, description=field.description, required=field.is_required())
+            for name, field in _fields(tool).items()
+        ]
+        of_engines.append(_prompt(tool.name, tool.title, tool.description, arguments, tool.name, {}))
+    return [ask, *plain, *of_engines, embed]
 
 
 def choices(prompt: str, argument: str) -> list[str]:
@@ -41,14 +47,6 @@ def choices(prompt: str, argument: str) -> list[str]:
     tool = next((tool for tool in existing() if tool.name == prompt), None)
     fields = _fields(tool) if tool else {}
     return _literals(fields[argument].annotation) if argument in fields else []
-
-
-def _engine_prompt(tool: EngineTool) -> Prompt:
-    arguments = [
-        PromptArgument(name=name, description=field.description, required=field.is_required())
-        for name, field in _fields(tool).items()
-    ]
-    return _prompt(tool.name, tool.title, tool.description, arguments, tool.name, {})
 
 
 def _fields(tool: EngineTool) -> dict[str, Any]:
@@ -62,12 +60,6 @@ def _fields(tool: EngineTool) -> dict[str, Any]:
 def _prompt(
     name: str, title: str, description: str, arguments: list[PromptArgument], tool: str, fixed: dict[str, str]
 ) -> Prompt:
-    return Prompt(
-        name=name, title=title, description=description, arguments=arguments, fn=_asking(tool, fixed)
-    )
-
-
-def _asking(tool: str, fixed: dict[str, str]) -> Callable[..., Any]:
     async def ask(**given: str) -> UserMessage:
         lines = "\n".join(f"{name}: {value}" for name, value in {**fixed, **given}.items() if value)
         return UserMessage(
@@ -75,7 +67,7 @@ def _asking(tool: str, fixed: dict[str, str]) -> Callable[..., Any]:
             f"what its findings warn of.\n\n{lines}"
         )
 
-    return ask
+    return Prompt(name=name, title=title, description=description, arguments=arguments, fn=ask)
 
 
 def _literals(annotation: Any) -> list[str]:

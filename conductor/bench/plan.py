@@ -61,13 +61,13 @@ def prompts(number: int, streams: int) -> tuple[str, ...]:
 
     The words that differ come first, so that the prompts share no prefix.
     """
-    return tuple(_prompt(number + 1, streams, index) for index in range(streams))
-
-
-def _prompt(number: int, streams: int, index: int) -> str:
-    subject = _SUBJECTS[(index + number) % len(_SUBJECTS)]
-    form = _FORMS[(index // len(_SUBJECTS) + number) % len(_FORMS)]
-    return (
-        f"{number}-{streams}-{index}: write a very long {form} about {subject}. Describe the place, the "
-        f"people and the weather in many details, and do not stop before it has at least thousand words."
-    )
+    found = []
+    for index in range(streams):
+        subject = _SUBJECTS[(index + number + 1) % len(_SUBJECTS)]
+        form = _FORMS[(index // len(_SUBJECTS) + number + 1) % len(_FORMS)]
+        found.append(
+            f"{number + 1}-{streams}-{index}: write a very long {form} about {subject}. Describe the place, "
+            f"the people and the weather in many details, and do not stop before it has at least thousand "
+            f"words."
+        )
+    return tuple(found)

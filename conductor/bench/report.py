@@ -101,7 +101,10 @@ def measure(sample: Sample) -> dict[str, float]:
 def compare(streams: int, samples: Mapping[Side, Sequence[Sample]]) -> Comparison:
     """Both sides over their rounds; the two lists belong together round by round."""
     figures = {side: [measure(sample) for sample in samples[side]] for side in SIDES}
-    measures = {side: _spreads(figures[side]) for side in SIDES}
+    measures = {
+        side: {name: Spread.of([one[name] for one in rounds]) for name in rounds[0]}
+        for side, rounds in figures.items()
+    }
     ratios = [
         ours["tokens_per_s"] / theirs["tokens_per_s"]
         for ours, theirs in zip(figures["gateway"], figures["direct"], strict=True)
@@ -116,10 +119,6 @@ def compare(streams: int, samples: Mapping[Side, Sequence[Sample]]) -> Compariso
         tokens_equal=_counts(samples["gateway"]) == _counts(samples["direct"]),
         prompts_equal=_prompt_tokens(samples["gateway"]) == _prompt_tokens(samples["direct"]),
     )
-
-
-def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    return {name: Spread.of([one[name] for one in figures]) for name in figures[0]}
 
 
 def _counts(samples: Sequence[Sample]) -> list[int]:

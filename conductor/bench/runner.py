@@ -69,19 +69,15 @@ class _Sides:
         self._served = served
 
     def take(self, turn: BenchTurn) -> Sample:
-        return self._gateway(turn) if turn.side == "gateway" else self._library(turn)
-
-    def _gateway(self, turn: BenchTurn) -> Sample:
+        if turn.side == "direct":
+            result = self._direct.turn(self._target.tokenised(turn.prompts), turn.tokens)
+            return sample(result["streams"], {"direct": result["cpu_s"]})
         conversations = [self._target.messages(prompt) for prompt in turn.prompts]
         before = self._served.cpu_seconds()
         result = self._client.turn(conversations, turn.tokens)
         after = self._served.cpu_seconds()
         used = {kind: after[kind] - before[kind] for kind in after}
         return sample(result["streams"], {"client": result["cpu_s"], **used})
-
-    def _library(self, turn: BenchTurn) -> Sample:
-        result = self._direct.turn(self._target.tokenised(turn.prompts), turn.tokens)
-        return sample(result["streams"], {"direct": result["cpu_s"]})
 
 
 def sample(streams: Sequence[dict[str, Any]], cpu: dict[str, float]) -> Sample:

@@ -29,16 +29,22 @@ def own_gateway(settings: OperatorSettings) -> Iterator[tuple[GatewayClient, Sta
     with tempfile.TemporaryDirectory(prefix="conductor-bench-") as folder:
         state, port = StateDir.at(Path(folder) / "state"), free_port()
         log = Path(folder) / "serve.log"
+        environment = {name: value for name, value in os.environ.items() if name != f"{PREFIX}DATABASE_URL"}
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command(settings, state, port), stdout=output, stderr=output, env=_environment()
+                command(settings, state, port), stdout=output, stderr=output, env=environment
             )
         try:
             with GatewayClient("127.0.0.1", port) as gateway:
                 _wait_until_up(process, gateway, log)
                 yield gateway, state
         finally:
-            _end(process)
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def command(settings: OperatorSettings, state: StateDir, port: int) -> list[str]:
@@ -54,10 +60,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != f"{PREFIX}DATABASE_URL"}
-
-
 def _wait_until_up(process: subprocess.Popen[bytes], gateway: GatewayClient, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
@@ -68,12 +70,3 @@ def _wait_until_up(process: subprocess.Popen[bytes], gateway: GatewayClient, log
         time.sleep(POLL_S)
     lines = last_text(log).strip().splitlines()
     raise CommandError(f"the bench's own gateway did not start: {lines[-1] if lines else 'no message'}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

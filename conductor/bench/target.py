@@ -15,7 +15,6 @@ from conductor.stored_archives import UnreadableArchive, newest, read_config
 from conductor_core.paths import StateDir
 from handlers.engines.registry import engine_class
 from handlers.inference.tokenizer import TextTokenizer
-from handlers.runtimes.base import RuntimeConfig
 from handlers.wire import GenerateRequest, Message, Sampling
 from handlers.worker_config import WorkerConfig
 
@@ -44,14 +43,10 @@ class BenchTarget:
 
     @property
     def threads(self) -> int:
-        return self._runtime.threads or 1
-
-    @property
-    def _runtime(self) -> RuntimeConfig:
-        return self.config.runtime_config
+        return self.config.runtime_config.threads or 1
 
     def direct_setup(self) -> dict[str, Any]:
-        """First line for the direct side."""
+        """First line for the direct side; cache and batches are the worker's in size, so no bottleneck."""
         return {
             "model": str(self.config.model_path),
             "threads": self.threads,
@@ -65,17 +60,14 @@ class BenchTarget:
 
     def tokenised(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of those conversations as the worker makes them."""
-        tokenizer = TextTokenizer(self.config.model_path)
-        return [tokenizer.encode_chat(self._prepared(prompt)) for prompt in prompts]
-
-    def _prepared(self, prompt: str) -> list[Message]:
-        request = GenerateRequest(
-            id="bench",
-            engine=self.engine,
-            messages=[Message.model_validate(one) for one in self.messages(prompt)],
-            sampling=Sampling(temperature=0.0),
-        )
-        return engine_class(self.engine)().prepare(request).messages
+        tokenizer, engine = TextTokenizer(self.config.model_path), engine_class(self.engine)()
+        sampling = Sampling(temperature=0.0)
+        found = []
+        for prompt in prompts:
+            messages = [Message.model_validate(one) for one in self.messages(prompt)]
+            request = GenerateRequest(id="bench", engine=self.engine, messages=messages, sampling=sampling)
+            found.append(tokenizer.encode_chat(engine.prepare(request).messages))
+        return found
 
 
 def worker_config(state: StateDir, set_name: str) -> WorkerConfig:

@@ -65,17 +65,17 @@ def gateway_to_measure(
         with own_gateway(settings) as made:
             yield made
         return
-    with _named(settings, url) if url else gateway_of(state_dir=str(settings.state_dir)) as gateway:
+    if url:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        try:
+            host, port = parts.hostname or "127.0.0.1", parts.port or 80
+            gateway = GatewayClient(host, port, headers=who_asks(settings, host, port))
+        except ValueError as error:
+            raise WrongInput(f"--url: expected http://127.0.0.1:8000, got {url!r}") from error
+    else:
+        gateway = gateway_of(state_dir=str(settings.state_dir))
+    with gateway:
         yield gateway, StateDir.at(settings.state_dir)
-
-
-def _named(settings: OperatorSettings, url: str) -> GatewayClient:
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    try:
-        host, port = parts.hostname or "127.0.0.1", parts.port or 80
-        return GatewayClient(host, port, headers=who_asks(settings, host, port))
-    except ValueError as error:
-        raise WrongInput(f"--url: expected http://127.0.0.1:8000, got {url!r}") from error
 
 
 def find_target(gateway: GatewayClient, state: StateDir, category: str | None) -> BenchTarget:
@@ -116,7 +116,12 @@ _HEADINGS = ("streams", "side", "tokens/s", "ttft p50 ms", "ttft p99 ms", "gap p
 
 def print_report(comparisons: Sequence[Comparison]) -> None:
     """Print the table of speeds, the ratios, the CPU time, and doubts about the comparison."""
-    show(_HEADINGS, [line for one in comparisons for line in _lines(one)])
+    lines = [
+        (str(one.streams), side, *(_spread(figures[name], 1) for name in _FIGURES))
+        for one in comparisons
+        for side, figures in one.measures.items()
+    ]
+    show(_HEADINGS, lines)
     click.echo(
         "\nMedians of the rounds (lowest to highest in brackets); a gap is the time between two pieces."
     )
@@ -124,27 +129,16 @@ def print_report(comparisons: Sequence[Comparison]) -> None:
         added = f"{one.added_ttft_ms:+.1f} ms to the median first token"
         click.echo(f"{one.streams} streams: gateway/direct {_spread(one.ratio, 2)}, {added}")
     for one in comparisons:
-        click.echo(f"{one.streams} streams, CPU seconds per 1,000 tokens: {_cpu(one)}")
+        used = ", ".join(
+            f"{name.removeprefix('cpu_')} {spread.median:.2f}"
+            for figures in one.measures.values()
+            for name, spread in figures.items()
+            if name.startswith("cpu_")
+        )
+        click.echo(f"{one.streams} streams, CPU seconds per 1,000 tokens: {used}")
     for doubt in doubts(comparisons):
         click.echo(f"doubtful: {doubt}")
 
 
-def _lines(one: Comparison) -> list[tuple[str, ...]]:
-    return [
-        (str(one.streams), side, *(_spread(figures[name], 1) for name in _FIGURES))
-        for side, figures in one.measures.items()
-    ]
-
-
 def _spread(spread: Spread, places: int) -> str:
     return f"{spread.median:.{places}f} ({spread.low:.{places}f} to {spread.high:.{places}f})"
-
-
-def _cpu(one: Comparison) -> str:
-    used = {
-        name.removeprefix("cpu_"): spread.median
-        for figures in one.measures.values()
-        for name, spread in figures.items()
-        if name.startswith("cpu_")
-    }
-    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in used.items())

@@ -30,6 +30,23 @@ from handlers.wire import RequestError
 ANY = "any"
 """Value that removes a limit."""
 
+_COLUMNS = {
+    "id": "id",
+    "name": "name",
+    "scopes": "scopes",
+    "categories": "categories",
+    "loads": "may_load",
+    "evicts": "may_evict",
+    "requests": "requests_per_minute",
+    "tokens": "tokens_per_minute",
+    "streams": "streams",
+    "expires": "expires",
+}
+"""Headings of `keys list`, each with its field of a key."""
+
+_OTHER_OPTIONS = {"name": "NAME", "scopes": "--scope", "categories": "--category"}
+"""Fields of a key whose options have other names."""
+
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -92,8 +109,8 @@ def list_keys(state_dir: str | None, as_json: bool) -> None:
     if as_json:
         show_json({"keys": [key.to_json() for key in found]})
         return
-    headings = ("id", "name", "scopes", "categories", "loads", "evicts", "requests", "tokens", "streams")
-    show_table((*headings, "expires"), [_line(key) for key in found])
+    rows = [key.to_json() for key in found]
+    show_table(tuple(_COLUMNS), [[_text(name, row[name]) for name in _COLUMNS.values()] for row in rows])
 
 
 @keys.command()
@@ -152,7 +169,11 @@ def _audited(
 ) -> T:
     """Record `act` before and after it runs; if that fails, only a revocation still runs."""
     state.create()
-    audit, who = Audit(state), Act(_user(), action, "command line")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"  # a container need not know its user by name
+    audit, who = Audit(state), Act(user, action, "command line")
     with _recording(done=revokes):
         (audit.begin_revocation if revokes else audit.begin)(who)
     try:
@@ -164,13 +185,6 @@ def _audited(
     with _recording(done=True):
         audit.end(who, "done", **details)
     return done
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"  # a container need not know its user by name
 
 
 @contextmanager
@@ -199,14 +213,12 @@ def _checked(make: Callable[[], T]) -> T:
     try:
         return make()
     except ValidationError as error:
-        lines = [f"{_option(str(one['loc'][0]))}: {one['msg']}" for one in error.errors()]
+        lines = []
+        for one in error.errors():
+            field = str(one["loc"][0])
+            option = _OTHER_OPTIONS.get(field, f"--{field.replace('_', '-')}")
+            lines.append(f"{option}: {one['msg']}")
         raise WrongInput("\n".join(lines)) from error
-
-
-def _option(field: str) -> str:
-    if field == "name":
-        return "NAME"
-    return "--" + {"scopes": "scope", "categories": "category"}.get(field, field).replace("_", "-")
 
 
 def _given(rules: dict[str, Any]) -> dict[str, Any]:
@@ -219,13 +231,13 @@ def _given(rules: dict[str, Any]) -> dict[str, Any]:
             given[name] = None
         elif name == "expires":
             given[name] = _moment(value)
+        elif isinstance(value, tuple):
+            given[name] = list(value)
+        elif isinstance(value, str) and value.isascii() and value.isdigit():
+            given[name] = int(value)
         else:
-            given[name] = list(value) if isinstance(value, tuple) else _number(value)
+            given[name] = value
     return given
-
-
-def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
 def _moment(text: str) -> float | None:
@@ -238,12 +250,6 @@ def _moment(text: str) -> float | None:
     except CellError as error:
         raise WrongInput(f"--expires: a date such as 2027-01-31, or a time: {error}") from error
     return None if math.isinf(seconds) else round(time.time() + seconds)
-
-
-def _line(key: Key) -> tuple[str, ...]:
-    shown = key.to_json()
-    names = ("id", "name", "scopes", "categories", "may_load", "may_evict", "requests_per_minute")
-    return tuple(_text(name, shown[name]) for name in (*names, "tokens_per_minute", "streams", "expires"))
 
 
 def _text(name: str, value: Any) -> str:

@@ -10,7 +10,7 @@ import click
 from archives.build_context import BuildContext
 from archives.known import known_weights
 from archives.weights_info import in_tenths
-from conductor.client import GatewayClient, NotRunning
+from conductor.client import NotRunning
 from conductor.commands.build import chosen_rows
 from conductor.errors import CommandError
 from conductor.options import gateway_of, operator_options, resolve
@@ -19,7 +19,7 @@ from conductor.project import catalogue
 from conductor.stored_archives import archive_state
 from conductor.tables import show as show_table
 from conductor.tables import show_json, size
-from conductor_core.catalogue import Catalogue, Row, WorkerSet
+from conductor_core.catalogue import Catalogue, Row
 from conductor_core.operator import OperatorSettings
 from conductor_core.paths import ProjectPaths, StateDir
 
@@ -71,14 +71,13 @@ def list_rows(as_json: bool, **given: Any) -> None:
         show_json({"models": rows})
     else:
         headings = ("category", "model", "precision", "memory", "stay loaded", "runtime", "set", "archive")
-        show_table(headings, [_line(row) for row in rows])
+        lines = [
+            (r.category, r.model, r.precision, size(r.memory), r.stay_loaded, r.runtime, r.set, r.archive)
+            for r in rows
+        ]
+        show_table(headings, lines)
     for warning in table.warnings:
         click.echo(f"warning: {warning}", err=True)
-
-
-def _line(row: Described) -> tuple[str, ...]:
-    memory, kept = size(row.memory), row.stay_loaded
-    return (row.category, row.model, row.precision, memory, kept, row.runtime, row.set, row.archive)
 
 
 @click.command()
@@ -91,7 +90,13 @@ def show(category: str, as_json: bool, **given: Any) -> None:
     table = catalogue(settings)
     (row,) = chosen_rows(table, [category])
     with gateway_of(**given) as gateway:
-        facts = _facts(table, row, settings) | {"state": _live(gateway, category)}
+        facts = _facts(table, row, settings)
+        try:
+            facts["state"] = str(gateway.model(category)["state"])
+        except NotRunning:
+            facts["state"] = "the gateway is not running"
+        except CommandError as error:
+            facts["state"] = error.format_message()
     parameters = parameter_table(table.set_of(row.slug).runtime, row.engine, row.parameters)
     if as_json:
         taken = [{"name": name, "taken": taken, "default": default} for name, taken, default in parameters]
@@ -100,37 +105,29 @@ def show(category: str, as_json: bool, **given: Any) -> None:
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' ')}: {_text(name, value)}")
     click.echo()
-    show_table(("parameter", "taken", "default"), [_parameter(*one) for one in parameters])
+    lines = [
+        (name, "yes" if taken else "refused", "-" if default is None else str(default))
+        for name, taken, default in parameters
+    ]
+    show_table(("parameter", "taken", "default"), lines)
 
 
 def _facts(table: Catalogue, row: Row, settings: OperatorSettings) -> dict[str, Any]:
     one = described(table, row, _state(settings))
     worker_set = table.set_of(row.slug)
+    weights = known_weights(worker_set, BuildContext(ProjectPaths.at(settings.settings)))
     return {
         **{name: getattr(one, name) for name in Described.__slots__},
         "shared_with": [other.slug for other in worker_set.rows if other.slug != row.slug],
         "device": row.device,
         "workers": worker_set.workers,
         "context": worker_set.context,
-        "contexts_in_cache": _contexts(worker_set, settings),
+        # Conversations of full length in the KV cache of one worker, from the local weights.
+        "contexts_in_cache": in_tenths(weights.contexts),
         "idle_timeout_s": worker_set.idle_timeout_s,
         "engine": row.engine,
         "line": row.line,
     }
-
-
-def _contexts(worker_set: WorkerSet, settings: OperatorSettings) -> float | None:
-    """Number of conversations of full length in the KV cache of one worker, from the local weights."""
-    return in_tenths(known_weights(worker_set, BuildContext(ProjectPaths.at(settings.settings))).contexts)
-
-
-def _live(gateway: GatewayClient, category: str) -> str:
-    try:
-        return str(gateway.model(category)["state"])
-    except NotRunning:
-        return "the gateway is not running"
-    except CommandError as error:
-        return error.format_message()
 
 
 def _text(name: str, value: Any) -> str:
@@ -139,7 +136,3 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value) or "-"
     return "-" if value is None else str(value)
-
-
-def _parameter(name: str, taken: bool, default: Any) -> tuple[str, str, str]:
-    return (name, "yes" if taken else "refused", "-" if default is None else str(default))

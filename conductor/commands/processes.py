@@ -28,17 +28,25 @@ def ps(everything: bool, as_json: bool, **given: Any) -> None:
     """List the worker sets that are loaded, loading or failed."""
     with gateway_of(**given) as gateway:
         sets = worker_sets(gateway.models())
-        pending = [] if as_json else _pending(gateway.health())
+        health = {} if as_json else gateway.health()
     shown = [one for one in sets if everything or one["state"] not in IDLE_STATES]
     if as_json:
         show_json({"models": shown})
         return
     show(_HEADINGS, [_line(one, time.time()) for one in shown])
     for one in shown:
-        for note in _notes(one):
-            click.echo(f"{one.get('set')}: {note}")
-    for line in pending:
-        click.echo(line, err=True)
+        name = one.get("set")
+        if others := [slug for slug in one.get("shared_with") or () if slug != name]:
+            click.echo(f"{name}: shared with {', '.join(others)}")
+        if one.get("last_error"):
+            click.echo(f"{name}: {error_text(one['last_error'])}")
+        if cell := (one.get("memory") or {}).get("correction"):
+            click.echo(f"{name}: measured memory suggests the cell {cell}")
+    # Parts of an edit of SETTINGS.md that are not in force, with the cause.
+    for error in (health.get("settings") or {}).get("errors") or ():
+        click.echo(f"not applied: {error}", err=True)
+    for cause in health.get("failed_changes") or ():
+        click.echo(f"change failed: {cause}", err=True)
 
 
 _HEADINGS = (
@@ -57,22 +65,6 @@ _HEADINGS = (
 )
 
 
-def _notes(model: Mapping[str, Any]) -> Iterator[str]:
-    others = [slug for slug in model.get("shared_with") or () if slug != model.get("set")]
-    if others:
-        yield f"shared with {', '.join(others)}"
-    if model.get("last_error"):
-        yield error_text(model["last_error"])
-    if cell := (model.get("memory") or {}).get("correction"):
-        yield f"measured memory suggests the cell {cell}"
-
-
-def _pending(health: Mapping[str, Any]) -> list[str]:
-    """Parts of an edit of SETTINGS.md that are not in force, with the cause."""
-    mistakes = [f"not applied: {error}" for error in (health.get("settings") or {}).get("errors") or ()]
-    return mistakes + [f"change failed: {cause}" for cause in health.get("failed_changes") or ()]
-
-
 def worker_sets(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """One row of each set: the row that the set is named after, if it is among `models`."""
     chosen: dict[str, Mapping[str, Any]] = {}
@@ -89,9 +81,15 @@ def error_text(error: Any) -> str:
 
 
 def _line(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    state, phase, progress = str(model["state"]), model.get("phase"), model.get("progress")
+    if phase and model.get("position"):
+        state += f" (queued {model['position']} of {model.get('queue')})"
+    elif phase:
+        share = f" {progress * 100:.0f}%" if isinstance(progress, float | int) else ""
+        state += f" ({phase}{share})"
     return (
         str(model.get("set") or model["category"]),
-        _state(model),
+        state,
         str(model.get("model") or "-"),
         str(model.get("precision") or "-"),
         str(model.get("device") or "-"),
@@ -101,14 +99,6 @@ def _line(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
         str(1 + len([s for s in model.get("shared_with") or () if s != model["category"]])),
         expiry(model.get("expires_at"), now),
     )
-
-
-def _state(model: Mapping[str, Any]) -> str:
-    phase, progress = model.get("phase"), model.get("progress")
-    if phase and model.get("position"):
-        return f"{model['state']} (queued {model['position']} of {model.get('queue')})"
-    share = f" {progress * 100:.0f}%" if isinstance(progress, float | int) and phase else ""
-    return f"{model['state']}{f' ({phase}{share})' if phase else ''}"
 
 
 def expiry(value: Any, now: float) -> str:

@@ -31,24 +31,24 @@ def requests(request: str | None, limit: int, as_json: bool, **given: Any) -> No
     if as_json:
         show_json({"requests": found} if request is None else trace)
     elif request is None:
-        show(_HEADINGS, [_line(one) for one in found])
+        rows = [
+            (
+                one["id"],
+                _when(one["started_at"]),
+                one["route"],
+                one["category"],
+                one["state"],
+                _seconds(one["queue"]["seconds"]),
+                _seconds(one["first_token_s"]),
+                _number(one["tokens_per_second"]),
+                _seconds(one["seconds"]),
+            )
+            for one in found
+        ]
+        show(_HEADINGS, rows)
     else:
         for line in _story(trace):
             click.echo(line)
-
-
-def _line(trace: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        trace["id"],
-        _when(trace["started_at"]),
-        trace["route"],
-        trace["category"],
-        trace["state"],
-        _seconds(trace["queue"]["seconds"]),
-        _seconds(trace["first_token_s"]),
-        _number(trace["tokens_per_second"]),
-        _seconds(trace["seconds"]),
-    )
 
 
 def _story(trace: dict[str, Any]) -> Iterator[str]:
@@ -58,7 +58,13 @@ def _story(trace: dict[str, Any]) -> Iterator[str]:
     queue = trace["queue"]
     yield f"queue: {_seconds(queue['seconds'])}, {queue['ahead']} ahead"
     for load in trace["loads"]:
-        yield from _load(load)
+        phases = ", ".join(f"{phase['phase']} {_seconds(phase['seconds'])}" for phase in load["phases"])
+        result = load["result"] or "in progress"
+        yield f"load of {load['set']}: {_seconds(load['seconds'])} ({phases}), {result}"
+        if load["queue_position"]:
+            yield f"  waited for memory, {load['queue_position']} of {load['queue_length']}"
+        for one in load["evicted"]:
+            yield f"  {one['set']} was unloaded: {one['reason']}"
     if trace["workers"]:
         workers = ", ".join(map(str, trace["workers"]))
         yield f"worker {workers}: first token {_seconds(trace['first_token_s'])} after arrival"
@@ -68,22 +74,10 @@ def _story(trace: dict[str, Any]) -> Iterator[str]:
         yield f"{tokens}, {speed} per second"
     for name, value in (trace["findings"] or {}).items():
         yield f"check {name}: {value}"
-    yield f"{trace['state']} after {_seconds(trace['seconds'])}: {_end(trace)}"
-
-
-def _load(load: dict[str, Any]) -> Iterator[str]:
-    phases = ", ".join(f"{phase['phase']} {_seconds(phase['seconds'])}" for phase in load["phases"])
-    yield f"load of {load['set']}: {_seconds(load['seconds'])} ({phases}), {load['result'] or 'in progress'}"
-    if load["queue_position"]:
-        yield f"  waited for memory, {load['queue_position']} of {load['queue_length']}"
-    for one in load["evicted"]:
-        yield f"  {one['set']} was unloaded: {one['reason']}"
-
-
-def _end(trace: dict[str, Any]) -> str:
+    end = str(trace["finish_reason"] or trace["stage"])
     if error := trace["error"]:
-        return f"{error['status']} {error['code']} {error['message'] or ''}".strip()
-    return str(trace["finish_reason"] or trace["stage"])
+        end = f"{error['status']} {error['code']} {error['message'] or ''}".strip()
+    yield f"{trace['state']} after {_seconds(trace['seconds'])}: {end}"
 
 
 def _when(seconds: float) -> str:

@@ -18,17 +18,16 @@ INTERRUPTED = 130
 
 
 def _options(_: click.Context, __: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
-    return dict(_pair(pair) for pair in pairs)
-
-
-def _pair(pair: str) -> tuple[str, Any]:
-    name, sign, text = pair.partition("=")
-    if not sign or not name:
-        raise click.BadParameter(f"expected NAME=VALUE, got {pair!r}")
-    try:
-        return name, orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return name, text
+    options = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise click.BadParameter(f"expected NAME=VALUE, got {pair!r}")
+        try:
+            options[name] = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            options[name] = text
+    return options
 
 
 @click.command()
@@ -51,8 +50,15 @@ def run(
     state_dir: str | None, **sampling: Any,
 ) -> None:  # fmt: skip
     """Print an answer, or start a chat without PROMPT. If PROMPT is -, or on a pipe, read standard input."""
-    category, prompt = _split(words, category)
-    prompt = _piped(prompt)
+    if len(words) > (1 if category else 2):
+        raise click.UsageError('put the prompt in quotes: conductor run "..."')
+    if len(words) == 2:
+        category, words = words[0], words[1:]
+    prompt = words[0] if words else None
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        prompt = sys.stdin.read().strip()
+        if not prompt:
+            raise click.UsageError('the prompt is missing: conductor run "..."')
     body = {name: value for name, value in sampling.items() if value not in (None, (), {})}
     if category is not None:
         body["category"] = category
@@ -63,24 +69,6 @@ def run(
             converse(TerminalChat(gateway, body, verbose=verbose), terminal_reader())
         else:
             _answer(gateway, {**body, "prompt": prompt}, verbose)
-
-
-def _split(words: tuple[str, ...], category: str | None) -> tuple[str | None, str | None]:
-    if len(words) > (1 if category else 2):
-        raise click.UsageError('put the prompt in quotes: conductor run "..."')
-    if len(words) == 2:
-        return words
-    return category, words[0] if words else None
-
-
-def _piped(prompt: str | None) -> str | None:
-    """The prompt, read from standard input for `-`, or if that is a pipe and no prompt was given."""
-    if prompt != "-" and (prompt is not None or sys.stdin.isatty()):
-        return prompt
-    text = sys.stdin.read().strip()
-    if not text:
-        raise click.UsageError('the prompt is missing: conductor run "..."')
-    return text
 
 
 def _answer(gateway: GatewayClient, body: dict[str, Any], verbose: bool) -> None:

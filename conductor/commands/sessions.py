@@ -31,7 +31,11 @@ def list_sessions(limit: int, as_json: bool, **given: Any) -> None:
     if as_json:
         show_json({"sessions": found})
         return
-    show_table(("id", "used", "turns", "category", "title"), [_line(one) for one in found])
+    lines = [
+        (one["id"], _when(one["updated"]), str(one["turn_count"]), one["category"], one["title"])
+        for one in found
+    ]
+    show_table(("id", "used", "turns", "category", "title"), lines)
 
 
 @sessions.command()
@@ -71,11 +75,6 @@ def delete(session: str, **given: Any) -> None:
     with gateway_of(**given) as gateway:
         gateway.delete_session(session)
         click.echo(f"{session} is deleted")
-
-
-def _line(session: dict[str, Any]) -> tuple[str, ...]:
-    used, turns = _when(session["updated"]), str(session["turn_count"])
-    return session["id"], used, turns, session["category"], session["title"]
 
 
 def _when(seconds: float) -> str:

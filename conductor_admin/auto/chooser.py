@@ -83,7 +83,11 @@ class Chooser:
         if embed is None:
             return CategoryChoice(None, "default: no rule matches, and the table has no embedding row")
         try:
-            examples = await self._vectors(embed, version)
+            if self._examples is None or self._examples[0] != version:
+                made = iter(await embed([text for texts in EXAMPLES.values() for text in texts]))
+                vectors = {name: [next(made) for _ in texts] for name, texts in EXAMPLES.items()}
+                self._examples = (version, vectors)
+            examples = self._examples[1]
             (vector,) = await embed([prompt])
         except RequestError as error:
             return CategoryChoice(
@@ -95,13 +99,3 @@ class Chooser:
             if known
             else CategoryChoice(None, "default: no category has examples")
         )
-
-    async def _vectors(self, embed: Embed, version: str) -> dict[str, list[Vector]]:
-        if self._examples is None or self._examples[0] != version:
-            texts = [text for phrases in EXAMPLES.values() for text in phrases]
-            made = iter(await embed(texts))
-            self._examples = (
-                version,
-                {name: [next(made) for _ in texts] for name, texts in EXAMPLES.items()},
-            )
-        return self._examples[1]

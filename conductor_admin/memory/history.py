@@ -83,7 +83,12 @@ class MemoryHistory:
     def __init__(self, path: Path, version_of: Callable[[RuntimeName], str] = runtime_version) -> None:
         self._path = path
         self._version_of = version_of
-        self._kept = _read(path)
+        try:
+            kept = orjson.loads(read_bounded(path, LARGEST_BYTES))
+        except (OSError, orjson.JSONDecodeError):
+            kept = None
+        entries = kept.items() if isinstance(kept, dict) else ()
+        self._kept = {str(key): KnownFigures.parse(value) for key, value in entries}
         self._failed = False
 
     def of(self, worker_set: WorkerSet, identity: str | None) -> dict[str, int]:
@@ -143,13 +148,3 @@ class MemoryHistory:
 
     def _key(self, worker_set: WorkerSet, identity: str) -> str:
         return peak_key(worker_set, identity, self._version_of(worker_set.runtime))
-
-
-def _read(path: Path) -> dict[str, KnownFigures]:
-    try:
-        kept = orjson.loads(read_bounded(path, LARGEST_BYTES))
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return (
-        {str(key): KnownFigures.parse(value) for key, value in kept.items()} if isinstance(kept, dict) else {}
-    )

@@ -70,17 +70,14 @@ class Swaps:
     def asked(self, name: str, memory: DeviceBytes) -> None:
         """Count a request for the set `name`, which needs `memory`."""
         known = self._shadow.pop(name, None)
-        if known is None and self._make_room(memory):
-            self._in_order += 1
+        if known is None:
+            is_swap = False
+            while self._shadow and positive_difference(total([memory, *self._shadow.values()]), self._budget):
+                self._shadow.pop(next(iter(self._shadow)))
+                is_swap = True
+            self._in_order += is_swap
         self._shadow[name] = memory
 
     def ended(self, name: str) -> None:
         """Remove a set that was unloaded for idleness, not by an eviction."""
         self._shadow.pop(name, None)
-
-    def _make_room(self, memory: DeviceBytes) -> bool:
-        swapped = False
-        while self._shadow and positive_difference(total([memory, *self._shadow.values()]), self._budget):
-            self._shadow.pop(next(iter(self._shadow)))
-            swapped = True
-        return swapped

@@ -103,7 +103,7 @@ async def open_database(url: str) -> AsyncEngine:
         raise _refused(name, "not a regular file")
     engine = create_async_engine(place, pool_size=1, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _connected)
-    event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_prepare, name)
@@ -156,10 +156,6 @@ def _connected(connection: Any, _: object) -> None:
     for pragma in (f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
 
 
 def _prepare(connection: Connection, name: str) -> None:

@@ -78,16 +78,19 @@ class Sessions:
                         yield record
             finally:
                 if not partial.is_kept and (text := partial.text()):
-                    await self._cancelled(planned, session, text)
+                    with contextlib.suppress(RequestError):  # the store has logged it; the client has left
+                        await self._keep(planned, session, turn_of(planned, text, None))
 
     async def _begin(self, planned: PlannedRequest, ask: SessionAsk) -> tuple[Session, PlannedRequest]:
         """The session, and the planned request with the session's history."""
         if ask.is_new:
             return first_session(planned, ask, time.time()), with_history(planned, planned.request.system, [])
         session = await self.read(ask.id, planned.caller.key_id)
-        return session, with_history(
-            planned, self._persona(planned, session), await self.store.past_turns(ask.id)
-        )
+        # The request's persona, else the session's own, else the default one.
+        persona = planned.request.system
+        if planned.session and planned.session.persona is None and session.persona is not None:
+            persona = persona_text(self._catalogue(), session.persona, planned.row)
+        return session, with_history(planned, persona, await self.store.past_turns(ask.id))
 
     async def change(self, session_id: str, owner: str | None, values: Mapping[str, str | None]) -> Session:
         """Change the title or persona of the session; 404 if there is none."""
@@ -102,12 +105,6 @@ class Sessions:
                 raise not_found()
         self._affinities.pop(session_id, None)
 
-    def _persona(self, planned: PlannedRequest, session: Session) -> str | None:
-        """The request's persona, else the session's own, else the default one."""
-        if planned.session and planned.session.persona is None and session.persona is not None:
-            return persona_text(self._catalogue(), session.persona, planned.row)
-        return planned.request.system
-
     async def _complete(self, planned: PlannedRequest, session: Session, done: Done) -> Done:
         try:
             await self._keep(planned, session, turn_of(planned, done.text, done))
@@ -116,10 +113,6 @@ class Sessions:
             warnings = [*done.findings.get("warnings", []), f"this turn is not saved: {error.message}"]
             return done.model_copy(update={"findings": {**done.findings, "warnings": warnings}})
         return done
-
-    async def _cancelled(self, planned: PlannedRequest, session: Session, text: str) -> None:
-        with contextlib.suppress(RequestError):  # the store has logged it; the client has left
-            await self._keep(planned, session, turn_of(planned, text, None))
 
     async def _keep(self, planned: PlannedRequest, session: Session, turn: Turn) -> None:
         used = replace(session, updated=time.time())

@@ -66,7 +66,13 @@ class SessionStore:
 
         async def read(connection: AsyncConnection) -> list[Turn]:
             wanted = select(turns).where(turns.c.session_id == session_id).order_by(turns.c.number)
-            return [_turn(row) for row in await connection.execute(wanted)]
+            found = []
+            for row in await connection.execute(wanted):
+                values = dict(row._mapping)
+                del values["session_id"]
+                counts = {name: values.pop(name) for name in ("prompt_tokens", "completion_tokens")}
+                found.append(Turn(usage=Usage(**counts), **values))
+            return found
 
         return await self._run(read)
 
@@ -104,11 +110,23 @@ class SessionStore:
     async def add(self, session: Session, turn: Turn, *, is_new: bool) -> None:
         """Store a turn at the end of its session, and the session with its first turn, in one transaction."""
         last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session.id)
-        values = {**_columns(turn), "session_id": session.id, "number": last.scalar_subquery() + 1}
+        values = {
+            "session_id": session.id,
+            "number": last.scalar_subquery() + 1,
+            "user": turn.user,
+            "assistant": turn.assistant,
+            "state": turn.state,
+            "finish_reason": turn.finish_reason,
+            "model": turn.model,
+            "category": turn.category,
+            "created": turn.created,
+            **turn.usage.model_dump(),
+        }
 
         async def write(connection: AsyncConnection) -> None:
             if is_new:
-                await connection.execute(insert(sessions).values(_session_columns(session)))
+                columns = {column.name: getattr(session, column.name) for column in sessions.columns}
+                await connection.execute(insert(sessions).values(columns))
             else:
                 used = update(sessions).where(sessions.c.id == session.id)
                 await connection.execute(used.values(updated=session.updated))
@@ -135,16 +153,17 @@ class SessionStore:
 
     async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in one transaction, which finishes even if the client leaves meanwhile."""
+
+        def ended(task: asyncio.Task[T]) -> None:
+            self._running.discard(task)
+            if not task.cancelled():
+                # Retrieve the exception, because the task that waited for it may have been cancelled.
+                task.exception()
+
         task = asyncio.ensure_future(self._transaction(work))
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(ended)
         return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            # Retrieve the exception, because the task that waited for it may have been cancelled.
-            task.exception()
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         if self._opened is None:
@@ -156,18 +175,14 @@ class SessionStore:
             reason = reason_of(error)
             log.error("session_database_failed", cause=reason)
             if is_fault_of_disk(error):
-                raise _no_room(reason) from error
+                raise RequestError(
+                    f"the conversation cannot be saved: {reason}; free space in the folder of the session "
+                    "database, and see that it can be written",
+                    status=507,
+                    type="server_error",
+                    code="insufficient_storage",
+                ) from error
             raise _failed(reason) from error
-
-
-def _no_room(reason: str) -> RequestError:
-    return RequestError(
-        f"the conversation cannot be saved: {reason}; free space in the folder of the session database, "
-        "and see that it can be written",
-        status=507,
-        type="server_error",
-        code="insufficient_storage",
-    )
 
 
 def _failed(reason: str) -> RequestError:
@@ -189,29 +204,3 @@ def _is(session_id: str, owner: str | None) -> ColumnElement[bool]:
 
 def _session(row: Row[Any]) -> Session:
     return Session(**row._mapping)
-
-
-def _session_columns(session: Session) -> dict[str, Any]:
-    return {column.name: getattr(session, column.name) for column in sessions.columns}
-
-
-def _turn(row: Row[Any]) -> Turn:
-    values = dict(row._mapping)
-    del values["session_id"]
-    usage = Usage(
-        prompt_tokens=values.pop("prompt_tokens"), completion_tokens=values.pop("completion_tokens")
-    )
-    return Turn(usage=usage, **values)
-
-
-def _columns(turn: Turn) -> dict[str, Any]:
-    return {
-        "user": turn.user,
-        "assistant": turn.assistant,
-        "state": turn.state,
-        "finish_reason": turn.finish_reason,
-        "model": turn.model,
-        "category": turn.category,
-        "created": turn.created,
-        **turn.usage.model_dump(),
-    }

@@ -40,12 +40,9 @@ def plan_change(old: Catalogue, new: Catalogue) -> Plan:
     fresh = [one for one in new.sets if worker_key(one) not in before]
     rebuilt = tuple((left.pop(one.name), one) for one in fresh if one.name in left)
     added = tuple(one for one in fresh if one not in [pair[1] for pair in rebuilt])
-    return Plan(new, kept, rebuilt, added, tuple(left.values()), _rows(old, new))
-
-
-def _rows(old: Catalogue, new: Catalogue) -> dict[str, str]:
     rows = {row.slug: _row_change(old, new, row) for row in new.rows}
-    return {**rows, **{row.slug: "removed" for row in old.rows if row.slug not in rows}}
+    rows |= {row.slug: "removed" for row in old.rows if row.slug not in rows}
+    return Plan(new, kept, rebuilt, added, tuple(left.values()), rows)
 
 
 def _row_change(old: Catalogue, new: Catalogue, row: Row) -> str:

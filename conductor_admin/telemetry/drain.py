@@ -51,8 +51,14 @@ class Drain:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while (line := self._next()) is not None:
+        while True:
             with self._changed:
+                while not self._lines and not self._is_closed:
+                    self._changed.wait()
+                if not self._lines:
+                    return
+                line = self._lines.popleft()
+                self._bytes -= len(line)
                 dropped = self._dropped
             try:
                 if dropped:
@@ -63,16 +69,6 @@ class Drain:
             except OSError:
                 with self._changed:
                     self._dropped += 1
-
-    def _next(self) -> bytes | None:
-        with self._changed:
-            while not self._lines and not self._is_closed:
-                self._changed.wait()
-            if not self._lines:
-                return None
-            line = self._lines.popleft()
-            self._bytes -= len(line)
-            return line
 
 
 def to_descriptor(number: int) -> Callable[[bytes], None]:

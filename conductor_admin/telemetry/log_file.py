@@ -27,7 +27,8 @@ class LogFile:
         if self._size and self._size + len(line) > self._most_bytes:
             self._rotate()
         data = b"\n" + line if self._is_torn else line
-        written = os.write(self._number(), data)
+        assert self._descriptor is not None
+        written = os.write(self._descriptor, data)
         self._size += written
         self._is_torn = written < len(data)
         if self._is_torn:
@@ -38,10 +39,6 @@ class LogFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def _number(self) -> int:
-        assert self._descriptor is not None
-        return self._descriptor
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC

@@ -34,7 +34,7 @@ def configure_logs(folder: Path, level: str) -> Callable[[], None]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.ExceptionRenderer(_without_messages),
+        structlog.processors.ExceptionRenderer(lambda raised: traceback_of(raised[1])),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -46,7 +46,9 @@ def configure_logs(folder: Path, level: str) -> Callable[[], None]:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(serializer=_json),
+            structlog.processors.JSONRenderer(
+                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
+            ),
         ],
     )
     # Else each line that a full disk refuses would print a traceback on standard error.
@@ -90,11 +92,3 @@ def _dropped(lines: int) -> bytes:
         {"event": "log_lines_dropped", "lines": lines, "level": "warning", "timestamp": now},
         option=orjson.OPT_APPEND_NEWLINE,
     )
-
-
-def _without_messages(exc_info: structlog.typing.ExcInfo) -> str:
-    return traceback_of(exc_info[1])
-
-
-def _json(value: object, **_: object) -> str:
-    return orjson.dumps(value, default=str).decode()

@@ -94,7 +94,12 @@ class Metrics:
 
     def failed(self, slug: str, error: RequestError) -> None:
         """Count a generation that ended with an error, or one that was refused before it began."""
-        self.errors.labels(slug, self._code(error.code)).inc()
+        code = error.code or "none"
+        if code in self._codes or len(self._codes) < _MOST_CODES:
+            self._codes.add(code)
+        else:
+            code = OTHER
+        self.errors.labels(slug, code).inc()
         if error.code == "rate_limit_exceeded":
             self.rate_limited.inc()
 
@@ -121,13 +126,6 @@ class Metrics:
     def worker_lost(self, name: str) -> None:
         """Count a worker that ended by itself, which TorchServe starts again."""
         self.restarts.labels(name).inc()
-
-    def _code(self, code: str | None) -> str:
-        known = code or "none"
-        if known not in self._codes and len(self._codes) >= _MOST_CODES:
-            return OTHER
-        self._codes.add(known)
-        return known
 
     def _counter(self, name: str, says: str, *labels: str) -> Counter:
         return Counter(f"conductor_{name}", says, labels, registry=self.registry)

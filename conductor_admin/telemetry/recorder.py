@@ -43,8 +43,7 @@ class Telemetry:
         finally:
             trace.ended = trace.ended or time.monotonic()
             self.traces.end(trace)
-            self._count(trace)
-            _write(trace)
+            self._record(trace)
             finish(trace)
 
     @contextlib.contextmanager
@@ -56,21 +55,15 @@ class Telemetry:
             self.metrics.failed(OTHER, error)
             raise
 
-    def _count(self, trace: Trace) -> None:
-        slug = trace.job.row.slug
+    def _record(self, trace: Trace) -> None:
+        """Count the ended generation and write its log line."""
+        slug, figures = trace.job.row.slug, trace.figures()
         if trace.done is not None:
             self.metrics.category(slug).ended(trace)
+            log.info("generation", **figures)
         elif trace.error is not None:
             self.metrics.failed(slug, trace.error)
+            log.info("generation_failed", **figures, code=trace.error.code, status=trace.error.status)
         else:
             self.metrics.left(slug, trace.stage)
-
-
-def _write(trace: Trace) -> None:
-    figures = trace.figures()
-    if trace.done is not None:
-        log.info("generation", **figures)
-    elif trace.error is not None:
-        log.info("generation_failed", **figures, code=trace.error.code, status=trace.error.status)
-    else:
-        log.info("generation_cancelled", **figures, stage=trace.stage)
+            log.info("generation_cancelled", **figures, stage=trace.stage)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from opentelemetry import context, propagate, trace
-from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, StatusCode, Tracer, get_current_span
 from opentelemetry.util.types import AttributeValue
 
-from conductor_admin.lifecycle.load_record import LoadRecord
 from conductor_admin.telemetry.trace import Trace
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class NoSpans:
     """Receiver that makes no spans."""
 
     def begin(self, trace: Trace) -> Finish:
-        return _nothing
+        return lambda _: None
 
     def close(self) -> None:
         """Do nothing."""
@@ -63,7 +62,8 @@ class OtelSpans:
 
     def begin(self, trace: Trace) -> Finish:
         parent = context.get_current()
-        is_inner = _is_inside(parent)
+        # An SDK, as that of MCP, may have started a span around this call.
+        is_inner = get_current_span(parent).get_span_context().is_valid
         if not is_inner:
             parent = propagate.extract(trace.request_context.carrier, context=parent)
         kind = SpanKind.INTERNAL if is_inner else SpanKind.SERVER
@@ -98,15 +98,6 @@ def open_spans(environment: Mapping[str, str]) -> Spans:
     return OtelSpans(provider)
 
 
-def _nothing(trace: Trace) -> None:
-    """Do nothing with the trace."""
-
-
-def _is_inside(parent: context.Context) -> bool:
-    """True if an SDK, as that of MCP, has started a span around this call."""
-    return trace.get_current_span(parent).get_span_context().is_valid
-
-
 def _emit(tracer: Tracer, parent: context.Context, kind: SpanKind, ended: Trace) -> None:
     def at(moment: float) -> int:
         """Unix time in nanoseconds of a monotonic time of this generation."""
@@ -138,7 +129,12 @@ def _attributes(ended: Trace) -> Iterator[tuple[str, AttributeValue]]:
     yield "gen_ai.response.model", planned.row.technical_model_name
     yield "gen_ai.response.id", planned.request.id
     yield "http.route", ended.request_context.route
-    yield from _address(ended.request_context.host)
+    host = ended.request_context.host
+    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+    if name or host:
+        yield "server.address", (name or host).strip("[]")
+    if name and port.isdigit():
+        yield "server.port", int(port)
     if planned.session:
         yield "gen_ai.conversation.id", planned.session.id
     if ended.workers:
@@ -153,27 +149,16 @@ def _attributes(ended: Trace) -> Iterator[tuple[str, AttributeValue]]:
         yield "error.type", (ended.error.code if ended.error else None) or ended.state
 
 
-def _address(host: str) -> Iterator[tuple[str, AttributeValue]]:
-    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    if name or host:
-        yield "server.address", (name or host).strip("[]")
-    if name and port.isdigit():
-        yield "server.port", int(port)
-
-
-def _load(load_record: LoadRecord) -> dict[str, AttributeValue]:
-    return {
-        "set": load_record.set_name,
-        "seconds": load_record.seconds,
-        "result": load_record.result or "unfinished",
-        "evicted": [name for name, _ in load_record.evicted],
-    }
-
-
 def _events(ended: Trace) -> Iterator[tuple[str, float, dict[str, AttributeValue]]]:
     """Yield events of the generation: loads it waited for, its worker, its first token."""
     for load_record in ended.wait.loads:
-        yield "conductor.load", max(load_record.began, ended.began), _load(load_record)
+        attributes: dict[str, AttributeValue] = {
+            "set": load_record.set_name,
+            "seconds": load_record.seconds,
+            "result": load_record.result or "unfinished",
+            "evicted": [name for name, _ in load_record.evicted],
+        }
+        yield "conductor.load", max(load_record.began, ended.began), attributes
     if ended.given is not None:
         yield "conductor.queue", ended.given, {"seconds": ended.queue_s, "ahead": ended.wait.ahead}
     if ended.first is not None:

@@ -63,21 +63,20 @@ class Stats:
 
     def categories(self) -> dict[str, dict[str, Any]]:
         """The `categories` object of `/stats`."""
-        return {slug: _category_to_json(category) for slug, category in self._categories.items()}
-
-
-def _category_to_json(category: _Category) -> dict[str, Any]:
-    attempts = category.generations + category.errors
-    return {
-        "generations": category.generations,
-        "prompt_tokens": category.usage.prompt_tokens,
-        "completion_tokens": category.usage.completion_tokens,
-        "errors": category.errors,
-        "error_rate": category.errors / attempts if attempts else 0.0,
-        "latency_ms": percentiles_ms(category.latency_s),
-        "ttft_ms": percentiles_ms(category.ttft_s),
-        "queued": category.queued,
-    }
+        found = {}
+        for slug, category in self._categories.items():
+            attempts = category.generations + category.errors
+            found[slug] = {
+                "generations": category.generations,
+                "prompt_tokens": category.usage.prompt_tokens,
+                "completion_tokens": category.usage.completion_tokens,
+                "errors": category.errors,
+                "error_rate": category.errors / attempts if attempts else 0.0,
+                "latency_ms": percentiles_ms(category.latency_s),
+                "ttft_ms": percentiles_ms(category.ttft_s),
+                "queued": category.queued,
+            }
+        return found
 
 
 def percentiles_ms(times_s: Sequence[float]) -> dict[str, float | None]:

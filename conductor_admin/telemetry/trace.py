@@ -41,19 +41,19 @@ _PREFIX = re.compile(r"^(chatcmpl-|cmpl-|resp_)")
 
 def conclusions(findings: dict[str, Any]) -> dict[str, Any]:
     """`findings` with sizes instead of texts, lists and numbers that may be part of an answer."""
-    return {name: _conclusion(name, value) for name, value in list(findings.items())[:_MOST_FINDINGS]}
-
-
-def _conclusion(name: str, value: object) -> object:
-    if value is None or isinstance(value, bool):
-        return value
-    if name in _CONCLUSIONS and isinstance(value, str | int | float):
-        return value[:_CONCLUSION_CHARS] if isinstance(value, str) else value
-    if isinstance(value, str):
-        return {"characters": len(value)}
-    if isinstance(value, list | dict):
-        return {"items": len(value)}
-    return {"number": True}
+    found: dict[str, Any] = {}
+    for name, value in list(findings.items())[:_MOST_FINDINGS]:
+        if value is None or isinstance(value, bool):
+            found[name] = value
+        elif name in _CONCLUSIONS and isinstance(value, str | int | float):
+            found[name] = value[:_CONCLUSION_CHARS] if isinstance(value, str) else value
+        elif isinstance(value, str):
+            found[name] = {"characters": len(value)}
+        elif isinstance(value, list | dict):
+            found[name] = {"items": len(value)}
+        else:
+            found[name] = {"number": True}
+    return found
 
 
 @dataclass(slots=True, eq=False)
@@ -239,9 +239,14 @@ class Traces:
 
         Raises RequestError 404 `request_not_found`, also for a request of another key.
         """
+        is_admin = "admin" in caller.scopes
         for wanted in dict.fromkeys((given, _PREFIX.sub("", given))):
-            if found := self._find(wanted, caller):
-                return _known_to(caller, found)
+            for trace in reversed(self._running.values()):
+                if trace.job.request.id == wanted and (is_admin or trace.job.caller.key_id == caller.key_id):
+                    return _known_to(caller, trace.to_json())
+            for kept in reversed(self._ended):
+                if kept.id == wanted and (is_admin or kept.key_id == caller.key_id):
+                    return _known_to(caller, orjson.loads(kept.body))
         raise RequestError("no such request", status=404, code="request_not_found", param="id")
 
     def latest(self, limit: int) -> list[dict[str, Any] | orjson.Fragment]:
@@ -249,17 +254,6 @@ class Traces:
         running = [trace.to_json() for trace in islice(reversed(self._running.values()), limit)]
         ended = [orjson.Fragment(kept.body) for kept in islice(reversed(self._ended), limit - len(running))]
         return [*running, *ended]
-
-    def _find(self, wanted: str, caller: Caller) -> dict[str, Any] | None:
-        is_admin = "admin" in caller.scopes
-        for trace in reversed(self._running.values()):
-            if trace.job.request.id == wanted and (is_admin or trace.job.caller.key_id == caller.key_id):
-                return trace.to_json()
-        for kept in reversed(self._ended):
-            if kept.id == wanted and (is_admin or kept.key_id == caller.key_id):
-                body: dict[str, Any] = orjson.loads(kept.body)
-                return body
-        return None
 
 
 def _known_to(caller: Caller, trace: dict[str, Any]) -> dict[str, Any]:

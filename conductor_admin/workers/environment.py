@@ -24,8 +24,8 @@ _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH")
 
 def allowed(inherited: Mapping[str, str]) -> dict[str, str]:
     """The part of `inherited` that a worker may see."""
-    return {name: value for name, value in inherited.items() if _is_allowed(name)}
-
-
-def _is_allowed(name: str) -> bool:
-    return name in _NAMES or (name.startswith(_PREFIXES) and not _SECRET.search(name))
+    return {
+        name: value
+        for name, value in inherited.items()
+        if name in _NAMES or (name.startswith(_PREFIXES) and not _SECRET.search(name))
+    }

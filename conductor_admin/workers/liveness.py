@@ -59,13 +59,10 @@ class Liveness:
     @property
     def condition(self) -> Condition:
         """The verdict on the worker."""
-        return (
-            Condition.HUNG
-            if _is_hung(self)
-            else Condition.UNRESPONSIVE
-            if _is_late(self)
-            else Condition.READY
-        )
+        if _is_hung(self):
+            return Condition.HUNG
+        is_late = self.missed >= LATE_LOOKS or (self.missed > 0 and self.stopped > 0)
+        return Condition.UNRESPONSIVE if is_late else Condition.READY
 
 
 def answered(before: Liveness, activity: Activity | None, *, running: int, in_flight: int) -> Liveness:
@@ -103,10 +100,6 @@ def timed_out(before: Liveness) -> Liveness:
 def finished(before: Liveness) -> Liveness:
     """Liveness after a request that the worker has answered."""
     return replace(before, timed_out=False, abandoned=0)
-
-
-def _is_late(seen: Liveness) -> bool:
-    return seen.missed >= LATE_LOOKS or (seen.missed > 0 and seen.stopped > 0)
 
 
 def _is_hung(seen: Liveness) -> bool:

@@ -108,7 +108,10 @@ class Loader:
                 if worker := await self.adopt(pid, archive):
                     return worker
                 alive = is_alive(pid)
-                words = self._last_words(pid)
+                notice, words = self._read_notice(pid), ""
+                if notice:
+                    # On one line: libraries put line ends into their messages.
+                    words = " ".join(str(notice.get("error") or _SILENT_END).split())[:_SHOWN]
                 if words or not alive:
                     raise LoadError(words or (_SILENT_END if kernel_oom_kills() == oom_kills else _OOM_END))
             await asyncio.sleep(_POLL_S)
@@ -151,11 +154,14 @@ class Loader:
         except TorchServeError as error:
             log.warning("unregister_failed", archive=archive.file, cause=str(error), status=error.status)
         await asyncio.to_thread(end_all, ended, _GONE_TIMEOUT_S)
-        self.sweep(known | self._left_notices_of(archive))
+        # TorchServe may have started workers after it was last asked: their notices name them.
+        noticed = (int(file.stem) for file in self._state.run.glob("*.error") if file.stem.isdigit())
+        known |= {pid for pid in noticed if self._read_notice(pid).get("version") == archive.version}
+        self.sweep(known)
 
     async def end_worker(self, pid: int, *, grace_s: float) -> None:
         """End one worker and its children, by kill after `grace_s`; TorchServe starts another one."""
-        if not await asyncio.to_thread(_end_family, pid, grace_s):
+        if not await asyncio.to_thread(lambda: end_all(families([pid]), _GONE_TIMEOUT_S, grace_s=grace_s)):
             log.error("worker_not_gone", pid=pid, seconds=_GONE_TIMEOUT_S)
         self.sweep([pid])
 
@@ -165,17 +171,6 @@ class Loader:
             if not is_alive(pid):
                 self._state.worker_socket(pid).unlink(missing_ok=True)
                 self._notice(pid).unlink(missing_ok=True)
-
-    def _left_notices_of(self, archive: Archive) -> set[int]:
-        """Pids of workers that left a notice; TorchServe may have started some after it was last asked."""
-        pids = (int(file.stem) for file in self._state.run.glob("*.error") if file.stem.isdigit())
-        return {pid for pid in pids if self._read_notice(pid).get("version") == archive.version}
-
-    def _last_words(self, pid: int) -> str | None:
-        """Message that the worker `pid` left about its end, as one line, or None."""
-        notice = self._read_notice(pid)
-        # Libraries put line ends into their messages.
-        return " ".join(str(notice.get("error") or _SILENT_END).split())[:_SHOWN] if notice else None
 
     def _read_notice(self, pid: int) -> dict[str, Any]:
         try:
@@ -188,7 +183,3 @@ class Loader:
 
     def _notice(self, pid: int) -> Path:
         return self._state.run / f"{pid}.error"
-
-
-def _end_family(pid: int, grace_s: float) -> bool:
-    return end_all(families([pid]), _GONE_TIMEOUT_S, grace_s=grace_s)

@@ -81,13 +81,12 @@ class TorchServe:
         """Kill the version's workers and unregister it; a missing version is no error."""
         try:
             await self._call("DELETE", self._path(name, version))
+            return
         except TorchServeError as error:
-            if error.status == 403:
-                await self._unregister_default(name, version)
-            elif error.status != 404:
+            if error.status == 404:
+                return
+            if error.status != 403:
                 raise
-
-    async def _unregister_default(self, name: str, version: str) -> None:
         # The default version can be removed only if it is the last one or another one becomes the default.
         answer = await self._call("GET", self._path(name, "all"))
         others = [found["modelVersion"] for found in answer if found["modelVersion"] != version]
@@ -158,20 +157,16 @@ class TorchServe:
     async def _renew(self, old: TorchServeKeys) -> None:
         """Replace `old` by the keys in the file, or by new ones if it still has `old`. One at a time."""
         async with self._renewing:
-            written = self._keys_in_file(old)
+            try:
+                written = self._read_keys()  # a restarted TorchServe has written new keys
+            except TorchServeError:
+                written = old
             if written == old:
                 # The key that never expires is kept in memory: a disk that is full may lose the file.
                 for name in ("management", "inference"):
                     await self._send("GET", f"/token?type={name}", "api", old)
                 written = self._read_keys()
             self._keys = written
-
-    def _keys_in_file(self, old: TorchServeKeys) -> TorchServeKeys:
-        # A restarted TorchServe has written new keys.
-        try:
-            return self._read_keys()
-        except TorchServeError:
-            return old
 
     async def _send(self, method: str, path: str, api: Api, keys: TorchServeKeys) -> Any:
         socket = self._inference if api == "inference" else self._management
@@ -182,18 +177,15 @@ class TorchServe:
                 aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
                 session.request(method, f"http://torchserve{path}", headers=headers) as response,
             ):
-                return _answer(response.status, await response.read())
+                status, body = response.status, await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise TorchServeError(f"TorchServe does not answer: {type(error).__name__}") from error
-
-
-def _answer(status: int, body: bytes) -> Any:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = {}
-    if status >= 400:
-        decoded = value if isinstance(value, dict) else {}
-        message = str(decoded.get("message") or f"TorchServe answered {status}")
-        raise TorchServeError(message, status, str(decoded.get("type", "")))
-    return value
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            value = {}
+        if status >= 400:
+            decoded = value if isinstance(value, dict) else {}
+            message = str(decoded.get("message") or f"TorchServe answered {status}")
+            raise TorchServeError(message, status, str(decoded.get("type", "")))
+        return value

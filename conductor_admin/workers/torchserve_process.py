@@ -137,24 +137,21 @@ class TorchServeProcess:
                 fault = None if ended.done() else await self._client.fault()
                 if ended.done():
                     return
-                pulse = self._logged(pulse, fault)
+                was_silent = pulse.is_silent
+                pulse = pulse.after(time.monotonic(), answered=fault is None)
+                # Silence and its end are reported and logged once.
+                if fault is None and was_silent:
+                    log.info("torchserve_heard_again")
+                    self._listener.torchserve_heard()
+                if fault is not None and not was_silent:
+                    log.warning("torchserve_silent", cause=fault)
+                    self._listener.torchserve_silent(fault)
                 await self._tend(pulse)
             log.error(
                 "torchserve_given_up", pid=process.pid, silent_s=round(time.monotonic() - pulse.last_answer)
             )
         finally:
             ended.cancel()
-
-    def _logged(self, pulse: Pulse, fault: str | None) -> Pulse:
-        """The pulse after a ping; silence and its end are reported and logged once."""
-        after = pulse.after(time.monotonic(), answered=fault is None)
-        if fault is None and pulse.is_silent:
-            log.info("torchserve_heard_again")
-            self._listener.torchserve_heard()
-        if fault is not None and not pulse.is_silent:
-            log.warning("torchserve_silent", cause=fault)
-            self._listener.torchserve_silent(fault)
-        return after
 
     async def _tend(self, pulse: Pulse) -> None:
         await asyncio.to_thread(rotate, torchserve_config.output_file(self._state))

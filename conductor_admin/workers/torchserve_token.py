@@ -44,18 +44,14 @@ def read_keys(file: Path) -> TorchServeKeys:
     """Read the keys in `file`. Raises TokenError if it is missing or incomplete."""
     try:
         with file.open("rb") as opened:
-            return _parsed(opened.read(_LARGEST_FILE))
+            found = orjson.loads(opened.read(_LARGEST_FILE))
+        expiring = [found["management"], found["inference"]]
+        times = [datetime.fromisoformat(key["expiration time"]) for key in expiring]
+        management, inference, api = (key["key"] for key in (*expiring, found["API"]))
+        if not all(isinstance(key, str) and key for key in (management, inference, api)):
+            raise ValueError("a key is not a string")
+        return TorchServeKeys(management, inference, api, min(time.timestamp() for time in times))
     except OSError as error:
         raise TokenError(f"{file.name} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise TokenError(f"{file.name} is not a key file") from error
-
-
-def _parsed(text: bytes) -> TorchServeKeys:
-    found = orjson.loads(text)
-    expiring = [found["management"], found["inference"]]
-    times = [datetime.fromisoformat(key["expiration time"]) for key in expiring]
-    management, inference, api = (key["key"] for key in (*expiring, found["API"]))
-    if not all(isinstance(key, str) and key for key in (management, inference, api)):
-        raise ValueError("a key is not a string")
-    return TorchServeKeys(management, inference, api, min(time.timestamp() for time in times))

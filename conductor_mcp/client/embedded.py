@@ -93,18 +93,15 @@ class ConductorServer:
         except BadFrame as bad:
             return bad.answer
         if not is_request(frame):
-            self._notified(frame)
+            # Cancels a request and its generation; other notifications mean nothing to a stateless server.
+            if frame.get("method") == "notifications/cancelled":
+                id = frame.get("params", {}).get("requestId")
+                if task := self._requests.get((type(id), id)):
+                    task.cancel()
             return None
         if frame["method"] == "ping":  # the stateless era has no ping, so it is answered here
             return {"jsonrpc": "2.0", "id": frame["id"], "result": {}}
         return await self._run(frame)
-
-    def _notified(self, frame: Frame) -> None:
-        """Cancel a request and its generation; other notifications mean nothing to a stateless server."""
-        if frame.get("method") == "notifications/cancelled":
-            id = frame.get("params", {}).get("requestId")
-            if task := self._requests.get((type(id), id)):
-                task.cancel()
 
     async def _run(self, frame: Frame) -> Frame | None:
         key = (type(frame["id"]), frame["id"])
@@ -139,7 +136,16 @@ class ConductorServer:
             raise RuntimeError("call initialize() before handle_mcp_request()")
         headers = {**ACCEPT, **address.headers}
         if frame["method"] != "initialize":
-            frame = _stateless(frame)
+            # The stateless era requires these `_meta` fields in each request.
+            params = frame.get("params", {})
+            meta = params.get("_meta")
+            own = {
+                PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
+                CLIENT_INFO_META_KEY: {"name": "ConductorServer", "version": metadata.version("conductor")},
+                CLIENT_CAPABILITIES_META_KEY: {},
+            }
+            given = meta if isinstance(meta, dict) else {}
+            frame = {**frame, "params": {**params, "_meta": {**own, **given}}}
             headers |= modern_headers(frame, version_of(frame) or LATEST_MODERN_VERSION)
         content = dumped(frame).encode("utf-8", "surrogatepass")
         async with self._http.stream("POST", address.url, content=content, headers=headers) as reply:
@@ -150,16 +156,3 @@ class ConductorServer:
                     if answer.get("id") == frame["id"]:
                         return answer
         return error_frame(INTERNAL_ERROR, "the gateway did not answer", frame["id"])
-
-
-def _stateless(frame: Frame) -> Frame:
-    """The request with the `_meta` fields that the stateless era requires in each."""
-    params = frame.get("params", {})
-    own = {
-        PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
-        CLIENT_INFO_META_KEY: {"name": "ConductorServer", "version": metadata.version("conductor")},
-        CLIENT_CAPABILITIES_META_KEY: {},
-    }
-    meta = params.get("_meta")
-    given = meta if isinstance(meta, dict) else {}
-    return {**frame, "params": {**params, "_meta": {**own, **given}}}

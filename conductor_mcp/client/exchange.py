@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import httpx2
 from httpx2 import EventSource
@@ -28,13 +27,7 @@ async def frames_of(reply: httpx2.Response) -> AsyncGenerator[Frame, None]:
         if body := await reply.aread():
             yield read_json(body)
         return
-    async with aclosing(_events(reply)) as events:
-        async for data in events:
-            yield read_json(data)
-
-
-async def _events(reply: httpx2.Response) -> AsyncGenerator[str, None]:
     # No limit on an event: the last one holds the whole answer.
     async for event in EventSource(reply, max_event_size=None):
         if event.data:
-            yield event.data
+            yield read_json(event.data)

@@ -80,10 +80,18 @@ class Relay:
         except BadFrame as bad:
             await self._write(dumped(bad.answer))
             return
-        if is_request(frame):
-            self._begin(frame)
-        elif not self._cancels(frame):
-            await self._tell(frame)
+        if not is_request(frame):
+            if not self._cancels(frame):
+                await self._tell(frame)
+            return
+        key = (type(frame["id"]), frame["id"])
+        task = self._requests[key] = asyncio.create_task(self._request(frame))
+
+        def ended(_: object) -> None:
+            if self._requests.get(key) is task:
+                del self._requests[key]
+
+        task.add_done_callback(ended)
 
     async def close(self) -> None:
         """Wait GRACE_S seconds for answers to a client that has closed its side; then cancel all."""
@@ -101,17 +109,6 @@ class Relay:
                     await self._http.delete(self._address.url, headers=headers)
             self._session = None
         await self._http.aclose()
-
-    def _begin(self, frame: Frame) -> None:
-        key = (type(frame["id"]), frame["id"])
-        task = asyncio.create_task(self._request(frame))
-        self._requests[key] = task
-
-        def ended(_: object) -> None:
-            if self._requests.get(key) is task:
-                del self._requests[key]
-
-        task.add_done_callback(ended)
 
     def _cancels(self, frame: Frame) -> bool:
         """Cancel a request of the stateless era; False in the handshake era, where the gateway does it."""
@@ -164,11 +161,15 @@ class Relay:
         except (httpx2.TransportError, SessionLost, GatewayError) as error:
             log.warning("notification_lost", cause=type(error).__name__)
         if frame.get("method") == _INITIALIZED["method"]:
-            self._listen()
+            if self._listening:
+                self._listening.cancel()
+            self._listening = asyncio.create_task(self._hear(self._session))
 
     @asynccontextmanager
     async def _post(self, frame: Frame) -> AsyncIterator[httpx2.Response]:
-        address = await self._gateway()
+        if self._address is None:
+            self._address = await self._find()
+        address = self._address
         version = version_of(frame) if "method" in frame else None
         session = self._session if frame.get("method") != "initialize" and version is None else None
         own = modern_headers(frame, version) if version else session.headers if session else {}
@@ -178,11 +179,6 @@ class Relay:
             if session and reply.status_code == 404 and is_request(frame):
                 raise SessionLost
             yield reply
-
-    async def _gateway(self) -> Address:
-        if self._address is None:
-            self._address = await self._find()
-        return self._address
 
     async def _mend(self, lost: RelaySession | None) -> None:
         """Find or start a gateway, and repeat the client's handshake if there was one."""
@@ -196,11 +192,6 @@ class Relay:
                 async for answer in frames:
                     self._greeted(self._greeting, answer, reply)
             await self._tell(_INITIALIZED)
-
-    def _listen(self) -> None:
-        if self._listening:
-            self._listening.cancel()
-        self._listening = asyncio.create_task(self._hear(self._session))
 
     async def _hear(self, session: RelaySession | None) -> None:
         """Pass on messages that the server sends outside of any request, while the session lasts."""

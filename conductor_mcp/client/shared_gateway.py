@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +60,12 @@ class SharedGateway:
             self._hold = await hold_gateway(self._state)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            url = self._running() or await self._start()
-            if url and await _answers(url):
-                return Address(f"{url}/mcp", owner_headers(self._state))
+            if url := self._running() or await self._start():
+                # A gateway that is ending takes no connections.
+                async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
+                    with suppress(httpx2.TransportError):
+                        await http.get(f"{url}/health/live")
+                        return Address(f"{url}/mcp", owner_headers(self._state))
             await asyncio.sleep(_LOOK_S)
         raise GatewayError(f"no gateway answered within {START_S:g} s; see {self._log}")
 
@@ -85,10 +89,20 @@ class SharedGateway:
         return url if is_alive(name.pid) and not name.was_replaced else None
 
     async def _start(self) -> str | None:
+        """URL of the started gateway; None if another gateway took the state directory first."""
         async with only_starter(self._state):
             if url := self._running():
                 return url
-            return await self._until_up(self._spawn())
+            child = self._spawn()
+            while not (url := self._running()):
+                if os.waitpid(child, os.WNOHANG) != (0, 0):
+                    output = last_text(self._log).strip()
+                    if _BUSY in output:
+                        return None
+                    last_lines = "\n".join(output.splitlines()[-_SHOWN_LINES:])
+                    raise GatewayError(last_lines or "the gateway exited immediately")
+                await asyncio.sleep(_LOOK_S)
+            return url
 
     def _spawn(self) -> int:
         # Not subprocess.Popen: the child must outlive this process if other clients hold it.
@@ -103,26 +117,3 @@ class SharedGateway:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
-
-    async def _until_up(self, child: int) -> str | None:
-        """URL of the started gateway; None if another gateway took the state directory first."""
-        while not (url := self._running()):
-            if os.waitpid(child, os.WNOHANG) != (0, 0):
-                output = last_text(self._log).strip()
-                if _BUSY in output:
-                    return None
-                raise GatewayError(
-                    "\n".join(output.splitlines()[-_SHOWN_LINES:]) or "the gateway exited immediately"
-                )
-            await asyncio.sleep(_LOOK_S)
-        return url
-
-
-async def _answers(url: str) -> bool:
-    """True if the gateway takes connections, which one that is ending does not."""
-    async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
-        try:
-            await http.get(f"{url}/health/live")
-        except httpx2.TransportError:
-            return False
-    return True

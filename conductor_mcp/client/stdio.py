@@ -75,18 +75,16 @@ async def serve_stdio(settings: OperatorSettings) -> None:
     broken = asyncio.create_task(out.broken.wait())
     try:
         await gateway.address()
-        while line := await _next(lines, broken):
+        while True:
+            reading = asyncio.create_task(lines.line())
+            await asyncio.wait({reading, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                reading.cancel()
+                break
+            if not (line := reading.result()):
+                break
             await relay.take(line)
     finally:
         await relay.close()
         broken.cancel()
         gateway.release()
-
-
-async def _next(lines: _In, broken: asyncio.Task[bool]) -> bytes:
-    reading = asyncio.create_task(lines.line())
-    await asyncio.wait({reading, broken}, return_when=asyncio.FIRST_COMPLETED)
-    if reading.done():
-        return reading.result()
-    reading.cancel()
-    return b""

@@ -92,17 +92,6 @@ def embed_texts(gateway: Gateway) -> Tool:
     )
 
 
-def _any_input() -> type[ToolInput]:
-    fields: dict[str, Any] = {}
-    for name, words in _FIELDS.items():
-        source = GenerateBody.model_fields[name]
-        fields[name] = (
-            source.annotation,
-            Field(default=source.get_default(call_default_factory=True), description=words),
-        )
-    return create_model("GenerateTextInput", __base__=ToolInput, **fields)
-
-
 def generation_tools(gateway: Gateway) -> list[Tool]:
     """`generate_text`, `embed_texts`, and the tools of all engines, used by a row or not."""
     tools = [_engine_tool(gateway, one) for one in existing()]
@@ -124,23 +113,26 @@ def needed_engine(name: str) -> str | None:
 def _generate_text(gateway: Gateway) -> Tool:
     async def act(call: ToolInvocation[ToolInput]) -> GeneratedAnswer:
         given = call.arguments.model_dump(exclude_unset=True, exclude_none=True)
-        return await generate(gateway, _body(given), call)
+        if ("prompt" in given) == ("messages" in given):
+            raise RequestError("give either prompt or messages, not both", code="invalid_value")
+        return await generate(gateway, parse(GenerateBody, given), call)
 
+    fields: dict[str, Any] = {}
+    for name, words in _FIELDS.items():
+        source = GenerateBody.model_fields[name]
+        fields[name] = (
+            source.annotation,
+            Field(default=source.get_default(call_default_factory=True), description=words),
+        )
     return make_tool(
         "generate_text",
         act,
         title="Generate text",
         description="Generate text with the model of any category. The default is a chat model.",
-        takes=_any_input(),
+        takes=create_model("GenerateTextInput", __base__=ToolInput, **fields),
         gives=GeneratedAnswer,
         annotations=GENERATES,
     )
-
-
-def _body(given: dict[str, Any]) -> GenerateBody:
-    if ("prompt" in given) == ("messages" in given):
-        raise RequestError("give either prompt or messages, not both", code="invalid_value")
-    return parse(GenerateBody, given)
 
 
 def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
