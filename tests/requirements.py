@@ -297,6 +297,10 @@ PROMISES: dict[str, Promise] = {
         "A stream that has nothing to say says so in comments, so that nobody on the way gives it up.",
         ("conductor_admin/test_idle_streams.py::*",),
     ),
+    "facade": Promise(
+        "Another HTTP protocol is one module of bodies and rendering, a route in the app and a scope.",
+        ("conductor_admin/test_facade.py::*",),
+    ),
     "openapi": Promise(
         "/openapi.json says of every operation what it reads and all that it may answer.",
         ("conductor_admin/test_openapi_fuzz.py::*",),

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
 
-from conductor_admin.api.rendering import generation_answer, waiting_for
+from conductor_admin.api.rendering import generation_answer
+from conductor_admin.api.responder import waiting_for
 from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.lifecycle.states import State
