@@ -15,8 +15,6 @@ import orjson
 
 from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.planner import PlannedRequest
-from conductor_admin.sessions.service import Records
-from conductor_admin.workers.client import worker_died
 from handlers.logprobs import Echo
 from handlers.long_records import RawRows
 from handlers.wire import Done
@@ -77,7 +75,15 @@ async def stream_all(
 
     async def pump(index: int, job: PlannedRequest) -> None:
         async with gate:
-            await _pump(dispatcher.run(job), index, job, queue)
+            try:
+                async with aclosing(dispatcher.run(job)) as records:
+                    async for record in records:
+                        if isinstance(record, Done):
+                            await queue.put(ChoiceRecords(index, job, done=record))
+                        else:
+                            await queue.put(ChoiceRecords(index, job, record))
+            except Exception as error:  # the outermost loop of this task: the reader of the queue raises it
+                await queue.put(error)
 
     tasks = {asyncio.create_task(pump(index, job)) for index, job in enumerate(jobs)}
     left = len(tasks)
@@ -97,20 +103,6 @@ async def stream_all(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-
-
-async def _pump(
-    records: Records, index: int, job: PlannedRequest, queue: asyncio.Queue[ChoiceRecords | Exception]
-) -> None:
-    try:
-        async with aclosing(records):
-            async for record in records:
-                if isinstance(record, Done):
-                    await queue.put(ChoiceRecords(index, job, done=record))
-                else:
-                    await queue.put(ChoiceRecords(index, job, record))
-    except Exception as error:  # the outermost loop of this task: the reader of the queue raises the error
-        await queue.put(error)
 
 
 async def results_of_all(dispatcher: Dispatcher, jobs: Sequence[PlannedRequest]) -> list[ChoiceResult]:
@@ -137,12 +129,15 @@ async def results_of_all(dispatcher: Dispatcher, jobs: Sequence[PlannedRequest])
 
 async def result_of(dispatcher: Dispatcher, job: PlannedRequest) -> ChoiceResult:
     """Run the job; return its last record, with the prompt if the job asks for it. Raises RequestError."""
+    if not job.request.echo:
+        return ChoiceResult(job, await dispatcher.result(job))
     echo: Echo | None = None
-    async with aclosing(dispatcher.run(job, sends=False)) as records:
-        async for record in records:
-            if isinstance(record, Done):
-                return ChoiceResult(job, record, echo)
-            for line in record.splitlines() if job.request.echo else ():
-                if (part := orjson.loads(line).get("prompt")) is not None:
-                    echo = (echo or Echo("")).with_more(part)
-    raise worker_died()
+
+    def hear(block: bytes) -> None:
+        nonlocal echo
+        for line in block.splitlines():
+            if (part := orjson.loads(line).get("prompt")) is not None:
+                echo = (echo or Echo("")).with_more(part)
+
+    done = await dispatcher.result(job, hear)
+    return ChoiceResult(job, done, echo)

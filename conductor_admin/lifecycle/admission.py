@@ -71,7 +71,7 @@ class MemoryAdmission:
     def asked(self, entry: WorkerSetState) -> None:
         """Count a request for the set, loaded or not."""
         entry.use = entry.use.another(time.monotonic())
-        self.swaps.asked(entry.key, self.measurements.figures(entry).admission)
+        self.swaps.asked(entry.key, self.measurements.need(entry))
 
     def check(self, entry: WorkerSetState) -> None:
         """Raise InsufficientMemory for a set that can never fit, before anything is downloaded for it."""
@@ -102,8 +102,8 @@ class MemoryAdmission:
         self.settle()
 
     def settle(self) -> None:
-        """Carry out every decision of the policy that is due."""
-        while self._act():
+        """Carry out every decision of the policy that is due; there is none while no set waits."""
+        while self._asking and self._act():
             pass
 
     def relieve(self) -> None:

@@ -129,19 +129,21 @@ class Trace:
     @property
     def decode_s(self) -> float | None:
         """Seconds in the worker from the first token to the last."""
-        if self.done is None or self.prefill_s is None:
+        prefill_s = self.prefill_s
+        if self.done is None or prefill_s is None:
             return None
-        return max(0.0, self.done.timings.total_s - self.prefill_s)
+        return max(0.0, self.done.timings.total_s - prefill_s)
 
     @property
     def token_s(self) -> float | None:
         """Mean seconds between two tokens; None for less than two tokens."""
         tokens = self.done.usage.completion_tokens if self.done else 0
-        return self.decode_s / (tokens - 1) if self.decode_s and tokens > 1 else None
+        decode_s = self.decode_s if tokens > 1 else None
+        return decode_s / (tokens - 1) if decode_s else None
 
     def figures(self) -> dict[str, Any]:
         """Figures of the generation's log line; times in seconds."""
-        caller, usage = self.job.caller, self.done.usage if self.done else None
+        caller, usage, token_s = self.job.caller, self.done.usage if self.done else None, self.token_s
         return {
             "id": self.job.request.id,
             "route": self.request_context.route,
@@ -152,7 +154,7 @@ class Trace:
             "worker": self.workers[-1] if self.workers else None,
             "queue_seconds": round(self.queue_s, 4),
             "first_token_seconds": _rounded(self.first_token_s),
-            "tokens_per_second": round(1 / self.token_s, 2) if self.token_s else None,
+            "tokens_per_second": round(1 / token_s, 2) if token_s else None,
             "prompt_tokens": usage.prompt_tokens if usage else None,
             "completion_tokens": usage.completion_tokens if usage else None,
             "finish_reason": self.done.finish_reason if self.done else None,
@@ -161,7 +163,7 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """The body of `GET /requests/{id}`."""
-        job, done = self.job, self.done
+        job, done, token_s = self.job, self.done, self.token_s
         return {
             "id": job.request.id,
             "state": self.state,
@@ -180,7 +182,7 @@ class Trace:
             "workers": self.workers,
             "first_token_s": _rounded(self.first_token_s),
             "timings": done.timings.model_dump() if done else None,
-            "tokens_per_second": round(1 / self.token_s, 2) if self.token_s else None,
+            "tokens_per_second": round(1 / token_s, 2) if token_s else None,
             "usage": {**done.usage.model_dump(), "total_tokens": done.usage.total_tokens} if done else None,
             "attempts": self.attempts,
             "findings": conclusions(done.findings) if done else None,
