@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
 from conductor_admin.api.responder import DONE_EVENT, Rendering
+from conductor_admin.api.schemas import Generated
 from conductor_admin.auth.caller import caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import PlannedRequest
@@ -40,7 +41,7 @@ class Generation(Rendering):
         request_id = self._request.state.request_id
         return [await self._gateway.plan(self._body, request_id, caller, version=self._version)]
 
-    def whole(self, ended: Sequence[ChoiceResult]) -> object:
+    def whole(self, ended: Sequence[ChoiceResult]) -> Generated:
         return generation_answer(ended[0].job, ended[0].done)
 
     def events(self, item: ChoiceRecords) -> bytes:
@@ -49,11 +50,9 @@ class Generation(Rendering):
         return b"data: " + orjson.dumps(last_record(item.job, item.done)) + b"\n\n" + DONE_EVENT
 
 
-def generation_answer(job: PlannedRequest, done: Done) -> dict[str, Any]:
+def generation_answer(job: PlannedRequest, done: Done) -> Generated:
     """The body of `/generate`."""
-    record = last_record(job, done)
-    named = {name: record.pop(name) for name in ("id", "category", "model")}
-    return {**named, "text": done.text, **asked_logprobs(done), **record}
+    return Generated(**last_record(job, done), text=done.text, **asked_logprobs(done))
 
 
 def asked_logprobs(done: Done) -> dict[str, Any]:

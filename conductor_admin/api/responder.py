@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from conductor_admin.api.errors import rename_error_params
 from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, results_of_all, stream_all
+from conductor_admin.api.schemas import json_of
 from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.http.responses import (
     StreamResponse,
@@ -59,7 +60,7 @@ class Rendering(ABC):
 
     @abstractmethod
     def whole(self, ended: Sequence[ChoiceResult]) -> object:
-        """The whole answer, as JSON values; called in a thread if it is large."""
+        """The whole answer, a model or JSON values; called in a thread if it is large."""
 
     def headers(self, job: PlannedRequest) -> dict[str, str]:
         """Headers of the answer: the session's id, if there is a session, as a last record may never come."""
@@ -103,7 +104,8 @@ async def respond(
             ended = await until_left(request.receive, results_of_all(dispatcher, jobs))
         if ended is None:
             return Response(status_code=499)
-        return await json_answer(sum(one.size for one in ended), lambda: rendering.whole(ended), headers)
+        size = sum(one.size for one in ended)
+        return await json_answer(size, lambda: json_of(rendering.whole(ended)), headers)
     except RequestError as error:
         return refused(error)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.api.fanout import ChoiceRecords
-from conductor_admin.api.openapi import reads
 from conductor_admin.api.rendering import Generation, asked_logprobs
 from conductor_admin.api.responder import respond
+from conductor_admin.api.routing import LINES, Responses, new_router, reads
+from conductor_admin.api.schemas import Generated, Ping, TorchserveErrorAnswer
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body import read_json
 from conductor_admin.http.responses import JsonResponse, retry_header
@@ -43,17 +46,24 @@ class WorkerRecords(Generation):
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
+    answers: Responses = {**LINES, 400: {"model": TorchserveErrorAnswer}}
+    declared: Any = {
+        "response_model": Generated,
+        "responses": answers,
+        "openapi_extra": reads(GenerateBody),
+    }
 
-    @routes.get("/ping")
-    async def ping() -> Response:
+    @routes.get("/ping", responses={500: {"model": Ping}})
+    async def ping(response: Response) -> Ping:
         """Answer `Healthy`, or 500 `Unhealthy`, as TorchServe does."""
         healthy = is_ready(gateway.lifecycle.views(), gateway.lifecycle.torchserve_up)
-        return JsonResponse({"status": "Healthy" if healthy else "Unhealthy"}, 200 if healthy else 500)
+        response.status_code = 200 if healthy else 500
+        return Ping(status="Healthy" if healthy else "Unhealthy")
 
-    @routes.post("/predictions/{category}", openapi_extra=reads(GenerateBody))
-    @routes.post("/predictions/{category}/{version}", openapi_extra=reads(GenerateBody))
-    @routes.post("/predictions/{category}/{version}/{engine}", openapi_extra=reads(GenerateBody))
+    @routes.post("/predictions/{category}", **declared)
+    @routes.post("/predictions/{category}/{version}", **declared)
+    @routes.post("/predictions/{category}/{version}/{engine}", **declared)
     async def predict(
         request: Request, category: str, version: str | None = None, engine: str | None = None
     ) -> Response:

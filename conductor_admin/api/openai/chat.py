@@ -16,6 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
+from conductor_admin.api.openai.answers import (
+    AssistantMessage,
+    CallAnswer,
+    CalledFunction,
+    ChatChoice,
+    ChatCompletionAnswer,
+)
 from conductor_admin.api.openai.bodies import Choosing, ResponseFormat, StreamOptions
 from conductor_admin.api.openai.envelope import (
     Envelope,
@@ -23,13 +30,15 @@ from conductor_admin.api.openai.envelope import (
     chat_logprobs,
     chunk,
     conductor,
+    details,
     usage,
 )
 from conductor_admin.api.openai.jobs import PromptInput, plan_jobs
 from conductor_admin.api.openai.messages import ChatMessage, text_of, turns
 from conductor_admin.api.openai.tools import MAX_TOOLS, Offer, Tool, ToolChoice, call_id, offer
-from conductor_admin.api.openapi import reads
 from conductor_admin.api.responder import DONE_EVENT, respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
+from conductor_admin.api.schemas import Tokens
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import PlannedRequest
 from handlers.off_loop import TURN, off_loop
@@ -82,21 +91,22 @@ class ChoiceChunks:
         return {"tool_calls": [_call_delta(event)]}
 
     def _entries(self, deltas: list[Delta], reason: str | None = None) -> list[Delta]:
-        entries = [self._entry(delta, reason) for delta in deltas]
+        entries: list[Delta] = []
+        for delta in deltas:
+            told, self._logprobs = self._logprobs, None
+            entries.append(
+                {
+                    "index": self._index,
+                    "delta": delta,
+                    "logprobs": None if told is None else chat_logprobs(told),
+                    "finish_reason": reason,
+                }
+            )
         if entries and not self._began:
             self._began = True
             role = {"role": "assistant", "content": ""}
             entries.insert(0, {"index": self._index, "delta": role, "logprobs": None, "finish_reason": None})
         return entries
-
-    def _entry(self, delta: Delta, reason: str | None) -> Delta:
-        told, self._logprobs = self._logprobs, None
-        return {
-            "index": self._index,
-            "delta": delta,
-            "logprobs": None if told is None else chat_logprobs(told),
-            "finish_reason": reason,
-        }
 
 
 def reason_of(done: Done, *, called: bool) -> str:
@@ -197,14 +207,13 @@ class ChatCompletion(EnvelopeRendering[ChatBody]):
             envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_inputs
         )
 
-    def whole(self, ended: Sequence[ChoiceResult]) -> dict[str, Any]:
-        added = [conductor(outcome) for outcome in ended]
-        return {
+    def whole(self, ended: Sequence[ChoiceResult]) -> ChatCompletionAnswer:
+        return ChatCompletionAnswer(
             **self.envelope.head("chatcmpl", "chat.completion"),
-            "choices": [self._choice(number, outcome) for number, outcome in enumerate(ended)],
-            "usage": usage(ended, self._choices),
-            "conductor": added[0] if len(added) == 1 else {"choices": added},
-        }
+            choices=[self._choice(number, outcome) for number, outcome in enumerate(ended)],
+            usage=Tokens(**usage(ended, self._choices)),
+            conductor=details(ended),
+        )
 
     def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
@@ -226,31 +235,36 @@ class ChatCompletion(EnvelopeRendering[ChatBody]):
             return DONE_EVENT
         return self._chunk([], usage=usage(self._ended, self._choices)) + DONE_EVENT
 
-    def _choice(self, number: int, outcome: ChoiceResult) -> dict[str, Any]:
+    def _choice(self, number: int, outcome: ChoiceResult) -> ChatChoice:
         done = outcome.done
         text, calls = find_calls(done.text, self._offer.names) if self._offer.names else (done.text, [])
         made = [
-            {
-                "id": call_id(),
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
+            CallAnswer(
+                id=call_id(),
+                type="function",
+                function=CalledFunction(name=call.name, arguments=call.arguments),
+            )
             for call in (calls if self._offer.several else calls[:1])
         ]
-        message = {"role": "assistant", "content": text or (None if made else ""), "refusal": None}
-        return {
-            "index": number,
-            "message": {**message, "tool_calls": made} if made else message,
-            "logprobs": None if done.logprobs is None else chat_logprobs(done.logprobs),
-            "finish_reason": reason_of(done, called=bool(made)),
-        }
+        content, calling = text or (None if made else ""), {"tool_calls": made} if made else {}
+        return ChatChoice(
+            index=number,
+            message=AssistantMessage(role="assistant", content=content, refusal=None, **calling),
+            logprobs=None if done.logprobs is None else chat_logprobs(done.logprobs),
+            finish_reason=reason_of(done, called=bool(made)),
+        )
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/chat/completions", openapi_extra=reads(ChatBody))
+    @routes.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletionAnswer,
+        responses=EVENTS,
+        openapi_extra=reads(ChatBody),
+    )
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, in the form of OpenAI's chat completions."""
         return await respond(gateway.dispatcher, request, ChatCompletion.open(gateway, request, ChatBody))

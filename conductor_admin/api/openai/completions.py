@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
+from conductor_admin.api.openai.answers import TextChoice, TextCompletionAnswer
 from conductor_admin.api.openai.bodies import (
     PROMPT_SCHEMA,
     Choosing,
@@ -25,11 +26,13 @@ from conductor_admin.api.openai.envelope import (
     chunk,
     completion_logprobs,
     conductor,
+    details,
     usage,
 )
 from conductor_admin.api.openai.jobs import PromptInput, plan_jobs
-from conductor_admin.api.openapi import reads
 from conductor_admin.api.responder import DONE_EVENT, respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
+from conductor_admin.api.schemas import Tokens
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import PlannedRequest
 from handlers.logprobs import Echo, Row
@@ -100,23 +103,22 @@ class TextCompletion(EnvelopeRendering[CompletionBody]):
             envelope.gateway, envelope.target, asked, sampling, envelope.requester, prompt_inputs
         )
 
-    def whole(self, ended: Sequence[ChoiceResult]) -> dict[str, Any]:
-        added = [conductor(outcome) for outcome in ended]
+    def whole(self, ended: Sequence[ChoiceResult]) -> TextCompletionAnswer:
         choices = [
-            self._choice(
-                number,
-                (o.echo.text if o.echo else "") + o.done.text,
-                self._logprobs(o.done.logprobs or (), o.echo),
-                o.done.finish_reason,
+            TextChoice(
+                index=number,
+                text=(one.echo.text if one.echo else "") + one.done.text,
+                logprobs=self._logprobs(one.done.logprobs or (), one.echo),
+                finish_reason=one.done.finish_reason,
             )
-            for number, o in enumerate(ended)
+            for number, one in enumerate(ended)
         ]
-        return {
+        return TextCompletionAnswer(
             **self._head,
-            "choices": choices,
-            "usage": usage(ended, self.body.choices),
-            "conductor": added[0] if len(added) == 1 else {"choices": added},
-        }
+            choices=choices,
+            usage=Tokens(**usage(ended, self.body.choices)),
+            conductor=details(ended),
+        )
 
     def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
@@ -160,9 +162,14 @@ class TextCompletion(EnvelopeRendering[CompletionBody]):
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/completions", openapi_extra=reads(CompletionBody))
+    @routes.post(
+        "/v1/completions",
+        response_model=TextCompletionAnswer,
+        responses=EVENTS,
+        openapi_extra=reads(CompletionBody),
+    )
     async def completions(request: Request) -> Response:
         """Continue the prompts, in the form of OpenAI's completions."""
         opening = TextCompletion.open(gateway, request, CompletionBody)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import orjson
 from fastapi import APIRouter
@@ -17,11 +17,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.api.fanout import ChoiceResult
+from conductor_admin.api.openai.answers import (
+    EmbeddingAnswer,
+    EmbeddingDetails,
+    EmbeddingsAnswer,
+    EmbeddingUsage,
+)
 from conductor_admin.api.openai.bodies import Body, Prompt, read_prompts, texts_schema
 from conductor_admin.api.openai.envelope import EnvelopeRendering
 from conductor_admin.api.openai.jobs import PromptInput, plan_job
-from conductor_admin.api.openapi import reads
 from conductor_admin.api.responder import respond
+from conductor_admin.api.routing import new_router, reads
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import PlannedRequest
 from handlers.wire import WHOLE, RequestError, Sampling
@@ -83,28 +89,29 @@ class Embedding(EnvelopeRendering[EmbeddingsBody]):
         prompt_input = PromptInput({"engine": ENGINE}, prompt=body.texts[0])
         return [await plan_job(envelope.gateway, target, asked, Sampling(), envelope.requester, prompt_input)]
 
-    def whole(self, ended: Sequence[ChoiceResult]) -> dict[str, Any]:
+    def whole(self, ended: Sequence[ChoiceResult]) -> EmbeddingsAnswer:
         done, target = ended[0].done, self.envelope.target
         findings = dict(done.findings)
         vectors = [cut(vector, self.body.dimensions) for vector in findings.pop("embeddings")]
         told = packed if self.body.encoding_format == "base64" else written
-        return {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": number, "embedding": told(vector)}
+        usage = EmbeddingUsage(prompt_tokens=done.usage.prompt_tokens, total_tokens=done.usage.total_tokens)
+        return EmbeddingsAnswer(
+            object="list",
+            data=[
+                EmbeddingAnswer(object="embedding", index=number, embedding=told(vector))
                 for number, vector in enumerate(vectors)
             ],
-            "model": target.name,
-            "usage": {"prompt_tokens": done.usage.prompt_tokens, "total_tokens": done.usage.total_tokens},
-            "conductor": {"category": target.row.slug, "findings": findings},
-        }
+            model=target.name,
+            usage=usage,
+            conductor=EmbeddingDetails(category=target.row.slug, findings=findings),
+        )
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/embeddings", openapi_extra=reads(EmbeddingsBody))
+    @routes.post("/v1/embeddings", response_model=EmbeddingsAnswer, openapi_extra=reads(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Embed each text, in the form of OpenAI's embeddings."""
         return await respond(gateway.dispatcher, request, Embedding.open(gateway, request, EmbeddingsBody))

@@ -17,6 +17,7 @@ import orjson
 from starlette.requests import Request
 
 from conductor_admin.api.fanout import ChoiceResult
+from conductor_admin.api.openai.answers import AnswerDetails, ChoicesDetails
 from conductor_admin.api.openai.bodies import Body, read_body
 from conductor_admin.api.openai.jobs import Requester
 from conductor_admin.api.responder import Rendering
@@ -107,6 +108,12 @@ def conductor(outcome: ChoiceResult) -> dict[str, Any]:
     }
 
 
+def details(ended: Sequence[ChoiceResult]) -> AnswerDetails | ChoicesDetails:
+    """Conductor's own fields of a whole answer, a list of them for several choices."""
+    found = [AnswerDetails(**conductor(outcome)) for outcome in ended]
+    return found[0] if len(found) == 1 else ChoicesDetails(choices=found)
+
+
 def usage(outcomes: Sequence[ChoiceResult], choices: int) -> dict[str, int]:
     """Tokens of all answers; a prompt counts once, however many choices it has."""
     prompt = sum(outcome.done.usage.prompt_tokens for outcome in outcomes[::choices])
@@ -124,15 +131,17 @@ def _printable(text: str) -> str:
 
 def chat_logprobs(tokens: Tokens) -> dict[str, Any]:
     """`choices[].logprobs` of a chat or a chunk; its list is already JSON text, for `orjson.dumps`."""
-    lists = [orjson.dumps([_chat_token(token) for token in some]) for some in batches(tokens, ROWS)]
+    lists = []
+    for some in batches(tokens, ROWS):
+        rows = [
+            {
+                **_logprob_entry(token),
+                "top_logprobs": [_logprob_entry(other) for other in token.get("top", ())],
+            }
+            for token in some
+        ]
+        lists.append(orjson.dumps(rows))
     return {"content": one_list(lists), "refusal": None}
-
-
-def _chat_token(token: Row) -> dict[str, Any]:
-    return {
-        **_logprob_entry(token),
-        "top_logprobs": [_logprob_entry(other) for other in token.get("top", ())],
-    }
 
 
 def _logprob_entry(token: Row) -> dict[str, Any]:

@@ -16,17 +16,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
+from conductor_admin.api.openai.answers import ResponseAnswer
 from conductor_admin.api.openai.envelope import Envelope, EnvelopeRendering, conductor
 from conductor_admin.api.openai.jobs import PromptInput, plan_job
 from conductor_admin.api.openai.responses_body import ResponsesBody, turns
 from conductor_admin.api.openai.tools import ChosenTool, Offer, call_id
-from conductor_admin.api.openapi import reads
 from conductor_admin.api.responder import respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import PlannedRequest
 from handlers.off_loop import TURN, off_loop
 from handlers.tool_calls.parser import Event, ParsedText, ToolCallParser
-from handlers.tool_calls.reader import CallArguments, CallStart
+from handlers.tool_calls.reader import CallStart
 from handlers.wire import Done, RequestError
 
 Item = dict[str, Any]
@@ -109,7 +110,11 @@ class ResponseStream:
             return self._words(event.text)
         if event.index and not self._tools.several:
             return b""
-        return self._call(event) if isinstance(event, CallStart) else self._arguments(event)
+        if isinstance(event, CallStart):
+            item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "call_id": call_id()}
+            return self._close() + self._add({**item, "name": event.name, "arguments": ""})
+        self.items[-1]["arguments"] += event.text
+        return self._of_item("response.function_call_arguments.delta", delta=event.text)
 
     def _words(self, text: str) -> bytes:
         said = b""
@@ -122,14 +127,6 @@ class ResponseStream:
             self.items[-1]["content"].append(part)
         self.items[-1]["content"][0]["text"] += text
         return said + self._of_part("response.output_text.delta", delta=text, logprobs=[])
-
-    def _call(self, event: CallStart) -> bytes:
-        item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "call_id": call_id()}
-        return self._close() + self._add({**item, "name": event.name, "arguments": ""})
-
-    def _arguments(self, event: CallArguments) -> bytes:
-        self.items[-1]["arguments"] += event.text
-        return self._of_item("response.function_call_arguments.delta", delta=event.text)
 
     def _add(self, item: Item) -> bytes:
         self.items.append({**item, "status": "in_progress"})
@@ -198,11 +195,11 @@ class Responding(EnvelopeRendering[ResponsesBody]):
             )
         ]
 
-    def whole(self, ended: Sequence[ChoiceResult]) -> dict[str, Any]:
+    def whole(self, ended: Sequence[ChoiceResult]) -> ResponseAnswer:
         done = ended[0].done
         self._stream.text(done.text)
         self._stream.end(done, {})
-        return self._stream.whole(done, {"conductor": conductor(ended[0])})
+        return ResponseAnswer(**self._stream.whole(done, {"conductor": conductor(ended[0])}))
 
     def events(self, item: ChoiceRecords) -> bytes:
         if item.done is not None:
@@ -215,9 +212,14 @@ class Responding(EnvelopeRendering[ResponsesBody]):
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/responses", openapi_extra=reads(ResponsesBody))
+    @routes.post(
+        "/v1/responses",
+        response_model=ResponseAnswer,
+        responses=EVENTS,
+        openapi_extra=reads(ResponsesBody),
+    )
     async def responses(request: Request) -> Response:
         """Answer a conversation, in the form of OpenAI's responses; nothing is stored."""
         return await respond(gateway.dispatcher, request, Responding.open(gateway, request, ResponsesBody))
