@@ -113,17 +113,17 @@ async def respond(
 async def _pieces(
     dispatcher: Dispatcher, jobs: Sequence[PlannedRequest], rendering: Rendering
 ) -> AsyncGenerator[bytes, None]:
-    slug, view = jobs[0].row.slug, dispatcher.lifecycle.view
+    slug, lifecycle = jobs[0].row.slug, dispatcher.lifecycle
 
     def quiet_s() -> float:
-        return KEEP_ALIVE_S if view(slug).state is State.READY else LOADING_S
+        return KEEP_ALIVE_S if lifecycle.state(slug) is State.READY else LOADING_S
 
     with rename_error_params(rendering.names):
         try:
             async with aclosing(stream_all(dispatcher, jobs, quiet_s)) as stream:
                 async for item in stream:
                     if item is None:
-                        piece = rendering.comment(waiting_for(slug, view(slug)))
+                        piece = rendering.comment(waiting_for(slug, lifecycle.view(slug)))
                     else:
                         piece = await off_loop(item.size, rendering.events, item)
                     if piece:

@@ -13,6 +13,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator
 from starlette.requests import Request
+from starlette.responses import Response
 
 from conductor_admin.api.native.answers import (
     Deleted,
@@ -22,11 +23,14 @@ from conductor_admin.api.native.answers import (
     TurnAnswer,
 )
 from conductor_admin.api.routing import new_router, reads
+from conductor_admin.api.schemas import json_of
 from conductor_admin.auth.caller import caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body import read_json
+from conductor_admin.http.responses import json_answer
 from conductor_admin.planner import known_persona
 from conductor_admin.sessions.models import SessionChange
+from handlers.off_loop import TURN
 from handlers.wire import RequestError
 
 DEFAULT_LIMIT = 50
@@ -62,13 +66,17 @@ def router(gateway: Gateway) -> APIRouter:
             following = urlsafe_b64encode(place.encode()).decode()
         return SessionsAnswer(sessions=[SessionAnswer(**one.to_json()) for one in shown], next=following)
 
-    @routes.get("/sessions/{session_id}")
-    async def read(session_id: str, request: Request) -> SessionWithTurnsAnswer:
+    @routes.get("/sessions/{session_id}", response_model=SessionWithTurnsAnswer)
+    async def read(session_id: str, request: Request) -> Response:
         """One session with its turns, the oldest first; times are Unix seconds."""
         session = await sessions.read(session_id, caller_of(request).key_id)
         turns = await sessions.store.turns(session.id)
-        told = [TurnAnswer(**turn.to_json()) for turn in turns]
-        return SessionWithTurnsAnswer(**session.to_json(), turns=told)
+
+        def answer() -> object:
+            told = [TurnAnswer(**turn.to_json()) for turn in turns]
+            return json_of(SessionWithTurnsAnswer(**session.to_json(), turns=told))
+
+        return await json_answer(sum(TURN + len(t.user) + len(t.assistant) for t in turns), answer)
 
     @routes.patch("/sessions/{session_id}", openapi_extra=reads(SessionChange))
     async def change(session_id: str, request: Request) -> SessionAnswer:
