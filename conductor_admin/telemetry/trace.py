@@ -58,7 +58,11 @@ def _conclusion(name: str, value: object) -> object:
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """One generation; `workers` are the pids that it was given to, the last of which answered."""
+    """One generation; `workers` are the pids that it was given to, the last of which answered.
+
+    `prefill_s` and `decode_s` are seconds in the worker until the first token and after it, `token_s` is the
+    mean between two tokens; None until the end, or if there are too few tokens.
+    """
 
     job: PlannedRequest
     request_context: RequestContext = field(default_factory=request_context.get)
@@ -72,6 +76,9 @@ class Trace:
     attempts: int = 1
     done: Done | None = None
     error: RequestError | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    token_s: float | None = None
 
     def has_worker(self, pid: int) -> None:
         """Record that the request was given to this worker."""
@@ -90,8 +97,14 @@ class Trace:
         self.attempts += records.count(b'{"attempt":')
 
     def is_done(self, done: Done) -> None:
-        """Record the last record of the worker."""
+        """Record the last record of the worker, and its times."""
         self.done, self.ended = done, time.monotonic()
+        self.prefill_s = done.timings.first_token_s
+        if self.prefill_s is not None:
+            self.decode_s = max(0.0, done.timings.total_s - self.prefill_s)
+        tokens = done.usage.completion_tokens
+        if self.decode_s and tokens > 1:
+            self.token_s = self.decode_s / (tokens - 1)
 
     @property
     def stage(self) -> Stage:
@@ -121,29 +134,9 @@ class Trace:
         """Seconds from arrival to the first piece of the answer."""
         return None if self.first is None else self.first - self.began
 
-    @property
-    def prefill_s(self) -> float | None:
-        """Seconds in the worker until the first token."""
-        return self.done.timings.first_token_s if self.done else None
-
-    @property
-    def decode_s(self) -> float | None:
-        """Seconds in the worker from the first token to the last."""
-        prefill_s = self.prefill_s
-        if self.done is None or prefill_s is None:
-            return None
-        return max(0.0, self.done.timings.total_s - prefill_s)
-
-    @property
-    def token_s(self) -> float | None:
-        """Mean seconds between two tokens; None for less than two tokens."""
-        tokens = self.done.usage.completion_tokens if self.done else 0
-        decode_s = self.decode_s if tokens > 1 else None
-        return decode_s / (tokens - 1) if decode_s else None
-
     def figures(self) -> dict[str, Any]:
         """Figures of the generation's log line; times in seconds."""
-        caller, usage, token_s = self.job.caller, self.done.usage if self.done else None, self.token_s
+        caller, usage = self.job.caller, self.done.usage if self.done else None
         return {
             "id": self.job.request.id,
             "route": self.request_context.route,
@@ -154,7 +147,7 @@ class Trace:
             "worker": self.workers[-1] if self.workers else None,
             "queue_seconds": round(self.queue_s, 4),
             "first_token_seconds": _rounded(self.first_token_s),
-            "tokens_per_second": round(1 / token_s, 2) if token_s else None,
+            "tokens_per_second": round(1 / self.token_s, 2) if self.token_s else None,
             "prompt_tokens": usage.prompt_tokens if usage else None,
             "completion_tokens": usage.completion_tokens if usage else None,
             "finish_reason": self.done.finish_reason if self.done else None,
@@ -163,7 +156,7 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """The body of `GET /requests/{id}`."""
-        job, done, token_s = self.job, self.done, self.token_s
+        job, done = self.job, self.done
         return {
             "id": job.request.id,
             "state": self.state,
@@ -182,7 +175,7 @@ class Trace:
             "workers": self.workers,
             "first_token_s": _rounded(self.first_token_s),
             "timings": done.timings.model_dump() if done else None,
-            "tokens_per_second": round(1 / token_s, 2) if token_s else None,
+            "tokens_per_second": round(1 / self.token_s, 2) if self.token_s else None,
             "usage": {**done.usage.model_dump(), "total_tokens": done.usage.total_tokens} if done else None,
             "attempts": self.attempts,
             "findings": conclusions(done.findings) if done else None,
