@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from conductor_admin.api import torchserve
+from conductor_admin.api.errors import query_error
 from conductor_admin.api.native import (
     admin,
     generate,
@@ -28,14 +31,24 @@ from conductor_admin.api.native import (
 from conductor_admin.api.openai import routes as openai
 from conductor_admin.api.openapi import describe
 from conductor_admin.auth.access import AuthMiddleware
+from conductor_admin.auth.keys import KeyBody, KeyRules
 from conductor_admin.gateway import Gateway
 from conductor_admin.http import responses
 from conductor_admin.http.body_budget import BodyBudget
 from conductor_admin.http.body_gate import BodyGate
 from conductor_admin.http.middleware import RequestMiddleware
 from conductor_admin.http.responses import JsonResponse
+from conductor_admin.sessions.models import SessionChange
+from handlers.wire import GenerateBody
 
 _ALWAYS = (health, metrics)
+_BODIES: tuple[type[BaseModel], ...] = (
+    GenerateBody,
+    generate.CheckBody,
+    SessionChange,
+    KeyBody,
+    KeyRules,
+)
 _ELSE = (generate, models, stats, requests, admin, keys, torchserve, sessions, page)
 
 # Else each GET /health would be a span; `conductor_admin.telemetry.spans` makes those of generations.
@@ -68,7 +81,8 @@ def create_app(gateway: Gateway, more: Sequence[BaseRoute] = (), *, mcp_only: bo
     if not mcp_only:
         app.router.routes.extend(openai.all_routes(gateway))
     responses.install(app)
-    describe(app, openai.BODIES)
+    app.add_exception_handler(RequestValidationError, query_error)
+    describe(app, (*_BODIES, *openai.BODIES))
     app.add_middleware(BodyGate, budget=BodyBudget())
     if not mcp_only:
         app.router.routes.append(Route("/openapi.json", partial(_document, app), include_in_schema=False))

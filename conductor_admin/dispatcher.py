@@ -5,7 +5,8 @@ The only user of leases. Knows records, not protocols; `conductor_admin.api.rend
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import structlog
 
@@ -50,9 +51,6 @@ class Dispatcher:
         Raises RequestError if the generation fails. A session stores the part of a turn that its client got;
         `sends` means that the client gets the records as they come.
         """
-        return self._records(planned, sends=sends)
-
-    def _records(self, planned: PlannedRequest, *, sends: bool) -> Records:
         if planned.session is None:
             return self._run(planned, WorkerAffinity())
         return self.sessions.run(planned, self._run, sends=sends)
@@ -61,81 +59,77 @@ class Dispatcher:
         with self.telemetry.follow(planned) as trace:
             try:
                 with self.quotas.admitted(planned.caller) as meter:
-                    async with aclosing(self._relay(trace, affinity)) as records:
-                        async for record in records:
-                            self._count(trace, meter, record)
-                            yield record
+                    for _ in range(_ATTEMPTS):
+                        try:
+                            async with (
+                                self._leased(trace, affinity) as lease,
+                                aclosing(lease.client.generate(planned.request, self._patience)) as records,
+                            ):
+                                async for record in records:
+                                    yield self._counted(trace, meter, lease, record)
+                                return
+                        except WorkerUnreachable:
+                            trace.is_queued_again()
+                            log.warning("worker_unreachable", set=planned.set_name)
+                    raise worker_died()
             except RequestError as error:
                 if error.status >= 500:
                     self._stats.failed(planned.row.slug)
                 raise
 
-    async def result(self, planned: PlannedRequest) -> Done:
-        """Run the planned request and return only its last record. Raises RequestError."""
-        async with aclosing(self._records(planned, sends=False)) as records:
+    async def result(self, planned: PlannedRequest, hear: Callable[[bytes], None] | None = None) -> Done:
+        """Run the planned request and return its last record; `hear` gets the blocks before it.
+
+        Raises RequestError.
+        """
+        async with aclosing(self.run(planned, sends=False)) as records:
             async for record in records:
                 if isinstance(record, Done):
                     return record
+                if hear is not None:
+                    hear(record)
         raise worker_died()
 
-    async def _relay(self, trace: Trace, affinity: WorkerAffinity) -> Records:
-        planned = trace.job
-        for _ in range(_ATTEMPTS):
-            try:
-                async with AsyncExitStack() as stack:
-                    with self._stats.queued(planned.row.slug):
-                        request = _lease_request(trace, affinity)
-                        lease = await stack.enter_async_context(self.lifecycle.lease(request))
-                    _check_version(planned, lease)
-                    trace.has_worker(lease.pid)
-                    affinity.pid = lease.pid
-                    records = await stack.enter_async_context(
-                        aclosing(lease.client.generate(planned.request, self._patience))
-                    )
-                    async for record in records:
-                        yield _signed(record, lease)
-                    return
-            except WorkerUnreachable:
-                trace.is_queued_again()
-                log.warning("worker_unreachable", set=planned.set_name)
-        raise worker_died()
+    @asynccontextmanager
+    async def _leased(self, trace: Trace, affinity: WorkerAffinity) -> AsyncIterator[Lease]:
+        planned, caller = trace.job, trace.job.caller
+        async with AsyncExitStack() as stack:
+            with self._stats.queued(planned.row.slug):
+                request = LeaseRequest(
+                    planned.row.slug,
+                    planned.max_wait_s,
+                    planned.keep_alive_s,
+                    caller.may_load,
+                    caller.may_evict,
+                    prefers=affinity.pid,
+                    client=caller.client,
+                    is_admin="admin" in caller.scopes,
+                    may_shorten=caller.may_evict and not caller.is_restricted,
+                    wait=trace.wait,
+                )
+                lease = await stack.enter_async_context(self.lifecycle.lease(request))
+            if planned.version is not None and planned.version != lease.version:
+                raise RequestError(
+                    f"{planned.row.slug} is served by version {lease.version}, not {planned.version[:64]!r}",
+                    status=404,
+                    code="model_version_not_found",
+                    param="version",
+                )
+            trace.has_worker(lease.pid)
+            affinity.pid = lease.pid
+            yield lease
 
-    def _count(self, trace: Trace, meter: Meter, record: bytes | Done) -> None:
-        if isinstance(record, Done):
-            trace.is_done(record)
-            meter.ended(record.usage.total_tokens)
-            self._stats.succeeded(trace.job.row.slug, record.usage, trace.seconds, trace.first_token_s)
-        else:
+    def _counted(self, trace: Trace, meter: Meter, lease: Lease, record: bytes | Done) -> bytes | Done:
+        """Count the record; the last one names the model that answered.
+
+        While the model of an edited row loads, the old one answers: the name in the table would be wrong.
+        """
+        if not isinstance(record, Done):
             trace.relayed(record)
             meter.relayed(record)
-
-
-def _lease_request(trace: Trace, affinity: WorkerAffinity) -> LeaseRequest:
-    planned, caller = trace.job, trace.job.caller
-    may = (caller.may_load, caller.may_evict)
-    return LeaseRequest(
-        planned.row.slug,
-        planned.max_wait_s,
-        planned.keep_alive_s,
-        *may,
-        prefers=affinity.pid,
-        client=caller.client,
-        is_admin="admin" in caller.scopes,
-        may_shorten=caller.may_evict and not caller.is_restricted,
-        wait=trace.wait,
-    )
-
-
-def _signed(record: bytes | Done, lease: Lease) -> bytes | Done:
-    # While the model of an edited row loads, the old one answers: the name in the table would be wrong.
-    return record.model_copy(update={"model": lease.model}) if isinstance(record, Done) else record
-
-
-def _check_version(planned: PlannedRequest, lease: Lease) -> None:
-    if planned.version is not None and planned.version != lease.version:
-        raise RequestError(
-            f"{planned.row.slug} is served by version {lease.version}, not {planned.version[:64]!r}",
-            status=404,
-            code="model_version_not_found",
-            param="version",
-        )
+            return record
+        done, slug = record.model_copy(update={"model": lease.model}), trace.job.row.slug
+        trace.is_done(done)
+        meter.ended(done.usage.total_tokens)
+        self._stats.succeeded(slug, done.usage, trace.seconds, trace.first_token_s)
+        return done

@@ -66,6 +66,9 @@ def find_row(catalogue: Catalogue, category: str | None, caller: Caller) -> Row:
 
 
 def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
+    usual = catalogue.row(DEFAULT_CATEGORY)
+    if usual is not None and caller.may_use(DEFAULT_CATEGORY):
+        return usual
     rows = visible(catalogue, caller)
     if not rows:
         raise RequestError(
@@ -74,7 +77,7 @@ def _default_row(catalogue: Catalogue, caller: Caller) -> Row:
             code="model_not_found",
             param="category",
         )
-    return next((row for row in rows if row.slug == DEFAULT_CATEGORY), rows[0])
+    return rows[0]
 
 
 def _unknown(category: str, known: list[str]) -> RequestError:

@@ -11,7 +11,8 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceTemplate
 
-from conductor_admin.api.native.models import row_to_json
+from conductor_admin.api.native.models import model_answer
+from conductor_admin.api.schemas import ModelList
 from conductor_admin.auth.caller import Caller, need_scope, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.responses import storage_failed
@@ -110,9 +111,11 @@ class Resources:
     async def _models(self, caller: Caller, category: str) -> str:
         catalogue = self._gateway.catalogue
         if category:
-            return _json(row_to_json(self._gateway, find_row(catalogue, category, caller), caller))
+            row = find_row(catalogue, category, caller)
+            return _json(model_answer(self._gateway, row, caller).model_dump())
+        rows = visible(catalogue, caller)
         return _json(
-            {"models": [row_to_json(self._gateway, row, caller) for row in visible(catalogue, caller)]}
+            ModelList(models=[model_answer(self._gateway, row, caller) for row in rows]).model_dump()
         )
 
     async def _sessions(self, caller: Caller, session_id: str) -> str:

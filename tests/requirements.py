@@ -305,9 +305,13 @@ PROMISES: dict[str, Promise] = {
         "A stream without output sends comments, so that no proxy closes it.",
         ("conductor_admin/test_idle_streams.py::*",),
     ),
+    "facade": Promise(
+        "Another HTTP protocol is one module of bodies and rendering, a route in the app and a scope.",
+        ("conductor_admin/test_facade.py::*",),
+    ),
     "openapi": Promise(
-        "/openapi.json describes the inputs and all possible answers of every operation.",
-        ("conductor_admin/test_openapi_fuzz.py::*",),
+        "/openapi.json and the page /docs describe the inputs and all possible answers of every operation.",
+        ("conductor_admin/test_openapi_fuzz.py::*", "conductor_admin/test_page.py::test_the_pages_and*"),
     ),
     "gateway-concurrent": Promise(
         "32 concurrent requests are all answered.",
@@ -782,6 +786,10 @@ PROMISES: dict[str, Promise] = {
     "one-copy": Promise(
         "With every row of the default SETTINGS.md in use, one copy of each of its two models is in memory.",
         ("e2e/test_every_row.py::*",),
+    ),
+    "hot-path": Promise(
+        "A warm request takes a short path through the gateway: a bounded number of calls and modules.",
+        ("conductor_admin/test_hot_path.py::*",),
     ),
     "page": Promise(
         "`/` is a page that asks, streams and shows what was checked, with nothing from any other server.",

@@ -181,7 +181,7 @@ def test_the_settings_of_the_repository_and_of_the_examples_parse() -> None:
 def test_every_address_of_the_readme_is_a_route_of_the_gateway() -> None:
     sources = [ROOT / path for path in modules("conductor_admin") if path.parts[1] == "api"]
     declared = re.findall(
-        r'routes\.\w+\("([^"]+)"', "".join(source.read_text(encoding="utf-8") for source in sources)
+        r'routes\.\w+\(\s*"([^"]+)"', "".join(source.read_text(encoding="utf-8") for source in sources)
     )
     patterns = [re.sub(r"\{\w+\}", "[^/]+", route) for route in declared]
     asked = set(re.findall(r"http://127\.0\.0\.1:8000(/[\w/]+)", " ".join(SHELL_BLOCKS)))

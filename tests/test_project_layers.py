@@ -35,7 +35,7 @@ HANDLERS_BELOW = {
 MCP_BELOW: dict[str, set[str]] = {"client": set(), "tools": set()}
 """Folders of `conductor_mcp`: clients know the server only by its protocol."""
 ADMIN_BELOW: dict[str, set[str]] = {
-    "app": {"api", "auth", "gateway", "http"},
+    "app": {"api", "auth", "gateway", "http", "sessions"},
     "api": {
         "auth",
         "auto",

@@ -46,7 +46,7 @@ class BenchTarget:
         return self.config.runtime_config.threads or 1
 
     def direct_setup(self) -> dict[str, Any]:
-        """First line for the direct side; cache and batches are the worker's in size, so no bottleneck."""
+        """First line for the direct side."""
         return {
             "model": str(self.config.model_path),
             "threads": self.threads,

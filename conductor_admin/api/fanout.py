@@ -1,4 +1,4 @@
-"""Several generations at a time, with their records merged into one stream.
+"""Several generations at a time: as one stream of records, or as their ends.
 
 Knows jobs and records, no protocol. Closing the stream ends all generations.
 """
@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import structlog
 
 from conductor_admin.dispatcher import Dispatcher
-from conductor_admin.http.responses import failure_of
 from conductor_admin.planner import PlannedRequest
-from conductor_admin.sessions.service import Records
 from handlers.logprobs import Echo
-from handlers.wire import Done, RequestError
-
-log = structlog.get_logger()
+from handlers.long_records import RawRows
+from handlers.wire import Done
 
 _AT_A_TIME = 16
 _AHEAD = 4
@@ -30,11 +26,22 @@ _AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRecords:
-    """Records of the job number `index`, in order; the last one of a job is its Done."""
+    """Records of the job number `index`, in order: a block of whole NDJSON lines, or at its end the Done."""
 
     index: int
-    records: list[dict[str, Any]]
+    job: PlannedRequest
+    block: bytes = b""
     done: Done | None = None
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The parsed lines of the block."""
+        return [orjson.loads(line) for line in self.block.splitlines()]
+
+    @property
+    def size(self) -> int:
+        """Size of the last record, in characters or in units that cost as much to serialise; else 0."""
+        return 0 if self.done is None else _size(self.done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +52,52 @@ class ChoiceResult:
     done: Done
     echo: Echo | None = None
 
+    @property
+    def size(self) -> int:
+        """Size in characters, or in units that cost as much to serialise."""
+        return _size(self.done) + (self.echo.size if self.echo else 0)
+
+
+def _size(done: Done) -> int:
+    rows = done.logprobs.size if isinstance(done.logprobs, RawRows) else 0
+    return len(done.text) + rows + sum(map(len, done.findings.get("embeddings") or ()))
+
 
 async def stream_all(
-    dispatcher: Dispatcher,
-    jobs: Sequence[PlannedRequest],
-    quiet_s: Callable[[], float],
-    *,
-    sends: bool = True,
+    dispatcher: Dispatcher, jobs: Sequence[PlannedRequest], quiet_s: Callable[[], float]
 ) -> AsyncGenerator[ChoiceRecords | None, None]:
     """Stream the records of all jobs as they come; yield None after `quiet_s()` seconds without any.
 
-    Raises the RequestError of the first job that fails, which ends the others.
+    Raises the error of the first job that fails, which ends the others.
     """
-    queue: asyncio.Queue[ChoiceRecords | RequestError] = asyncio.Queue(_AHEAD)
+    queue: asyncio.Queue[ChoiceRecords | Exception] = asyncio.Queue(_AHEAD)
     gate = asyncio.Semaphore(_AT_A_TIME)
 
-    async def pump(number: int, job: PlannedRequest) -> None:
+    async def pump(index: int, job: PlannedRequest) -> None:
         async with gate:
-            await _pump(dispatcher.run(job, sends=sends), number, queue)
+            try:
+                async with aclosing(dispatcher.run(job)) as records:
+                    async for record in records:
+                        if isinstance(record, Done):
+                            await queue.put(ChoiceRecords(index, job, done=record))
+                        else:
+                            await queue.put(ChoiceRecords(index, job, record))
+            except Exception as error:  # the outermost loop of this task: the reader of the queue raises it
+                await queue.put(error)
 
-    tasks = {asyncio.create_task(pump(number, job)) for number, job in enumerate(jobs)}
+    tasks = {asyncio.create_task(pump(index, job)) for index, job in enumerate(jobs)}
     left = len(tasks)
     try:
         while left:
-            item = await _next(queue, quiet_s())
-            if isinstance(item, RequestError):
+            try:
+                async with asyncio.timeout(quiet_s()):
+                    item = await queue.get()
+            except TimeoutError:
+                yield None
+                continue
+            if isinstance(item, Exception):
                 raise item
-            left -= item is not None and item.done is not None
+            left -= item.done is not None
             yield item
     finally:
         for task in tasks:
@@ -80,44 +106,38 @@ async def stream_all(
 
 
 async def results_of_all(dispatcher: Dispatcher, jobs: Sequence[PlannedRequest]) -> list[ChoiceResult]:
-    """Run the jobs; return their ends in the order of the jobs. Raises RequestError."""
-    ended: dict[int, Done] = {}
-    echoes: dict[int, Echo] = {}
-    async with aclosing(stream_all(dispatcher, jobs, lambda: 3600.0, sends=False)) as stream:
-        async for item in stream:
-            if item is None:
-                continue
-            for record in item.records:
-                if "prompt" in record:
-                    echoes[item.index] = echoes.get(item.index, Echo("")).with_more(record["prompt"])
-            if item.done is not None:
-                ended[item.index] = item.done
-    return [ChoiceResult(job, ended[number], echoes.get(number)) for number, job in enumerate(jobs)]
+    """Run the jobs; return their ends in the order of the jobs.
 
+    Raises the error of the first job that fails, which ends the others.
+    """
+    if len(jobs) == 1:
+        return [await result_of(dispatcher, jobs[0])]
+    gate = asyncio.Semaphore(_AT_A_TIME)
 
-async def _next(
-    queue: asyncio.Queue[ChoiceRecords | RequestError], quiet_s: float
-) -> ChoiceRecords | RequestError | None:
+    async def end(job: PlannedRequest) -> ChoiceResult:
+        async with gate:
+            return await result_of(dispatcher, job)
+
+    tasks = [asyncio.create_task(end(job)) for job in jobs]
     try:
-        async with asyncio.timeout(quiet_s):
-            return await queue.get()
-    except TimeoutError:
-        return None
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
-async def _pump(records: Records, number: int, queue: asyncio.Queue[ChoiceRecords | RequestError]) -> None:
-    try:
-        async with aclosing(records):
-            async for record in records:
-                await queue.put(_read(number, record))
-    except RequestError as error:
-        await queue.put(error)
-    except Exception as error:  # the outermost loop of this task: the reader of the queue must get the error
-        log.exception("generation_broken")
-        await queue.put(failure_of(error))
+async def result_of(dispatcher: Dispatcher, job: PlannedRequest) -> ChoiceResult:
+    """Run the job; return its last record, with the prompt if the job asks for it. Raises RequestError."""
+    if not job.request.echo:
+        return ChoiceResult(job, await dispatcher.result(job))
+    echo: Echo | None = None
 
+    def hear(block: bytes) -> None:
+        nonlocal echo
+        for line in block.splitlines():
+            if (part := orjson.loads(line).get("prompt")) is not None:
+                echo = (echo or Echo("")).with_more(part)
 
-def _read(number: int, record: bytes | Done) -> ChoiceRecords:
-    if isinstance(record, Done):
-        return ChoiceRecords(number, [], record)
-    return ChoiceRecords(number, [orjson.loads(line) for line in record.splitlines()])
+    done = await dispatcher.result(job, hear)
+    return ChoiceResult(job, done, echo)

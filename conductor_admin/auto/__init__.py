@@ -1,1 +1,1 @@
-"""The choice behind `model: auto`: rules first, then the meaning of the prompt."""
+"""The choice of `auto`: rules first, then the meaning of the prompt."""

@@ -1,7 +1,7 @@
 // The page put together: the key, the two tabs, and the looking at `/models` while somebody sees it.
 
 import { Api } from "./api.js";
-import { askText } from "./ask.js";
+import { askKey } from "./ask.js";
 import { Chat } from "./chat.js";
 import { el, fill } from "./dom.js";
 import { errorView } from "./error_view.js";
@@ -11,15 +11,7 @@ import { ModelsPage } from "./models_page.js";
 const OFTEN_MS = 2000;
 const SELDOM_MS = 10000;
 
-const api = new Api((error) =>
-  askText({
-    title: "This gateway asks for a key",
-    text: `${error.code === "invalid_api_key" ? "That key is not valid. " : ""}It is kept for this tab alone, until the tab is closed. To make one: conductor keys create.`,
-    label: "API key",
-    action: "Use it",
-    secret: true,
-  }),
-);
+const api = new Api(askKey);
 const main = document.querySelector("main");
 const [chatTab, modelsTab] = document.querySelectorAll("[data-tab]");
 const keyButton = document.querySelector("#forget-key");

@@ -8,6 +8,17 @@ export function askText({ title, text, value = "", label, action = "Save", secre
   return open(title, text, action, el("label", {}, label, input), () => input.value.trim() || null);
 }
 
+/** Ask for the key that the gateway wants after `error`. */
+export function askKey(error) {
+  return askText({
+    title: "This gateway asks for a key",
+    text: `${error.code === "invalid_api_key" ? "That key is not valid. " : ""}It is kept for this tab alone, until the tab is closed. To make one: conductor keys create.`,
+    label: "API key",
+    action: "Use it",
+    secret: true,
+  });
+}
+
 /** Ask whether to go on. */
 export function askYes({ title, text, action }) {
   return open(title, text, action, null, () => true, "danger");

@@ -80,7 +80,7 @@ class MemoryAdmission:
 
     def count_request(self, entry: WorkerSetState) -> None:
         """Count a request for the set, loaded or not, in the number of swaps avoided."""
-        self.swaps.asked(entry.key, self.measurements.figures(entry).admission)
+        self.swaps.asked(entry.key, self.measurements.need(entry))
 
     def check(self, entry: WorkerSetState) -> None:
         """Raise InsufficientMemory for a set that can never fit, before anything is downloaded for it."""
@@ -114,7 +114,7 @@ class MemoryAdmission:
 
         Once these begin to unload, another call may find more to do, until nothing is returned.
         """
-        while True:
+        while self._asking:
             demands = [self._demand(self._entries[name]) for name in self._number_queue()]
             decisions = policy.schedule(demands, self._holdings(), self._room(), self.budget)
             evictions: list[Eviction] = []
@@ -131,6 +131,7 @@ class MemoryAdmission:
                     evictions += self._evictions(decision.names, "memory", self._entries[name])
             if evictions or not answered:
                 return evictions
+        return []
 
     def overrun(self) -> list[Eviction]:
         """Sets to unload because the loaded ones have grown beyond the budget."""

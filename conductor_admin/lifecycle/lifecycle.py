@@ -70,6 +70,10 @@ class Lifecycle:
         )
         return replace(view, failure=failure) if failure and view.state is State.READY else view
 
+    def state(self, name: str) -> State:
+        """State of the set that serves the row `name` now; a stream asks before each of its records."""
+        return self._table.named(name).load.state
+
     def views(self) -> list[WorkerSetView]:
         return [self.admission.measurements.view(entry) for entry in self._table.present()]
 

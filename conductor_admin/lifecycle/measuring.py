@@ -16,8 +16,9 @@ from conductor_admin.memory import accounting
 from conductor_admin.memory.accounting import MemoryFigures
 from conductor_admin.memory.history import MemoryHistory
 from conductor_admin.memory.machine import MemoryOf
+from conductor_admin.memory.policy import DeviceBytes
 from conductor_admin.workers.client import WorkerUnreachable
-from conductor_admin.workers.worker import Worker
+from conductor_admin.workers.worker import Archive, Worker
 from conductor_core.catalogue import WorkerSet
 from conductor_core.weights import worker_key
 
@@ -33,6 +34,7 @@ class MemoryMeasurements:
         self._history = history
         self._survey = survey
         self._surveyed: dict[tuple[object, ...], KnownWeights] = {}
+        self._needs: dict[str, tuple[WorkerSet, Archive | None, DeviceBytes]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def notice(self, entries: Iterable[WorkerSetState]) -> None:
@@ -47,6 +49,7 @@ class MemoryMeasurements:
             self._surveyed.setdefault(worker_key(worker_set), KnownWeights())
         for worker_set in sets:
             self._surveyed[worker_key(worker_set)] = await self._survey(worker_set)
+            self._needs.clear()
 
     async def close(self) -> None:
         """Cancel a running look-up."""
@@ -57,6 +60,14 @@ class MemoryMeasurements:
     def figures(self, entry: WorkerSetState) -> MemoryFigures:
         """Current memory figures of the set."""
         return self._history.figures(entry.worker_set, self._known(entry), entry.memory.measured)
+
+    def need(self, entry: WorkerSetState) -> DeviceBytes:
+        """Bytes to reserve for the set, as its figures have them; computed anew when one of them changes."""
+        kept = self._needs.get(entry.key)
+        if kept is None or kept[0] is not entry.worker_set or kept[1] is not entry.load.archive:
+            need = self.figures(entry).admission
+            kept = self._needs[entry.key] = (entry.worker_set, entry.load.archive, need)
+        return kept[2]
 
     def needed(self, worker_set: WorkerSet) -> MemoryFigures:
         """Memory figures of a set that has no entry, from its files if they were looked up."""
@@ -110,6 +121,7 @@ class MemoryMeasurements:
             measured[device] = on_gpu
         if load.archive and len(load.workers) >= entry.worker_set.workers:
             self._history.learn(entry.worker_set, load.archive.identity, measured, in_use=in_use)
+            self._needs.clear()
         return measured
 
 

@@ -1,1 +1,1 @@
-"""Sessions: conversations that the gateway keeps, and the database that holds them."""
+"""Sessions: kept conversations and their database."""

@@ -58,7 +58,11 @@ def conclusions(findings: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """One generation; `workers` are the pids that it was given to, the last of which answered."""
+    """One generation; `workers` are the pids that it was given to, the last of which answered.
+
+    `prefill_s` and `decode_s` are seconds in the worker until the first token and after it, `token_s` is the
+    mean between two tokens; None until the end, or if there are too few tokens.
+    """
 
     job: PlannedRequest
     request_context: RequestContext = field(default_factory=request_context.get)
@@ -72,6 +76,9 @@ class Trace:
     attempts: int = 1
     done: Done | None = None
     error: RequestError | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    token_s: float | None = None
 
     def has_worker(self, pid: int) -> None:
         """Record that the request was given to this worker."""
@@ -90,8 +97,14 @@ class Trace:
         self.attempts += records.count(b'{"attempt":')
 
     def is_done(self, done: Done) -> None:
-        """Record the last record of the worker."""
+        """Record the last record of the worker, and its times."""
         self.done, self.ended = done, time.monotonic()
+        self.prefill_s = done.timings.first_token_s
+        if self.prefill_s is not None:
+            self.decode_s = max(0.0, done.timings.total_s - self.prefill_s)
+        tokens = done.usage.completion_tokens
+        if self.decode_s and tokens > 1:
+            self.token_s = self.decode_s / (tokens - 1)
 
     @property
     def stage(self) -> Stage:
@@ -120,24 +133,6 @@ class Trace:
     def first_token_s(self) -> float | None:
         """Seconds from arrival to the first piece of the answer."""
         return None if self.first is None else self.first - self.began
-
-    @property
-    def prefill_s(self) -> float | None:
-        """Seconds in the worker until the first token."""
-        return self.done.timings.first_token_s if self.done else None
-
-    @property
-    def decode_s(self) -> float | None:
-        """Seconds in the worker from the first token to the last."""
-        if self.done is None or self.prefill_s is None:
-            return None
-        return max(0.0, self.done.timings.total_s - self.prefill_s)
-
-    @property
-    def token_s(self) -> float | None:
-        """Mean seconds between two tokens; None for less than two tokens."""
-        tokens = self.done.usage.completion_tokens if self.done else 0
-        return self.decode_s / (tokens - 1) if self.decode_s and tokens > 1 else None
 
     def figures(self) -> dict[str, Any]:
         """Figures of the generation's log line; times in seconds."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -136,24 +135,26 @@ class WorkerClient:
         )
         deadline = asyncio.get_running_loop().time() + patience.first_token_s
         async with self._session(_NO_TIMEOUT) as session:
+            response = await _posted(session, body, patience, deadline)
+            rest, first, lists = b"", True, LongLists()
             try:
-                async with asyncio.timeout_at(deadline):
-                    # Bytes would be written in one step; between parts of a file other tasks run.
-                    response = await session.post(_GENERATE, data=io.BytesIO(body), headers=_JSON)
-            # A process that is being killed still takes connections, but has not begun the request.
-            except aiohttp.ClientError as error:
-                raise WorkerUnreachable("the worker does not accept requests") from error
-            # A worker sends its response head before it begins. Without one in all that time it hangs, and
-            # this request may be the cause: no other worker gets it.
-            except TimeoutError as error:
-                seconds = patience.first_token_s
-                raise worker_unresponsive(
-                    f"the worker did not accept the request within {seconds:g} s"
-                ) from error
-            try:
-                async with aclosing(_records(response.content, patience, deadline)) as records:
-                    async for record in records:
-                        yield record
+                while chunk := await _read(response.content, patience, deadline if first else None):
+                    first = False
+                    lines, newline, rest = (rest + chunk).rpartition(b"\n")
+                    if len(rest) > _LIMIT:
+                        raise worker_died()
+                    if not newline:
+                        continue
+                    before, ending = _parted(lines)
+                    if before:
+                        yield before
+                    for line in ending:
+                        if line.startswith(_LAST):
+                            yield _last_record(line, lists)
+                            return
+                        lists.take(line)
+                        await asyncio.sleep(0)  # lets other tasks run: a block may have many lines
+                raise worker_died()
             finally:
                 response.close()
 
@@ -164,27 +165,22 @@ class WorkerClient:
         )
 
 
-async def _records(
-    content: aiohttp.StreamReader, patience: Patience, deadline: float
-) -> AsyncGenerator[bytes | Done]:
-    rest, first, lists = b"", True, LongLists()
-    while chunk := await _read(content, patience, deadline if first else None):
-        first = False
-        lines, newline, rest = (rest + chunk).rpartition(b"\n")
-        if len(rest) > _LIMIT:
-            raise worker_died()
-        if not newline:
-            continue
-        before, ending = _parted(lines)
-        if before:
-            yield before
-        for line in ending:
-            if line.startswith(_LAST):
-                yield _last_record(line, lists)
-                return
-            lists.take(line)
-            await asyncio.sleep(0)  # lets other tasks run: a block may have many lines
-    raise worker_died()
+async def _posted(
+    session: aiohttp.ClientSession, body: bytes, patience: Patience, deadline: float
+) -> aiohttp.ClientResponse:
+    """The worker's response head, by the `deadline` of the loop."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            # Bytes would be written in one step; between parts of a file other tasks run.
+            return await session.post(_GENERATE, data=io.BytesIO(body), headers=_JSON)
+    # A process that is being killed still takes connections, but has not begun the request.
+    except aiohttp.ClientError as error:
+        raise WorkerUnreachable("the worker does not accept requests") from error
+    # A worker sends its response head before it begins. Without one in all that time it hangs, and
+    # this request may be the cause: no other worker gets it.
+    except TimeoutError as error:
+        seconds = patience.first_token_s
+        raise worker_unresponsive(f"the worker did not accept the request within {seconds:g} s") from error
 
 
 async def _read(content: aiohttp.StreamReader, patience: Patience, first_by: float | None) -> bytes:

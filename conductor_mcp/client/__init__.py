@@ -1,1 +1,1 @@
-"""Clients of `/mcp`: stdio and programs, over one gateway that the clients of a machine share."""
+"""Clients of `/mcp`, stdio and programs, which share one gateway."""

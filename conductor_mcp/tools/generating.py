@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal
 
 from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
 
-from conductor_admin.api.rendering import generation_answer, waiting_for
+from conductor_admin.api.rendering import generation_answer
+from conductor_admin.api.responder import waiting_for
+from conductor_admin.api.schemas import Generated
 from conductor_admin.auth.caller import Caller, visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.lifecycle.states import State
@@ -17,37 +18,7 @@ from conductor_admin.workers.client import worker_died
 from conductor_core.catalogue import Catalogue, Row
 from conductor_mcp.tools.base import Input, ToolInvocation
 from conductor_mcp.tools.progress import ToolProgress
-from handlers.wire import Done, GenerateInput, RequestError, Shape
-
-
-class AnswerUsage(Shape):
-    """Token counts by the model's own tokenizer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class AnswerTimings(Shape):
-    """Seconds in the worker."""
-
-    first_token_s: float | None = None
-    total_s: float
-
-
-class GeneratedAnswer(Shape):
-    """Answer of `/generate`; `findings` are the results of the engine's checks of the text."""
-
-    id: str
-    category: str
-    model: str
-    text: str
-    finish_reason: Literal["stop", "length", "cancelled", "tool_calls"]
-    usage: AnswerUsage
-    timings: AnswerTimings
-    findings: dict[str, Any]
-    session_id: str | None = None
-
+from handlers.wire import Done, GenerateInput, RequestError
 
 # Each call may give another answer, and uses nothing but the model.
 GENERATES = ToolAnnotations(
@@ -55,7 +26,7 @@ GENERATES = ToolAnnotations(
 )
 
 
-async def generate(gateway: Gateway, body: GenerateInput, call: ToolInvocation[Input]) -> GeneratedAnswer:
+async def generate(gateway: Gateway, body: GenerateInput, call: ToolInvocation[Input]) -> Generated:
     """Generate the answer to `body`; cancelled if the call is. Raises RequestError."""
     planned = await gateway.plan(body, call.origin.request_id, call.origin.caller)
     progress = ToolProgress(call.context)
@@ -65,7 +36,7 @@ async def generate(gateway: Gateway, body: GenerateInput, call: ToolInvocation[I
         done = await call.origin.while_there(_with_progress(gateway, planned, progress))
     else:
         done = await call.origin.while_there(gateway.dispatcher.result(planned))
-    return GeneratedAnswer.model_validate(generation_answer(planned, done))
+    return generation_answer(planned, done)
 
 
 async def _with_progress(gateway: Gateway, planned: PlannedRequest, progress: ToolProgress) -> Done:
@@ -101,7 +72,7 @@ def category_of(catalogue: Catalogue, engine: str, caller: Caller) -> str:
     return engine if engine in slugs else slugs[0]
 
 
-def with_picture(answer: GeneratedAnswer) -> GeneratedAnswer | CallToolResult:
+def with_picture(answer: Generated) -> Generated | CallToolResult:
     """The answer with its chart as a picture instead of a very long base64 text."""
     chart = answer.findings.get("chart")
     if not isinstance(chart, str):

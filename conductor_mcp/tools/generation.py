@@ -11,13 +11,12 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult
 from pydantic import Field, create_model
 
+from conductor_admin.api.schemas import Generated, Tokens
 from conductor_admin.gateway import Gateway
 from conductor_mcp.tools.base import ToolInput, ToolInvocation, make_tool
 from conductor_mcp.tools.engine_tools import DECODING, ENGINE_TOOLS, ROUTING, EngineTool, body_of, input_type
 from conductor_mcp.tools.generating import (
     GENERATES,
-    AnswerUsage,
-    GeneratedAnswer,
     category_of,
     generate,
     with_picture,
@@ -67,7 +66,7 @@ class TextEmbeddings(Shape):
     dimensions: int
     truncated: list[int]
     warnings: list[str]
-    usage: AnswerUsage
+    usage: Tokens
 
 
 def embed_texts(gateway: Gateway) -> Tool:
@@ -111,7 +110,7 @@ def needed_engine(name: str) -> str | None:
 
 
 def _generate_text(gateway: Gateway) -> Tool:
-    async def act(call: ToolInvocation[ToolInput]) -> GeneratedAnswer:
+    async def act(call: ToolInvocation[ToolInput]) -> Generated:
         given = call.arguments.model_dump(exclude_unset=True, exclude_none=True)
         if ("prompt" in given) == ("messages" in given):
             raise RequestError("give either prompt or messages, not both", code="invalid_value")
@@ -130,13 +129,13 @@ def _generate_text(gateway: Gateway) -> Tool:
         title="Generate text",
         description="Generate text with the model of any category. The default is a chat model.",
         takes=create_model("GenerateTextInput", __base__=ToolInput, **fields),
-        gives=GeneratedAnswer,
+        gives=Generated,
         annotations=GENERATES,
     )
 
 
 def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
-    async def act(call: ToolInvocation[ToolInput]) -> GeneratedAnswer | CallToolResult:
+    async def act(call: ToolInvocation[ToolInput]) -> Generated | CallToolResult:
         asked = getattr(call.arguments, "category", None)
         category = asked or category_of(gateway.catalogue, tool.engine, call.origin.caller)
         return with_picture(await generate(gateway, body_of(tool, category, call.arguments), call))
@@ -147,6 +146,6 @@ def _engine_tool(gateway: Gateway, tool: EngineTool) -> Tool:
         title=tool.title,
         description=tool.description,
         takes=input_type(tool, engine_class(tool.engine).options_type),
-        gives=GeneratedAnswer,
+        gives=Generated,
         annotations=GENERATES,
     )

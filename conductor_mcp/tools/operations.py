@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from conductor_admin.api.native.admin import describe_change
-from conductor_admin.api.native.models import row_to_json
-from conductor_admin.api.native.stats import stats_to_json
-from conductor_admin.auth.caller import Caller, visible
+from conductor_admin.api.native.answers import PlanAnswer
+from conductor_admin.api.native.models import model_answer
+from conductor_admin.api.native.stats import stats_answer
+from conductor_admin.api.schemas import ModelAnswer, ModelList, StatsAnswer
+from conductor_admin.auth.caller import visible
 from conductor_admin.gateway import Gateway
 from conductor_admin.planner import find_row
-from conductor_core.catalogue import Row
 from conductor_mcp.tools.base import ToolInput, ToolInvocation, make_tool
 from conductor_mcp.tools.generating import status
 from conductor_mcp.tools.progress import ToolProgress
-from handlers.wire import Shape
 
 READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
@@ -62,59 +62,6 @@ class PlanInput(ToolInput):
     ] = None
 
 
-class ModelStatus(Shape):
-    """One row and the state of its worker set, with every other field of `GET /models`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    category: str
-    state: str
-    progress: float | None = None
-    model: str
-    technical_model_name: str
-    stay_loaded: str
-    last_error: str | None = None
-
-
-class ModelList(Shape):
-    """All rows, in the order of the table."""
-
-    models: list[ModelStatus]
-
-
-class SettingsPlan(Shape):
-    """Changes that a table would make, row by row, and whether the resident sets fit."""
-
-    added: list[str]
-    rebuilt: list[str]
-    changed: list[str]
-    removed: list[str]
-    untouched: list[str]
-    warnings: list[str]
-    resident_fits: bool
-    memory: dict[str, Any]
-    sets: list[dict[str, Any]]
-    corrections: list[dict[str, Any]]
-    drains_first: list[str]
-    never_fits: list[dict[str, Any]]
-    never_together: list[list[str]]
-
-
-class ServerStats(Shape):
-    """Figures since the gateway started: memory in bytes, times in milliseconds.
-
-    Figures of the whole server are null for a key that is limited to some categories.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    uptime_s: float
-    memory: dict[str, Any] | None
-    swaps: int | None
-    swaps_avoided: int | None
-    categories: dict[str, Any]
-
-
 def operation_tools(gateway: Gateway) -> list[Tool]:
     """The operation tools of `gateway`."""
     return [
@@ -129,9 +76,7 @@ def operation_tools(gateway: Gateway) -> list[Tool]:
 def _list_models(gateway: Gateway) -> Tool:
     async def act(call: ToolInvocation[Nothing]) -> ModelList:
         rows = visible(gateway.catalogue, call.origin.caller)
-        return ModelList.model_validate(
-            {"models": [row_to_json(gateway, row, call.origin.caller) for row in rows]}
-        )
+        return ModelList(models=[model_answer(gateway, row, call.origin.caller) for row in rows])
 
     return make_tool(
         "list_models",
@@ -146,11 +91,11 @@ def _list_models(gateway: Gateway) -> Tool:
 
 
 def _load_model(gateway: Gateway) -> Tool:
-    async def act(call: ToolInvocation[LoadInput]) -> ModelStatus:
+    async def act(call: ToolInvocation[LoadInput]) -> ModelAnswer:
         row = find_row(gateway.catalogue, call.arguments.category, call.origin.caller)
         async with ToolProgress(call.context).reporting(lambda: status(gateway, row)):
             await gateway.lifecycle.load(row.slug)
-        return _model(gateway, row, call.origin.caller)
+        return model_answer(gateway, row, call.origin.caller)
 
     return make_tool(
         "load_model",
@@ -158,7 +103,7 @@ def _load_model(gateway: Gateway) -> Tool:
         title="Load a model",
         description="Load the model of a category now, and wait for it. Others may be unloaded for it.",
         takes=LoadInput,
-        gives=ModelStatus,
+        gives=ModelAnswer,
         annotations=LOADS,
         scope="admin",
         audit=gateway.audit,
@@ -166,12 +111,12 @@ def _load_model(gateway: Gateway) -> Tool:
 
 
 def _unload_model(gateway: Gateway) -> Tool:
-    async def act(call: ToolInvocation[UnloadInput]) -> ModelStatus:
+    async def act(call: ToolInvocation[UnloadInput]) -> ModelAnswer:
         asked = call.arguments
         row = find_row(gateway.catalogue, asked.category, call.origin.caller)
         worker_set = gateway.catalogue.set_of(row.slug).name
         await gateway.lifecycle.unload(worker_set, row.slug, force=asked.force, drain=asked.mode == "drain")
-        return _model(gateway, row, call.origin.caller)
+        return model_answer(gateway, row, call.origin.caller)
 
     return make_tool(
         "unload_model",
@@ -179,7 +124,7 @@ def _unload_model(gateway: Gateway) -> Tool:
         title="Unload a model",
         description="Unload the model of a category and free its memory; the next request loads it again.",
         takes=UnloadInput,
-        gives=ModelStatus,
+        gives=ModelAnswer,
         annotations=UNLOADS,
         scope="admin",
         audit=gateway.audit,
@@ -187,8 +132,8 @@ def _unload_model(gateway: Gateway) -> Tool:
 
 
 def _plan_settings(gateway: Gateway) -> Tool:
-    async def act(call: ToolInvocation[PlanInput]) -> SettingsPlan:
-        return SettingsPlan.model_validate(await describe_change(gateway, call.arguments.settings))
+    async def act(call: ToolInvocation[PlanInput]) -> PlanAnswer:
+        return await describe_change(gateway, call.arguments.settings)
 
     return make_tool(
         "plan_settings",
@@ -197,7 +142,7 @@ def _plan_settings(gateway: Gateway) -> Tool:
         description="Report the changes that a SETTINGS.md would make and whether its models fit into "
         "memory, or each mistake in it with line and column. Nothing is changed.",
         takes=PlanInput,
-        gives=SettingsPlan,
+        gives=PlanAnswer,
         annotations=READS,
         scope="admin",
         audit=gateway.audit,
@@ -205,8 +150,8 @@ def _plan_settings(gateway: Gateway) -> Tool:
 
 
 def _server_stats(gateway: Gateway) -> Tool:
-    async def act(call: ToolInvocation[Nothing]) -> ServerStats:
-        return ServerStats.model_validate(stats_to_json(gateway, call.origin.caller))
+    async def act(call: ToolInvocation[Nothing]) -> StatsAnswer:
+        return stats_answer(gateway, call.origin.caller)
 
     return make_tool(
         "server_stats",
@@ -214,11 +159,7 @@ def _server_stats(gateway: Gateway) -> Tool:
         title="Server statistics",
         description="Requests, tokens, errors and times per category since the start, and memory in use.",
         takes=Nothing,
-        gives=ServerStats,
+        gives=StatsAnswer,
         annotations=READS,
         scope=None,
     )
-
-
-def _model(gateway: Gateway, row: Row, caller: Caller) -> ModelStatus:
-    return ModelStatus.model_validate(row_to_json(gateway, row, caller))

@@ -1,1 +1,1 @@
-"""Diagnostics of a process without any text of a request: stalls, errors, the output of libraries."""
+"""Diagnostics of a process, without texts of requests: stalls, errors."""

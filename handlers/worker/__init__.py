@@ -1,1 +1,1 @@
-"""The worker process: its loop, its socket, and the requests in progress on it."""
+"""The worker process: its loop, socket and requests."""

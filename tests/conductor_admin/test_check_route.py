@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conductor_admin.api.openapi import MAX_TEXT_CHARS
+from conductor_admin.api.native.generate import MAX_TEXT_CHARS
 from handlers.sandbox.fair_queue import FairQueue, QueueBounds
 from handlers.wire import MAX_PROMPT_CHARS, MOST_OPTIONS
 from tests.conductor_admin.gateway_rig import MakeRig, Rig

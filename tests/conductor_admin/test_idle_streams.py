@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from conductor_admin.api import rendering
-from conductor_admin.api.openai import envelope
+from conductor_admin.api import responder
 from tests.conductor_admin.fake_torchserve import done
 from tests.conductor_admin.gateway_rig import Rig
 from tests.conductor_admin.openai_calls import chat
@@ -40,9 +39,8 @@ class Hesitant:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_stream_is_never_silent_for_long(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    for module in (rendering, envelope):
-        monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.05)
-        monkeypatch.setattr(module, "LOADING_S", 0.05)
+    monkeypatch.setattr(responder, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(responder, "LOADING_S", 0.05)
     worker = Hesitant()
     rig.torchserve.script = worker.script
     rig.torchserve.may_load.clear()

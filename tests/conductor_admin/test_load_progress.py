@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archives.weights_info import KnownWeights
-from conductor_admin.api.rendering import ordinal
+from conductor_admin.api.responder import ordinal
 from conductor_admin.lifecycle import reconciler
 from conductor_admin.lifecycle.states import State
 from tests.conductor_admin.gateway_rig import GB, MakeRig, Rig

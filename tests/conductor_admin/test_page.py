@@ -16,6 +16,7 @@ from tests.conductor_admin.key_rig import Keys
 from tests.source_tree import ROOT
 
 ASSETS = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir())}
+PAGES = {"/": "index.html", "/docs": "docs.html"}
 SCRIPTS = sorted(name for name in ASSETS if name.endswith(".js"))
 IMPORT = re.compile(r'^import [^;]*? from "\./([\w-]+\.js)";', re.MULTILINE)
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -37,16 +38,19 @@ class References(HTMLParser):
             self.inline.append(tag)
 
 
-def index() -> References:
+def pages() -> References:
+    """The references of both pages."""
     references = References()
-    references.feed(ASSETS["index.html"])
+    for name in PAGES.values():
+        references.feed(ASSETS[name])
     return references
 
 
-async def test_the_page_and_every_file_of_it_are_served_with_their_type(rig: Rig) -> None:
-    page = await rig.client.get("/")
-    assert (page.status_code, page.text) == (200, ASSETS["index.html"])
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
+async def test_the_pages_and_every_file_of_them_are_served_with_their_type(rig: Rig) -> None:
+    for path, name in PAGES.items():
+        page = await rig.client.get(path)
+        assert (page.status_code, page.text) == (200, ASSETS[name])
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
     for name, text in ASSETS.items():
         answer = await rig.client.get(f"/assets/{name}")
         assert (answer.status_code, answer.text) == (200, text)
@@ -54,7 +58,7 @@ async def test_the_page_and_every_file_of_it_are_served_with_their_type(rig: Rig
 
 
 async def test_every_file_forbids_what_the_page_does_not_need(rig: Rig) -> None:
-    for path in ("/", "/assets/app.js"):
+    for path in ("/", "/docs", "/assets/app.js"):
         headers = (await rig.client.get(path)).headers
         rules = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
         assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
@@ -101,7 +105,7 @@ async def test_only_reading_is_allowed(rig: Rig) -> None:
 
 
 async def test_the_page_needs_no_key_and_what_it_calls_does(keys: Keys) -> None:
-    for path in ("/", "/assets/app.js"):
+    for path in (*PAGES, "/assets/app.js"):
         assert (await keys.ask("GET", path, None)).status_code == 200
     for path in ("/models", "/models/translation", "/stats", "/sessions"):
         assert (await keys.ask("GET", path, None)).status_code == 401
@@ -117,8 +121,10 @@ async def test_the_page_is_told_personas_and_what_an_engine_takes(rig: Rig) -> N
 
 
 def test_every_file_that_is_named_exists_and_every_file_is_named() -> None:
-    named = {reference.removeprefix("/assets/") for reference in index().found if reference.startswith("/")}
-    reached, waiting = {"index.html"}, sorted(named)
+    named = {
+        reference.removeprefix("/assets/") for reference in pages().found if reference.startswith("/assets/")
+    }
+    reached, waiting = set(PAGES.values()), sorted(named)
     while waiting:
         name = waiting.pop()
         reached.add(name)
@@ -130,11 +136,11 @@ def test_no_file_names_an_address_elsewhere() -> None:
     for name, text in ASSETS.items():
         assert not re.findall(r"(?:https?|wss?):?//[^\s\"'`)]*", text.replace(SVG_NAMESPACE, "")), name
         assert not re.search(r"[\"'(=]\s*//\w", text), name
-    assert all(one.startswith(("/assets/", "#")) for one in index().found)
+    assert all(one.startswith(("/assets/", "#")) or one in PAGES for one in pages().found)
 
 
 def test_nothing_is_made_into_markup_or_code() -> None:
-    assert not index().inline
+    assert not pages().inline
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|import\("
     )

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 from fastapi import APIRouter
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.openapi import CheckBody, reads
-from conductor_admin.api.rendering import error_event, events, session_header, whole_answer
+from conductor_admin.api.rendering import Generation
+from conductor_admin.api.responder import respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
+from conductor_admin.api.schemas import Checked, Generated
 from conductor_admin.auth.caller import caller_of
 from conductor_admin.gateway import Gateway
 from conductor_admin.http.body import read_json
-from conductor_admin.http.responses import JsonResponse, StreamResponse, until_left
-from conductor_admin.planner import PlannedRequest, find_row, row_options
-from handlers.wire import GenerateBody, GenerateRequest
+from conductor_admin.planner import find_row, row_options
+from handlers.wire import MAX_PROMPT_CHARS, MOST_OPTIONS, GenerateBody, GenerateRequest, Shape
 
-EVENT_STREAM = "text/event-stream"
+MAX_TEXT_CHARS = 1_000_000
+"""Longest answer to check, in characters: more than any model here writes."""
+
+
+class CheckBody(Shape):
+    """Body of `/check`: an answer that the client already has."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    category: Annotated[str, Field(max_length=200)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] = ""
+    text: Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+    options: Annotated[dict[str, Any], Field(max_length=MOST_OPTIONS)] = Field(default={})
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/generate", openapi_extra=reads(GenerateBody))
+    async def opened(request: Request, *, streams: bool) -> Generation:
+        body = await read_json(request, GenerateBody)
+        return Generation(gateway, request, body, streams=streams or body.stream)
+
+    @routes.post("/generate", response_model=Generated, responses=EVENTS, openapi_extra=reads(GenerateBody))
     async def generate(request: Request) -> Response:
         """Generate an answer; `stream: true` streams it as `/generate/stream` does."""
-        body = await read_json(request, GenerateBody)
-        job = await gateway.plan(body, request.state.request_id, caller_of(request))
-        if body.stream:
-            return _stream(gateway, job)
-        done = await until_left(request.receive, gateway.dispatcher.result(job))
-        return Response(status_code=499) if done is None else await whole_answer(job, done)
+        return await respond(gateway.dispatcher, request, opened(request, streams=False))
 
-    @routes.post("/generate/stream", openapi_extra=reads(GenerateBody))
+    @routes.post(
+        "/generate/stream", response_class=Response, responses=EVENTS, openapi_extra=reads(GenerateBody)
+    )
     async def generate_stream(request: Request) -> Response:
         """Generate an answer as server-sent events."""
-        body = await read_json(request, GenerateBody)
-        job = await gateway.plan(body, request.state.request_id, caller_of(request))
-        return _stream(gateway, job)
+        return await respond(gateway.dispatcher, request, opened(request, streams=True))
 
     @routes.post("/check", openapi_extra=reads(CheckBody))
-    async def check(request: Request) -> Response:
+    async def check(request: Request) -> Checked:
         """Findings of the category's engine about `text`; loads nothing."""
         body = await read_json(request, CheckBody)
         caller = caller_of(request)
@@ -53,11 +68,6 @@ def router(gateway: Gateway) -> APIRouter:
             options={**row_options(row), **body.options},
         )
         with gateway.dispatcher.quotas.admitted(caller):
-            return JsonResponse({"findings": await gateway.checker.findings(asked, body.text)})
+            return Checked(findings=await gateway.checker.findings(asked, body.text))
 
     return routes
-
-
-def _stream(gateway: Gateway, job: PlannedRequest) -> Response:
-    pieces = events(gateway.dispatcher, job)
-    return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=session_header(job))

@@ -15,7 +15,7 @@ from prometheus_client import Metric, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from conductor_admin.auth.caller import Caller, caller_of
 from conductor_admin.gateway import Gateway
@@ -137,7 +137,7 @@ def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
     routes = APIRouter()
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         """Metrics as Prometheus' text, or as OpenMetrics if requested; loads nothing."""
         text, content_type = await exposed(gateway, request.headers.get("accept", ""), caller_of(request))

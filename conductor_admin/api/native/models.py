@@ -11,12 +11,12 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
 
 from archives.weights_info import in_tenths
+from conductor_admin.api.routing import new_router
+from conductor_admin.api.schemas import ModelAnswer, ModelsAnswer, ModelWithOptions, RowMemory, WorkerAnswer
 from conductor_admin.auth.caller import Caller, caller_of, visible
 from conductor_admin.gateway import Gateway
-from conductor_admin.http.responses import JsonResponse
 from conductor_admin.lifecycle.worker_sets import WorkerSetView
 from conductor_admin.memory.accounting import corrected_cell
 from conductor_admin.planner import find_row
@@ -27,22 +27,21 @@ from handlers.engines.registry import engine_class
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
     @routes.get("/models")
-    async def models(request: Request) -> Response:
+    async def models(request: Request) -> ModelsAnswer:
         """All rows that the caller may use, in table order, and the names of the personas."""
         rows = visible(gateway.catalogue, caller_of(request))
-        shown = [row_to_json(gateway, row, caller_of(request)) for row in rows]
-        return JsonResponse({"models": shown, "personas": list(gateway.catalogue.personas)})
+        shown = [model_answer(gateway, row, caller_of(request)) for row in rows]
+        return ModelsAnswer(models=shown, personas=list(gateway.catalogue.personas))
 
     @routes.get("/models/{category}")
-    async def model(category: str, request: Request) -> Response:
+    async def model(category: str, request: Request) -> ModelWithOptions:
         """One row, and as JSON Schema the `options` that its engine takes."""
         row = find_row(gateway.catalogue, category, caller_of(request))
-        return JsonResponse(
-            {**row_to_json(gateway, row, caller_of(request)), "options": options_of(row.engine)}
-        )
+        told = model_answer(gateway, row, caller_of(request))
+        return ModelWithOptions(**dict(told), options=options_of(row.engine))
 
     return routes
 
@@ -53,34 +52,52 @@ def options_of(engine: str) -> dict[str, Any]:
     return engine_class(engine).options_type.model_json_schema()
 
 
-def row_to_json(gateway: Gateway, row: Row, caller: Caller) -> dict[str, Any]:
-    """One row as JSON; memory in bytes, times in Unix seconds, null if unknown.
-
-    Leaves out names and figures of rows that the caller may not use.
-    """
+def model_answer(gateway: Gateway, row: Row, caller: Caller) -> ModelAnswer:
+    """One row and its set, without names and figures of rows that the caller may not use."""
     view = seen_by(caller, gateway.lifecycle.view(row.slug), gateway.telemetry.traces.running())
     served = view.row(row.slug)
-    return {
-        "category": row.slug,
-        "name": row.category,
-        "state": view.state,
-        "phase": view.phase,
-        "progress": view.progress,
-        "model": served.model,
-        "technical_model_name": served.technical_model_name,
-        "precision": served.precision_word,
-        "runtime": view.worker_set.runtime,
-        "device": view.device,
-        "context": view.context,
-        "contexts_in_cache": in_tenths(view.contexts),
-        "engine": row.engine,
-        "converses": engine_class(row.engine).converses,
-        "version": view.version,
-        "stay_loaded": row.stay_loaded.value,
-        "vram_requirement": served.vram_requirement,
-        "memory": _memory(view, served),
-        **_use(view, row, caller),
-    }
+    peak = (view.peak or 0) // view.worker_set.workers
+    shared = [other.slug for other in view.worker_set.rows if other.slug != row.slug]
+    return ModelAnswer(
+        category=row.slug,
+        name=row.category,
+        state=view.state,
+        phase=view.phase,
+        progress=view.progress,
+        model=served.model,
+        technical_model_name=served.technical_model_name,
+        precision=served.precision_word,
+        runtime=view.worker_set.runtime,
+        device=view.device,
+        context=view.context,
+        contexts_in_cache=in_tenths(view.contexts),
+        engine=row.engine,
+        converses=engine_class(row.engine).converses,
+        version=view.version,
+        stay_loaded=row.stay_loaded.value,
+        vram_requirement=served.vram_requirement,
+        memory=RowMemory(
+            declared=served.declared_memory,
+            estimated=view.estimated,
+            measured=view.measured,
+            peak=view.peak,
+            correction=corrected_cell(served.declared_memory, peak, served.precision_word),
+        ),
+        workers=[
+            WorkerAnswer(pid=one.pid, state=one.condition, in_flight=one.in_flight, waiting=one.waiting)
+            for one in view.workers
+        ],
+        in_flight=view.in_flight,
+        position=view.position,
+        queue=view.queue,
+        eta_s=None if view.eta_s is None else round(view.eta_s, 1),
+        set=view.worker_set.name if caller.may_use(view.worker_set.name) else row.slug,
+        shared_with=[slug for slug in shared if caller.may_use(slug)],
+        last_used=view.last_used,
+        expires_at=view.expires_at,
+        last_error=view.failure.message if view.failure else None,
+        retry_after_s=retry_after_s(view),
+    )
 
 
 def seen_by(caller: Caller, view: WorkerSetView, running: Iterable[Trace]) -> WorkerSetView:
@@ -92,38 +109,6 @@ def seen_by(caller: Caller, view: WorkerSetView, running: Iterable[Trace]) -> Wo
         replace(one, in_flight=own[one.pid], waiting=min(one.waiting, own[one.pid])) for one in view.workers
     )
     return replace(view, workers=tuple(workers), last_used=None, expires_at=None)
-
-
-def _memory(view: WorkerSetView, row: Row) -> dict[str, Any]:
-    """Figures in bytes, `declared` of one worker, others of the set; `correction` is a better cell."""
-    peak = (view.peak or 0) // view.worker_set.workers
-    return {
-        "declared": row.declared_memory,
-        "estimated": view.estimated,
-        "measured": view.measured,
-        "peak": view.peak,
-        "correction": corrected_cell(row.declared_memory, peak, row.precision_word),
-    }
-
-
-def _use(view: WorkerSetView, row: Row, caller: Caller) -> dict[str, Any]:
-    shared = [other.slug for other in view.worker_set.rows if other.slug != row.slug]
-    return {
-        "workers": [
-            {"pid": w.pid, "state": w.condition, "in_flight": w.in_flight, "waiting": w.waiting}
-            for w in view.workers
-        ],
-        "in_flight": view.in_flight,
-        "position": view.position,
-        "queue": view.queue,
-        "eta_s": None if view.eta_s is None else round(view.eta_s, 1),
-        "set": view.worker_set.name if caller.may_use(view.worker_set.name) else row.slug,
-        "shared_with": [slug for slug in shared if caller.may_use(slug)],
-        "last_used": view.last_used,
-        "expires_at": view.expires_at,
-        "last_error": view.failure.message if view.failure else None,
-        "retry_after_s": retry_after_s(view),
-    }
 
 
 def retry_after_s(view: WorkerSetView) -> float | None:

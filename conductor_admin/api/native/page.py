@@ -1,4 +1,4 @@
-"""`GET /` and `GET /assets/{file}`: the page in the browser, as files that come with this package.
+"""`GET /`, `/docs` and `/assets/{file}`: the pages in the browser, as files that come with this package.
 
 Knows files and headers only: the page itself asks the other routes, with a key where one is needed.
 """
@@ -18,7 +18,7 @@ from conductor_admin.gateway import Gateway
 from handlers.wire import RequestError
 
 FOLDER = Path(__file__).parent.parent.parent / "console"
-INDEX = "index.html"
+INDEX, DOCS = "index.html", "docs.html"
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -71,6 +71,11 @@ def router(gateway: Gateway) -> APIRouter:
         """The chat page."""
         return _sent(request, assets[INDEX])
 
+    @routes.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        """The page over `/openapi.json`; it loads nothing from elsewhere."""
+        return _sent(request, assets[DOCS])
+
     @routes.api_route("/assets/{file}", methods=["GET", "HEAD"], include_in_schema=False)
     async def asset(file: str, request: Request) -> Response:
         """A file that the page refers to."""
@@ -84,13 +89,12 @@ def router(gateway: Gateway) -> APIRouter:
 
 def read_assets(folder: Path = FOLDER) -> Mapping[str, Asset]:
     """Read all files of the page once, by name: the name in a request never becomes a path."""
-    return {
-        path.name: _asset(path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in sorted(folder.iterdir())
-    }
-
-
-def _asset(content: bytes, media_type: str) -> Asset:
-    return Asset(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:24]}"')
+    assets = {}
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+        assets[path.name] = Asset(content, MEDIA_TYPES[path.suffix], etag)
+    return assets
 
 
 def _sent(request: Request, asset: Asset) -> Response:

@@ -68,6 +68,11 @@ class Body(GatewayOptions):
     user: Annotated[str, Field(max_length=1_000)] | None = None
 
     @property
+    def asked(self) -> str:
+        """The text by which `auto` chooses."""
+        raise NotImplementedError
+
+    @property
     def ignored(self) -> list[str]:
         """Names of fields that have no effect, sorted."""
         known = self.refused.keys() | self.harmless

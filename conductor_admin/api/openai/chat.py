@@ -6,7 +6,7 @@ are written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -15,26 +15,31 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import rename_error_params
-from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, results_of_all
-from conductor_admin.api.openai.bodies import Choosing, ResponseFormat, StreamOptions, read_body
+from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
+from conductor_admin.api.openai.answers import (
+    AssistantMessage,
+    CallAnswer,
+    CalledFunction,
+    ChatChoice,
+    ChatCompletionAnswer,
+)
+from conductor_admin.api.openai.bodies import Choosing, ResponseFormat, StreamOptions
 from conductor_admin.api.openai.envelope import (
-    EVENT_STREAM,
     Envelope,
+    EnvelopeRendering,
     chat_logprobs,
     chunk,
     conductor,
-    events,
-    open_envelope,
+    details,
     usage,
 )
 from conductor_admin.api.openai.jobs import PromptInput, plan_jobs
 from conductor_admin.api.openai.messages import ChatMessage, text_of, turns
 from conductor_admin.api.openai.tools import MAX_TOOLS, Offer, Tool, ToolChoice, call_id, offer
-from conductor_admin.api.openapi import reads
-from conductor_admin.api.rendering import DONE_EVENT, answer_size, error_event
+from conductor_admin.api.responder import DONE_EVENT, respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
+from conductor_admin.api.schemas import Tokens
 from conductor_admin.gateway import Gateway
-from conductor_admin.http.responses import StreamResponse, json_answer, until_left
 from conductor_admin.planner import PlannedRequest
 from handlers.off_loop import TURN, off_loop
 from handlers.tool_calls.parser import Event, ParsedText, ToolCallParser, find_calls
@@ -86,21 +91,22 @@ class ChoiceChunks:
         return {"tool_calls": [_call_delta(event)]}
 
     def _entries(self, deltas: list[Delta], reason: str | None = None) -> list[Delta]:
-        entries = [self._entry(delta, reason) for delta in deltas]
+        entries: list[Delta] = []
+        for delta in deltas:
+            told, self._logprobs = self._logprobs, None
+            entries.append(
+                {
+                    "index": self._index,
+                    "delta": delta,
+                    "logprobs": None if told is None else chat_logprobs(told),
+                    "finish_reason": reason,
+                }
+            )
         if entries and not self._began:
             self._began = True
             role = {"role": "assistant", "content": ""}
             entries.insert(0, {"index": self._index, "delta": role, "logprobs": None, "finish_reason": None})
         return entries
-
-    def _entry(self, delta: Delta, reason: str | None) -> Delta:
-        told, self._logprobs = self._logprobs, None
-        return {
-            "index": self._index,
-            "delta": delta,
-            "logprobs": None if told is None else chat_logprobs(told),
-            "finish_reason": reason,
-        }
 
 
 def reason_of(done: Done, *, called: bool) -> str:
@@ -171,13 +177,19 @@ class ChatBody(Choosing):
         said = (text_of(m.content or ()) for m in reversed(self.messages) if m.role == "user")
         return next(said, "")
 
+    @property
+    def ignored(self) -> list[str]:
+        """Names of fields that have no effect, those of `stream_options` last."""
+        return [*super().ignored, *(self.stream_options.ignored if self.stream_options else ())]
 
-class ChatCompletion:
+
+class ChatCompletion(EnvelopeRendering[ChatBody]):
     """Renders the records of one chat completion as one answer or as chunks."""
 
-    def __init__(self, envelope: Envelope, body: ChatBody, jobs: list[PlannedRequest]) -> None:
-        self.jobs = jobs
-        self._envelope = envelope
+    def __init__(self, envelope: Envelope, body: ChatBody) -> None:
+        super().__init__(envelope, body)
+        self.streams = bool(body.stream)
+        self.names = body.names
         self._offer = body.offer
         self._choices = body.choices
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
@@ -185,15 +197,23 @@ class ChatCompletion:
         self._chunks = [ChoiceChunks(number, self._offer) for number in range(self._choices)]
         self._ended: list[ChoiceResult] = []
 
-    def answer(self, ended: list[ChoiceResult]) -> dict[str, Any]:
-        """The whole answer."""
-        added = [conductor(outcome) for outcome in ended]
-        return {
-            **self._envelope.head("chatcmpl", "chat.completion"),
-            "choices": [self._choice(number, outcome) for number, outcome in enumerate(ended)],
-            "usage": usage(ended, self._choices),
-            "conductor": added[0] if len(added) == 1 else {"choices": added},
-        }
+    async def plan(self) -> list[PlannedRequest]:
+        envelope, body = self.envelope, self.body
+        messages = await off_loop(TURN * len(body.messages), turns, body.messages)
+        wire = {"tools": self._offer.definitions, "attempts": 1 if body.stream else 2}
+        prompt_inputs = [PromptInput(wire, messages=messages)]
+        sampling = _sampling(body, self._offer)
+        return await plan_jobs(
+            envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_inputs
+        )
+
+    def whole(self, ended: Sequence[ChoiceResult]) -> ChatCompletionAnswer:
+        return ChatCompletionAnswer(
+            **self.envelope.head("chatcmpl", "chat.completion"),
+            choices=[self._choice(number, outcome) for number, outcome in enumerate(ended)],
+            usage=Tokens(**usage(ended, self._choices)),
+            conductor=details(ended),
+        )
 
     def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
@@ -201,7 +221,7 @@ class ChatCompletion:
         made = [self._chunk([entry]) for record in item.records for entry in choice.record(record)]
         if item.done is not None:
             *before, last = choice.end(item.done)
-            ended = ChoiceResult(self.jobs[item.index], item.done)
+            ended = ChoiceResult(item.job, item.done)
             self._ended.append(ended)
             made += [
                 *(self._chunk([entry]) for entry in before),
@@ -215,64 +235,41 @@ class ChatCompletion:
             return DONE_EVENT
         return self._chunk([], usage=usage(self._ended, self._choices)) + DONE_EVENT
 
-    def _choice(self, number: int, outcome: ChoiceResult) -> dict[str, Any]:
+    def _choice(self, number: int, outcome: ChoiceResult) -> ChatChoice:
         done = outcome.done
         text, calls = find_calls(done.text, self._offer.names) if self._offer.names else (done.text, [])
         made = [
-            {
-                "id": call_id(),
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
+            CallAnswer(
+                id=call_id(),
+                type="function",
+                function=CalledFunction(name=call.name, arguments=call.arguments),
+            )
             for call in (calls if self._offer.several else calls[:1])
         ]
-        message = {"role": "assistant", "content": text or (None if made else ""), "refusal": None}
-        return {
-            "index": number,
-            "message": {**message, "tool_calls": made} if made else message,
-            "logprobs": None if done.logprobs is None else chat_logprobs(done.logprobs),
-            "finish_reason": reason_of(done, called=bool(made)),
-        }
+        content, calling = text or (None if made else ""), {"tool_calls": made} if made else {}
+        return ChatChoice(
+            index=number,
+            message=AssistantMessage(role="assistant", content=content, refusal=None, **calling),
+            logprobs=None if done.logprobs is None else chat_logprobs(done.logprobs),
+            finish_reason=reason_of(done, called=bool(made)),
+        )
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/chat/completions", openapi_extra=reads(ChatBody))
+    @routes.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletionAnswer,
+        responses=EVENTS,
+        openapi_extra=reads(ChatBody),
+    )
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation, in the form of OpenAI's chat completions."""
-        body = await read_body(request, ChatBody)
-        told = body.stream_options.ignored if body.stream_options else []
-        envelope = await open_envelope(gateway, request, body, body.asked, told)
-        with rename_error_params(body.names):
-            jobs = await _jobs(envelope, body)
-            chat, headers = ChatCompletion(envelope, body, jobs), envelope.headers(jobs[0])
-            if body.stream:
-                pieces = events(gateway.dispatcher, jobs, chat.events, body.names, chat.last)
-                return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=headers)
-            ended = await until_left(request.receive, results_of_all(gateway.dispatcher, jobs))
-        if ended is None:
-            return Response(status_code=499)
-        size = answer_size(*(outcome.done for outcome in ended))
-        return await json_answer(size, lambda: chat.answer(ended), headers)
+        return await respond(gateway.dispatcher, request, ChatCompletion.open(gateway, request, ChatBody))
 
     return routes
-
-
-async def _jobs(envelope: Envelope, body: ChatBody) -> list[PlannedRequest]:
-    messages = await off_loop(TURN * len(body.messages), turns, body.messages)
-    prompt_input = PromptInput(
-        {"tools": body.offer.definitions, "attempts": 1 if body.stream else 2}, messages=messages
-    )
-    return await plan_jobs(
-        envelope.gateway,
-        envelope.target,
-        body,
-        _sampling(body, body.offer),
-        envelope.requester,
-        [prompt_input],
-    )
 
 
 def _sampling(body: ChatBody, tools: Offer) -> Sampling:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -11,31 +11,29 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import rename_error_params
-from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, results_of_all
+from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
+from conductor_admin.api.openai.answers import TextChoice, TextCompletionAnswer
 from conductor_admin.api.openai.bodies import (
     PROMPT_SCHEMA,
     Choosing,
     Prompt,
     StreamOptions,
-    read_body,
     read_prompts,
 )
 from conductor_admin.api.openai.envelope import (
-    EVENT_STREAM,
     Envelope,
+    EnvelopeRendering,
     chunk,
     completion_logprobs,
     conductor,
-    events,
-    open_envelope,
+    details,
     usage,
 )
 from conductor_admin.api.openai.jobs import PromptInput, plan_jobs
-from conductor_admin.api.openapi import reads
-from conductor_admin.api.rendering import DONE_EVENT, answer_size, error_event
+from conductor_admin.api.responder import DONE_EVENT, respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
+from conductor_admin.api.schemas import Tokens
 from conductor_admin.gateway import Gateway
-from conductor_admin.http.responses import StreamResponse, json_answer, until_left
 from conductor_admin.planner import PlannedRequest
 from handlers.logprobs import Echo, Row
 from handlers.wire import MAX_PROMPT_CHARS, MAX_TOKENS_CEILING, WHOLE, RequestError, Sampling
@@ -70,46 +68,65 @@ class CompletionBody(Choosing):
     stream_options: StreamOptions | None = None
 
     @property
-    def first_text(self) -> str:
+    def asked(self) -> str:
+        """The first text."""
         return next((prompt for prompt in self.prompt if isinstance(prompt, str)), "")
 
+    @property
+    def ignored(self) -> list[str]:
+        """Names of fields that have no effect, those of `stream_options` last."""
+        return [*super().ignored, *(self.stream_options.ignored if self.stream_options else ())]
 
-class TextCompletion:
+
+class TextCompletion(EnvelopeRendering[CompletionBody]):
     """Renders the records of one request's jobs as one answer or as chunks."""
 
-    def __init__(self, envelope: Envelope, body: CompletionBody, jobs: list[PlannedRequest]) -> None:
-        self._jobs = jobs
-        self._body = body
+    names = NAMES
+
+    def __init__(self, envelope: Envelope, body: CompletionBody) -> None:
+        super().__init__(envelope, body)
+        self.streams = bool(body.stream)
         self._head = envelope.head("cmpl", "text_completion")
         self._counts = bool(body.stream_options and body.stream_options.include_usage)
         self._chunk = partial(chunk, self._head, self._counts)
         self._echoed: dict[int, int] = {}
         self._ended: dict[int, ChoiceResult] = {}
 
-    def answer(self, ended: list[ChoiceResult]) -> dict[str, Any]:
-        """The whole answer."""
-        added = [conductor(outcome) for outcome in ended]
-        choices = [
-            self._choice(
-                number,
-                (o.echo.text if o.echo else "") + o.done.text,
-                self._logprobs(o.done.logprobs or (), o.echo),
-                o.done.finish_reason,
+    async def plan(self) -> list[PlannedRequest]:
+        envelope, body = self.envelope, self.body
+        asked = _with_suffix(body, envelope)
+        if body.session or body.session_id is not None:
+            raise RequestError(
+                "sessions are for conversations only", code="invalid_value", param="session_id"
             )
-            for number, o in enumerate(ended)
+        sampling = _sampling(asked, raw=envelope.target.raw or bool(body.echo))
+        prompt_inputs = [_ask(prompt, asked) for prompt in asked.prompt]
+        return await plan_jobs(
+            envelope.gateway, envelope.target, asked, sampling, envelope.requester, prompt_inputs
+        )
+
+    def whole(self, ended: Sequence[ChoiceResult]) -> TextCompletionAnswer:
+        choices = [
+            TextChoice(
+                index=number,
+                text=(one.echo.text if one.echo else "") + one.done.text,
+                logprobs=self._logprobs(one.done.logprobs or (), one.echo),
+                finish_reason=one.done.finish_reason,
+            )
+            for number, one in enumerate(ended)
         ]
-        return {
+        return TextCompletionAnswer(
             **self._head,
-            "choices": choices,
-            "usage": usage(ended, self._body.choices),
-            "conductor": added[0] if len(added) == 1 else {"choices": added},
-        }
+            choices=choices,
+            usage=Tokens(**usage(ended, self.body.choices)),
+            conductor=details(ended),
+        )
 
     def events(self, item: ChoiceRecords) -> bytes:
         """Chunks for new records of one choice."""
         made = [part for record in item.records for part in self._chunks(item.index, record)]
         if item.done is not None:
-            ended = self._ended[item.index] = ChoiceResult(self._jobs[item.index], item.done)
+            ended = self._ended[item.index] = ChoiceResult(item.job, item.done)
             last = self._choice(item.index, "", None, item.done.finish_reason)
             made.append(self._chunk([last], conductor=conductor(ended)))
         return b"".join(made)
@@ -119,7 +136,7 @@ class TextCompletion:
         if not self._counts:
             return DONE_EVENT
         ended = [self._ended[number] for number in sorted(self._ended)]
-        return self._chunk([], usage=usage(ended, self._body.choices)) + DONE_EVENT
+        return self._chunk([], usage=usage(ended, self.body.choices)) + DONE_EVENT
 
     def _chunks(self, index: int, record: dict[str, Any]) -> list[bytes]:
         if "prompt" in record:
@@ -134,10 +151,10 @@ class TextCompletion:
     def _logprobs(
         self, tokens: Iterable[Row], echo: Echo | None, start: int | None = None
     ) -> dict[str, Any] | None:
-        if self._body.logprobs is None:
+        if self.body.logprobs is None:
             return None
         before = len(echo.text) if echo else 0
-        return completion_logprobs(tokens, self._body.logprobs, before if start is None else start, echo)
+        return completion_logprobs(tokens, self.body.logprobs, before if start is None else start, echo)
 
     def _choice(
         self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
@@ -147,38 +164,20 @@ class TextCompletion:
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/completions", openapi_extra=reads(CompletionBody))
+    @routes.post(
+        "/v1/completions",
+        response_model=TextCompletionAnswer,
+        responses=EVENTS,
+        openapi_extra=reads(CompletionBody),
+    )
     async def completions(request: Request) -> Response:
         """Continue the prompts, in the form of OpenAI's completions."""
-        body = await read_body(request, CompletionBody)
-        told = body.stream_options.ignored if body.stream_options else []
-        envelope = await open_envelope(gateway, request, body, body.first_text, told)
-        with rename_error_params(NAMES):
-            jobs = await _jobs(envelope, _with_suffix(body, envelope))
-            completion, headers = TextCompletion(envelope, body, jobs), envelope.headers(jobs[0])
-            if body.stream:
-                pieces = events(gateway.dispatcher, jobs, completion.events, NAMES, completion.last)
-                return StreamResponse(pieces, EVENT_STREAM, error_event, more_headers=headers)
-            ended = await until_left(request.receive, results_of_all(gateway.dispatcher, jobs))
-        if ended is None:
-            return Response(status_code=499)
-        echoed = sum(outcome.echo.size for outcome in ended if outcome.echo)
-        size = echoed + answer_size(*(outcome.done for outcome in ended))
-        return await json_answer(size, lambda: completion.answer(ended), headers)
+        opening = TextCompletion.open(gateway, request, CompletionBody)
+        return await respond(gateway.dispatcher, request, opening)
 
     return routes
-
-
-async def _jobs(envelope: Envelope, body: CompletionBody) -> list[PlannedRequest]:
-    if body.session or body.session_id is not None:
-        raise RequestError("sessions are for conversations only", code="invalid_value", param="session_id")
-    sampling = _sampling(body, raw=envelope.target.raw or bool(body.echo))
-    prompt_inputs = [_ask(prompt, body) for prompt in body.prompt]
-    return await plan_jobs(
-        envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_inputs
-    )
 
 
 def _ask(prompt: Prompt, body: CompletionBody) -> PromptInput:

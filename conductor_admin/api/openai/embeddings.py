@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import orjson
 from fastapi import APIRouter
@@ -16,16 +16,21 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import rename_error_params
-from conductor_admin.api.openai.bodies import Body, Prompt, read_body, read_prompts, texts_schema
-from conductor_admin.api.openai.envelope import Envelope, open_envelope
+from conductor_admin.api.fanout import ChoiceResult
+from conductor_admin.api.openai.answers import (
+    EmbeddingAnswer,
+    EmbeddingDetails,
+    EmbeddingsAnswer,
+    EmbeddingUsage,
+)
+from conductor_admin.api.openai.bodies import Body, Prompt, read_prompts, texts_schema
+from conductor_admin.api.openai.envelope import EnvelopeRendering
 from conductor_admin.api.openai.jobs import PromptInput, plan_job
-from conductor_admin.api.openapi import reads
-from conductor_admin.api.rendering import answer_size
+from conductor_admin.api.responder import respond
+from conductor_admin.api.routing import new_router, reads
 from conductor_admin.gateway import Gateway
-from conductor_admin.http.responses import json_answer, until_left
 from conductor_admin.planner import PlannedRequest
-from handlers.wire import WHOLE, Done, RequestError, Sampling
+from handlers.wire import WHOLE, RequestError, Sampling
 
 ENGINE = "embedding"
 MOST_INPUTS = 2048
@@ -46,6 +51,11 @@ class EmbeddingsBody(Body):
     dimensions: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
 
     @property
+    def asked(self) -> str:
+        """The first text."""
+        return self.texts[0]
+
+    @property
     def texts(self) -> list[str]:
         """The inputs; RequestError 400 for token ids, which mean nothing without the client's tokenizer."""
         texts = [one for one in self.input if isinstance(one, str)]
@@ -59,57 +69,54 @@ class EmbeddingsBody(Body):
         return texts
 
 
+class Embedding(EnvelopeRendering[EmbeddingsBody]):
+    """Renders the vectors of one job."""
+
+    names = NAMES
+
+    async def plan(self) -> list[PlannedRequest]:
+        envelope, body, target = self.envelope, self.body, self.envelope.target
+        if target.row.engine != ENGINE:
+            able = [row.slug for row in envelope.gateway.catalogue.rows if row.engine == ENGINE]
+            raise RequestError(
+                f"{target.name} does not make embeddings; {', '.join(able) or 'no category'} does",
+                code="unsupported_model",
+                param="model",
+            )
+        # An embedding model has no use without its engine: its technical name asks for the same.
+        target = replace(target, raw=False)
+        asked = body.model_copy(update={"options": {**body.options, "inputs": body.texts}})
+        prompt_input = PromptInput({"engine": ENGINE}, prompt=body.texts[0])
+        return [await plan_job(envelope.gateway, target, asked, Sampling(), envelope.requester, prompt_input)]
+
+    def whole(self, ended: Sequence[ChoiceResult]) -> EmbeddingsAnswer:
+        done, target = ended[0].done, self.envelope.target
+        findings = dict(done.findings)
+        vectors = [cut(vector, self.body.dimensions) for vector in findings.pop("embeddings")]
+        told = packed if self.body.encoding_format == "base64" else written
+        usage = EmbeddingUsage(prompt_tokens=done.usage.prompt_tokens, total_tokens=done.usage.total_tokens)
+        return EmbeddingsAnswer(
+            object="list",
+            data=[
+                EmbeddingAnswer(object="embedding", index=number, embedding=told(vector))
+                for number, vector in enumerate(vectors)
+            ],
+            model=target.name,
+            usage=usage,
+            conductor=EmbeddingDetails(category=target.row.slug, findings=findings),
+        )
+
+
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/embeddings", openapi_extra=reads(EmbeddingsBody))
+    @routes.post("/v1/embeddings", response_model=EmbeddingsAnswer, openapi_extra=reads(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Embed each text, in the form of OpenAI's embeddings."""
-        body = await read_body(request, EmbeddingsBody)
-        envelope = await open_envelope(gateway, request, body, body.texts[0])
-        with rename_error_params(NAMES):
-            job = await _job(envelope, body)
-            done = await until_left(request.receive, gateway.dispatcher.result(job))
-        if done is None:
-            return Response(status_code=499)
-        return await json_answer(
-            answer_size(done), lambda: _answer(envelope, body, done), envelope.headers(job)
-        )
+        return await respond(gateway.dispatcher, request, Embedding.open(gateway, request, EmbeddingsBody))
 
     return routes
-
-
-async def _job(envelope: Envelope, body: EmbeddingsBody) -> PlannedRequest:
-    target = envelope.target
-    if target.row.engine != ENGINE:
-        able = [row.slug for row in envelope.gateway.catalogue.rows if row.engine == ENGINE]
-        raise RequestError(
-            f"{target.name} does not make embeddings; {', '.join(able) or 'no category'} does",
-            code="unsupported_model",
-            param="model",
-        )
-    # An embedding model has no use without its engine: its technical name asks for the same.
-    target = replace(target, raw=False)
-    asked = body.model_copy(update={"options": {**body.options, "inputs": body.texts}})
-    prompt_input = PromptInput({"engine": ENGINE}, prompt=body.texts[0])
-    return await plan_job(envelope.gateway, target, asked, Sampling(), envelope.requester, prompt_input)
-
-
-def _answer(envelope: Envelope, body: EmbeddingsBody, done: Done) -> dict[str, Any]:
-    findings = dict(done.findings)
-    vectors = [cut(vector, body.dimensions) for vector in findings.pop("embeddings")]
-    told = packed if body.encoding_format == "base64" else written
-    return {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": number, "embedding": told(vector)}
-            for number, vector in enumerate(vectors)
-        ],
-        "model": envelope.target.name,
-        "usage": {"prompt_tokens": done.usage.prompt_tokens, "total_tokens": done.usage.total_tokens},
-        "conductor": {"category": envelope.target.row.slug, "findings": findings},
-    }
 
 
 def cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:

@@ -1,6 +1,6 @@
 """The envelope of all answers under /v1: id, time, names, headers, usage, log-probabilities, stream frames.
 
-Knows OpenAI's envelopes, frames and comments; the routes fill them.
+Knows OpenAI's envelopes and frames; the renderings of the routes fill them.
 """
 
 from __future__ import annotations
@@ -8,25 +8,22 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import orjson
 from starlette.requests import Request
 
-from conductor_admin.api.errors import rename_error_params
-from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult, stream_all
-from conductor_admin.api.openai.bodies import Body
+from conductor_admin.api.fanout import ChoiceResult
+from conductor_admin.api.openai.answers import AnswerDetails, ChoicesDetails
+from conductor_admin.api.openai.bodies import Body, read_body
 from conductor_admin.api.openai.jobs import Requester
-from conductor_admin.api.rendering import KEEP_ALIVE_S, LOADING_S, loading_comment, session_header
+from conductor_admin.api.responder import Rendering
 from conductor_admin.api.targets import Target, target_of
 from conductor_admin.auth.caller import caller_of
-from conductor_admin.dispatcher import Dispatcher
 from conductor_admin.gateway import Gateway
-from conductor_admin.lifecycle.states import State
 from conductor_admin.planner import PlannedRequest
 from conductor_core.catalogue import WorkerSet
 from handlers.logprobs import Echo, Row
@@ -39,9 +36,7 @@ LEAST_LOGPROB = -9999.0
 
 Tokens = Iterable[Row]
 
-EVENT_STREAM = "text/event-stream"
-
-Render = Callable[[ChoiceRecords], bytes]
+B = TypeVar("B", bound=Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +47,7 @@ class Envelope:
     target: Target
     requester: Requester
     fingerprint: str
-    ignored: Sequence[str] = ()
     created: int = field(default_factory=lambda: int(time.time()))
-
-    def headers(self, job: PlannedRequest) -> dict[str, str]:
-        """Response headers: category, model, reason of the choice, ignored fields and session."""
-        row = self.target.row
-        found = {
-            "x-conductor-category": row.slug,
-            "x-conductor-model": _printable(row.technical_model_name),
-            "x-conductor-reason": _printable(self.target.reason or ""),
-            "x-conductor-ignored": ", ".join(map(_printable, self.ignored[:_MOST_IGNORED])),
-            **session_header(job),
-        }
-        return {name: value for name, value in found.items() if value}
 
     def head(self, prefix: str, kind: str) -> dict[str, Any]:
         """Fields that every object of this exchange begins with."""
@@ -78,15 +60,34 @@ class Envelope:
         }
 
 
-async def open_envelope(
-    gateway: Gateway, request: Request, body: Body, prompt: str, ignored: Iterable[str] = ()
-) -> Envelope:
-    """Find the target of `body`; `auto` chooses it by `prompt`. RequestError 404 for an unknown model."""
-    caller = caller_of(request)
-    target = await target_of(gateway, body.model, caller, prompt)
-    requester = Requester(caller, request.state.request_id)
-    mark = fingerprint(gateway.catalogue.set_of(target.row.slug))
-    return Envelope(gateway, target, requester, mark, [*body.ignored, *ignored])
+class EnvelopeRendering(Rendering, Generic[B]):
+    """Rendering of a body under /v1."""
+
+    def __init__(self, envelope: Envelope, body: B) -> None:
+        self.envelope = envelope
+        self.body = body
+
+    @classmethod
+    async def open(cls, gateway: Gateway, request: Request, body_type: type[B]) -> Self:
+        """Read the body, and find its target. RequestError 400 for the body, 404 for an unknown model."""
+        body = await read_body(request, body_type)
+        caller = caller_of(request)
+        target = await target_of(gateway, body.model, caller, body.asked)
+        requester = Requester(caller, request.state.request_id)
+        mark = fingerprint(gateway.catalogue.set_of(target.row.slug))
+        return cls(Envelope(gateway, target, requester, mark), body)
+
+    def headers(self, job: PlannedRequest) -> dict[str, str]:
+        """Headers of the answer: category, model, reason of the choice, ignored fields and session."""
+        row = self.envelope.target.row
+        found = {
+            "x-conductor-category": row.slug,
+            "x-conductor-model": _printable(row.technical_model_name),
+            "x-conductor-reason": _printable(self.envelope.target.reason or ""),
+            "x-conductor-ignored": ", ".join(map(_printable, self.body.ignored[:_MOST_IGNORED])),
+            **super().headers(job),
+        }
+        return {name: value for name, value in found.items() if value}
 
 
 def fingerprint(worker_set: WorkerSet) -> str:
@@ -107,6 +108,12 @@ def conductor(outcome: ChoiceResult) -> dict[str, Any]:
     }
 
 
+def details(ended: Sequence[ChoiceResult]) -> AnswerDetails | ChoicesDetails:
+    """Conductor's own fields of a whole answer, a list of them for several choices."""
+    found = [AnswerDetails(**conductor(outcome)) for outcome in ended]
+    return found[0] if len(found) == 1 else ChoicesDetails(choices=found)
+
+
 def usage(outcomes: Sequence[ChoiceResult], choices: int) -> dict[str, int]:
     """Tokens of all answers; a prompt counts once, however many choices it has."""
     prompt = sum(outcome.done.usage.prompt_tokens for outcome in outcomes[::choices])
@@ -124,15 +131,17 @@ def _printable(text: str) -> str:
 
 def chat_logprobs(tokens: Tokens) -> dict[str, Any]:
     """`choices[].logprobs` of a chat or a chunk; its list is already JSON text, for `orjson.dumps`."""
-    lists = [orjson.dumps([_chat_token(token) for token in some]) for some in batches(tokens, ROWS)]
+    lists = []
+    for some in batches(tokens, ROWS):
+        rows = [
+            {
+                **_logprob_entry(token),
+                "top_logprobs": [_logprob_entry(other) for other in token.get("top", ())],
+            }
+            for token in some
+        ]
+        lists.append(orjson.dumps(rows))
     return {"content": one_list(lists), "refusal": None}
-
-
-def _chat_token(token: Row) -> dict[str, Any]:
-    return {
-        **_logprob_entry(token),
-        "top_logprobs": [_logprob_entry(other) for other in token.get("top", ())],
-    }
 
 
 def _logprob_entry(token: Row) -> dict[str, Any]:
@@ -200,29 +209,3 @@ def chunk(head: Mapping[str, Any], counts: bool, choices: Sequence[Mapping[str, 
     """One chunk of a stream of choices; where usage is counted at the end, the others say null."""
     counted = {"usage": None} if counts else {}
     return frame({**head, "choices": choices, **counted, **more})
-
-
-async def events(
-    dispatcher: Dispatcher,
-    jobs: Sequence[PlannedRequest],
-    render: Render,
-    names: Mapping[str, str],
-    last: Callable[[], bytes],
-) -> AsyncGenerator[bytes, None]:
-    """Stream all jobs: records through `render`, comments while none come, `last()` after success."""
-
-    def quiet_s() -> float:
-        ready = all(dispatcher.lifecycle.view(job.row.slug).state is State.READY for job in jobs[:1])
-        return KEEP_ALIVE_S if ready else LOADING_S
-
-    with rename_error_params(names):
-        async with aclosing(stream_all(dispatcher, jobs, quiet_s)) as stream:
-            async for item in stream:
-                piece = _comment(dispatcher, jobs[0]) if item is None else render(item)
-                if piece:
-                    yield piece
-    yield last()
-
-
-def _comment(dispatcher: Dispatcher, job: PlannedRequest) -> bytes:
-    return loading_comment(job.row.slug, dispatcher.lifecycle.view(job.row.slug))

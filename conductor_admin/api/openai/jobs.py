@@ -49,8 +49,12 @@ async def plan_jobs(
     jobs: list[PlannedRequest] = []
     for prompt_input in prompt_inputs:
         for number in range(body.choices):
-            ids = replace(requester, request_id=_numbered(requester.request_id, len(jobs)))
-            jobs.append(await plan_job(gateway, target, body, _reseeded(sampling, number), ids, prompt_input))
+            request_id = f"{requester.request_id}-{len(jobs)}" if jobs else requester.request_id
+            own = sampling
+            if number and sampling.seed is not None:
+                own = sampling.model_copy(update={"seed": (sampling.seed + number) % 2**32})
+            ids = replace(requester, request_id=request_id)
+            jobs.append(await plan_job(gateway, target, body, own, ids, prompt_input))
             await asyncio.sleep(0)  # lets other tasks run: there may be a thousand jobs
     return jobs
 
@@ -91,13 +95,3 @@ def _refuse_engine_fields(body: Body) -> None:
                 code="invalid_value",
                 param=name,
             )
-
-
-def _numbered(request_id: str, number: int) -> str:
-    return f"{request_id}-{number}" if number else request_id
-
-
-def _reseeded(sampling: Sampling, number: int) -> Sampling:
-    if sampling.seed is None or number == 0:
-        return sampling
-    return sampling.model_copy(update={"seed": (sampling.seed + number) % 2**32})

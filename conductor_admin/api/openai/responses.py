@@ -7,7 +7,7 @@ stream.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -15,21 +15,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conductor_admin.api.errors import rename_error_params
 from conductor_admin.api.fanout import ChoiceRecords, ChoiceResult
-from conductor_admin.api.openai.bodies import read_body
-from conductor_admin.api.openai.envelope import EVENT_STREAM, Envelope, conductor, events, open_envelope
+from conductor_admin.api.openai.answers import ResponseAnswer
+from conductor_admin.api.openai.envelope import Envelope, EnvelopeRendering, conductor
 from conductor_admin.api.openai.jobs import PromptInput, plan_job
 from conductor_admin.api.openai.responses_body import ResponsesBody, turns
 from conductor_admin.api.openai.tools import ChosenTool, Offer, call_id
-from conductor_admin.api.openapi import reads
-from conductor_admin.api.rendering import answer_size
+from conductor_admin.api.responder import respond
+from conductor_admin.api.routing import EVENTS, new_router, reads
 from conductor_admin.gateway import Gateway
-from conductor_admin.http.responses import StreamResponse, json_answer, until_left
 from conductor_admin.planner import PlannedRequest
 from handlers.off_loop import TURN, off_loop
 from handlers.tool_calls.parser import Event, ParsedText, ToolCallParser
-from handlers.tool_calls.reader import CallArguments, CallStart
+from handlers.tool_calls.reader import CallStart
 from handlers.wire import Done, RequestError
 
 Item = dict[str, Any]
@@ -112,7 +110,11 @@ class ResponseStream:
             return self._words(event.text)
         if event.index and not self._tools.several:
             return b""
-        return self._call(event) if isinstance(event, CallStart) else self._arguments(event)
+        if isinstance(event, CallStart):
+            item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "call_id": call_id()}
+            return self._close() + self._add({**item, "name": event.name, "arguments": ""})
+        self.items[-1]["arguments"] += event.text
+        return self._of_item("response.function_call_arguments.delta", delta=event.text)
 
     def _words(self, text: str) -> bytes:
         said = b""
@@ -125,14 +127,6 @@ class ResponseStream:
             self.items[-1]["content"].append(part)
         self.items[-1]["content"][0]["text"] += text
         return said + self._of_part("response.output_text.delta", delta=text, logprobs=[])
-
-    def _call(self, event: CallStart) -> bytes:
-        item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "call_id": call_id()}
-        return self._close() + self._add({**item, "name": event.name, "arguments": ""})
-
-    def _arguments(self, event: CallArguments) -> bytes:
-        self.items[-1]["arguments"] += event.text
-        return self._of_item("response.function_call_arguments.delta", delta=event.text)
 
     def _add(self, item: Item) -> bytes:
         self.items.append({**item, "status": "in_progress"})
@@ -169,69 +163,68 @@ class ResponseStream:
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
 
-class Answering:
+class Responding(EnvelopeRendering[ResponsesBody]):
     """Renders the records of a job as the response or as the events that build it."""
 
-    def __init__(self, envelope: Envelope, body: ResponsesBody, job: PlannedRequest) -> None:
-        self._job = job
-        self.stream = ResponseStream(_head(envelope, body), body.offer)
+    names = NAMES
+
+    def __init__(self, envelope: Envelope, body: ResponsesBody) -> None:
+        super().__init__(envelope, body)
+        self.streams = bool(body.stream)
+
+    async def plan(self) -> list[PlannedRequest]:
+        envelope, body = self.envelope, self.body
+        if body.logprobs or body.top_logprobs:
+            raise RequestError(
+                "log-probabilities are available from /v1/chat/completions",
+                code="unsupported_parameter",
+                param="top_logprobs",
+            )
+        tools = body.offer
+        self._stream = ResponseStream(_head(envelope, body), tools)
+        sampling = body.sampling(
+            max_tokens=body.max_output_tokens or body.max_tokens,
+            json_schema=tools.schema(body.schema_of_answer),
+        )
+        messages = await off_loop(TURN * len(body.input), turns, body)
+        wire = {"tools": tools.definitions, "attempts": 1 if body.stream else 2}
+        prompt_input = PromptInput(wire, messages=messages)
+        return [
+            await plan_job(
+                envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_input
+            )
+        ]
+
+    def whole(self, ended: Sequence[ChoiceResult]) -> ResponseAnswer:
+        done = ended[0].done
+        self._stream.text(done.text)
+        self._stream.end(done, {})
+        return ResponseAnswer(**self._stream.whole(done, {"conductor": conductor(ended[0])}))
 
     def events(self, item: ChoiceRecords) -> bytes:
-        """Events for new records of the job."""
-        said = b"".join(self.stream.text(r["delta"]) for r in item.records if r.get("delta"))
-        return said if item.done is None else said + self.stream.end(item.done, self._more(item.done))
+        if item.done is not None:
+            return self._stream.end(item.done, {"conductor": conductor(ChoiceResult(item.job, item.done))})
+        return b"".join(self._stream.text(r["delta"]) for r in item.records if r.get("delta"))
 
-    def answer(self, done: Done) -> dict[str, Any]:
-        """The whole response."""
-        self.stream.text(done.text)
-        self.stream.end(done, {})
-        return self.stream.whole(done, self._more(done))
-
-    def _more(self, done: Done) -> dict[str, Any]:
-        return {"conductor": conductor(ChoiceResult(self._job, done))}
+    def failed(self, error: RequestError) -> bytes:
+        return self._stream.failed(error)
 
 
 def router(gateway: Gateway) -> APIRouter:
     """The route over `gateway`."""
-    routes = APIRouter()
+    routes = new_router()
 
-    @routes.post("/v1/responses", openapi_extra=reads(ResponsesBody))
+    @routes.post(
+        "/v1/responses",
+        response_model=ResponseAnswer,
+        responses=EVENTS,
+        openapi_extra=reads(ResponsesBody),
+    )
     async def responses(request: Request) -> Response:
         """Answer a conversation, in the form of OpenAI's responses; nothing is stored."""
-        body = await read_body(request, ResponsesBody)
-        envelope = await open_envelope(gateway, request, body, body.asked)
-        with rename_error_params(NAMES):
-            job = await _job(envelope, body)
-            answering, headers = Answering(envelope, body, job), envelope.headers(job)
-            if body.stream:
-                pieces = events(gateway.dispatcher, [job], answering.events, NAMES, bytes)
-                failed = answering.stream.failed
-                return StreamResponse(pieces, EVENT_STREAM, failed, more_headers=headers)
-            done = await until_left(request.receive, gateway.dispatcher.result(job))
-        if done is None:
-            return Response(status_code=499)
-        return await json_answer(answer_size(done), lambda: answering.answer(done), headers)
+        return await respond(gateway.dispatcher, request, Responding.open(gateway, request, ResponsesBody))
 
     return routes
-
-
-async def _job(envelope: Envelope, body: ResponsesBody) -> PlannedRequest:
-    if body.logprobs or body.top_logprobs:
-        raise RequestError(
-            "log-probabilities are available from /v1/chat/completions",
-            code="unsupported_parameter",
-            param="top_logprobs",
-        )
-    tools = body.offer
-    sampling = body.sampling(
-        max_tokens=body.max_output_tokens or body.max_tokens,
-        json_schema=tools.schema(body.schema_of_answer),
-    )
-    messages = await off_loop(TURN * len(body.input), turns, body)
-    prompt_input = PromptInput(
-        {"tools": tools.definitions, "attempts": 1 if body.stream else 2}, messages=messages
-    )
-    return await plan_job(envelope.gateway, envelope.target, body, sampling, envelope.requester, prompt_input)
 
 
 def _head(envelope: Envelope, body: ResponsesBody) -> dict[str, Any]:

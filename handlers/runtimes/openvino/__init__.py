@@ -1,1 +1,1 @@
-"""The openvino runtime: openvino-genai's continuous batching behind the runtime seam."""
+"""The openvino runtime: openvino-genai's continuous batching."""

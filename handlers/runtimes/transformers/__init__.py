@@ -1,1 +1,1 @@
-"""The transformers runtimes: causal, encoder-decoder and embedding models behind the runtime seam."""
+"""The transformers runtimes: causal, encoder-decoder and embedding models."""
