@@ -28,7 +28,8 @@ def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
         found = [_PART.fullmatch(part) for part in _BETWEEN.split(spelled[member.end() if member else 0 :])]
         parts = [part.groups() for part in found if part is not None]
         if len(parts) < len(found):
-            return _members(spelled[member.end() :]) if member else None
+            listed = parse(spelled[member.end() :]) if member else None
+            return listed if isinstance(listed, sympy.Tuple) else None
         if sure and not (member or len(parts) > 1 or any(map(_is_plain, parts))):
             return None
         return sympy.Union(*(_interval(*part) for part in parts))
@@ -39,11 +40,6 @@ def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
 def _is_plain(part: tuple[str, ...]) -> bool:
     opening, left, right, closing = part
     return opening + closing not in ("()", "[]") or "oo" in (left + right).split() or "-oo" in left
-
-
-def _members(text: str) -> sympy.Tuple | None:
-    value = parse(text)
-    return value if isinstance(value, sympy.Tuple) else None
 
 
 def _interval(opening: str, left: str, right: str, closing: str) -> sympy.Set:
