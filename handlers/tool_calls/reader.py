@@ -162,7 +162,11 @@ class CallReader:
         while (key := (yield from self._read_key())) is not None:
             if key in ARGUMENTS and name:
                 yield from self.read_arguments(name)
-                yield from self._read_rest()
+                yield from self._read_comma()
+                while (yield from self._read_key()) is not None:
+                    yield from self._reader.value()
+                    yield from self._read_comma()
+                yield from self._reader.literal("}")
                 return True
             if key in ARGUMENTS:
                 early = yield from self._read_text_of_value()
@@ -194,13 +198,6 @@ class CallReader:
             yield from self._reader.value(self._argue)
         else:
             self._argue(_tidy((yield from self._read_text_of_value())))
-
-    def _read_rest(self) -> Reading[None]:
-        yield from self._read_comma()
-        while (yield from self._read_key()) is not None:
-            yield from self._reader.value()
-            yield from self._read_comma()
-        yield from self._reader.literal("}")
 
     def _read_key(self) -> Reading[str | None]:
         yield from self._reader.blanks()
