@@ -97,7 +97,8 @@ class _CatalogueReader:
         )
         sets = unplaced_sets(rows)
         page = self._page
-        return Catalogue(rows, page.persona, page.personas, sets, self._sorted_warnings(), self._source)
+        warnings = tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
+        return Catalogue(rows, page.persona, page.personas, sets, warnings, self._source)
 
     def _table(self, table: MarkdownTable) -> None:
         names, issues = read_header(table, ROW_COLUMNS, self._source)
@@ -118,27 +119,18 @@ class _CatalogueReader:
         if reader.slug is None:
             return
         if reader.slug in self._rows:
-            self._duplicate(reader.slug, cells["Category/Area"])
+            cell, first = cells["Category/Area"], self._lines[reader.slug]
+            message = f"expected each category once, got {reader.slug!r} again (first in line {first})"
+            self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
             return
         self._rows[reader.slug] = row
         self._lines[reader.slug] = line
-        if row and row.engine == FALLBACK_ENGINE != row.slug and not _names_engine(cells):
+        names_engine = "Engine" in cells and bool(cells["Engine"].text)
+        if row and row.engine == FALLBACK_ENGINE != row.slug and not names_engine:
             self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
-
-    def _duplicate(self, slug: str, cell: Cell) -> None:
-        message = f"expected each category once, got {slug!r} again (first in line {self._lines[slug]})"
-        self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
 
     def _warn(self, line: int, message: str) -> None:
         self._warnings.append((line, f"{self._source}:{line}: {message}"))
-
-    def _sorted_warnings(self) -> tuple[str, ...]:
-        """Warnings in the order of lines; those of one line keep their order."""
-        return tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
-
-
-def _names_engine(cells: Mapping[str, Cell]) -> bool:
-    return "Engine" in cells and bool(cells["Engine"].text)
 
 
 def served_catalogue(
