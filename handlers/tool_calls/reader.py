@@ -98,21 +98,18 @@ class CharacterReader:
         if character == '"':
             yield from self._quoted(sink)
         elif character and character in "{[":
-            yield from self._nested(sink)
+            depth = 0
+            while character := (yield from self.peek()):
+                if character == '"':
+                    yield from self._quoted(sink)
+                    continue
+                depth += (character in "{[") - (character in "}]")
+                sink((yield from self.take()))
+                if depth == 0:
+                    return
         else:
             while (character := (yield from self.peek())) and character not in ENDS_PLAIN:
                 sink((yield from self.take()))
-
-    def _nested(self, sink: Callable[[str], None]) -> Reading[None]:
-        depth = 0
-        while character := (yield from self.peek()):
-            if character == '"':
-                yield from self._quoted(sink)
-                continue
-            depth += (character in "{[") - (character in "}]")
-            sink((yield from self.take()))
-            if depth == 0:
-                return
 
     def _quoted(self, sink: Callable[[str], None]) -> Reading[None]:
         sink((yield from self.take()))

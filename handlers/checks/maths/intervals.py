@@ -32,7 +32,13 @@ def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
             return listed if isinstance(listed, sympy.Tuple) else None
         if sure and not (member or len(parts) > 1 or any(map(_is_plain, parts))):
             return None
-        return sympy.Union(*(_interval(*part) for part in parts))
+        found_sets = []
+        for opening, left, right, closing in parts:
+            low, high = parse(left), parse(right)
+            if not (low.is_extended_real and high.is_extended_real and low < high):
+                raise NotMaths("no interval")
+            found_sets.append(sympy.Interval(low, high, opening == "(", closing == ")"))
+        return sympy.Union(*found_sets)
     except NotMaths:
         return None
 
@@ -40,10 +46,3 @@ def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
 def _is_plain(part: tuple[str, ...]) -> bool:
     opening, left, right, closing = part
     return opening + closing not in ("()", "[]") or "oo" in (left + right).split() or "-oo" in left
-
-
-def _interval(opening: str, left: str, right: str, closing: str) -> sympy.Set:
-    low, high = parse(left), parse(right)
-    if not (low.is_extended_real and high.is_extended_real and low < high):
-        raise NotMaths("no interval")
-    return sympy.Interval(low, high, opening == "(", closing == ")")

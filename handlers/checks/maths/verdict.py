@@ -49,7 +49,14 @@ def judge(prompt: str, text: str, expected: str | None) -> Verdict:
     answers = list(_readable(candidates(text)))
     if not answers:
         found = candidates(text)
-        return Verdict(found[0] if found else None, None, *_unread(found, expected))
+        shown = found[0] if found else None
+        if expected is not None and shown is not None:
+            given, wanted = _bare(shown).casefold(), _bare(clean(expected)).casefold()
+            if given == wanted:
+                return Verdict(shown, None, True, "equal to the expected answer")
+            if {given, wanted} <= _YES_OR_NO:
+                return Verdict(shown, None, False, f"expected {wanted}")
+        return Verdict(shown, None, None, "no final answer that can be read as mathematics")
     answer = answers[0]
     try:
         holds, reason = _against(prompt, answer, expected)
@@ -149,13 +156,3 @@ def _readable(found: list[str]) -> Any:
             yield MathsAnswer(text.rpartition("=")[2].strip(), value.rhs)
         else:
             yield MathsAnswer(text, value)
-
-
-def _unread(found: list[str], expected: str | None) -> tuple[bool | None, str]:
-    if expected is not None and found:
-        given, wanted = _bare(found[0]).casefold(), _bare(clean(expected)).casefold()
-        if given == wanted:
-            return True, "equal to the expected answer"
-        if {given, wanted} <= _YES_OR_NO:
-            return False, f"expected {wanted}"
-    return None, "no final answer that can be read as mathematics"
