@@ -7,7 +7,7 @@ other functions place the sets as on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from conductor_core.placement import place, unplaced_sets
 from conductor_core.settings.page import ROW_COLUMNS, Page, read_page
 from conductor_core.settings.parameters import ParameterReader
 from conductor_core.settings.rows import FALLBACK_ENGINE, RowReader
-from conductor_core.settings.tables import Cell, MarkdownTable, is_filler, named_rows, read_header
+from conductor_core.settings.tables import MarkdownTable, is_filler, named_rows, read_header
 from handlers.engines.registry import engine_names
 
 LARGEST_FILE = 250_000
@@ -103,31 +103,27 @@ class _CatalogueReader:
     def _table(self, table: MarkdownTable) -> None:
         names, issues = read_header(table, ROW_COLUMNS, self._source)
         self._issues += issues
-        for row in table.rows:
-            if is_filler(row):
-                self._warn(row.line, "a row of dots or empty cells is skipped")
+        for filler in filter(is_filler, table.rows):
+            self._warn(filler.line, "a row of dots or empty cells is skipped")
         for line, cells in named_rows(table, names, self._source):
             if isinstance(cells, Issue):
                 self._issues.append(cells)
-            else:
-                self._row(line, cells)
-
-    def _row(self, line: int, cells: Mapping[str, Cell]) -> None:
-        reader = RowReader(cells, self._source, self._engines)
-        row = reader.read(line)
-        self._issues += reader.issues
-        if reader.slug is None:
-            return
-        if reader.slug in self._rows:
-            cell, first = cells["Category/Area"], self._lines[reader.slug]
-            message = f"expected each category once, got {reader.slug!r} again (first in line {first})"
-            self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
-            return
-        self._rows[reader.slug] = row
-        self._lines[reader.slug] = line
-        names_engine = "Engine" in cells and bool(cells["Engine"].text)
-        if row and row.engine == FALLBACK_ENGINE != row.slug and not names_engine:
-            self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
+                continue
+            reader = RowReader(cells, self._source, self._engines)
+            row = reader.read(line)
+            self._issues += reader.issues
+            if reader.slug is None:
+                continue
+            if reader.slug in self._rows:
+                cell, first = cells["Category/Area"], self._lines[reader.slug]
+                message = f"expected each category once, got {reader.slug!r} again (first in line {first})"
+                self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
+                continue
+            self._rows[reader.slug] = row
+            self._lines[reader.slug] = line
+            names_engine = "Engine" in cells and bool(cells["Engine"].text)
+            if row and row.engine == FALLBACK_ENGINE != row.slug and not names_engine:
+                self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
 
     def _warn(self, line: int, message: str) -> None:
         self._warnings.append((line, f"{self._source}:{line}: {message}"))

@@ -77,18 +77,16 @@ def read_blocks(text: str) -> list[Block]:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     tokens = _MARKDOWN.parse(text)
-    return [_block(group, lines) for group in _top_level(tokens)]
-
-
-def _top_level(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    blocks: list[Block] = []
     group: list[Token] = []
     depth = 0
     for token in tokens:
         group.append(token)
         depth += token.nesting
         if depth == 0:
-            yield group
+            blocks.append(_block(group, lines))
             group = []
+    return blocks
 
 
 def _block(group: list[Token], lines: list[str]) -> Block:
