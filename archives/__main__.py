@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from archives.build import BuiltRows, build_rows, write_config
+from archives.build import build_rows, write_config
 from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.progress import Bars, progress_for
@@ -52,10 +52,6 @@ def main(settings: Path | None, store: Path | None, config: Path | None, bundle:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(fault(error))
-    _tell(built, store, configured)
-
-
-def _tell(built: BuiltRows, store: Path, configured: bool) -> None:
     for archive in built.archives:
         if archive.changed:
             click.echo(f"{archive.path.name} {archive.version}")

@@ -120,10 +120,16 @@ def _check_archive(archive: zipfile.ZipFile) -> None:
     for entry in entries:
         _check_entry(entry)
     for entry in entries:
-        _check_content(archive, entry)
+        # Reading a member to its end compares length and checksum, without storing it.
+        with archive.open(entry) as file:
+            while file.read(_PIECE):
+                pass
     manifest = _read_manifest(_read_member(archive, MANIFEST))
     _check_config(_read_member(archive, CONFIG), manifest)
-    _check_stub(_read_member(archive, manifest["handler"]).decode(), manifest["handler"])
+    stub = ast.parse(_read_member(archive, manifest["handler"]).decode())
+    classes = [node for node in stub.body if isinstance(node, ast.ClassDef)]
+    if len(classes) != 1:
+        raise ValueError(f"{manifest['handler']} has {len(classes)} classes, TorchServe needs exactly one")
     _read_member(archive, "handlers/engine_handler.py")
 
 
@@ -148,13 +154,6 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"member {name} has {entry.file_size} bytes, more than {LARGEST_MEMBER}")
     if entry.file_size > _LARGEST_RATIO * max(entry.compress_size, 1):
         raise ValueError(f"member {name} unpacks to more than {_LARGEST_RATIO} times its size")
-
-
-def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Reads the member to its end, which compares length and checksum, without storing it."""
-    with archive.open(entry) as file:
-        while file.read(_PIECE):
-            pass
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -187,12 +186,6 @@ def _check_config(text: bytes, manifest: dict[str, str]) -> None:
         raise ValueError(f"{CONFIG} is not a worker's configuration ({error})") from error
     if config.version != manifest["modelVersion"]:
         raise ValueError(f"{CONFIG} and {MANIFEST} have different versions")
-
-
-def _check_stub(source: str, name: str) -> None:
-    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
-    if len(classes) != 1:
-        raise ValueError(f"{name} has {len(classes)} classes, TorchServe needs exactly one")
 
 
 @dataclass(frozen=True, slots=True)

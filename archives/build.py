@@ -16,7 +16,7 @@ from archives.build_context import BuildContext
 from archives.errors import BuildError
 from archives.fetch import fetch
 from archives.identity import identify
-from archives.prepare import Prepared, check, prepare, prepared, weights_lock
+from archives.prepare import check, prepare, prepared, weights_lock
 from archives.verify import Verified, verify
 from archives.worker_archive import WorkerPlan, archive_spec, contexts_of, worker_config
 from conductor_core.catalogue import Catalogue, Row, StayLoaded, WorkerSet
@@ -100,7 +100,21 @@ def build_rows(
 
     The BuildError of the first row that cannot be built ends the build.
     """
-    plans = [_row_plan(catalogue, row, bundle) for row in catalogue.rows]
+    plans = []
+    for row in catalogue.rows:
+        worker_set = catalogue.set_of(row.slug)
+        plan = WorkerPlan(
+            name=row.slug,
+            row=row,
+            runtime=worker_set.runtime,
+            device=worker_set.device,
+            workers=row.workers,
+            context=row.context,
+            system=catalogue.persona if row.engine == CONVERSATION else None,
+            bundle=bundle,
+            memory=worker_set.declared_memory,
+        )
+        plans.append(plan)
     built = tuple(_build(plan, store, "{name}.mar", build_context) for plan in plans)
     kept = {item.path for item in built}
     stale = tuple(sorted(path for path in store.glob("*.mar") if path not in kept))
@@ -111,7 +125,14 @@ def build_rows(
 
 def pull_rows(rows: Sequence[Row], build_context: BuildContext) -> list[Path]:
     """Downloads the models of the rows without converting them; returns their paths in order."""
-    return [_pull(row, build_context) for row in rows]
+    paths = []
+    for row in rows:
+        with _naming(row, build_context):
+            identity = identify(row.ref, build_context)
+            lock = build_context.lock(build_context.folder(row.ref, identity))
+            with weights_lock(lock, build_context.progress, build_context.stop):
+                paths.append(fetch(row.ref, identity, build_context))
+    return paths
 
 
 def verify_rows(catalogue: Catalogue, rows: Sequence[Row], build_context: BuildContext) -> list[Verified]:
@@ -147,21 +168,6 @@ def write_config(catalogue: Catalogue, config: Path) -> bool:
     return write_load_models(config, resident)
 
 
-def _row_plan(catalogue: Catalogue, row: Row, bundle: bool) -> WorkerPlan:
-    worker_set = catalogue.set_of(row.slug)
-    return WorkerPlan(
-        name=row.slug,
-        row=row,
-        runtime=worker_set.runtime,
-        device=worker_set.device,
-        workers=row.workers,
-        context=row.context,
-        system=catalogue.persona if row.engine == CONVERSATION else None,
-        bundle=bundle,
-        memory=worker_set.declared_memory,
-    )
-
-
 @contextmanager
 def _naming(row: Row, build_context: BuildContext) -> Iterator[None]:
     try:
@@ -178,10 +184,6 @@ def _build(plan: WorkerPlan, store: Path, file: str, build_context: BuildContext
         written = write_archive(spec, path)
     if written:
         build_context.progress.update("archive", 1, 1, f"wrote {path.name}")
-    return _built(plan, prepared, path, written)
-
-
-def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> Built:
     config = worker_config(plan, prepared)
     return Built(
         path=path,
@@ -194,11 +196,3 @@ def _built(plan: WorkerPlan, prepared: Prepared, path: Path, written: bool) -> B
         identity=prepared.identity,
         contexts=contexts_of(config, prepared),
     )
-
-
-def _pull(row: Row, build_context: BuildContext) -> Path:
-    with _naming(row, build_context):
-        identity = identify(row.ref, build_context)
-        lock = build_context.lock(build_context.folder(row.ref, identity))
-        with weights_lock(lock, build_context.progress, build_context.stop):
-            return fetch(row.ref, identity, build_context)

@@ -60,12 +60,8 @@ def stream_child(
                 on_line(line)
             return child.wait()
         finally:
-            _kill(child)
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def _lines(stream: IO[bytes], stop: threading.Event) -> Iterator[str]:
@@ -108,7 +104,9 @@ def run_job(
     if answer.refusal is not None:
         raise answer.refusal
     if status != 0 or answer.result is None:
-        raise BuildError(f"{module} {_ending(status)}: {last_line(log)}", f"see {log}")
+        killed = status == -signal.SIGKILL
+        ending = "was killed (out of memory?)" if killed else f"ended with status {status}"
+        raise BuildError(f"{module} {ending}: {last_line(log)}", f"see {log}")
     return answer.result
 
 
@@ -126,12 +124,6 @@ class _Answer:
             self.refusal = BuildError(*record["refusal"])
         else:
             self.result = record["result"]
-
-
-def _ending(status: int) -> str:
-    if status == -signal.SIGKILL:
-        return "was killed (out of memory?)"
-    return f"ended with status {status}"
 
 
 def last_line(log: Path) -> str:

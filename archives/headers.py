@@ -41,11 +41,18 @@ def _gguf_info(reader: Any) -> WeightsInfo:
     arch = str(reader.fields["general.architecture"].contents())
     heads, width = value(f"{arch}.attention.head_count"), value(f"{arch}.embedding_length")
     kv_heads = value(f"{arch}.attention.head_count_kv") or heads
+    file_type = value("general.file_type")
+    if file_type is not None and file_type in {kind.value for kind in gguf.LlamaFileType}:
+        name = str(gguf.LlamaFileType(file_type).name)
+        quantisation = name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    else:
+        counts = Counter(tensor.tensor_type.name for tensor in reader.tensors)
+        quantisation = str(counts.most_common(1)[0][0])
     return WeightsInfo(
         architecture=arch,
         parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
         size=sum(int(tensor.n_bytes) for tensor in reader.tensors),
-        quantisation=_gguf_quantisation(value("general.file_type"), reader),
+        quantisation=quantisation,
         context=value(f"{arch}.context_length"),
         layers=value(f"{arch}.block_count") or 0,
         kv_heads=max(kv_heads) if isinstance(kv_heads, list) else kv_heads or 0,
@@ -56,13 +63,6 @@ def _gguf_info(reader: Any) -> WeightsInfo:
 def _per_head(width: int | None, heads: int | list[int] | None) -> int:
     count = max(heads) if isinstance(heads, list) else heads
     return width // count if width and count else 0
-
-
-def _gguf_quantisation(file_type: int | None, reader: Any) -> str:
-    if file_type is not None and file_type in {kind.value for kind in gguf.LlamaFileType}:
-        return str(gguf.LlamaFileType(file_type).name).removeprefix("MOSTLY_").removeprefix("ALL_")
-    counts = Counter(tensor.tensor_type.name for tensor in reader.tensors)
-    return str(counts.most_common(1)[0][0])
 
 
 def read_folder(folder: Path, model: str) -> WeightsInfo:
@@ -76,19 +76,14 @@ def read_folder(folder: Path, model: str) -> WeightsInfo:
             refuse_auto_map(_json(folder / name), name, model)
     if "config.json" not in names:
         raise BuildError(f"{model} has no config.json", "name a complete model folder")
-    _refuse_missing_parts(folder, names, model)
+    if _INDEX in names:
+        parts = _json(folder / _INDEX).get("weight_map")
+        missing = sorted(set(parts.values()) - set(names)) if isinstance(parts, dict) else [_INDEX]
+        if missing:
+            raise BuildError(f"{model} is not complete: {', '.join(map(str, missing[:4]))}", FETCH_AGAIN)
     tensors = [folder / name for name in names if name.endswith(".safetensors")]
     weights = tensors or [folder / name for name in names if name.endswith(".bin")]
     return _folder_info(_json(folder / "config.json"), tensors, sum(path.stat().st_size for path in weights))
-
-
-def _refuse_missing_parts(folder: Path, names: list[str], model: str) -> None:
-    if _INDEX not in names:
-        return
-    parts = _json(folder / _INDEX).get("weight_map")
-    missing = sorted(set(parts.values()) - set(names)) if isinstance(parts, dict) else [_INDEX]
-    if missing:
-        raise BuildError(f"{model} is not complete: {', '.join(map(str, missing[:4]))}", FETCH_AGAIN)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -107,32 +102,21 @@ def _folder_info(config: Mapping[str, Any], tensors: list[Path], size: int) -> W
     width = text.get("hidden_size") or text.get("d_model")
     counts: Counter[str] = Counter()
     for path in tensors:
-        counts.update(_tensor_counts(path))
+        for name, entry in _safetensors_header(path).items():
+            if name != "__metadata__":
+                counts[str(entry["dtype"])] += math.prod(entry["shape"])
+    quantised = (text.get("quantization_config") or {}).get("quant_method")
+    precision = _WORDS.get(counts.most_common(1)[0][0], "BF16") if counts else "IR"
     return WeightsInfo(
         architecture=str(config.get("model_type", "")),
         parameters=counts.total(),
         size=size,
-        quantisation=_own_precision(text, counts),
+        quantisation=str(quantised) if quantised else precision,
         context=text.get("max_position_embeddings"),
         layers=text.get("num_hidden_layers") or text.get("decoder_layers") or 0,
         kv_heads=text.get("num_key_value_heads") or heads,
         head_dim=text.get("head_dim") or _per_head(width, heads),
     )
-
-
-def _own_precision(config: Mapping[str, Any], counts: Counter[str]) -> str:
-    quantised = (config.get("quantization_config") or {}).get("quant_method")
-    if quantised:
-        return str(quantised)
-    return _WORDS.get(counts.most_common(1)[0][0], "BF16") if counts else "IR"
-
-
-def _tensor_counts(path: Path) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for name, entry in _safetensors_header(path).items():
-        if name != "__metadata__":
-            counts[str(entry["dtype"])] += math.prod(entry["shape"])
-    return counts
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:

@@ -29,7 +29,15 @@ def identify(ref: ModelRef, build_context: BuildContext) -> str:
     if ref.kind == "pypi":
         return f"{model_id(ref)}@sha256:{wheel_digest(ref, build_context)}"
     if ref.kind == "path":
-        return _local_identity(build_context.project.local_model(ref))
+        path = build_context.project.local_model(ref)
+        if path.is_file():
+            return f"file:{_digest(path)}"
+        if not path.is_dir():
+            raise BuildError(f"{path} does not exist", "correct the path, which is relative to SETTINGS.md")
+        total = hashlib.sha256()
+        for name in sorted(wanted_files(names_in(path), str(path))):
+            total.update(f"{name}\0{_digest(path / name)}\0".encode())
+        return f"folder:{total.hexdigest()}"
     return f"{ref.source}@{_commit(ref, build_context)}:{ref.file or ''}"
 
 
@@ -58,17 +66,6 @@ def _commit(ref: ModelRef, build_context: BuildContext) -> str:
         temporary.write_text(json.dumps(commits, indent=2, sort_keys=True) + "\n")
         temporary.replace(memory)
     return commits[key]
-
-
-def _local_identity(path: Path) -> str:
-    if path.is_file():
-        return f"file:{_digest(path)}"
-    if not path.is_dir():
-        raise BuildError(f"{path} does not exist", "correct the path, which is relative to SETTINGS.md")
-    total = hashlib.sha256()
-    for name in sorted(wanted_files(names_in(path), str(path))):
-        total.update(f"{name}\0{_digest(path / name)}\0".encode())
-    return f"folder:{total.hexdigest()}"
 
 
 def _digest(path: Path) -> str:

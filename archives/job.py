@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 from archives.errors import BuildError
 
@@ -24,8 +24,10 @@ Report = Callable[[str, int, "int | None", str], None]
 
 def serve_job(work: Callable[[dict[str, Any], Report], dict[str, Any]]) -> None:
     """Answers the one request on standard input with `work(request, report)`; ends when the builder ends."""
-    _die_with_parent()
-    records = _take_stdout()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the kernel ends it with the builder
+    # The records alone go to the old standard output; what libraries print goes to standard error.
+    records = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
     def write(**record: Any) -> None:
         records.write(json.dumps(record) + "\n")
@@ -38,13 +40,3 @@ def serve_job(work: Callable[[dict[str, Any], Report], dict[str, Any]]) -> None:
         write(result=work(json.load(sys.stdin), report))
     except BuildError as error:
         write(refusal=[error.fault, error.cure])
-
-
-def _take_stdout() -> TextIO:
-    records = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return records
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,7 +7,6 @@ of the model's own files.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from archives.build_context import BuildContext
@@ -16,38 +15,28 @@ from archives.fetch import fetched
 from archives.headers import read_folder, read_gguf
 from archives.identity import identify
 from archives.prepare import Prepared, prepared
-from archives.weights_info import KnownWeights, WeightsInfo
+from archives.weights_info import KnownWeights
 from archives.worker_archive import WorkerPlan, contexts_of, worker_config
-from conductor_core.catalogue import ModelRef, WorkerSet
+from conductor_core.catalogue import WorkerSet
 
 
 def known_weights(worker_set: WorkerSet, build_context: BuildContext) -> KnownWeights:
     """Facts of the set's weights; empty if they are not on this machine. Call it in a thread."""
     offline = replace(build_context, job=_asks_nobody, refresh=False)
+    row = worker_set.first
     try:
-        found = _found(worker_set, offline)
+        identity = identify(row.ref, offline)
+        found = prepared(row, worker_set.runtime, identity, offline)
+        source = fetched(row.ref, identity, offline) if found is None else None
+        if source is not None:
+            info = read_gguf(source)[0] if row.ref.is_gguf else read_folder(source, row.ref.source)
+            found = Prepared(source, identity, info, made=False)
     except (BuildError, OSError):
         return KnownWeights()
     if found is None:
         return KnownWeights()
     config = worker_config(WorkerPlan.of(worker_set), found)
     return KnownWeights(found.identity, config.memory, contexts_of(config, found))
-
-
-def _found(worker_set: WorkerSet, build_context: BuildContext) -> Prepared | None:
-    row = worker_set.first
-    identity = identify(row.ref, build_context)
-    there = prepared(row, worker_set.runtime, identity, build_context)
-    if there is not None:
-        return there
-    source = fetched(row.ref, identity, build_context)
-    if source is None:
-        return None
-    return Prepared(source, identity, _headers(row.ref, source), made=False)
-
-
-def _headers(ref: ModelRef, source: Path) -> WeightsInfo:
-    return read_gguf(source)[0] if ref.is_gguf else read_folder(source, ref.source)
 
 
 def _asks_nobody(*_: Any, **__: Any) -> NoReturn:

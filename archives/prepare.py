@@ -92,7 +92,12 @@ def prepare(row: Row, runtime: RuntimeName, build_context: BuildContext) -> Prep
                 found = make(row, runtime, identity, build_context)
     if not found.made:
         check(row, runtime, found, build_context)
-    _check_quantisation(row, found.info)
+    wanted = row.file_precision
+    if row.precision is Precision.FILE and wanted and wanted.upper() != found.info.quantisation.upper():
+        raise BuildError(
+            f"Precision {wanted} is asked for, {row.technical_model_name} has {found.info.quantisation}",
+            "leave the Precision cell empty, or use another file",
+        )
     return found
 
 
@@ -112,7 +117,15 @@ def check(row: Row, runtime: RuntimeName, found: Prepared, build_context: BuildC
             f"{listed(names)} in {folder} changed since it was made",
             f"run: conductor pull --verify {row.slug}",
         )
-    source = _source_of(row, folder, found.identity, build_context) if form in _LINKED else None
+    source: Path | None = None
+    if form in _LINKED:
+        # The fetched model whose files `folder` loads or links to, if known.
+        stamp, record = Stamp.read(folder), SourceRecord.read(build_context, row.ref, found.identity)
+        if stamp and stamp.path:
+            source = Path(stamp.path)
+        else:
+            recorded = Path(record.path) if record else None
+            source = fetched(row.ref, found.identity, build_context) or recorded
     if source and (names := damaged_source(row.ref, found.identity, source, build_context)):
         raise BuildError(f"{listed(names)} in {source} changed since it was fetched", cure(row))
 
@@ -124,14 +137,6 @@ def damaged_form(folder: Path, build_context: BuildContext) -> list[str]:
         return []
     seen = build_context.digests(folder.parent, f"{folder.name}-seen")
     return damaged(Recorded(folder, stamp.files, seen, build_context.stop), whole=build_context.verify)
-
-
-def _source_of(row: Row, folder: Path, identity: str, build_context: BuildContext) -> Path | None:
-    """The fetched model whose files `folder` loads or links to, if known."""
-    stamp, record = Stamp.read(folder), SourceRecord.read(build_context, row.ref, identity)
-    if stamp and stamp.path:
-        return Path(stamp.path)
-    return fetched(row.ref, identity, build_context) or (Path(record.path) if record else None)
 
 
 def form_of(row: Row, runtime: RuntimeName) -> tuple[str, str, str | None]:
@@ -166,18 +171,22 @@ def make(row: Row, runtime: RuntimeName, identity: str, build_context: BuildCont
     request = {"form": form, "dtype": dtype, "runtime": runtime, "name": row.ref.short_name}
     source = fetch(row.ref, identity, build_context)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
+    # Removes temporary folders of a killed build; the lock ensures that no other build uses them.
+    for left in (*folder.parent.glob(".*-*"), *folder.parent.glob("source/.download-*")):
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         work = {**request, "source": str(source), "target": str(temporary)}
         answer = _convert(row, work, build_context)
         info = WeightsInfo(**answer["info"])
+        files = sorted(path for path in temporary.iterdir() if path.is_file() and not path.is_symlink())
+        digests = {path.name: sha256_of(path) for path in files}
         stamp = Stamp(
             source=identity,
             info=info,
             path=answer["path"],
             libraries=answer["libraries"],
-            files=_digests(temporary),
+            files=digests,
             estimated_memory=estimate_memory(info, runtime, row.precision.value),
         )
         stamp.write(temporary)
@@ -204,17 +213,6 @@ def cure(row: Row) -> str:
     return YOUR_OWN if row.ref.kind == "path" else f"run: conductor pull --verify {row.slug}"
 
 
-def _sweep(parent: Path) -> None:
-    """Removes temporary folders of a killed build; the lock ensures that no other build uses them."""
-    for left in (*parent.glob(".*-*"), *parent.glob("source/.download-*")):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
-    return {path.name: sha256_of(path) for path in files}
-
-
 def _publish(temporary: Path, folder: Path) -> None:
     """Renames `temporary` to `folder`; an existing `folder` has no valid stamp or a missing source."""
     temporary.chmod(0o755)
@@ -223,12 +221,3 @@ def _publish(temporary: Path, folder: Path) -> None:
         folder.rename(old / folder.name)
         shutil.rmtree(old)
     temporary.rename(folder)
-
-
-def _check_quantisation(row: Row, info: WeightsInfo) -> None:
-    wanted = row.file_precision
-    if row.precision is Precision.FILE and wanted and wanted.upper() != info.quantisation.upper():
-        raise BuildError(
-            f"Precision {wanted} is asked for, {row.technical_model_name} has {info.quantisation}",
-            "leave the Precision cell empty, or use another file",
-        )

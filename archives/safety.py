@@ -32,12 +32,23 @@ def wanted_files(names: Iterable[str], model: str, *, gguf: bool = False) -> lis
     known = sorted(names)
     top = [name for name in known if "/" not in name]
     modules = [name for name in known if _MODULE.fullmatch(name)] if "modules.json" in top else []
-    _refuse_code(top, model)
+    code = [name for name in top if name.endswith(".py")]
+    if code:
+        raise BuildError(
+            f"{model} contains code ({', '.join(code)}), which is never run",
+            "use a model that transformers supports by itself, or a copy of this one without these files",
+        )
     wanted = [name for name in top if _is_taken(name) or _is_ir_weights(name, top)]
     if gguf and not any(_is_weights(name) for name in wanted):
         wanted += [name for name in top if name.endswith(".gguf")]
     if not any(_is_weights(name) for name in wanted):
-        raise _no_weights(top, model)
+        pickles = [name for name in top if name.endswith(_PICKLES)]
+        if pickles:
+            raise BuildError(
+                f"{model} has its weights only as pickle files ({', '.join(pickles)}), which can run code",
+                "use a repository or revision with .safetensors files, or a GGUF file",
+            )
+        raise BuildError(f"{model} has no .safetensors, OpenVINO or GGUF weights", "check the name")
     return sorted([*modules, *wanted], key=lambda name: (_is_weights(name), name))
 
 
@@ -54,25 +65,6 @@ def refuse_auto_map(config: Mapping[str, Any], name: str, model: str) -> None:
             f"{model} needs its own code (auto_map in {name}), which is never run",
             "use a model that transformers supports by itself",
         )
-
-
-def _refuse_code(names: list[str], model: str) -> None:
-    code = [name for name in names if name.endswith(".py")]
-    if code:
-        raise BuildError(
-            f"{model} contains code ({', '.join(code)}), which is never run",
-            "use a model that transformers supports by itself, or a copy of this one without these files",
-        )
-
-
-def _no_weights(names: list[str], model: str) -> BuildError:
-    pickles = [name for name in names if name.endswith(_PICKLES)]
-    if pickles:
-        return BuildError(
-            f"{model} has its weights only as pickle files ({', '.join(pickles)}), which can run code",
-            "use a repository or revision with .safetensors files, or a GGUF file",
-        )
-    return BuildError(f"{model} has no .safetensors, OpenVINO or GGUF weights", "check the name")
 
 
 def _is_taken(name: str) -> bool:

@@ -65,11 +65,15 @@ def convert_translation_tokenizer(source: Path, target: Path, family: str, name:
     )
     specials = {f"{key}_token": _text(config, f"{key}_token", _TEXTS[key]) for key in _SPECIAL[family]}
     vocabulary = _vocabulary(source, family, name)
-    _refuse_two_vocabularies(source, config, name)
+    if config.get("separate_vocabs") or (source / "target_vocab.json").exists():
+        raise _unusable(name, "it has one vocabulary to read and another one to write")
     missing = sorted(set(specials.values()) - set(vocabulary))
     if missing:
         raise _unusable(name, f"its vocab.json lacks {', '.join(missing)}")
-    languages = _languages(source, config, name) if family == "m2m_100" else _one_target(vocabulary, name)
+    languages = _languages(source, config, name) if family == "m2m_100" else ()
+    marks = [token for token in vocabulary if token.startswith(">>") and token.endswith("<<")]
+    if family != "m2m_100" and len(marks) > 1:
+        raise _unusable(name, f"it writes several languages ({', '.join(marks[:3])}), chosen inside the text")
     parts = _Parts(source / _FILES[family], vocabulary, specials["unk_token"], languages)
     made = _converted(parts, name)
     made.add_special_tokens(
@@ -101,7 +105,7 @@ class _Converter(SpmConverter):
         vocabulary, unknown = dict(self._parts.vocabulary), self._parts.unknown
         if proto.trainer_spec.model_type == _UNIGRAM:
             scored = [
-                (token, scores.get(token, _unused(token)))
+                (token, scores.get(token, _NEVER * min(len(token), _LONGEST)))
                 for token in sorted(vocabulary, key=vocabulary.__getitem__)
             ]
             return Tokenizer(Unigram(scored, unk_id=vocabulary[unknown]))
@@ -112,10 +116,6 @@ class _Converter(SpmConverter):
         raise ValueError("it is neither a unigram nor a BPE model")
 
 
-def _unused(token: str) -> float:
-    return _NEVER * min(len(token), _LONGEST)
-
-
 def _vocabulary(source: Path, family: str, name: str) -> dict[str, int]:
     if not (source / "vocab.json").exists():
         raise _unusable(name, "it has no vocab.json")
@@ -123,18 +123,6 @@ def _vocabulary(source: Path, family: str, name: str) -> dict[str, int]:
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise _unusable(name, "its vocab.json does not number its pieces from 0")
     return vocabulary
-
-
-def _refuse_two_vocabularies(source: Path, config: Mapping[str, Any], name: str) -> None:
-    if config.get("separate_vocabs") or (source / "target_vocab.json").exists():
-        raise _unusable(name, "it has one vocabulary to read and another one to write")
-
-
-def _one_target(vocabulary: Mapping[str, int], name: str) -> tuple[str, ...]:
-    marks = [token for token in vocabulary if token.startswith(">>") and token.endswith("<<")]
-    if len(marks) > 1:
-        raise _unusable(name, f"it writes several languages ({', '.join(marks[:3])}), chosen inside the text")
-    return ()
 
 
 def _languages(source: Path, config: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -38,7 +38,9 @@ def verify(row: Row, runtime: RuntimeName, build_context: BuildContext) -> Verif
     with weights_lock(build_context.lock(folder), build_context.progress, build_context.stop):
         source = bring(row.ref, identity, build_context)
         mended = [*source.mended]
-        for made in _forms(folder):
+        found = folder.iterdir() if folder.exists() else ()
+        forms = sorted(path for path in found if path.is_dir() and path.name != "source")
+        for made in forms:
             build_context.progress.update(
                 "archive", 0, None, f"comparing {made.name} of {row.ref.short_name}"
             )
@@ -50,11 +52,6 @@ def verify(row: Row, runtime: RuntimeName, build_context: BuildContext) -> Verif
                 # A form of another row: its next load makes it again.
                 shutil.rmtree(made)
     return Verified(source.path, tuple(mended))
-
-
-def _forms(folder: Path) -> list[Path]:
-    found = folder.iterdir() if folder.exists() else ()
-    return sorted(path for path in found if path.is_dir() and path.name != "source")
 
 
 def _is_current(made: Path, identity: str, source: Path, form: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -113,6 +112,9 @@ def precision_word(row: Row, prepared: Prepared) -> str:
 def worker_version(plan: WorkerPlan, prepared: Prepared) -> str:
     """12 hex digits of a digest of all facts that need new workers, without paths, persona and parameters."""
     spec = RUNTIMES[plan.runtime]
+    total = hashlib.sha256()
+    for name, content in sorted(handler_files().items()):
+        total.update(f"{name}\0{len(content)}\0".encode() + content)
     needs = {
         "weights": prepared.identity,
         "precision": plan.row.precision.value,
@@ -124,16 +126,9 @@ def worker_version(plan: WorkerPlan, prepared: Prepared) -> str:
         "context": plan.context,
         "workers": plan.workers,
         "memory": plan.memory,
-        "handlers": _handlers_digest(handler_files()),
+        "handlers": total.hexdigest(),
     }
     return hashlib.sha256(json.dumps(needs, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
-
-
-def _handlers_digest(files: Mapping[str, bytes]) -> str:
-    total = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        total.update(f"{name}\0{len(content)}\0".encode() + content)
-    return total.hexdigest()
 
 
 def _torchserve_keys(plan: WorkerPlan) -> dict[str, Any]:

@@ -69,18 +69,14 @@ def read_bounded(path: Path, most: int) -> bytes:
             raise NotARegularFile(path)
         if found.st_size > most:
             raise FileTooLarge(path, most)
-        return _read(file, path, most)
+        content = bytearray()
+        while block := os.read(file, min(_READ_BYTES, most + 1 - len(content))):
+            content += block
+            if len(content) > most:
+                raise FileTooLarge(path, most)
+        return bytes(content)
     finally:
         os.close(file)
-
-
-def _read(file: int, path: Path, most: int) -> bytes:
-    content = bytearray()
-    while block := os.read(file, min(_READ_BYTES, most + 1 - len(content))):
-        content += block
-        if len(content) > most:
-            raise FileTooLarge(path, most)
-    return bytes(content)
 
 
 def last_text(path: Path, most: int = 16_384) -> str:
@@ -183,18 +179,11 @@ def fault(error: OSError) -> str:
     """The error in one line: the path, the fault and its remedy."""
     where = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
-    cure = _cure(error)
-    return " ".join(f"{where}{reason[:1].lower()}{reason[1:]}{f'; {cure}' if cure else ''}".split())
-
-
-def _cure(error: OSError) -> str:
+    cure = _CURES.get(error.errno or 0, "")
     if error.errno in DISK_FULL:
-        return f"free space in {_folder(error)}"
-    return _CURES.get(error.errno or 0, "")
-
-
-def _folder(error: OSError) -> str:
-    return str(Path(os.fsdecode(error.filename)).parent) if error.filename else "the state folder"
+        folder = str(Path(os.fsdecode(error.filename)).parent) if error.filename else "the state folder"
+        cure = f"free space in {folder}"
+    return " ".join(f"{where}{reason[:1].lower()}{reason[1:]}{f'; {cure}' if cure else ''}".split())
 
 
 def is_fault_of_files(error: OSError) -> bool:

@@ -120,7 +120,8 @@ def parse_compute_apps(text: str) -> dict[int, int]:
 
 def usable_memory(root: Path = Path("/")) -> int:
     """The smallest of MemTotal and the limits of all cgroups of this process, in bytes, read below `root`."""
-    return min([_meminfo(root, "MemTotal"), *_cgroup_limits(root)])
+    limits = [limit for _, limit in _limited_groups(root)]
+    return min([_meminfo(root, "MemTotal"), *limits])
 
 
 def free_memory(root: Path = Path("/")) -> int:
@@ -135,26 +136,19 @@ def _meminfo(root: Path, name: str) -> int:
     raise ValueError(f"{name} is missing from /proc/meminfo")
 
 
-def _cgroup_limits(root: Path) -> list[int]:
-    return [limit for _, limit in _limited_groups(root)]
-
-
 def _cgroup_rooms(root: Path) -> list[int]:
     """Free bytes below each limit; inactive file pages count as free, because the kernel drops them first."""
     rooms = []
     for folder, limit in _limited_groups(root):
         used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes") or 0
-        rooms.append(max(0, limit - used + _inactive_file(folder)))
+        try:
+            pairs = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
+        except OSError:
+            pairs = []
+        found = {name: int(size) for name, size in pairs}
+        inactive = found.get("total_inactive_file", found.get("inactive_file", 0))
+        rooms.append(max(0, limit - used + inactive))
     return rooms
-
-
-def _inactive_file(folder: Path) -> int:
-    try:
-        pairs = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
-    except OSError:
-        return 0
-    found = {name: int(size) for name, size in pairs}
-    return found.get("total_inactive_file", found.get("inactive_file", 0))
 
 
 def _limited_groups(root: Path) -> list[tuple[Path, int]]:

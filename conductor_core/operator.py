@@ -5,7 +5,6 @@ SETTINGS.md is for models only; no operator setting is about a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,11 +93,10 @@ def operator_settings(**options: Any) -> OperatorSettings:
     try:
         return OperatorSettings(**given)
     except ValidationError as error:
-        lines = [_line(str(issue["loc"][0]), issue["input"], given) for issue in error.errors()]
+        lines = []
+        for issue in error.errors():
+            name = str(issue["loc"][0])
+            origin = "--" + name.replace("_", "-") if name in given else PREFIX + name.upper()
+            what = _EXPECTED.get(name, "a time such as 90, 90s or 5m")
+            lines.append(f"{origin}: expected {what}, got {str(issue['input'])[:60]!r}")
         raise OperatorError("\n".join(dict.fromkeys(lines))) from error
-
-
-def _line(name: str, value: object, given: Mapping[str, Any]) -> str:
-    origin = "--" + name.replace("_", "-") if name in given else PREFIX + name.upper()
-    what = _EXPECTED.get(name, "a time such as 90, 90s or 5m")
-    return f"{origin}: expected {what}, got {str(value)[:60]!r}"

@@ -133,48 +133,37 @@ class StateDir:
     def create(self) -> None:
         """Creates all folders with mode 0700; StateDirError if one cannot be created or made private."""
         for folder in (self.root, self.store, self.logs, self.run, self.torchserve, self.torchserve_tmp):
-            _make_private(folder)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                found = folder.lstat()
+                if not stat.S_ISDIR(found.st_mode) and not folder.is_dir():
+                    raise StateDirError(f"{folder} is not a folder")
+                # In a shared temporary folder another user may have created it, or a link, before.
+                if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
+                    raise StateDirError(f"{folder} is a symbolic link or belongs to another user")
+                folder.chmod(0o700)
+            except OSError as error:
+                bare = OSError(error.errno, error.strerror)  # the message names the path already
+                raise StateDirError(f"{folder} cannot be created: {fault(bare)}") from error
 
     def check_files(self) -> None:
         """Raises StateDirError if something else is at a file's path, such as a FIFO, which would block."""
         for folder in (self.root, self.logs):
             for path in sorted(folder.iterdir()):
-                if path.suffix in _FILE_ENDINGS or path.name in _FILES:
-                    _check_regular(path)
+                if path.suffix not in _FILE_ENDINGS and path.name not in _FILES:
+                    continue
+                try:
+                    is_file = stat.S_ISREG(path.stat().st_mode)
+                except FileNotFoundError:
+                    continue  # a dangling link, or deleted since
+                except OSError as error:
+                    raise StateDirError(fault(error)) from error
+                if not is_file:
+                    raise StateDirError(fault(NotARegularFile(path)))
 
 
 _FILE_ENDINGS = frozenset({".json", ".jsonl", ".log", ".db", ".key", ".lock", ".new"})
 _FILES = frozenset({"lock", "reserve"})
-
-
-def _check_regular(path: Path) -> None:
-    try:
-        is_file = stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
-        return  # a dangling link, or deleted since
-    except OSError as error:
-        raise StateDirError(fault(error)) from error
-    if not is_file:
-        raise StateDirError(fault(NotARegularFile(path)))
-
-
-def _of(error: OSError) -> OSError:
-    """The error without its path, for a message that names the path already."""
-    return OSError(error.errno, error.strerror)
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) and not folder.is_dir():
-            raise StateDirError(f"{folder} is not a folder")
-        # In a shared temporary folder another user may have created it, or a link, before.
-        if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid():
-            raise StateDirError(f"{folder} is a symbolic link or belongs to another user")
-        folder.chmod(0o700)
-    except OSError as error:
-        raise StateDirError(f"{folder} cannot be created: {fault(_of(error))}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,16 +36,14 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def parse_bytes(text: str) -> int:
     """Bytes of the largest size in `text` ("~2–3GB" is 3 GB); CellError if there is none."""
-    sizes = [_bytes_of(match) for match in _SIZE.finditer(text)]
+    sizes = []
+    for match in _SIZE.finditer(text):
+        base = 1024 if match["binary"] else 1000
+        sizes.append(float(match["number"]) * float(base ** _SCALE[match["scale"].upper()]))
     largest = max(sizes, default=0)
     if not 0 < largest <= MAX_BYTES:
         raise expected(MEMORY_EXPECTED, text)
     return int(largest)
-
-
-def _bytes_of(match: re.Match[str]) -> float:
-    base = 1024 if match["binary"] else 1000
-    return float(match["number"]) * float(base ** _SCALE[match["scale"].upper()])
 
 
 def format_bytes(amount: int) -> str:

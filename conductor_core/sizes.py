@@ -36,16 +36,15 @@ def bytes_per_parameter(row: Row) -> float | None:
 def parameters_of(row: Row) -> float | None:
     """The number of parameters, from the model's names ("8B", "8x7B") or from declared memory, or None."""
     for name in (row.ref.file or row.ref.source, row.ref.source, row.model):
-        sizes = [_size(match) for match in _SIZE_IN_NAME.finditer(name)]
+        sizes = [
+            int(match[1] or 1) * float(match[2]) * (1e9 if match[3] in "Bb" else 1e6)
+            for match in _SIZE_IN_NAME.finditer(name)
+        ]
         if sizes:
             return max(sizes)
     if row.declared_memory is None:
         return None
     return row.declared_memory / (bytes_per_parameter(row) or _USUAL_BYTES)
-
-
-def _size(match: re.Match[str]) -> float:
-    return int(match[1] or 1) * float(match[2]) * (1e9 if match[3] in "Bb" else 1e6)
 
 
 def needed_memory(row: Row) -> int:

@@ -43,26 +43,12 @@ def parse_model_ref(text: str) -> ModelRef:
     if any(letter.isspace() or not letter.isprintable() for letter in text) or "://" in text:
         raise expected(MODEL_EXPECTED, text)
     if text.startswith("pypi:"):
-        return _pypi(text)
+        match = _PYPI.fullmatch(text)
+        if match is None or not _stays_inside(match["file"]):
+            raise expected("pypi:<package>==<version>/<path in the wheel>", text)
+        return ModelRef("pypi", match["package"], match["version"], match["file"])
     if _looks_local(text):
         return ModelRef("path", posixpath.normpath(text))
-    return _hub(text)
-
-
-def _pypi(text: str) -> ModelRef:
-    match = _PYPI.fullmatch(text)
-    if match is None or not _stays_inside(match["file"]):
-        raise expected("pypi:<package>==<version>/<path in the wheel>", text)
-    return ModelRef("pypi", match["package"], match["version"], match["file"])
-
-
-def _looks_local(text: str) -> bool:
-    if text.startswith(("/", "./", "../", "~/")) or text in {".", ".."}:
-        return True
-    return ":" not in text and (text.lower().endswith(".gguf") or text.count("/") > 1) and "@" not in text
-
-
-def _hub(text: str) -> ModelRef:
     match = _HUB.fullmatch(text)
     if match is None or ".." in match["source"] or ".." in (match["revision"] or ""):
         raise expected(MODEL_EXPECTED, text)
@@ -72,6 +58,12 @@ def _hub(text: str) -> ModelRef:
     if file is None and match["source"].lower().endswith("-gguf"):
         raise CellError(f"expected one file of this GGUF repository: {match['source']}:<file>.gguf")
     return ModelRef("hub", match["source"], match["revision"], file)
+
+
+def _looks_local(text: str) -> bool:
+    if text.startswith(("/", "./", "../", "~/")) or text in {".", ".."}:
+        return True
+    return ":" not in text and (text.lower().endswith(".gguf") or text.count("/") > 1) and "@" not in text
 
 
 def _stays_inside(path: str) -> bool:

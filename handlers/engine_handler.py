@@ -91,14 +91,12 @@ class EngineHandler:
         for index, parameters in enumerate(data):
             call = TorchServeCall(context.get_request_id(index), self.config, _takes_parts(context, index))
             calls.append(call)
-            self._begin(call, parameters, partial(_put, events, index))
+            put = partial(_put, events, index)
+            try:
+                self.worker.submit(call.request(parameters), put)
+            except RequestError as error:
+                put(error_record(error))
         return _answer(calls, events, context)
-
-    def _begin(self, call: TorchServeCall, parameters: dict[str, Any], put: Callable[[Record], None]) -> None:
-        try:
-            self.worker.submit(call.request(parameters), put)
-        except RequestError as error:
-            put(error_record(error))
 
 
 def _keep() -> None:
@@ -131,7 +129,11 @@ def _answer(calls: list[TorchServeCall], events: Events, context: Any) -> list[b
         context.cl_socket.sendall(_frame(_entries(call, piece)))
         if piece.last:
             del context.request_ids[index]
-    return _returned(calls, kept, context)
+    for index, piece in kept.items():
+        _describe(context, index, piece)
+        if calls[index].started or not calls[index].takes_parts:
+            context.set_response_header(index, "ts_stream_next", "false")
+    return [kept[index].body if index in kept else b"" for index in range(len(calls))]
 
 
 def _entries(call: TorchServeCall, piece: TorchServePiece) -> list[Entry]:
@@ -168,11 +170,3 @@ def _mark(mark: bool | None, body: bytes) -> bool | None:
 def _describe(context: Any, index: int, piece: TorchServePiece) -> None:
     context.set_response_status(piece.status, HTTPStatus(piece.status).phrase, index)
     context.set_response_content_type(index, piece.content_type)
-
-
-def _returned(calls: list[TorchServeCall], kept: dict[int, TorchServePiece], context: Any) -> list[bytes]:
-    for index, piece in kept.items():
-        _describe(context, index, piece)
-        if calls[index].started or not calls[index].takes_parts:
-            context.set_response_header(index, "ts_stream_next", "false")
-    return [kept[index].body if index in kept else b"" for index in range(len(calls))]

@@ -52,21 +52,17 @@ def lines_of(record: Record) -> Iterator[bytes]:
             yield _ROWS + orjson.dumps(rows) + _END + b"\n"
         for vectors in batches(_vectors(done), VECTORS):
             yield _VECTORS + orjson.dumps(vectors) + _END + b"\n"
-        record = {"done": _shortened(done)}
+        short = dict(done)
+        if done.get("logprobs"):
+            short["logprobs"] = []
+        if _vectors(done):
+            short["findings"] = {**done["findings"], "embeddings": []}
+        record = {"done": short}
     yield orjson.dumps(record) + b"\n"
 
 
 def _vectors(done: Record) -> Sequence[Any]:
     return (done.get("findings") or {}).get("embeddings") or ()
-
-
-def _shortened(done: Record) -> Record:
-    short = dict(done)
-    if done.get("logprobs"):
-        short["logprobs"] = []
-    if _vectors(done):
-        short["findings"] = {**done["findings"], "embeddings": []}
-    return short
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,16 @@ def parse(model: type[M], raw: bytes | bytearray | str | dict[str, Any], bounds:
 
     Raises RequestError 400.
     """
-    value = _checked(raw, bounds) if isinstance(raw, dict) else read_value(raw, bounds)
+    if isinstance(raw, dict):
+        try:
+            keys_of(raw, bounds)
+            # Refuses values that only a lenient parser accepts, such as lone surrogates.
+            orjson.dumps(raw)
+        except TooComplex as error:
+            raise RequestError(str(error), code="invalid_json") from error
+        except orjson.JSONEncodeError as error:
+            raise _no_json() from error
+    value = raw if isinstance(raw, dict) else read_value(raw, bounds)
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object", code="invalid_json")
     try:
@@ -49,18 +58,6 @@ def read_value(raw: bytes | bytearray | str, bounds: JsonBounds = CLIENT) -> Any
     if keys != pairs:
         # The parser keeps only the last value of a repeated key, so the value has fewer keys than the text.
         raise RequestError("the body names a key twice", code="invalid_json")
-    return value
-
-
-def _checked(value: dict[str, Any], bounds: JsonBounds) -> dict[str, Any]:
-    try:
-        keys_of(value, bounds)
-        # Refuses values that only a lenient parser accepts, such as lone surrogates.
-        orjson.dumps(value)
-    except TooComplex as error:
-        raise RequestError(str(error), code="invalid_json") from error
-    except orjson.JSONEncodeError as error:
-        raise _no_json() from error
     return value
 
 

@@ -109,8 +109,10 @@ class _PageReader:
             self._heading(block)
         elif isinstance(block, MarkdownTable):
             self._table(block)
-        else:
-            self._prose(block)
+        elif self._section == _PERSONA:
+            self._personas.add(block)
+        elif block.is_text:
+            self._stray_rows(block)
 
     def _heading(self, heading: Heading) -> None:
         if self._section == _PERSONA and heading.level > self._level:
@@ -130,12 +132,6 @@ class _PageReader:
             self._section = ""
         elif self._section == _PERSONA:
             self._personas.add(table)
-
-    def _prose(self, prose: Prose) -> None:
-        if self._section == _PERSONA:
-            self._personas.add(prose)
-        elif prose.is_text:
-            self._stray_rows(prose)
 
     def _stray_rows(self, prose: Prose) -> None:
         for number, line in enumerate(prose.lines, prose.line):

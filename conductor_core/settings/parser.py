@@ -7,7 +7,7 @@ other functions place the sets as on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from conductor_core.placement import place, unplaced_sets
 from conductor_core.settings.page import ROW_COLUMNS, Page, read_page
 from conductor_core.settings.parameters import ParameterReader
 from conductor_core.settings.rows import FALLBACK_ENGINE, RowReader
-from conductor_core.settings.tables import Cell, MarkdownTable, is_filler, named_rows, read_header
+from conductor_core.settings.tables import MarkdownTable, is_filler, named_rows, read_header
 from handlers.engines.registry import engine_names
 
 LARGEST_FILE = 250_000
@@ -97,48 +97,36 @@ class _CatalogueReader:
         )
         sets = unplaced_sets(rows)
         page = self._page
-        return Catalogue(rows, page.persona, page.personas, sets, self._sorted_warnings(), self._source)
+        warnings = tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
+        return Catalogue(rows, page.persona, page.personas, sets, warnings, self._source)
 
     def _table(self, table: MarkdownTable) -> None:
         names, issues = read_header(table, ROW_COLUMNS, self._source)
         self._issues += issues
-        for row in table.rows:
-            if is_filler(row):
-                self._warn(row.line, "skipped a row that has only dots or empty cells")
+        for filler in filter(is_filler, table.rows):
+            self._warn(filler.line, "skipped a row that has only dots or empty cells")
         for line, cells in named_rows(table, names, self._source):
             if isinstance(cells, Issue):
                 self._issues.append(cells)
-            else:
-                self._row(line, cells)
-
-    def _row(self, line: int, cells: Mapping[str, Cell]) -> None:
-        reader = RowReader(cells, self._source, self._engines)
-        row = reader.read(line)
-        self._issues += reader.issues
-        if reader.slug is None:
-            return
-        if reader.slug in self._rows:
-            self._duplicate(reader.slug, cells["Category/Area"])
-            return
-        self._rows[reader.slug] = row
-        self._lines[reader.slug] = line
-        if row and row.engine == FALLBACK_ENGINE != row.slug and not _names_engine(cells):
-            self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
-
-    def _duplicate(self, slug: str, cell: Cell) -> None:
-        message = f"expected each category once, got {slug!r} again (first in line {self._lines[slug]})"
-        self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
+                continue
+            reader = RowReader(cells, self._source, self._engines)
+            row = reader.read(line)
+            self._issues += reader.issues
+            if reader.slug is None:
+                continue
+            if reader.slug in self._rows:
+                cell, first = cells["Category/Area"], self._lines[reader.slug]
+                message = f"expected each category once, got {reader.slug!r} again (first in line {first})"
+                self._issues.append(Issue(self._source, cell.line, cell.column, "Category/Area", message))
+                continue
+            self._rows[reader.slug] = row
+            self._lines[reader.slug] = line
+            names_engine = "Engine" in cells and bool(cells["Engine"].text)
+            if row and row.engine == FALLBACK_ENGINE != row.slug and not names_engine:
+                self._warn(line, f"{row.slug} has no engine of its own and uses {FALLBACK_ENGINE}")
 
     def _warn(self, line: int, message: str) -> None:
         self._warnings.append((line, f"{self._source}:{line}: {message}"))
-
-    def _sorted_warnings(self) -> tuple[str, ...]:
-        """Warnings in the order of lines; those of one line keep their order."""
-        return tuple(warning for _, warning in sorted(self._warnings, key=lambda found: found[0]))
-
-
-def _names_engine(cells: Mapping[str, Cell]) -> bool:
-    return "Engine" in cells and bool(cells["Engine"].text)
 
 
 def served_catalogue(

@@ -171,16 +171,13 @@ class RowReader:
             return {}
         word, named = precision
         values = {"ref": ref, "precision": word, "runtime": runtime, "device": device}
-        values["file_precision"] = self._file_precision(ref, word, named)
+        values["file_precision"] = None
+        if word is Precision.FILE:
+            values["file_precision"] = self._value("Precision", lambda _: check_file_precision(ref, named))
         resolved = self._value("Runtime", lambda _: resolve_runtime(ref, word, runtime))
         if resolved is not None:
             self._value("Device", lambda _: check_device(resolved, device))
         return values
-
-    def _file_precision(self, ref: ModelRef, word: Precision, named: str | None) -> str | None:
-        if word is not Precision.FILE:
-            return None
-        return self._value("Precision", lambda _: check_file_precision(ref, named))
 
     def _engine(self, text: str) -> str:
         slug = self.slug or ""

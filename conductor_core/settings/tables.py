@@ -77,18 +77,16 @@ def read_blocks(text: str) -> list[Block]:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     tokens = _MARKDOWN.parse(text)
-    return [_block(group, lines) for group in _top_level(tokens)]
-
-
-def _top_level(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    blocks: list[Block] = []
     group: list[Token] = []
     depth = 0
     for token in tokens:
         group.append(token)
         depth += token.nesting
         if depth == 0:
-            yield group
+            blocks.append(_block(group, lines))
             group = []
+    return blocks
 
 
 def _block(group: list[Token], lines: list[str]) -> Block:
@@ -109,32 +107,28 @@ def _rows(group: list[Token], start: int, lines: list[str]) -> tuple[tuple[Cell,
             rows.append((token.map[0] if token.map else start, []))
         elif token.type == "inline":
             rows[-1][1].append(token)
-    header, *body = (TableLine(n + 1, _cells(inlines, n, lines[n])) for n, inlines in rows)
+    found: list[TableLine] = []
+    for n, inlines in rows:
+        spans = cell_spans(lines[n])
+        texts = [_plain(token) for token in inlines[: len(spans)]]
+        texts += [lines[n][begin:end] for begin, end in spans[len(texts) :]]
+        cells = (Cell(text, n + 1, begin + 1) for text, (begin, _) in zip(texts, spans, strict=True))
+        found.append(TableLine(n + 1, tuple(cells)))
+    header, *body = found
     return header.cells, tuple(body)
-
-
-def _cells(inlines: Sequence[Token], number: int, line: str) -> tuple[Cell, ...]:
-    spans = cell_spans(line)
-    texts = [_plain(token) for token in inlines[: len(spans)]]
-    texts += [line[begin:end] for begin, end in spans[len(texts) :]]
-    return tuple(Cell(text, number + 1, begin + 1) for text, (begin, end) in zip(texts, spans, strict=True))
 
 
 def cell_spans(line: str) -> list[tuple[int, int]]:
     """Start and end of each cell's text in a table line; a pipe after a backslash does not end a cell."""
     stripped = mdTrim(line)
     offset = line.index(stripped)
-    bounds = [-1, *_pipes(stripped), len(stripped)]
-    spans = [(left + 1, right) for left, right in pairwise(bounds)]
+    pipes = [i for i, letter in enumerate(stripped) if letter == "|" and stripped[i - 1 : i] != "\\"]
+    spans = [(left + 1, right) for left, right in pairwise([-1, *pipes, len(stripped)])]
     if spans[0][0] == spans[0][1]:
         del spans[0]
     if spans and spans[-1][0] == spans[-1][1]:
         del spans[-1]
     return [_trimmed(stripped, begin, end, offset) for begin, end in spans]
-
-
-def _pipes(text: str) -> list[int]:
-    return [i for i, letter in enumerate(text) if letter == "|" and (i == 0 or text[i - 1] != "\\")]
 
 
 def _trimmed(text: str, begin: int, end: int, offset: int) -> tuple[int, int]:
@@ -186,20 +180,18 @@ def read_header(table: MarkdownTable, columns: Columns, source: str) -> tuple[li
     issues: list[Issue] = []
     for cell in table.header:
         name = columns.name_of(cell.text)
-        message = _header_fault(cell.text, name, names, columns)
+        message = None
+        if name is None:
+            known, close = ", ".join(columns.known), close_name(cell.text, columns.known)
+            message = f"unknown column {cell.text[:60]!r}{close}; expected one of {known}"
+        elif name in names:
+            message = f"expected each column once, got {name!r} again"
         if message:
             issues.append(Issue(source, cell.line, cell.column, "header", message))
         names.append(None if message else name)
     missing = (name for name in columns.required if name not in names)
     issues += (Issue(source, table.line, 1, "header", f"expected a column {name!r}") for name in missing)
     return names, issues
-
-
-def _header_fault(text: str, name: str | None, seen: Sequence[str | None], columns: Columns) -> str | None:
-    if name is None:
-        known = ", ".join(columns.known)
-        return f"unknown column {text[:60]!r}{close_name(text, columns.known)}; expected one of {known}"
-    return f"expected each column once, got {name!r} again" if name in seen else None
 
 
 def is_filler(row: TableLine) -> bool:

@@ -76,37 +76,32 @@ def rotate(path: Path) -> None:
         with path.open("r+b") as log:
             with contextlib.suppress(OSError):  # a full disk: empty the log without a copy, which frees space
                 log.seek(-LOG_BYTES, os.SEEK_END)
-                _write_private(_second(path), log.read(LOG_BYTES))
+                last, second = log.read(LOG_BYTES), _second(path)
+                second.unlink(missing_ok=True)
+                private = os.open(second, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(private, "wb") as copy:
+                    copy.write(last)
             log.truncate(0)
 
 
 def sweep(folder: Path) -> None:
     """Removes all logs of ended workers except the newest KEPT_LOGS; raises nothing."""
-    ended = [(_time_of(log), log) for log in folder.glob("*.log") if _has_ended(log)]
+    ended: list[tuple[float, Path]] = []
+    for log in folder.glob("*.log"):
+        named = _OF_A_WORKER.fullmatch(log.name)
+        # A deleted file that a living worker holds would go on growing unseen.
+        if named is None or Path(f"/proc/{named[1]}").exists():
+            continue
+        try:
+            changed = log.stat().st_mtime
+        except OSError:  # another starting worker may have removed it
+            changed = 0.0
+        ended.append((changed, log))
     for _, log in sorted(ended, reverse=True)[KEPT_LOGS:]:
         for part in (log, _second(log)):
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
 
 
-def _has_ended(log: Path) -> bool:
-    named = _OF_A_WORKER.fullmatch(log.name)
-    # A deleted file that a living worker holds would go on growing unseen.
-    return named is not None and not Path(f"/proc/{named[1]}").exists()
-
-
-def _time_of(log: Path) -> float:
-    try:
-        return log.stat().st_mtime
-    except OSError:  # another starting worker may have removed it
-        return 0.0
-
-
 def _second(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
-
-
-def _write_private(path: Path, text: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(text)

@@ -41,7 +41,9 @@ class WithoutWords(logging.Filter):
         self._last_written[place] = now
         place_only = f"message of {record.name} at {_short(*place)} (text withheld)"
         if record.exc_info and record.exc_info[0]:
-            place_only += f"; {record.exc_info[0].__name__} from {_way(record.exc_info[2])}"
+            frames = traceback.extract_tb(record.exc_info[2])[-_FRAMES:]
+            way = " > ".join(f"{_short(frame.filename, frame.lineno or 0)} {frame.name}" for frame in frames)
+            place_only += f"; {record.exc_info[0].__name__} from {way}"
         record.msg, record.args = place_only, None
         record.exc_info = record.exc_text = record.stack_info = None
         return True
@@ -49,16 +51,14 @@ class WithoutWords(logging.Filter):
 
 def hide_library_text(handlers: Iterable[logging.Handler] | None = None) -> None:
     """Filters messages of libraries in `handlers` (all existing ones by default) and in warnings."""
-    for handler in handlers or _existing():
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    existing = {h for logger in loggers if isinstance(logger, logging.Logger) for h in logger.handlers}
+    if logging.lastResort:
+        existing.add(logging.lastResort)
+    for handler in handlers or existing:
         if not any(isinstance(known, WithoutWords) for known in handler.filters):
             handler.addFilter(WithoutWords())
     warnings.showwarning = _show_place
-
-
-def _existing() -> set[logging.Handler]:
-    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
-    found = {h for logger in loggers if isinstance(logger, logging.Logger) for h in logger.handlers}
-    return found | ({logging.lastResort} if logging.lastResort else set())
 
 
 def _show_place(
@@ -74,8 +74,3 @@ def _show_place(
 
 def _short(path: str, line: int) -> str:
     return f"{'/'.join(PurePath(path).parts[-3:])}:{line}"
-
-
-def _way(places: object) -> str:
-    frames = traceback.extract_tb(places)[-_FRAMES:]  # type: ignore[arg-type]
-    return " > ".join(f"{_short(frame.filename, frame.lineno or 0)} {frame.name}" for frame in frames)

@@ -129,20 +129,16 @@ def language_marks(
     if task.formality is not None:
         raise bad_option("register", "this model does not support registers")
     if not known:
-        _within(task, pair)
+        named = (("source", task.stated), ("target", task.target))
+        for (option, asked), name in zip(named, pair or (), strict=False):
+            own = individual(name)
+            if asked and own and not is_same_language(asked, own):
+                does = " into ".join(english_name(individual(one) or one) for one in pair or ())
+                raise bad_option(
+                    option, f"this model translates {does}; it does not support {english_name(asked)}"
+                )
         return "", ""
     return _mark("source", task.source, known), _mark("target", task.target, known)
-
-
-def _within(task: Task, pair: tuple[str, str] | None) -> None:
-    named = (("source", task.stated), ("target", task.target))
-    for (option, asked), name in zip(named, pair or (), strict=False):
-        own = individual(name)
-        if asked and own and not is_same_language(asked, own):
-            does = " into ".join(english_name(individual(one) or one) for one in pair or ())
-            raise bad_option(
-                option, f"this model translates {does}; it does not support {english_name(asked)}"
-            )
 
 
 def _mark(option: str, code: str | None, known: frozenset[str]) -> str:

@@ -225,7 +225,13 @@ class BaseLLMEngine:
     def converse(self, request: GenerateRequest) -> EnginePrompt:
         """The turns unchanged, with this engine's system prompt; used for requests with tools."""
         self.accept(request)
-        return EnginePrompt(self._with_system(request), request.sampling.over(self.defaults))
+        # One system message: the engine's text, then the request's own or the persona.
+        own = [m.content for m in request.turns if m.role == "system"]
+        rest = [m for m in request.turns if m.role != "system"]
+        parts = [self.get_system_prompt(request), *(own or [request.system or ""])]
+        system = "\n\n".join(part for part in parts if part)
+        turns = [Message(role="system", content=system), *rest] if system else rest
+        return EnginePrompt(turns, request.sampling.over(self.defaults))
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Findings about an answer, `run_findings` included; pure, and the same as those of `/check`."""
@@ -267,7 +273,9 @@ class BaseLLMEngine:
 
     def generate_stream(self, request: GenerateRequest) -> AsyncGenerator[str | Attempt, None]:
         """`run` on the loaded model."""
-        return self.run(request, self._loaded())
+        if self._model is None:
+            raise RequestError("the engine has no model", status=503, type="server_error", code="not_loaded")
+        return self.run(request, self._model)
 
     async def generate(self, request: GenerateRequest) -> str:
         """The whole text of the last attempt."""
@@ -279,19 +287,6 @@ class BaseLLMEngine:
                 else:
                     pieces.append(event)
         return "".join(pieces)
-
-    def _loaded(self) -> Model:
-        if self._model is None:
-            raise RequestError("the engine has no model", status=503, type="server_error", code="not_loaded")
-        return self._model
-
-    def _with_system(self, request: GenerateRequest) -> list[Message]:
-        """The turns after one system message: the engine's text, then the request's own or the persona."""
-        own = [m.content for m in request.turns if m.role == "system"]
-        rest = [m for m in request.turns if m.role != "system"]
-        parts = [self.get_system_prompt(request), *(own or [request.system or ""])]
-        system = "\n\n".join(part for part in parts if part)
-        return [Message(role="system", content=system), *rest] if system else rest
 
 
 def asked_last(request: GenerateRequest) -> str:

@@ -98,22 +98,17 @@ class CodeGeneration(BaseLLMEngine):
         return {"language": None, "blocks": [], "warnings": [reason]}
 
     def _blocks(self, request: GenerateRequest, text: str) -> list[tuple[Block, str | None]]:
-        wanted = self._wanted(request)
+        wanted = read_options(CodeOptions, request).language or of_mention(asked_last(request))
         fenced = blocks(text)
         if not fenced:
             # Some models answer with code and no fence; prose has no language.
             bare = of_content(text)
             return [(Block("", text), wanted or bare)] if bare else []
-        return [(block, _language_of(block, wanted)) for block in fenced]
-
-    def _wanted(self, request: GenerateRequest) -> Name | None:
-        return read_options(CodeOptions, request).language or of_mention(asked_last(request))
+        # A tag that names no known language (text, console, diff) is not parsed.
+        return [
+            (block, of_name(block.tag) if block.tag else of_content(block.code) or wanted) for block in fenced
+        ]
 
     def _language(self, request: GenerateRequest, found: list[dict[str, Any]]) -> str | None:
         first = next((block["language"] for block in found if block["language"]), None)
         return read_options(CodeOptions, request).language or first or of_mention(asked_last(request))
-
-
-def _language_of(block: Block, wanted: Name | None) -> str | None:
-    # A tag that names no known language (text, console, diff) is not parsed.
-    return of_name(block.tag) if block.tag else of_content(block.code) or wanted

@@ -76,7 +76,10 @@ class DataAnalysis(BaseLLMEngine):
 
     def prepare(self, request: GenerateRequest) -> EnginePrompt:
         """The conversation; the fact `has_table` is True if statistics of a table belong into it."""
-        return replace(super().prepare(request), facts={"has_table": _has_table(request)})
+        has_table = (
+            bool(request.options.keys() & {"csv", "table"}) or fenced_table(_asked(request)) is not None
+        )
+        return replace(super().prepare(request), facts={"has_table": has_table})
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """Statistics and chart of the request's table, and the numbers of `text` that are not in them."""
@@ -134,10 +137,6 @@ class DataAnalysis(BaseLLMEngine):
 
 def _asked(request: GenerateRequest) -> list[str]:
     return [turn.content for turn in request.turns if turn.role == "user"]
-
-
-def _has_table(request: GenerateRequest) -> bool:
-    return bool(request.options.keys() & {"csv", "table"}) or fenced_table(_asked(request)) is not None
 
 
 def _table(request: GenerateRequest) -> DataTable | None:

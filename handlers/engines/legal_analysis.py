@@ -75,7 +75,9 @@ class LegalAnalysis(BaseLLMEngine):
                 'Answer in JSON: {"items": [...]}; each item quotes the document.',
             ]
         if options.regulation:
-            sentences.append(f"The requirements: {_rule(options.regulation)}.")
+            name = options.regulation.strip().upper()
+            rule = f"{name}: {REGULATIONS[name]}" if name in REGULATIONS else options.regulation
+            sentences.append(f"The requirements: {rule}.")
         return " ".join(sentences)
 
     def accept(self, request: GenerateRequest) -> None:
@@ -124,11 +126,21 @@ class LegalAnalysis(BaseLLMEngine):
         self.accept(request)
         task, document = _asked(request)
         items = read_items(text) if task else []
-        quotes = _quoted(items) if items else _spoken(text)
+        if items:
+            # A requirement that the document does not meet has an empty quote.
+            spoken = [item["quote"] for item in items if isinstance(item.get("quote"), str)]
+            quotes = [quote for quote in spoken if quote.strip()]
+        else:
+            # In a broken JSON answer every string is between quotation marks.
+            is_json = text.lstrip().startswith(("{", "[", "```"))
+            quotes = [] if is_json else quotations(text)
         read = affordable(quotes, len(document)) if document else []
         source = SourceText(document if read else "")
-        found = [_lookup(quote, source) for quote in read]
-        warnings = [f"quote not in the document: {quote['text']!r}" for quote in found if not quote["found"]]
+        found: list[dict[str, Any]] = []
+        for quote in read:
+            start = source.locate(quote)
+            found.append({"text": quote, "found": start is not None, "start": start})
+        warnings = [f"quote not in the document: {one['text']!r}" for one in found if not one["found"]]
         if document and len(read) < len(quotes):
             warnings.append(f"only the first {len(read)} quotations were checked")
         if items is None:
@@ -158,23 +170,3 @@ def _about(messages: list[Message], question: str, part: str, number: int, count
     place = f" (part {number} of {count})" if count > 1 else ""
     asked = f"\n\n{question}" if question else ""
     return [*system, Message(role="user", content=f"Document{place}:\n\n{part}{asked}")]
-
-
-def _rule(regulation: str) -> str:
-    name = regulation.strip().upper()
-    return f"{name}: {REGULATIONS[name]}" if name in REGULATIONS else regulation
-
-
-def _spoken(text: str) -> list[str]:
-    # In a broken JSON answer every string is between quotation marks.
-    return [] if text.lstrip().startswith(("{", "[", "```")) else quotations(text)
-
-
-def _quoted(items: list[dict[str, Any]]) -> list[str]:
-    # A requirement that the document does not meet has an empty quote.
-    return [item["quote"] for item in items if isinstance(item.get("quote"), str) and item["quote"].strip()]
-
-
-def _lookup(quote: str, source: SourceText) -> dict[str, Any]:
-    start = source.locate(quote)
-    return {"text": quote, "found": start is not None, "start": start}

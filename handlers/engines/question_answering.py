@@ -61,7 +61,10 @@ class QuestionAnswering(BaseLLMEngine):
         written = quotations(text) if passages else []
         read = affordable(written, sum(map(len, passages)))
         sources = [SourceText(passage) for passage in passages] if read else []
-        quotes = [_lookup(quote, sources) for quote in read]
+        quotes: list[dict[str, Any]] = []
+        for quote in read:
+            at = next((n for n, source in enumerate(sources) if source.locate(quote) is not None), None)
+            quotes.append({"text": quote, "found": at is not None, "passage": at})
         missing = [f"quote not in any passage: {quote['text']!r}" for quote in quotes if not quote["found"]]
         if len(read) < len(written):
             missing.append(f"only the first {len(read)} quotations were checked")
@@ -76,8 +79,3 @@ class QuestionAnswering(BaseLLMEngine):
 
 def _passages(request: GenerateRequest) -> list[str]:
     return read_options(AnswerOptions, request).passages or []
-
-
-def _lookup(quote: str, sources: list[SourceText]) -> dict[str, Any]:
-    found = next((n for n, source in enumerate(sources) if source.locate(quote) is not None), None)
-    return {"text": quote, "found": found is not None, "passage": found}

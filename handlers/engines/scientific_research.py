@@ -66,8 +66,13 @@ class ScientificResearch(BaseLLMEngine):
         if not sources:
             return f"{self.system_prompt}{task} No sources are given: cite none."
         texts = {one["key"]: one["text"] for one in formatted(sources, "apa")}
-        lines = "\n".join(f"[@{source.key}] {texts[source.key]}{_abstract(source)}" for source in sources)
-        return f"{self.system_prompt}{task} Cite only these sources, by their keys, as [@key]:\n{lines}"
+        lines = []
+        for source in sources:
+            line = f"[@{source.key}] {texts[source.key]}"
+            abstract = str(source.csl.get("abstract", ""))
+            lines.append(f"{line} Abstract: {abstract}" if abstract else line)
+        listed = "\n".join(lines)
+        return f"{self.system_prompt}{task} Cite only these sources, by their keys, as [@key]:\n{listed}"
 
     def check(self, request: GenerateRequest, text: str) -> dict[str, Any]:
         """References in the requested style, citations checked against the sources, and malformed DOIs."""
@@ -101,8 +106,3 @@ def _sources(options: ResearchOptions) -> list[CitedWork]:
         return read_bibliography(options.bibliography)
     except BibliographyError as error:
         raise bad_option("bibliography", str(error)) from error
-
-
-def _abstract(source: CitedWork) -> str:
-    text = str(source.csl.get("abstract", ""))
-    return f" Abstract: {text}" if text else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -76,8 +76,11 @@ class Summarization(BaseLLMEngine):
         for _ in range(ROUNDS):
             if len(pieces) == 1:
                 break
-            text = "\n\n".join([await self._one(whole, request, model, sampling, p) for p in pieces])
-            pieces = await asyncio.to_thread(parts, text, fits)
+            summaries = []
+            for part in pieces:
+                async with aclosing(model.stream(self._asking(whole, request, part), sampling)) as answer:
+                    summaries.append("".join([text async for text in answer]))
+            pieces = await asyncio.to_thread(parts, "\n\n".join(summaries), fits)
         messages = self._asking(whole, request, pieces[0])
         async with aclosing(model.stream(messages, sampling)) as answer:
             async for piece in answer:
@@ -88,7 +91,10 @@ class Summarization(BaseLLMEngine):
         self.accept(request)
         options, source = read_options(SummaryOptions, request), _text(request)
         words = len(text.split())
-        warnings = [f"number not in the text: {number}" for number in _new_numbers(text, source)]
+        there = set(_numbers(source))
+        # A single digit is more often the number of a list item than a claim.
+        new = dict.fromkeys(one for one in _numbers(text) if one not in there and len(one) > 1)
+        warnings = [f"number not in the text: {number}" for number in new]
         if words > MOST_WORDS[options.length]:
             warnings.append(f"length: {words} words is too long for a {options.length} summary")
         if source and words >= len(source.split()):
@@ -99,12 +105,6 @@ class Summarization(BaseLLMEngine):
         """Findings without the number of words."""
         return {**self.run_findings, "words": None, "warnings": [reason]}
 
-    async def _one(
-        self, whole: EnginePrompt, request: GenerateRequest, model: Model, sampling: Sampling, part: str
-    ) -> str:
-        async with aclosing(model.stream(self._asking(whole, request, part), sampling)) as answer:
-            return "".join([text async for text in answer])
-
     def _asking(self, whole: EnginePrompt, request: GenerateRequest, text: str) -> list[Message]:
         system = [message for message in whole.messages if message.role == "system"]
         asked = request.turns[-1].content
@@ -114,12 +114,6 @@ class Summarization(BaseLLMEngine):
 
 def _text(request: GenerateRequest) -> str:
     return read_options(SummaryOptions, request).document or request.turns[-1].content
-
-
-def _new_numbers(text: str, source: str) -> Iterable[str]:
-    there = set(_numbers(source))
-    # A single digit is more often the number of a list item than a claim.
-    return dict.fromkeys(number for number in _numbers(text) if number not in there and len(number) > 1)
 
 
 def _numbers(text: str) -> list[str]:

@@ -73,9 +73,14 @@ class TextClassification(BaseLLMEngine):
         """The label or labels, null if the answer names any other; only a generation has scores."""
         self.accept(request)
         options = read_options(ClassOptions, request)
-        label = _labels(text) if options.multiple else text.strip()
-        if label is None:
-            return {"label": None, **self.run_findings, "warnings": ["the answer is not a JSON list"]}
+        label: str | list[Any] = text.strip()
+        if options.multiple:
+            try:
+                label = read_json(text)
+            except ValueError:
+                label = ""
+            if not isinstance(label, list):
+                return {"label": None, **self.run_findings, "warnings": ["the answer is not a JSON list"]}
         named = label if isinstance(label, list) else [label]
         wrong = [str(one) for one in named if options.labels is not None and one not in options.labels]
         warnings = [f"not one of the labels: {one}" for one in wrong]
@@ -111,11 +116,3 @@ async def _each(model: Model, text: str, labels: list[str]) -> dict[str, float]:
 
 def _prompt(text: str, labels: list[str]) -> str:
     return f"Labels: {'; '.join(labels)}\nText: {text}\nLabel:"
-
-
-def _labels(text: str) -> list[Any] | None:
-    try:
-        value = read_json(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, list) else None

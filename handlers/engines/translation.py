@@ -62,7 +62,14 @@ class Translation(BaseLLMEngine):
         """The languages, each translation, and warnings about it."""
         self.accept(request)
         task = read_task(request)
-        translations = _translations(text) if task.batch else [text]
+        translations: list[str] | None = [text]
+        if task.batch:
+            try:
+                found = read_json(text)
+            except ValueError:
+                found = None
+            is_texts = isinstance(found, list) and all(isinstance(one, str) for one in found)
+            translations = found if is_texts else None
         return {
             "source": task.source,
             "target": task.target,
@@ -97,14 +104,6 @@ class Translation(BaseLLMEngine):
     def _asking(self, whole: EnginePrompt, text: str) -> list[Message]:
         system = [message for message in whole.messages if message.role == "system"]
         return [*system, Message(role="user", content=text)]
-
-
-def _translations(text: str) -> list[str] | None:
-    try:
-        found = read_json(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
 
 
 def _warnings(task: Task, translations: list[str] | None) -> list[str]:

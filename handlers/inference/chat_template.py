@@ -68,23 +68,35 @@ def _results_joined(messages: Sequence[Message]) -> list[Message]:
     joined: list[Message] = []
     for message in messages:
         last = joined[-1] if joined else None
-        if last is not None and last.role == message.role == "user" and _is_result(last):
+        if (
+            last is not None
+            and last.role == message.role == "user"
+            and last.content.startswith("<tool_response>\n")
+        ):
             joined[-1] = Message(role="user", content=f"{last.content}\n{message.content}")
         else:
             joined.append(message)
     return joined
 
 
-def _is_result(message: Message) -> bool:
-    return message.content.startswith("<tool_response>\n")
-
-
 class ChatTemplate:
     """The template of a model folder; without one, messages are joined by empty lines."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], specials: Mapping[str, str]) -> None:
-        self.source = _source(folder, config) or ""
-        self._template = _environment().from_string(self.source) if self.source else None
+        file, source = folder / "chat_template.jinja", config.get("chat_template")
+        if file.exists():
+            source = file.read_text(encoding="utf-8")
+        elif isinstance(source, list):
+            source = {entry["name"]: entry["template"] for entry in source}.get("default")
+        self.source: str = source or ""
+        # The settings and names that Hugging Face templates expect.
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = _strftime_now
+        self._template = environment.from_string(self.source) if self.source else None
         self._specials = dict(specials)
 
     @property
@@ -109,14 +121,16 @@ class ChatTemplate:
                 messages=turns, add_generation_prompt=True, tools=tools, documents=None, **self._specials
             )
         except (jinja2.TemplateError, TypeError, RecursionError) as error:
-            merged = _without_system(turns)
-            if merged is None:
+            if len(turns) < 2 or turns[0]["role"] != "system":
                 raise RequestError(
                     f"the model's chat template rejects this conversation: {error}",
                     code="unsupported_conversation",
                     param="messages",
                 ) from error
-            return self._render(merged, tools)
+            # A template without a system role: the leading system message moves into the first turn.
+            system, first, *rest = turns
+            merged = {**first, "content": f"{system['content']}\n\n{first['content']}"}
+            return self._render([merged, *rest], tools)
 
 
 def _turn(message: Message, mark: Mark) -> dict[str, Any]:
@@ -154,17 +168,6 @@ def _marked(value: Any, mark: Mark) -> Any:
     return value
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    # The settings and names that Hugging Face templates expect.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
 def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
@@ -175,22 +178,3 @@ def _raise_exception(message: str) -> Never:
 
 def _strftime_now(pattern: str) -> str:
     return datetime.now(UTC).strftime(pattern)
-
-
-def _source(folder: Path, config: Mapping[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    source = config.get("chat_template")
-    if isinstance(source, list):
-        named = {entry["name"]: entry["template"] for entry in source}
-        source = named.get("default")
-    return source
-
-
-def _without_system(turns: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Moves the leading system message into the first turn, for templates without a system role."""
-    if len(turns) < 2 or turns[0]["role"] != "system":
-        return None
-    system, first, *rest = turns
-    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]

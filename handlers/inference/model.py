@@ -229,7 +229,10 @@ class RequestModel:
         self.usage += Usage(prompt_tokens=len(prompt_ids))
         async with aclosing(self._runtime.submit(self._id, prompt_ids, plan)) as steps:
             async for step in steps:
-                self._count(len(step.token_ids))
+                tokens = len(step.token_ids)
+                if tokens and self.first_token_s is None:
+                    self.first_token_s = self.total_s
+                self.usage += Usage(completion_tokens=tokens)
                 piece = answer.feed(step)
                 if piece or piece.logprobs:
                     yield piece
@@ -251,11 +254,6 @@ class RequestModel:
         # The size of tools is not known before they are rendered.
         size += MUCH if self._tools else 0
         return await off_loop(size, self._tokenizer.render_chat, messages, self._tools)
-
-    def _count(self, tokens: int) -> None:
-        if tokens and self.first_token_s is None:
-            self.first_token_s = self.total_s
-        self.usage += Usage(completion_tokens=tokens)
 
 
 def _not_empty(ids: list[int]) -> list[int]:

@@ -148,7 +148,17 @@ class Detokenizer:
 
     def feed(self, step: Step) -> TextPiece:
         """The text that may be sent after this step."""
-        text = self._stops.feed(self._decode(step))
+        text = ""
+        for at, token in enumerate(step.token_ids):
+            if token in self._end_ids:
+                self.ended = True
+                break
+            if self._rows is not None:
+                self._waiting.append(self._rows.of_step(step, at, self._decoded))
+            piece = self._decoder.feed([token])
+            self._decoded += len(piece)
+            text += piece
+        text = self._stops.feed(text)
         self.ended = self.ended or self._stops.hit
         self._sent += len(text)
         return TextPiece(text, self._begun())
@@ -161,19 +171,6 @@ class Detokenizer:
         if rows is not None and not self._stops.hit:
             rows += self._waiting
         return TextPiece(text, rows)
-
-    def _decode(self, step: Step) -> str:
-        text = ""
-        for at, token in enumerate(step.token_ids):
-            if token in self._end_ids:
-                self.ended = True
-                break
-            if self._rows is not None:
-                self._waiting.append(self._rows.of_step(step, at, self._decoded))
-            piece = self._decoder.feed([token])
-            self._decoded += len(piece)
-            text += piece
-        return text
 
     def _begun(self) -> list[Row] | None:
         """Rows of the tokens that begin before the end of the sent text."""

@@ -46,7 +46,12 @@ class TokenBytes:
         self._added = {
             number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()
         }
-        self._bytes = _byte_letters() if _is_byte_level(tokenizer) else None
+        self._bytes: dict[str, int] | None = None
+        if tokenizer.decoder is not None:
+            described: dict[str, Any] = json.loads(tokenizer.decoder.__getstate__())
+            parts = described.get("decoders", [described])
+            if any(part.get("type") == "ByteLevel" for part in parts):
+                self._bytes = _byte_letters()
 
     def bytes_of(self, token: int) -> bytes:
         """UTF-8 of the token alone; empty for an unknown id."""
@@ -58,14 +63,6 @@ class TokenBytes:
         if found := BYTE.fullmatch(written):
             return bytes([int(found[1], 16)])
         return written.replace(SPACE, " ").encode()
-
-
-def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
-    if tokenizer.decoder is None:
-        return False
-    described: dict[str, Any] = json.loads(tokenizer.decoder.__getstate__())
-    parts = described.get("decoders", [described])
-    return any(part.get("type") == "ByteLevel" for part in parts)
 
 
 def _byte_letters() -> dict[str, int]:
@@ -147,7 +144,13 @@ class TextTokenizer:
 
     def encode_rendered(self, rendered: Rendered) -> list[int]:
         """Token ids of a rendered conversation."""
-        return self._encode_marked(rendered.text)
+        pieces = re.split(f"{OPEN}([^{OPEN}{CLOSE}]*+){CLOSE}", rendered.text)
+        ids: list[int] = []
+        for index, piece in enumerate(pieces):
+            text = piece.replace(OPEN, "").replace(CLOSE, "")
+            if text:
+                ids += self._encode_piece(text, literal=index % 2 == 1, first=index == 0)
+        return ids
 
     def encode_raw(self, text: str) -> list[int]:
         """Token ids of a text whose control tokens count as such, after the tokens that begin every text."""
@@ -193,7 +196,9 @@ class TextTokenizer:
             if isinstance(part, int):
                 ids.append(part)
                 continue
-            for text in self._apart(part):
+            # Each one is cut after its first character, since no tokenizer matches it across two calls.
+            pieces = self._unmarked.split(part) if self._unmarked else [part]
+            for text in [piece for piece in pieces if piece]:
                 ids += self._encode_piece(text, literal=True, first=not ids)
         return ids
 
@@ -216,23 +221,9 @@ class TextTokenizer:
         """The bytes of single tokens."""
         return TokenBytes(self._plain)
 
-    def _apart(self, text: str) -> list[str]:
-        # Each one is cut after its first character, since no tokenizer matches it across two calls.
-        pieces = self._unmarked.split(text) if self._unmarked else [text]
-        return [piece for piece in pieces if piece]
-
     def _mark(self, text: str) -> str:
         text = text.replace(OPEN, "").replace(CLOSE, "")
         return self._control.sub(f"{OPEN}\\g<0>{CLOSE}", text) if self._control else text
-
-    def _encode_marked(self, rendered: str) -> list[int]:
-        pieces = re.split(f"{OPEN}([^{OPEN}{CLOSE}]*+){CLOSE}", rendered)
-        ids: list[int] = []
-        for index, piece in enumerate(pieces):
-            text = piece.replace(OPEN, "").replace(CLOSE, "")
-            if text:
-                ids += self._encode_piece(text, literal=index % 2 == 1, first=index == 0)
-        return ids
 
     def _encode_piece(self, text: str, *, literal: bool, first: bool) -> list[int]:
         tokenizer = self._literal if literal else self._plain

@@ -52,8 +52,11 @@ def makes_embeddings(folder: Path) -> bool:
 
 def read_modules(folder: Path) -> SentenceModules:
     """The settings in `folder`; mean pooling by default. SentenceModulesError for an unsupported part."""
-    modules = _list(folder / "modules.json")
-    parts = [(_name(module), str(module.get("path", ""))) for module in modules]
+    path = folder / "modules.json"
+    value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    modules = [module for module in value if isinstance(module, dict)] if isinstance(value, list) else []
+    types = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    parts = [(name, str(module.get("path", ""))) for name, module in zip(types, modules, strict=True)]
     if unknown := [name for name, _ in parts if name not in KNOWN]:
         raise SentenceModulesError(f"its module {unknown[0] or '?'} is not one of {', '.join(KNOWN)}")
     paths = [path for name, path in parts if name == "Pooling"]
@@ -63,10 +66,6 @@ def read_modules(folder: Path) -> SentenceModules:
         max_tokens=_max_tokens(folder, bert.get("max_seq_length")),
         lower_case=bool(bert.get("do_lower_case")),
     )
-
-
-def _name(module: dict[str, Any]) -> str:
-    return str(module.get("type", "")).rpartition(".")[2]
 
 
 def _poolings(folder: Path, path: str) -> tuple[str, ...]:
@@ -104,8 +103,3 @@ def _max_tokens(folder: Path, own: Any) -> int | None:
 def _read(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return value if isinstance(value, dict) else {}
-
-
-def _list(path: Path) -> list[dict[str, Any]]:
-    value = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [module for module in value if isinstance(module, dict)] if isinstance(value, list) else []

@@ -50,43 +50,27 @@ class Confinement:
 
     def enter(self, channel: int) -> None:
         """Confines this process permanently; of the open files only `channel` stays open."""
-        taken = _address_space()
-        _silence()
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        # Output of a library would fill the worker's log with untrusted text.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard, inheritable=False)
         if self._files is not None:
             self._files.enter()
-        _keep_only(channel)
-        _limit(self._memory, taken)
+        os.closerange(3, channel)
+        os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
+        # RLIMIT_DATA does not count shared mappings; RLIMIT_AS does, but also the libraries' address space.
+        limits = {
+            resource.RLIMIT_DATA: self._memory,
+            resource.RLIMIT_AS: taken + self._memory,
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_NPROC: 0,
+            resource.RLIMIT_NOFILE: MOST_FILES,
+            resource.RLIMIT_MEMLOCK: 0,
+            resource.RLIMIT_MSGQUEUE: 0,
+        }
+        for limit, value in limits.items():
+            resource.setrlimit(limit, (value, value))
         if self._filters_calls:
             syscall_filter.install()
-
-
-def _silence() -> None:
-    # Output of a library would fill the worker's log with untrusted text.
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard, inheritable=False)
-
-
-def _keep_only(channel: int) -> None:
-    os.closerange(3, channel)
-    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
-
-
-def _address_space() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _limit(memory: int, taken: int) -> None:
-    # RLIMIT_DATA does not count shared mappings; RLIMIT_AS does, but also the libraries' address space.
-    limits = {
-        resource.RLIMIT_DATA: memory,
-        resource.RLIMIT_AS: taken + memory,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_NOFILE: MOST_FILES,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-    }
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))

@@ -65,7 +65,17 @@ class FairQueue:
         self._running[client] -= 1
         if not self._running[client]:
             del self._running[client]
-        self._hand_on()
+        # Free slots go to the clients whose turn it is.
+        while (following := next(filter(self._may_run, self._waiting), None)) is not None:
+            own = self._waiting[following]
+            turn = own.popleft()
+            if own:
+                self._waiting.move_to_end(following)
+            else:
+                del self._waiting[following]
+            if not turn.cancelled():
+                self._running[following] += 1
+                turn.set_result(None)
 
     def _may_run(self, client: str) -> bool:
         has_room = self._running.total() < self._bounds.running
@@ -104,19 +114,6 @@ class FairQueue:
             own.remove(turn)
             if not own:
                 del self._waiting[client]
-
-    def _hand_on(self) -> None:
-        """Gives free slots to the clients whose turn it is."""
-        while (client := next(filter(self._may_run, self._waiting), None)) is not None:
-            own = self._waiting[client]
-            turn = own.popleft()
-            if own:
-                self._waiting.move_to_end(client)
-            else:
-                del self._waiting[client]
-            if not turn.cancelled():
-                self._running[client] += 1
-                turn.set_result(None)
 
 
 def _full(message: str, status: int, kind: str, code: str) -> Busy:

@@ -58,36 +58,29 @@ class FileRules:
         net = _NET if known >= _NET_SINCE else 0
         scope = _SCOPE if known >= _SCOPE_SINCE else 0
         # An older kernel accepts the longer structure if the fields that it does not know are 0.
-        self._fd = self._asked(CREATE_RULESET, struct.pack("=QQQ", files, net, scope))
+        attributes = struct.pack("=QQQ", files, net, scope)
+        held = ctypes.create_string_buffer(attributes, len(attributes))
+        self._fd = call(CREATE_RULESET, ctypes.addressof(held), len(attributes), 0)
+        if self._fd < 0:
+            raise _failed("landlock_create_ruleset")
+        os.set_inheritable(self._fd, False)
         for path in paths:
-            self._allow(path)
+            try:
+                allowed = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError:  # not on this machine
+                continue
+            try:
+                rights = READ_FILE | READ_DIR | EXECUTE if path.is_dir() else READ_FILE
+                rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, allowed))
+                if call(ADD_RULE, self._fd, _PATH_BENEATH, ctypes.addressof(rule), 0) != 0:
+                    raise _failed(f"landlock_add_rule for {path}")
+            finally:
+                os.close(allowed)
 
     def enter(self) -> None:
         """Restricts the thread to these files; requires no-new-privileges."""
         if call(RESTRICT_SELF, self._fd, 0) != 0:
             raise _failed("landlock_restrict_self")
-
-    def _allow(self, path: Path) -> None:
-        try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError:  # not on this machine
-            return
-        try:
-            rights = READ_FILE | READ_DIR | EXECUTE if path.is_dir() else READ_FILE
-            rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, fd))
-            if call(ADD_RULE, self._fd, _PATH_BENEATH, ctypes.addressof(rule), 0) != 0:
-                raise _failed(f"landlock_add_rule for {path}")
-        finally:
-            os.close(fd)
-
-    @staticmethod
-    def _asked(number: int, attributes: bytes) -> int:
-        held = ctypes.create_string_buffer(attributes, len(attributes))
-        fd = call(number, ctypes.addressof(held), len(attributes), 0)
-        if fd < 0:
-            raise _failed("landlock_create_ruleset")
-        os.set_inheritable(fd, False)
-        return fd
 
 
 def _failed(what: str) -> OSError:

@@ -47,7 +47,9 @@ def main(control: socket.socket, cpu_s: float, memory: int) -> None:
         with socket.socket(fileno=fds[0]) as channel:
             if os.fork() == 0:
                 control.close()
-                _become_child(channel, confinement)
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                confinement.enter(channel.fileno())
+                channel.sendall(orjson.dumps({"pid": os.getpid()}) + b"\n")
                 serve(channel, cpu_s)
                 os._exit(0)
 
@@ -102,12 +104,6 @@ def _bounded(findings: dict[str, Any]) -> dict[str, Any]:
     if size > MOST_FINDINGS:
         return {"failed": f"the findings of the check are too large: {size >> 20} MB"}
     return {"findings": findings}
-
-
-def _become_child(channel: socket.socket, confinement: Confinement) -> None:
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    confinement.enter(channel.fileno())
-    channel.sendall(orjson.dumps({"pid": os.getpid()}) + b"\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ protocols: the caller makes the ids of calls. The result does not depend on the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -94,9 +94,17 @@ class ToolCallParser:
         raise AssertionError("read past the end of the text")
 
     def _new_events(self) -> list[Event]:
-        events = _joined(self._events)
+        # Neighbouring events of one kind are joined; only one call is open at a time.
+        joined: list[Event] = []
+        for kind, group in groupby(self._events, type):
+            if kind is CallStart:
+                joined += group
+                continue
+            rest = [event for event in group if not isinstance(event, CallStart)]
+            text = "".join(event.text for event in rest)
+            joined.append(replace(rest[0], text=text))
         self._events.clear()
-        return events
+        return joined
 
     def _read_answer(self) -> Reading[None]:
         at_start = True
@@ -181,16 +189,3 @@ class ToolCallParser:
     def _say(self, text: str) -> None:
         self._events.append(ParsedText(text))
         self._ends_with_call = False
-
-
-def _joined(events: Sequence[Event]) -> list[Event]:
-    """Joins neighbouring events of one kind; only one call is open at a time."""
-    joined: list[Event] = []
-    for kind, group in groupby(events, type):
-        if kind is CallStart:
-            joined += group
-            continue
-        rest = [event for event in group if not isinstance(event, CallStart)]
-        text = "".join(event.text for event in rest)
-        joined.append(replace(rest[0], text=text))
-    return joined

@@ -98,21 +98,18 @@ class CharacterReader:
         if character == '"':
             yield from self._quoted(sink)
         elif character and character in "{[":
-            yield from self._nested(sink)
+            depth = 0
+            while character := (yield from self.peek()):
+                if character == '"':
+                    yield from self._quoted(sink)
+                    continue
+                depth += (character in "{[") - (character in "}]")
+                sink((yield from self.take()))
+                if depth == 0:
+                    return
         else:
             while (character := (yield from self.peek())) and character not in ENDS_PLAIN:
                 sink((yield from self.take()))
-
-    def _nested(self, sink: Callable[[str], None]) -> Reading[None]:
-        depth = 0
-        while character := (yield from self.peek()):
-            if character == '"':
-                yield from self._quoted(sink)
-                continue
-            depth += (character in "{[") - (character in "}]")
-            sink((yield from self.take()))
-            if depth == 0:
-                return
 
     def _quoted(self, sink: Callable[[str], None]) -> Reading[None]:
         sink((yield from self.take()))
@@ -162,7 +159,11 @@ class CallReader:
         while (key := (yield from self._read_key())) is not None:
             if key in ARGUMENTS and name:
                 yield from self.read_arguments(name)
-                yield from self._read_rest()
+                yield from self._read_comma()
+                while (yield from self._read_key()) is not None:
+                    yield from self._reader.value()
+                    yield from self._read_comma()
+                yield from self._reader.literal("}")
                 return True
             if key in ARGUMENTS:
                 early = yield from self._read_text_of_value()
@@ -194,13 +195,6 @@ class CallReader:
             yield from self._reader.value(self._argue)
         else:
             self._argue(_tidy((yield from self._read_text_of_value())))
-
-    def _read_rest(self) -> Reading[None]:
-        yield from self._read_comma()
-        while (yield from self._read_key()) is not None:
-            yield from self._reader.value()
-            yield from self._read_comma()
-        yield from self._reader.literal("}")
 
     def _read_key(self) -> Reading[str | None]:
         yield from self._reader.blanks()

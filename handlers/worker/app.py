@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,13 @@ def proportional_set_size() -> int:
     Pages that several processes share count once in total.
     """
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(_pss(process.pid) for process in family)
-
-
-def _pss(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    total = 0
+    for process in family:
+        # A process may have ended since it was listed.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+            total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return total
 
 
 def create_app(

@@ -71,12 +71,11 @@ def _merged(box: list[Record]) -> list[Record]:
     merged: list[Record] = []
     for is_delta, group in groupby(box, lambda record: "delta" in record):
         records = list(group)
-        merged += [_joined(records)] if is_delta else records
+        if not is_delta:
+            merged += records
+            continue
+        joined: Record = {"delta": "".join(record["delta"] for record in records)}
+        if "logprobs" in records[0]:
+            joined["logprobs"] = [row for record in records for row in record["logprobs"]]
+        merged.append(joined)
     return merged
-
-
-def _joined(records: list[Record]) -> Record:
-    joined: Record = {"delta": "".join(record["delta"] for record in records)}
-    if "logprobs" in records[0]:
-        joined["logprobs"] = [row for record in records for row in record["logprobs"]]
-    return joined

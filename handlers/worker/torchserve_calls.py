@@ -46,7 +46,23 @@ class TorchServeCall:
         """The request in TorchServe's `parameters`; RequestError 400 if they are wrong."""
         body = _body(parameters)
         self.streams = body.stream and self.takes_parts
-        return _request(body, self.id, self.config)
+        if body.category not in (None, self.config.category):
+            raise RequestError(
+                f"this archive serves {self.config.category!r} only",
+                param="category",
+                code="wrong_category",
+            )
+        engine = body.engine or self.config.engine
+        own = self.config.options if engine == self.config.engine else {}
+        return GenerateRequest(
+            id=self.id,
+            engine=engine,
+            prompt=body.asked_prompt,
+            messages=None if body.messages is None else list(body.messages),
+            system=self.config.system,
+            sampling=body.sampling.over(self.config.sampling),
+            options={**own, **body.options},
+        )
 
     def piece(self, record: Record) -> TorchServePiece | None:
         """The piece for `record` to send to the client; None for a record that only a stream sends."""
@@ -56,11 +72,14 @@ class TorchServeCall:
             self.started = self.started or not is_last(record)
             return TorchServePiece(_public(record) + b"\n", is_last(record), content_type=NDJSON)
         if "done" in record:
-            return TorchServePiece(orjson.dumps(self._answer(record["done"])), last=True)
+            answer = {
+                "id": self.id,
+                "category": self.config.category,
+                "model": self.config.model,
+                **record["done"],
+            }
+            return TorchServePiece(orjson.dumps(answer), last=True)
         return None
-
-    def _answer(self, done: dict[str, Any]) -> dict[str, Any]:
-        return {"id": self.id, "category": self.config.category, "model": self.config.model, **done}
 
 
 def _public(record: Record) -> bytes:
@@ -81,21 +100,3 @@ def _body(parameters: dict[str, Any]) -> GenerateBody:
                 f"{name} needs the gateway; this is a TorchServe without one", param=name, code="gateway_only"
             )
     return body
-
-
-def _request(body: GenerateBody, call_id: str, config: WorkerConfig) -> GenerateRequest:
-    if body.category not in (None, config.category):
-        raise RequestError(
-            f"this archive serves {config.category!r} only", param="category", code="wrong_category"
-        )
-    engine = body.engine or config.engine
-    own = config.options if engine == config.engine else {}
-    return GenerateRequest(
-        id=call_id,
-        engine=engine,
-        prompt=body.asked_prompt,
-        messages=None if body.messages is None else list(body.messages),
-        system=config.system,
-        sampling=body.sampling.over(config.sampling),
-        options={**own, **body.options},
-    )

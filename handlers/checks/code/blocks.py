@@ -35,23 +35,16 @@ def blocks(text: str) -> list[Block]:
         opening = _OPEN.match(line)
         if opening is None:
             continue
-        body, closed = [], False
+        fence, body, closed = opening["fence"], [], False
         for inner in lines:
-            if _closes(inner, opening["fence"]):
+            stripped = inner.strip()
+            if len(stripped) >= len(fence) and set(stripped) == {fence[0]}:
                 closed = True
                 break
             body.append(inner.removeprefix(opening["indent"]))
-        found.append(Block(_tag(opening["info"]), "\n".join(body) + "\n" if body else "", closed))
+        words = opening["info"].replace("{", " ").replace("}", " ").split()
+        tag = words[0].lstrip(".").partition(":")[0].partition(",")[0] if words else ""
+        found.append(Block(tag, "\n".join(body) + "\n" if body else "", closed))
         if len(found) == MAX_BLOCKS:
             break
     return found
-
-
-def _closes(line: str, fence: str) -> bool:
-    stripped = line.strip()
-    return len(stripped) >= len(fence) and set(stripped) == {fence[0]}
-
-
-def _tag(info: str) -> str:
-    words = info.replace("{", " ").replace("}", " ").split()
-    return words[0].lstrip(".").partition(":")[0].partition(",")[0] if words else ""

@@ -36,7 +36,9 @@ class BlockReader:
         self._suffix = suffix
         self._next_line = suffix.lstrip().partition("\n")[0].strip()
         written = prefix.rstrip()
-        self._last = _shortened(written[max(written.rfind(end) for end in "\r\n") + 1 :])
+        line = written[max(written.rfind(end) for end in "\r\n") + 1 :]
+        half = _LONGEST_LINE // 2
+        self._last = line if len(line) <= _LONGEST_LINE else line[:half] + line[-half:]
         self._continues = bool(written) and not _LINE_END.search(prefix, len(written))
         self._base = _indent(self._last)
         self._opened = not self._continues and _OPENS.search(self._last) is not None
@@ -132,11 +134,6 @@ def _shared(text: str, suffix: str) -> Iterator[int]:
         if length <= min(len(suffix), len(text)):
             yield length
         length = borders[length - 1]
-
-
-def _shortened(line: str) -> str:
-    half = _LONGEST_LINE // 2
-    return line if len(line) <= _LONGEST_LINE else line[:half] + line[-half:]
 
 
 def _indent(line: str) -> int:

@@ -9,7 +9,6 @@ import ast
 import importlib
 import json
 import warnings
-from collections.abc import Iterator
 from functools import cache
 
 import tree_sitter
@@ -92,22 +91,19 @@ def _tree(language: str, code: str) -> str | None:
     root = _parser(language).parse(source).root_node
     if not root.has_error:
         return None
-    node = next(_faults(root), root)
+    node, waiting = root, [root]
+    while waiting:
+        now = waiting.pop()
+        if now.is_error or now.is_missing:
+            node = now
+            break
+        if now.has_error:
+            waiting += reversed(now.children)
     line = node.start_point[0] + 1
     if node.is_missing:
         return f"line {line}: {node.type!r} is missing"
     text = source[node.start_byte : node.end_byte].decode("utf-8", "replace").strip().partition("\n")[0]
     return f"line {line}: unexpected {text[:_SHOWN]!r}"
-
-
-def _faults(node: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
-    waiting = [node]
-    while waiting:
-        now = waiting.pop()
-        if now.is_error or now.is_missing:
-            yield now
-        if now.has_error:
-            waiting += reversed(now.children)
 
 
 @cache

@@ -53,10 +53,20 @@ _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z])|\.\s*$|(?<=\w)[;?]\s*$")
 def candidates(text: str) -> list[str]:
     """Texts that may be the final answer, the likeliest first; empty if there is none."""
     text = text[-TAIL_CHARS:].strip()
-    box = clean(_boxed(text))
-    prose = [clean(one) for one in (*_marked(text), *_last_lines(text))]
+    prose: list[str] = []
+    if marks := list(_MARK.finditer(text)):
+        rest = text[marks[-1].end() :].strip()
+        display = re.match(r"(\$\$.+?\$\$|\\\[.+?\\\])", rest, re.DOTALL)
+        line = display[1] if display else rest.partition("\n")[0]
+        prose += [line, *_right_hand_sides(line)]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _AFTERWORD.match(line)]
+    if lines:
+        last = re.split(r"(?<=[.!?])\s+(?=[A-Z])", _SENTENCE_END.sub("", lines[-1]).strip())[-1]
+        spans = _spans(text)
+        last_span = [spans[-1]] if spans and spans[-1] in text[-len(spans[-1]) - 60 :] else []
+        prose += [last, *last_span, *_right_hand_sides(last)]
     # "It is 5!" is more likely an exclamation than a factorial.
-    found = [box, *(one for one in prose if not one.endswith("!"))]
+    found = [clean(_boxed(text)), *(one for one in map(clean, prose) if not one.endswith("!"))]
     variants = [v for one in found for v in (one, _NAMED.sub("", one), _UNIT.sub("", one), _exact(one))]
     spelled = (_numeral(one.casefold()) or one for one in variants)
     return list(dict.fromkeys(v for v in spelled if 0 < len(v) <= MAX_ANSWER_CHARS))
@@ -114,27 +124,6 @@ def _boxed(text: str) -> str:
         if depth == 0:
             return text[begin:at]
     return ""
-
-
-def _marked(text: str) -> list[str]:
-    marks = list(_MARK.finditer(text))
-    if not marks:
-        return []
-    rest = text[marks[-1].end() :].strip()
-    display = re.match(r"(\$\$.+?\$\$|\\\[.+?\\\])", rest, re.DOTALL)
-    line = display[1] if display else rest.partition("\n")[0]
-    return [line, *_right_hand_sides(line)]
-
-
-def _last_lines(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _AFTERWORD.match(line)]
-    spans = _spans(text)
-    if not lines:
-        return []
-    line = _SENTENCE_END.sub("", lines[-1]).strip()
-    sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])", line)[-1]
-    last_span = [spans[-1]] if spans and spans[-1] in text[-len(spans[-1]) - 60 :] else []
-    return [sentence, *last_span, *_right_hand_sides(sentence)]
 
 
 def _right_hand_sides(line: str) -> list[str]:

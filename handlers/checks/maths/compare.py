@@ -26,7 +26,13 @@ _DECIMAL = re.compile(r"[-+]?(?:(?<!\d)\d++)?\.\d+")
 def same(value: Any, truth: Any) -> bool | None:
     """True if `value` equals `truth` exactly; sequences are compared as sets unless they are matrices."""
     if isinstance(truth, sympy.MatrixBase) or isinstance(value, sympy.MatrixBase):
-        return _same_matrix(value, truth)
+        if isinstance(value, sympy.Tuple) and 1 in truth.shape:
+            value = sympy.Matrix(list(value)).reshape(*truth.shape) if len(value) == len(truth) else value
+        if not (isinstance(value, sympy.MatrixBase) and isinstance(truth, sympy.MatrixBase)):
+            return False
+        if value.shape != truth.shape:
+            return False
+        return all(same_expression(a, b) for a, b in zip(value, truth, strict=True))
     if isinstance(truth, sympy.Tuple) or isinstance(value, sympy.Tuple):
         return same_members(list(_members(value)), list(_members(truth)))
     if isinstance(truth, sympy.Expr) and isinstance(value, sympy.Expr):
@@ -109,16 +115,6 @@ def _same_number(value: Any, truth: Any, *, real: bool = False) -> bool | None:
         return True
     # Outside the reals correct answers differ by their branch (ln x and ln|x|).
     return None if real and not (left.is_real and right.is_real) else False
-
-
-def _same_matrix(value: Any, truth: Any) -> bool | None:
-    if isinstance(value, sympy.Tuple) and 1 in truth.shape:
-        value = sympy.Matrix(list(value)).reshape(*truth.shape) if len(value) == len(truth) else value
-    if not (isinstance(value, sympy.MatrixBase) and isinstance(truth, sympy.MatrixBase)):
-        return False
-    if value.shape != truth.shape:
-        return False
-    return all(same_expression(a, b) for a, b in zip(value, truth, strict=True))
 
 
 def _members(value: Any) -> Any:

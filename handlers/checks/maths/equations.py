@@ -47,7 +47,10 @@ def recognise(question: str) -> Judge | None:
         return None
     if len(statements) > 1:
         return _system(statements) if all(isinstance(one, sympy.Eq) for one in statements) else None
-    unknown = _unknown(statements[0], names)
+    symbols = statements[0].free_symbols
+    if not names and len(symbols) != 1:
+        raise NotMaths("an equation in several unknowns")
+    unknown = sympy.Symbol(names[0]) if names else next(iter(symbols))
     if isinstance(statements[0], sympy.Eq):
         return lambda answer: _equation(statements[0], unknown, answer)
     return lambda answer: _inequality(statements[0], answer)
@@ -64,25 +67,21 @@ def _stripped(question: str) -> tuple[str, list[str]]:
     return text, re.findall(r"\b[a-z]\b", names)
 
 
-def _unknown(statement: Any, names: list[str]) -> Any:
-    symbols = statement.free_symbols
-    if names:
-        return sympy.Symbol(names[0])
-    if len(symbols) == 1:
-        return next(iter(symbols))
-    raise NotMaths("an equation in several unknowns")
-
-
 def _equation(equation: Any, unknown: Any, answer: MathsAnswer) -> Holds:
     solutions = _solutions(equation, unknown)
     if answer.value is sympy.S.EmptySet:
-        return _none(solutions)
+        if solutions is None:
+            return None, "the equation cannot be solved here"
+        if solutions and all(one.is_real is not False for one in solutions):
+            return False, "the equation has solutions"
+        return True, "the equation has no real solution"
     values = _values(answer, unknown)
     if not values or any(value.free_symbols - equation.free_symbols for value in values):
         return None, f"the answer gives no values of {unknown}, or contains other symbols"
     if solutions and "." in answer.text:
         values = [_unrounded(value, answer.text, solutions) for value in values]
-    if any(_misses(equation, unknown, value) for value in values):
+    zero = equation.lhs - equation.rhs
+    if any(same_expression(zero.subs(unknown, value), sympy.Integer(0)) is False for value in values):
         return False, "a value does not satisfy the equation"
     if solutions is None:
         return None, "the values satisfy the equation; there may be further solutions"
@@ -90,20 +89,6 @@ def _equation(equation: Any, unknown: Any, answer: MathsAnswer) -> Holds:
         if same_members(values, wanted):
             return True, "the solutions of the equation"
     return False, f"the equation has {len(solutions)} solutions, the answer {len(values)}"
-
-
-def _misses(equation: Any, unknown: Any, value: Any) -> bool:
-    zero = (equation.lhs - equation.rhs).subs(unknown, value)
-    return same_expression(zero, sympy.Integer(0)) is False
-
-
-def _none(solutions: list[Any] | None) -> Holds:
-    if solutions is None or (solutions and all(one.is_real is not False for one in solutions)):
-        known = solutions is not None
-        return (
-            (False, "the equation has solutions") if known else (None, "the equation cannot be solved here")
-        )
-    return True, "the equation has no real solution"
 
 
 def _unrounded(value: Any, text: str, solutions: list[Any]) -> Any:
@@ -152,17 +137,13 @@ def _system(equations: list[Any]) -> Judge:
         at = {name: values[0] for name, values in given.items()}
         held = [same_expression((one.lhs - one.rhs).subs(at), sympy.Integer(0)) for one in equations]
         if all(held):
-            return _only(equations, unknowns)
+            solutions = sympy.solve(equations, unknowns, dict=True)
+            if len(solutions) == 1:
+                return True, "all equations are satisfied"
+            return None, f"all equations are satisfied, but there are {len(solutions)} solutions"
         return (False, "an equation is not satisfied") if False in held else (None, "it cannot be evaluated")
 
     return judge
-
-
-def _only(equations: list[Any], unknowns: list[Any]) -> Holds:
-    solutions = sympy.solve(equations, unknowns, dict=True)
-    if len(solutions) == 1:
-        return True, "all equations are satisfied"
-    return None, f"all equations are satisfied, but there are {len(solutions)} solutions"
 
 
 def _inequality(inequality: Any, answer: MathsAnswer) -> Holds:

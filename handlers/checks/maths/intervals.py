@@ -28,10 +28,17 @@ def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
         found = [_PART.fullmatch(part) for part in _BETWEEN.split(spelled[member.end() if member else 0 :])]
         parts = [part.groups() for part in found if part is not None]
         if len(parts) < len(found):
-            return _members(spelled[member.end() :]) if member else None
+            listed = parse(spelled[member.end() :]) if member else None
+            return listed if isinstance(listed, sympy.Tuple) else None
         if sure and not (member or len(parts) > 1 or any(map(_is_plain, parts))):
             return None
-        return sympy.Union(*(_interval(*part) for part in parts))
+        found_sets = []
+        for opening, left, right, closing in parts:
+            low, high = parse(left), parse(right)
+            if not (low.is_extended_real and high.is_extended_real and low < high):
+                raise NotMaths("no interval")
+            found_sets.append(sympy.Interval(low, high, opening == "(", closing == ")"))
+        return sympy.Union(*found_sets)
     except NotMaths:
         return None
 
@@ -39,15 +46,3 @@ def interval(text: str, *, sure: bool = True) -> sympy.Basic | None:
 def _is_plain(part: tuple[str, ...]) -> bool:
     opening, left, right, closing = part
     return opening + closing not in ("()", "[]") or "oo" in (left + right).split() or "-oo" in left
-
-
-def _members(text: str) -> sympy.Tuple | None:
-    value = parse(text)
-    return value if isinstance(value, sympy.Tuple) else None
-
-
-def _interval(opening: str, left: str, right: str, closing: str) -> sympy.Set:
-    low, high = parse(left), parse(right)
-    if not (low.is_extended_real and high.is_extended_real and low < high):
-        raise NotMaths("no interval")
-    return sympy.Interval(low, high, opening == "(", closing == ")")

@@ -96,10 +96,6 @@ def _sample_variance(values: list[Any]) -> Any:
     return _variance(values) * len(values) / (len(values) - 1)
 
 
-def _sample_deviation(values: list[Any]) -> Any:
-    return sympy.sqrt(_sample_variance(values))
-
-
 def _dot(left: str, right: str) -> Any:
     a, b = _numbers(left), _numbers(right)
     if len(a) != len(b):
@@ -112,10 +108,6 @@ def _modulo(dividend: str, divisor: str) -> Any:
     if not (a.is_Integer and b.is_Integer and b > 0):
         raise NotMaths("no remainder")
     return a % b
-
-
-def _choose(n: str, k: str) -> Any:
-    return sympy.binomial(*_integers(f"{n}, {k}"))
 
 
 def _arranged(n: str, k: str) -> Any:
@@ -139,7 +131,9 @@ _FORMS = (
     _form(r"population variance" + _OF + r"(.+)", _of_numbers(_variance)),
     _form(r"sample variance" + _OF + r"(.+)", _of_numbers(_sample_variance)),
     _form(r"population standard deviation" + _OF + r"(.+)", _of_numbers(lambda v: sympy.sqrt(_variance(v)))),
-    _form(r"sample standard deviation" + _OF + r"(.+)", _of_numbers(_sample_deviation)),
+    _form(
+        r"sample standard deviation" + _OF + r"(.+)", _of_numbers(lambda v: sympy.sqrt(_sample_variance(v)))
+    ),
     _form(r"sum" + _OF + r"(-?\d.*,.*)", _of_numbers(sum)),
     _form(r"det(?:erminant)?" + _OF + r"(.+)", _of_matrix(lambda m: m.det())),
     _form(r"trace" + _OF + r"(.+)", _of_matrix(lambda m: m.trace())),
@@ -150,7 +144,7 @@ _FORMS = (
     _form(r"dot product of ?([\[(].{1,200}?[\])]) ?and ?([\[(].{1,200}?[\])])", _dot),
     _form(r"remainder (?:when|of|if) (.+?) (?:is )?divided by (.+)", _modulo),
     _form(r"(.+?) (?:mod|modulo) (.+)", _modulo),
-    _form(r"(\d+) choose (\d+)", _choose),
+    _form(r"(\d+) choose (\d+)", lambda n, k: sympy.binomial(*_integers(f"{n}, {k}"))),
     _form(r"P\((\d+), ?(\d+)\)", _arranged),
     _form(r"square root of (.+)", lambda text: sympy.sqrt(parse(text))),
     _form(r"(.+?) squared", lambda text: parse(f"({text})^2")),

@@ -73,11 +73,7 @@ def plain(text: str) -> str:
     for sign, spelled in _SIGNS.items():
         text = text.replace(sign, spelled)
     text = _LOWERED.sub(lambda m: f"_{ord(m[0]) - ord('₀')}", text)
-    return _without_commands(_without_groups(_MIXED.sub(_mixed, text)))
-
-
-def _without_groups(text: str) -> str:
-    text = _MATRIX.sub(_matrix, text.replace("$", ""))
+    text = _MATRIX.sub(_matrix, _MIXED.sub(_mixed, text).replace("$", ""))
     text = _WORDS.sub(r" \1 ", _SPACES.sub(" ", text.replace(r"\%", "%")))
     for _ in range(20):  # from the inside out, as deep as people nest by hand
         before = text
@@ -88,10 +84,6 @@ def _without_groups(text: str) -> str:
         text = _SCRIPT.sub(r"\1(\2)", _BOX.sub(r"\1", text))
         if text == before:
             break
-    return text
-
-
-def _without_commands(text: str) -> str:
     text = re.sub(r"_\((\w+)\)", r"_\1", text).replace("\\{", "{").replace("\\}", "}")
     text = re.sub(r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m[1], f" {m[1]} "), text)
     return re.sub(r"\^\s*(?:°|\(\s*°\s*\))", "°", re.sub(r"(?<=[A-Za-z]) +_(?=\w)", "_", text))

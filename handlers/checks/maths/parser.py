@@ -144,20 +144,15 @@ class _Parser:
                 return -self._factor()
             if self._take("+"):
                 return self._factor()
-            return self._power(self._postfix(self._atom()))
+            value = self._atom()
+            while sign := self._take("!", "%", "°"):
+                if sign == "!":
+                    value = factorial(value)
+                else:
+                    value = value / 100 if sign == "%" else value * sympy.pi / 180
+            return power(value, self._factor()) if self._take("^", "**") else value
         finally:
             self._depth -= 1
-
-    def _power(self, base: Any) -> Any:
-        return power(base, self._factor()) if self._take("^", "**") else base
-
-    def _postfix(self, value: Any) -> Any:
-        while sign := self._take("!", "%", "°"):
-            if sign == "!":
-                value = factorial(value)
-            else:
-                value = value / 100 if sign == "%" else value * sympy.pi / 180
-        return value
 
     def _atom(self) -> Any:
         token = self._now

@@ -54,15 +54,11 @@ def recognise(prompt: str) -> Judge | None:
             judge = form(question)
         except NotMaths:
             continue
+        if callable(judge):
+            return judge  # type: ignore[no-any-return]
         if judge is not None:
-            return _for(judge, prompt)
+            return lambda answer: _against_truth(answer, judge, rounded=asks_for_rounding(prompt))
     return None
-
-
-def _for(judge: Any, prompt: str) -> Judge:
-    if callable(judge):
-        return judge  # type: ignore[no-any-return]
-    return lambda answer: _against_truth(answer, judge, rounded=asks_for_rounding(prompt))
 
 
 def _against_truth(answer: MathsAnswer, readings: tuple[Any, ...], *, rounded: bool) -> Holds:
@@ -98,19 +94,16 @@ def _transformed(question: str) -> Judge | None:
         equal = same(value, given)
         if not equal:
             return equal, "equal to the given expression" if equal else "not equal to the given expression"
-        done = _is_done(how, value)
+        if how == "expand":
+            done = bool(sympy.expand(value) == value)
+        else:
+            # Reading expands a factored text unless its factors are kept apart: their number shows it.
+            done = how == "simplify" or (
+                isinstance(value, (sympy.Mul, sympy.Pow)) and len(sympy.factor_list(value)[1]) >= 1
+            )
         return done or None, f"equal to the given expression; {how}{' done' if done else ' cannot be judged'}"
 
     return judge
-
-
-def _is_done(how: str, value: Any) -> bool:
-    if how == "simplify":
-        return True
-    if how == "expand":
-        return bool(sympy.expand(value) == value)
-    # Reading expands a factored text unless its factors are kept apart: their number shows it.
-    return isinstance(value, (sympy.Mul, sympy.Pow)) and len(sympy.factor_list(value)[1]) >= 1
 
 
 def _primes(question: str) -> Judge | None:

@@ -33,8 +33,9 @@ def value_of(value: Any, beside: Any = None) -> Any:
 
     `value` itself if `beside` is an equation to compare.
     """
-    if isinstance(beside, sympy.Eq) and isinstance(value, sympy.Eq) and not _assigns(beside):
-        return value
+    if isinstance(beside, sympy.Eq) and isinstance(value, sympy.Eq):
+        assigns = isinstance(beside.lhs, sympy.Symbol) and not beside.rhs.free_symbols
+        return value.rhs if assigns else value
     if isinstance(value, sympy.Tuple):
         return sympy.Tuple(*map(value_of, value))
     return value.rhs if isinstance(value, sympy.Eq) else value
@@ -47,25 +48,19 @@ def assignments(value: Any) -> dict[Any, list[Any]]:
     """
     found: dict[Any, list[Any]] = {}
     for part in value if isinstance(value, sympy.Tuple) else [value]:
-        given = _assigned(part)
+        if not isinstance(part, sympy.Eq):
+            return {}
+        left, right = part.lhs, part.rhs
+        values = list(right) if isinstance(right, sympy.Tuple) else [right]
+        given: dict[Any, list[Any]] = {}
+        if isinstance(left, sympy.Symbol):
+            given = {left: values}
+        elif (
+            isinstance(left, sympy.Tuple) and len(left) == len(values) and all(one.is_Symbol for one in left)
+        ):
+            given = {name: [one] for name, one in zip(left, values, strict=True)}  # (x, y) = (7, 3)
         if not given:
             return {}
         for name, some in given.items():
             found.setdefault(name, []).extend(some)
     return found
-
-
-def _assigned(part: Any) -> dict[Any, list[Any]]:
-    if not isinstance(part, sympy.Eq):
-        return {}
-    left, right = part.lhs, part.rhs
-    values = list(right) if isinstance(right, sympy.Tuple) else [right]
-    if isinstance(left, sympy.Symbol):
-        return {left: values}
-    if isinstance(left, sympy.Tuple) and len(left) == len(values) and all(one.is_Symbol for one in left):
-        return {name: [one] for name, one in zip(left, values, strict=True)}  # (x, y) = (7, 3)
-    return {}
-
-
-def _assigns(equation: Any) -> bool:
-    return isinstance(equation.lhs, sympy.Symbol) and not equation.rhs.free_symbols

@@ -49,7 +49,14 @@ def judge(prompt: str, text: str, expected: str | None) -> Verdict:
     answers = list(_readable(candidates(text)))
     if not answers:
         found = candidates(text)
-        return Verdict(found[0] if found else None, None, *_unread(found, expected))
+        shown = found[0] if found else None
+        if expected is not None and shown is not None:
+            given, wanted = _bare(shown).casefold(), _bare(clean(expected)).casefold()
+            if given == wanted:
+                return Verdict(shown, None, True, "equal to the expected answer")
+            if {given, wanted} <= _YES_OR_NO:
+                return Verdict(shown, None, False, f"expected {wanted}")
+        return Verdict(shown, None, None, "no final answer that can be read as mathematics")
     answer = answers[0]
     try:
         holds, reason = _against(prompt, answer, expected)
@@ -62,39 +69,27 @@ def judge(prompt: str, text: str, expected: str | None) -> Verdict:
 
 
 def _against(prompt: str, answer: MathsAnswer, expected: str | None) -> tuple[bool | None, str]:
-    if expected is not None:
-        return _against_expected(prompt, answer, expected)
-    problem = recognise(prompt)
-    if problem is None:
-        return None, "this kind of problem cannot be checked, and no expected answer was given"
-    holds, reason = problem(answer)
-    if holds and _restates(prompt, answer.text):
-        return None, "the answer only repeats the question"
-    return holds, reason
-
-
-def _against_expected(prompt: str, answer: MathsAnswer, expected: str) -> tuple[bool | None, str]:
+    if expected is None:
+        problem = recognise(prompt)
+        if problem is None:
+            return None, "this kind of problem cannot be checked, and no expected answer was given"
+        holds, reason = problem(answer)
+        if holds and _restates(prompt, answer.text):
+            return None, "the answer only repeats the question"
+        return holds, reason
     wanted = clean(expected)
     if _bare(answer.text) == _bare(wanted):
         return True, "equal to the expected answer"
-    answer, wanted = _alike_in_degrees(answer, wanted)
-    verdicts = {_compared(prompt, answer, wanted, base) for base in _log_bases(answer.text + wanted)}
-    if len(verdicts) > 1 or None in verdicts or (False in verdicts and _one_is_percent(answer.text, wanted)):
+    # Angles in degrees are compared without the degree sign, which one side may omit; pi needs it.
+    bare = _without_degrees(answer.text), _without_degrees(wanted)
+    if "pi" not in bare[0] + bare[1]:
+        answer, wanted = MathsAnswer(bare[0], answer.value), bare[1]
+    log_bases = (None, 10) if "log" in answer.text + wanted else (None,)
+    verdicts = {_compared(prompt, answer, wanted, base) for base in log_bases}
+    one_is_percent = ("%" in answer.text) != ("%" in wanted)
+    if len(verdicts) > 1 or None in verdicts or (False in verdicts and one_is_percent):
         return None, "the answer could not be compared with the expected one"
     return (True, "equal to the expected answer") if True in verdicts else (False, f"expected {wanted}")
-
-
-def _one_is_percent(text: str, wanted: str) -> bool:
-    return ("%" in text) != ("%" in wanted)
-
-
-def _alike_in_degrees(answer: MathsAnswer, wanted: str) -> tuple[MathsAnswer, str]:
-    """Compares angles in degrees without the degree sign, which one side may omit.
-
-    Next to pi it is needed.
-    """
-    bare = _without_degrees(answer.text), _without_degrees(wanted)
-    return (answer, wanted) if "pi" in bare[0] + bare[1] else (MathsAnswer(bare[0], answer.value), bare[1])
 
 
 def _without_degrees(text: str) -> str:
@@ -104,25 +99,24 @@ def _without_degrees(text: str) -> str:
 
 def _compared(prompt: str, answer: MathsAnswer, wanted: str, base: int | None) -> bool | None:
     try:
-        truth, value = _read(_number_part(wanted), base), _read(answer.text, base)
+        number = next((one.text for one in _readable(candidates(wanted))), wanted)
+        truth, value = _read(number, base), _read(answer.text, base)
     except NotMaths:
         return None
     if isinstance(truth, sympy.Set) and isinstance(value, sympy.Tuple):
         value = interval(answer.text, sure=False) or value
     if _is_point(wanted) and _is_point(answer.text):
         return len(truth) == len(value) and all(map(same, value, truth))
-    if _other_name(value, truth):
+    ours, theirs = assignments(value), assignments(truth)
+    if ours and theirs and ours.keys() != theirs.keys():
         return None
     value, truth = value_of(value, truth), value_of(truth, value)
     verdict = same_rounded(value, answer.text, truth, rounded=asks_for_rounding(prompt))
     if verdict is False and "." in wanted:
-        return _near(truth, wanted, value, answer.text)
+        verdict = same_rounded(truth, wanted, value)  # the expected answer may be rounded
+        # A longer decimal may be the unrounded truth or wrong in its last digits: it cannot be decided.
+        return None if verdict and "." in answer.text else verdict
     return verdict
-
-
-def _other_name(value: Any, truth: Any) -> bool:
-    ours, theirs = assignments(value), assignments(truth)
-    return bool(ours and theirs and ours.keys() != theirs.keys())
 
 
 def _restates(prompt: str, text: str) -> bool:
@@ -137,27 +131,12 @@ def _may_be_in_another_unit(text: str, answer: MathsAnswer) -> bool:
     return at >= 0 and _SCALES.match(text, at + len(answer.text)) is not None
 
 
-def _near(truth: Any, wanted: str, value: Any, shown: str) -> bool | None:
-    """Compares an exact answer with an expected one that is rounded."""
-    verdict = same_rounded(truth, wanted, value)
-    # A longer decimal may be the unrounded truth or wrong in its last digits: it cannot be decided.
-    return None if verdict and "." in shown else verdict
-
-
-def _number_part(wanted: str) -> str:
-    return next((one.text for one in _readable(candidates(wanted))), wanted)
-
-
 def _bare(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
 def _is_point(text: str) -> bool:
     return text.startswith("(") and text.endswith(")") and "," in text
-
-
-def _log_bases(text: str) -> tuple[int | None, ...]:
-    return (None, 10) if "log" in text else (None,)
 
 
 def _read(text: str, log_base: int | None = None) -> Any:
@@ -177,13 +156,3 @@ def _readable(found: list[str]) -> Any:
             yield MathsAnswer(text.rpartition("=")[2].strip(), value.rhs)
         else:
             yield MathsAnswer(text, value)
-
-
-def _unread(found: list[str], expected: str | None) -> tuple[bool | None, str]:
-    if expected is not None and found:
-        given, wanted = _bare(found[0]).casefold(), _bare(clean(expected)).casefold()
-        if given == wanted:
-            return True, "equal to the expected answer"
-        if {given, wanted} <= _YES_OR_NO:
-            return False, f"expected {wanted}"
-    return None, "no final answer that can be read as mathematics"

@@ -92,11 +92,13 @@ def _choose(
 
 
 def _fitting(columns: Sequence[Column], kinds: Sequence[Kind]) -> list[Column]:
-    return [column for kind in kinds for column in columns if column.kind == kind and _drawable(column)]
-
-
-def _drawable(column: Column) -> bool:
-    return column.kind != "number" or all(value is None or abs(value) < LARGEST for value in column.values)
+    return [
+        column
+        for kind in kinds
+        for column in columns
+        if column.kind == kind
+        and (column.kind != "number" or all(value is None or abs(value) < LARGEST for value in column.values))
+    ]
 
 
 def _named(columns: Sequence[Column], name: str | None) -> Column | None:
@@ -147,7 +149,8 @@ def _line(axes: Axes, x: Column | None, y: Column, notes: list[str]) -> None:
     means = _means(across, y.values)
     places = sorted(means) if x is not None and x.kind in ("date", "number") else list(means)
     points = _points(places, [means[place] for place in places], notes)
-    axes.plot([_place(at) for at, _ in points], [value for _, value in points], marker=".")
+    across = [_label(at) if isinstance(at, str | bool) else at for at, _ in points]
+    axes.plot(across, [value for _, value in points], marker=".")
     axes.tick_params(axis="x", rotation=45)
     single = len(means) == sum(value is not None for value in y.values)
     _titles(axes, x.name if x is not None else "row", y.name if single else f"mean of {y.name}")
@@ -172,10 +175,6 @@ def _points(across: Sequence[Any], up: Sequence[Any], notes: list[str]) -> list[
         step = len(whole) / MOST_POINTS
         whole = [whole[int(number * step)] for number in range(MOST_POINTS)]
     return whole
-
-
-def _place(value: Any) -> Any:
-    return _label(value) if isinstance(value, str | bool) else value
 
 
 def _label(value: Any) -> str:

@@ -33,20 +33,12 @@ class Column:
 def columns_of(table: DataTable) -> list[Column]:
     """The table's columns in order."""
     cells = zip(*table.rows, strict=True)
-    return [
-        _column(name, [_stripped(cell) for cell in column], table.decimal)
-        for name, column in zip(table.columns, cells, strict=True)
-    ]
+    return [_column(name, column, table.decimal) for name, column in zip(table.columns, cells, strict=True)]
 
 
-def _stripped(cell: Cell) -> Cell:
-    if not isinstance(cell, str):
-        return cell
-    text = cell.strip()
-    return None if text.lower() in MISSING else text
-
-
-def _column(name: str, cells: list[Cell], decimal: str) -> Column:
+def _column(name: str, column: Sequence[Cell], decimal: str) -> Column:
+    stripped = [cell.strip() if isinstance(cell, str) else cell for cell in column]
+    cells = [None if isinstance(cell, str) and cell.lower() in MISSING else cell for cell in stripped]
     there = [cell for cell in cells if cell is not None]
     if not there:
         return Column(name, "empty", cells)

@@ -50,10 +50,13 @@ def _described(column: Column) -> dict[str, Any]:
         "unique": len(set(there)),
     }
     if column.kind == "number":
-        return {**figures, **_numbers(_finite(there)), "infinite": sum(map(math.isinf, there))}
+        finite = pandas.Series([value for value in there if math.isfinite(value)], dtype="float64")
+        return {**figures, **_numbers(finite), "infinite": sum(map(math.isinf, there))}
     if column.kind == "date":
         return {**figures, "min": min(there).isoformat(sep=" "), "max": max(there).isoformat(sep=" ")}
-    return {**figures, "top": _top(there)}
+    counts = pandas.Series(there, dtype="object").value_counts().head(TOP_VALUES)
+    top = [{"value": shown(value), "count": int(count)} for value, count in counts.items()]
+    return {**figures, "top": top}
 
 
 def _numbers(values: pandas.Series) -> dict[str, Any]:
@@ -71,15 +74,6 @@ def _numbers(values: pandas.Series) -> dict[str, Any]:
     return {name: clean(value) for name, value in figures.items()}
 
 
-def _finite(values: Sequence[float]) -> pandas.Series:
-    return pandas.Series([value for value in values if math.isfinite(value)], dtype="float64")
-
-
-def _top(values: Sequence[Any]) -> list[dict[str, Any]]:
-    counts = pandas.Series(values, dtype="object").value_counts().head(TOP_VALUES)
-    return [{"value": shown(value), "count": int(count)} for value, count in counts.items()]
-
-
 def _correlations(columns: Sequence[Column]) -> list[dict[str, Any]]:
     numbers = [column for column in columns if column.kind == "number"][:MOST_CORRELATED]
     frame = pandas.DataFrame({column.name: _series(column) for column in numbers})
@@ -93,15 +87,15 @@ def _correlations(columns: Sequence[Column]) -> list[dict[str, Any]]:
 
 def _groups(columns: Sequence[Column]) -> list[dict[str, Any]]:
     """Mean and sum of the number columns for each value of a column with few values."""
-    by = [column for column in columns if column.kind in ("text", "boolean") and _is_grouping(column)]
+    by = []
+    for column in columns:
+        there = [value for value in column.values if value is not None]
+        few = min(MOST_GROUPS, len(there) // 2 + 1)
+        if column.kind in ("text", "boolean") and 1 < len(set(there)) <= few:
+            by.append(column)
     numbers = [column for column in columns if column.kind == "number"]
     pairs = [(key, column) for key in by for column in numbers][:MOST_GROUPINGS]
     return [{"by": key.name, "column": column.name, "values": _grouped(key, column)} for key, column in pairs]
-
-
-def _is_grouping(column: Column) -> bool:
-    there = [value for value in column.values if value is not None]
-    return 1 < len(set(there)) <= min(MOST_GROUPS, len(there) // 2 + 1)
 
 
 def _grouped(key: Column, column: Column) -> list[dict[str, Any]]:

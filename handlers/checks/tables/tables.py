@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +52,22 @@ def read_csv(text: str, option: str = "csv") -> DataTable:
     plain = text.removeprefix("\ufeff")
     # An iterator over lines as CSV ends them; Unicode has more line ends than CSV.
     lines = io.StringIO(plain, newline="")
-    delimiter = _delimiter(plain.lstrip("\r\n").partition("\n")[0])
+    # The delimiter that gives the first line most cells; of equal ones the first in `DELIMITERS`.
+    first = plain.lstrip("\r\n").partition("\n")[0][: csv.field_size_limit()]
+    delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = next((cells for cells in reader if len(cells) > 1 or "".join(cells).strip()), [])
         check_size(0, len(header), option)
-        rows = list(_rows(reader, len(header), option))
+        rows: list[list[str]] = []
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # spreadsheets often end with empty rows
+            if len(cells) > len(header):
+                reason = f"line {reader.line_num} has {len(cells)} cells, the first line has {len(header)}"
+                raise bad_option(option, reason)
+            check_size(len(rows) + 1, len(header), option)
+            rows.append(cells)
     except csv.Error as error:
         raise bad_option(option, f"line {reader.line_num}: {error}") from error
     short = sum(len(cells) < len(header) for cells in rows)
@@ -66,24 +76,17 @@ def read_csv(text: str, option: str = "csv") -> DataTable:
     return _named(header, filled, warnings, option, "," if delimiter == ";" else ".")
 
 
-def _rows(reader: Any, width: int, option: str) -> Iterator[list[str]]:
-    count = 0
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue  # spreadsheets often end with empty rows
-        if len(cells) > width:
-            raise bad_option(
-                option, f"line {reader.line_num} has {len(cells)} cells, the first line has {width}"
-            )
-        count += 1
-        check_size(count, width, option)
-        yield cells
-
-
 def read_table(value: list[Any] | dict[str, Any]) -> DataTable:
     """A list of objects, or `{"columns": [...], "rows": [[...]]}`; RequestError 400 naming the row."""
     if isinstance(value, list):
-        return _from_objects(value)
+        if not all(isinstance(row, dict) for row in value):
+            raise bad_option("table", "expected a list of objects, or an object with columns and rows")
+        names = list(dict.fromkeys(name for row in value for name in row))
+        check_size(len(value), len(names), "table")
+        cells = [[row.get(name) for name in names] for row in value]
+        for number, row in enumerate(cells):
+            _check_cells(number, row)
+        return _named(names, cells, [], "table")
     columns, rows = value.get("columns"), value.get("rows")
     if set(value) != {"columns", "rows"} or not isinstance(columns, list) or not isinstance(rows, list):
         raise bad_option(
@@ -110,27 +113,10 @@ def check_size(rows: int, columns: int, option: str) -> None:
             raise bad_option(option, f"more than {most} {what}")
 
 
-def _from_objects(objects: list[Any]) -> DataTable:
-    if not all(isinstance(row, dict) for row in objects):
-        raise bad_option("table", "expected a list of objects, or an object with columns and rows")
-    names = list(dict.fromkeys(name for row in objects for name in row))
-    check_size(len(objects), len(names), "table")
-    rows = [[row.get(name) for name in names] for row in objects]
-    for number, row in enumerate(rows):
-        _check_cells(number, row)
-    return _named(names, rows, [], "table")
-
-
 def _check_cells(number: int, row: list[Any]) -> None:
     for cell in row:
         if not (cell is None or isinstance(cell, str | int | float)):
             raise bad_option("table", f"row {number}: a cell is text, a number, true, false or null")
-
-
-def _delimiter(line: str) -> str:
-    """The delimiter that gives the first line most cells; of equal ones the first in `DELIMITERS`."""
-    seen = line[: csv.field_size_limit()]
-    return max(DELIMITERS, key=lambda sign: len(next(csv.reader([seen], delimiter=sign), [])))
 
 
 def _named(
@@ -157,7 +143,10 @@ def lines_of(statistics: Mapping[str, Any]) -> list[str]:
         f"The table has {statistics['rows']} rows and {statistics['column_count']} columns.",
         *(_column(column) for column in statistics["columns"]),
         *(_group(group) for group in statistics["groups"]),
-        *(_pair(pair) for pair in statistics["correlations"]),
+        *(
+            f"Correlation of {pair['a']!r} and {pair['b']!r}: {_shown(pair['r'])}."
+            for pair in statistics["correlations"]
+        ),
     ]
 
 
@@ -177,10 +166,6 @@ def _group(group: Mapping[str, Any]) -> str:
         f"{one['value']!r}: mean {_shown(one['mean'])}, sum {_shown(one['sum'])}" for one in group["values"]
     )
     return f"{group['column']!r} by {group['by']!r}: {'; '.join(values)}."
-
-
-def _pair(pair: Mapping[str, Any]) -> str:
-    return f"Correlation of {pair['a']!r} and {pair['b']!r}: {_shown(pair['r'])}."
 
 
 def _shown(value: Any) -> str:

@@ -108,15 +108,25 @@ def formatted(sources: list[CitedWork], style: Style) -> list[dict[str, str]]:
     look = CitationStylesStyle(get_style_filepath(CSL_STYLES[style]), validate=False)
     # citeproc shortens 1-10 to 1-0 where a style asks for short ranges.
     look.root.attrib.pop("page-range-format", None)
-    items = CiteProcJSON([_for_style(source.csl, style) for source in sources])
-    bibliography = CitationStylesBibliography(look, items, formatter.plain)
+    items = [source.csl for source in sources]
+    if style == "vancouver":
+        # citeproc would write the month and the year without a space.
+        items = [
+            {**csl, "issued": {"date-parts": [csl["issued"]["date-parts"][0][:1]]}}
+            if "issued" in csl
+            else csl
+            for csl in items
+        ]
+    bibliography = CitationStylesBibliography(look, CiteProcJSON(items), formatter.plain)
     for source in sources:
         # citeproc knows its keys in lower case.
         bibliography.register(Citation([CitationItem(source.key.lower())]))
     bibliography.sort()
     names = {source.key.lower(): source.key for source in sources}
     texts = zip(bibliography.keys, bibliography.bibliography(), strict=True)
-    return [{"key": names[key], "text": _spaced(str(text))} for key, text in texts]
+    # Plain text loses the column that a style puts after the number.
+    spaced = [(key, re.sub(r"^(\[\d+\]|\d+\.)(?=\S)", r"\1 ", str(text))) for key, text in texts]
+    return [{"key": names[key], "text": text} for key, text in spaced]
 
 
 @cache
@@ -139,18 +149,6 @@ def _remember_macros() -> None:
     CitationStylesElement.get_macro = get_macro
 
 
-def _for_style(csl: dict[str, Any], style: Style) -> dict[str, Any]:
-    # citeproc would write the month and the year without a space.
-    if style != "vancouver" or "issued" not in csl:
-        return csl
-    return {**csl, "issued": {"date-parts": [csl["issued"]["date-parts"][0][:1]]}}
-
-
-def _spaced(text: str) -> str:
-    # Plain text loses the column that a style puts after the number.
-    return re.sub(r"^(\[\d+\]|\d+\.)(?=\S)", r"\1 ", text)
-
-
 def _source(entry: Any) -> CitedWork:
     fields = {key.lower(): field.value for key, field in entry.fields_dict.items()}
     authors = [_person(name) for name in fields.get("author", ())]
@@ -165,14 +163,11 @@ def _source(entry: Any) -> CitedWork:
     if editors := [_person(name) for name in fields.get("editor", ())]:
         csl["editor"] = editors
     if year:
-        csl["issued"] = {"date-parts": [[int(year[0]), *_month(fields)]]}
+        word = str(fields.get("month", "")).lower()[:3]
+        month = [MONTHS.index(word) + 1] if word in MONTHS else []
+        csl["issued"] = {"date-parts": [[int(year[0]), *month]]}
     families = tuple(str(name.get("family") or name["literal"]).lower() for name in authors)
     return CitedWork(entry.key, families, year[0] if year else "", csl.get("DOI", ""), csl)
-
-
-def _month(fields: dict[str, Any]) -> list[int]:
-    word = str(fields.get("month", "")).lower()[:3]
-    return [MONTHS.index(word) + 1] if word in MONTHS else []
 
 
 def _plain(text: str) -> str:
@@ -196,18 +191,15 @@ def find_citations(text: str, sources: Sequence[CitedWork]) -> list[Citation]:
 
 def written_dois(text: str) -> list[str]:
     """The texts at places where `text` has or should have a DOI, right or wrong, each once."""
-    found = (_trimmed(match[1] or match[2]) for match in WRITTEN_DOI.finditer(text))
+    written = (match[1] or match[2] for match in WRITTEN_DOI.finditer(text))
+    # A closing bracket belongs to the sentence unless the DOI opened it.
+    found = (doi.rstrip(".]>*" if doi.count("(") >= doi.count(")") else ".)]>*") for doi in written)
     return list(dict.fromkeys(doi for doi in found if not doi.startswith("http")))
 
 
 def is_doi(text: str) -> bool:
     """True if `text` has the form of a DOI; no server is asked if it exists."""
     return DOI.fullmatch(text) is not None
-
-
-def _trimmed(doi: str) -> str:
-    # A closing bracket belongs to the sentence unless the DOI opened it.
-    return doi.rstrip(".]>*" if doi.count("(") >= doi.count(")") else ".)]>*")
 
 
 def _keyed(text: str, sources: Sequence[CitedWork]) -> Iterator[tuple[int, str, bool]]:
@@ -224,7 +216,10 @@ def _bracketed(text: str, sources: Sequence[CitedWork]) -> Iterator[tuple[int, s
         inner = match[1]
         if NUMBERS.fullmatch(inner):
             new, seen = _expanded(inner) & ~seen, seen | _expanded(inner)
-            yield from ((match.start(), *_numbered(number, sources)) for number in _ones(new))
+            for number, bit in enumerate(reversed(f"{new:b}")):
+                if bit == "1":
+                    there = 1 <= number <= len(sources)
+                    yield match.start(), sources[number - 1].key if there else f"[{number}]", there
             continue
         for key in map(str.strip, re.split("[,;]", inner)):
             if key in known or (LIKE_A_KEY.fullmatch(key) and re.search(r"\d\d", key)):
@@ -238,15 +233,6 @@ def _expanded(numbers: str) -> int:
         ends = [int(end) for end in re.findall(r"\d+", part)]
         found |= (1 << max(ends[-1] + 1, ends[0])) - (1 << ends[0])
     return found
-
-
-def _ones(bits: int) -> Iterator[int]:
-    return (at for at, bit in enumerate(reversed(f"{bits:b}")) if bit == "1") if bits else iter(())
-
-
-def _numbered(number: int, sources: Sequence[CitedWork]) -> Citation:
-    there = 1 <= number <= len(sources)
-    return (sources[number - 1].key if there else f"[{number}]"), there
 
 
 def _named(text: str, sources: Sequence[CitedWork]) -> Iterator[tuple[int, str, bool]]:

@@ -14,8 +14,11 @@ def read_json(text: str) -> Any:
 
     ValueError if it is incomplete or not strict JSON.
     """
+    opening, _, rest = text.strip().partition("\n")
+    if opening.rstrip() in (FENCE, f"{FENCE}json") and rest.endswith(FENCE):
+        text = rest.removesuffix(FENCE).strip()
     try:
-        value = json.loads(_unfenced(text), parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair (\ud800) is not text
@@ -31,13 +34,6 @@ def read_items(text: str) -> list[dict[str, Any]] | None:
     items = value.get("items") if isinstance(value, dict) else value
     whole = isinstance(items, list) and all(isinstance(item, dict) for item in items)
     return items if whole else None
-
-
-def _unfenced(text: str) -> str:
-    """The content of the code fence if `text` is exactly one; any other text unchanged."""
-    opening, _, rest = text.strip().partition("\n")
-    is_fenced = opening.rstrip() in (FENCE, f"{FENCE}json") and rest.endswith(FENCE)
-    return rest.removesuffix(FENCE).strip() if is_fenced else text
 
 
 def _whole(digits: str) -> int:

@@ -104,11 +104,9 @@ def is_other_language(text: str, code: str) -> bool:
     if len(text.strip()) < 20 or _language(code) not in _detectable():
         return False
     detected = detect_language(text)
-    return detected is not None and not _alike(_language(detected), _language(code))
-
-
-def _alike(one: str, other: str) -> bool:
-    return one == other or any({one, other} <= group for group in ALIKE)
+    if detected is None or is_same_language(detected, code):
+        return False
+    return not any({_language(detected), _language(code)} <= group for group in ALIKE)
 
 
 def _language(code: str) -> str:
@@ -126,14 +124,11 @@ def _tag(name: str) -> langcodes.Language | None:
         tag = None
     if tag is not None and tag.language and tag.is_valid():
         return tag
-    return next((found for found in map(_found, _spellings(name)) if found is not None), None)
-
-
-def _spellings(name: str) -> tuple[str, ...]:
     # "Chinese (Simplified)" is found as "Simplified Chinese", "Portuguese (Brazil)" as "Portuguese".
     outer, _, inner = name.removesuffix(")").partition("(")
     is_bracketed = name.endswith(")") and outer.strip() and inner and not {"(", ")"} & {*outer, *inner}
-    return (f"{inner} {outer.rstrip()}", outer.rstrip()) if is_bracketed else (name,)
+    spellings = (f"{inner} {outer.rstrip()}", outer.rstrip()) if is_bracketed else (name,)
+    return next((found for found in map(_found, spellings) if found is not None), None)
 
 
 def _found(name: str) -> langcodes.Language | None:

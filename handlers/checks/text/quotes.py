@@ -59,7 +59,11 @@ class SourceText:
         first, end = None, 0
         for part in filter(str.strip, ELLIPSIS.split(plain)):
             found = self._find(part, end)
-            if found is None or (first is not None and self._is_elsewhere(end, found[0])):
+            if found is None:
+                return None
+            if first is not None and ELSEWHERE.search(
+                self._plain, self._place(end - 1) + 1, self._place(found[0])
+            ):
                 return None
             first, end = (found[0] if first is None else first), found[1]
         return None if first is None else self._place(first)
@@ -68,9 +72,6 @@ class SourceText:
         words = " ".join(quote.split())
         at = self._spaced.find(words, start) if words else -1
         return (at, at + len(words)) if at >= 0 else None
-
-    def _is_elsewhere(self, end: int, start: int) -> bool:
-        return ELSEWHERE.search(self._plain, self._place(end - 1) + 1, self._place(start)) is not None
 
     def _place(self, at: int) -> int:
         word = bisect_right(self._spaced_words, at) - 1

@@ -57,16 +57,13 @@ def segments(text: str, language: str, fits: Callable[[str], bool], *, single: b
 
     With `single` each piece is one sentence; otherwise a piece has as many sentences as fit.
     """
-    for line in _lines(text):
-        for piece in packed(sentences(line, language), fits, single=single):
-            yield _segment(piece)
-
-
-def _lines(text: str) -> Iterator[str]:
     start = 0
     while start < len(text):
         end = text.find("\n", start) + 1 or len(text)
-        yield text[start:end]
+        for piece in packed(sentences(text[start:end], language), fits, single=single):
+            inner = piece.strip()
+            at = piece.find(inner)
+            yield Segment(piece[:at], inner, piece[at + len(inner) :])
         start = end
 
 
@@ -109,12 +106,6 @@ def _cut(piece: str, fits: Callable[[str], bool]) -> Iterator[str]:
         yield from _cut(piece[:at], fits)
         piece = piece[at:]
     yield piece
-
-
-def _segment(piece: str) -> Segment:
-    text = piece.strip()
-    start = piece.find(text)
-    return Segment(piece[:start], text, piece[start + len(text) :])
 
 
 def _split(text: str, language: str) -> list[str]:

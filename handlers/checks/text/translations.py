@@ -29,8 +29,12 @@ def translation_warnings(
         return
     if is_other_language(translation, target):
         yield f"language: the translation is not in {english_name(target)}"
-    yield from _length(source, translation)
-    yield from _lines(source, translation)
+    size, ratio = _size(source), _size(translation) / max(1, _size(source))
+    if size >= TOO_SHORT_TO_MEASURE and not SHORTEST <= ratio <= LONGEST:
+        yield f"length: the translation is {ratio:.2f} times as long as the source"
+    given, got = source.strip().count("\n") + 1, translation.strip().count("\n") + 1
+    if given != got:
+        yield f"lines: the source has {given}, the translation {got}"
     if source_code != target:
         yield from (f"untranslated: {span!r}" for span in untranslated_spans(source, translation))
 
@@ -50,20 +54,6 @@ def untranslated_spans(source: str, translation: str) -> list[str]:
             end += SPAN_WORDS - 1
         at = max(end, at + 1)
     return spans
-
-
-def _length(source: str, translation: str) -> Iterator[str]:
-    if (size := _size(source)) < TOO_SHORT_TO_MEASURE:
-        return
-    ratio = _size(translation) / size
-    if not SHORTEST <= ratio <= LONGEST:
-        yield f"length: the translation is {ratio:.2f} times as long as the source"
-
-
-def _lines(source: str, translation: str) -> Iterator[str]:
-    given, got = source.strip().count("\n") + 1, translation.strip().count("\n") + 1
-    if given != got:
-        yield f"lines: the source has {given}, the translation {got}"
 
 
 def _size(text: str) -> int:

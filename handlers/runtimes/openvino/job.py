@@ -97,7 +97,20 @@ class OpenVinoJob:
         if self._repeats:
             known = self.sent[self._repeated :][: len(ids)]
             if list(ids[: len(known)]) != known or (reason and self._repeated + len(ids) < len(self.sent)):
-                return self._departed()
+                # Rounding decided a near tie differently. An answer with a schema cannot be continued from
+                # its middle.
+                if self.plan.json_schema is not None:
+                    error = RequestError(
+                        "the KV cache was needed for other requests, and the answer could not be repeated",
+                        status=503,
+                        type="server_error",
+                        code="kv_cache_full",
+                        retry_after_s=RETRY_S,
+                    )
+                    return Failed(error)
+                self.handle.cancel()
+                self.begin_again(differently=True)
+                return None
             self._repeated += len(known)
             ids, log_probs = ids[len(known) :], log_probs[len(known) :]
             self._repeats = self._repeated < len(self.sent)
@@ -111,23 +124,6 @@ class OpenVinoJob:
         plan = self.plan
         counts = plan.presence_penalty != 0 or plan.frequency_penalty != 0
         return self._seeded or counts or plan.json_schema is not None
-
-    def _departed(self) -> Failed | None:
-        # Rounding decided a near tie differently. An answer with a schema cannot be continued from its
-        # middle.
-        if self.plan.json_schema is not None:
-            return Failed(
-                RequestError(
-                    "the KV cache was needed for other requests, and the answer could not be repeated",
-                    status=503,
-                    type="server_error",
-                    code="kv_cache_full",
-                    retry_after_s=RETRY_S,
-                )
-            )
-        self.handle.cancel()
-        self.begin_again(differently=True)
-        return None
 
 
 def whole_blocks(tokens: int) -> int:

@@ -65,7 +65,11 @@ class OpenVinoRuntime:
         self._pipeline = genai.ContinuousBatchingPipeline(
             str(config.model_path), scheduler(blocks), "CPU", properties(config), {}
         )
-        self._warm()
+        # The first step compiles kernels, which takes a second; no client should wait for it.
+        two_tokens = generation_config(SamplingPlan(max_tokens=2), self._eos)
+        self._pipeline.add_request(0, ov.Tensor(np.array([[0] * BLOCK_TOKENS], dtype=np.int64)), two_tokens)
+        while self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
         self._on_fatal = on_fatal
         self._waiting: list[OpenVinoJob] = []
         self._held: list[OpenVinoJob] = []
@@ -121,17 +125,16 @@ class OpenVinoRuntime:
             self._stepping.cancel()
         self._schemas.close()
 
-    def _warm(self) -> None:
-        # The first step compiles kernels, which takes a second; no client should wait for it.
-        config = generation_config(SamplingPlan(max_tokens=2), self._eos)
-        self._pipeline.add_request(0, ov.Tensor(np.array([[0] * BLOCK_TOKENS], dtype=np.int64)), config)
-        while self._pipeline.has_non_finished_requests():
-            self._pipeline.step()
-
     async def _steps(
         self, prompt_ids: Sequence[int], plan: SamplingPlan, *, echo: bool = False
     ) -> AsyncGenerator[Step, None]:
-        job = self._enqueue(prompt_ids, plan, echo)
+        if self._ended is not None:
+            raise _runtime_failed(self._ended)
+        job = OpenVinoJob(next(self._numbers), prompt_ids, plan, self._eos, echo)
+        self._waiting.append(job)
+        self._work.set()
+        if self._stepping is None:
+            self._stepping = asyncio.create_task(self._run(), name="openvino-step")
         try:
             while True:
                 step = await job.out.get()
@@ -143,29 +146,28 @@ class OpenVinoRuntime:
         finally:
             job.cancelled = True
 
-    def _enqueue(self, prompt_ids: Sequence[int], plan: SamplingPlan, echo: bool) -> OpenVinoJob:
-        if self._ended is not None:
-            raise _runtime_failed(self._ended)
-        job = OpenVinoJob(next(self._numbers), prompt_ids, plan, self._eos, echo)
-        self._waiting.append(job)
-        self._work.set()
-        if self._stepping is None:
-            self._stepping = asyncio.create_task(self._run(), name="openvino-step")
-        return job
-
     async def _run(self) -> None:
         try:
             while await self._work.wait():
                 await quiet()
-                self._admit(leaving=self._drop_cancelled() + self._put_back())
+                leaving = self._drop_cancelled() + self._put_back()
+                for job in self._places.admit(self._waiting, self._held, leaving):
+                    self._waiting.remove(job)
+                    self._held.append(job)
                 self._read()
                 self._pipeline.step()
                 self._deliver()
-                self._measure()
+                metrics = self._pipeline.get_metrics()
+                self._scheduled = metrics.scheduled_requests
+                self._kv_usage = metrics.cache_usage / 100
                 if not self._held and not self._waiting:
                     self._work.clear()
         except Exception as error:  # the outermost loop: any exception of a step ends the runtime
-            self._fail_all(traceback.format_exception_only(error)[-1].strip())
+            self._ended = line = traceback.format_exception_only(error)[-1].strip()
+            for job in (*self._held, *self._waiting):
+                job.out.put_nowait(Failed(_runtime_failed(line)))
+            self._held, self._waiting = [], []
+            self._on_fatal(line)
 
     def _drop_cancelled(self) -> int:
         """Cancels requests without a reader.
@@ -190,29 +192,21 @@ class OpenVinoRuntime:
             self._waiting.append(job)
         return sum(job.blocks for job in given_up)
 
-    def _admit(self, leaving: int) -> None:
-        for job in self._places.admit(self._waiting, self._held, leaving):
-            self._waiting.remove(job)
-            self._held.append(job)
-
     def _read(self) -> None:
         reading = [job for job in self._held if job.handle is None]
         for job in reading:
             job.read = max(job.read, self._prefixes.known(job.ids))
         for job, tokens in pieces(reading, len(self._held) - len(reading)):
-            self._add(job, tokens)
-
-    def _add(self, job: OpenVinoJob, tokens: int) -> None:
-        job.is_piece = tokens < job.unread
-        job.ending = job.read + tokens if job.is_piece else len(job.ids)
-        config = self._piece if job.is_piece else job.config
-        ids = ov.Tensor(np.array([job.ids[: job.ending]], dtype=np.int64))
-        try:
-            job.handle = self._pipeline.add_request(next(self._numbers), ids, config)
-        except (RuntimeError, ValueError) as error:
-            refusal = RequestError(str(error).strip().splitlines()[-1], code="refused_by_runtime")
-            job.out.put_nowait(Failed(refusal))
-            self._held.remove(job)
+            job.is_piece = tokens < job.unread
+            job.ending = job.read + tokens if job.is_piece else len(job.ids)
+            config = self._piece if job.is_piece else job.config
+            ids = ov.Tensor(np.array([job.ids[: job.ending]], dtype=np.int64))
+            try:
+                job.handle = self._pipeline.add_request(next(self._numbers), ids, config)
+            except (RuntimeError, ValueError) as error:
+                refusal = RequestError(str(error).strip().splitlines()[-1], code="refused_by_runtime")
+                job.out.put_nowait(Failed(refusal))
+                self._held.remove(job)
 
     def _deliver(self) -> None:
         for job in self._held[:]:
@@ -242,18 +236,6 @@ class OpenVinoRuntime:
         if reason is not None:
             self._prefixes.keep([*job.prompt_ids, *job.sent])
         return step
-
-    def _measure(self) -> None:
-        metrics = self._pipeline.get_metrics()
-        self._scheduled = metrics.scheduled_requests
-        self._kv_usage = metrics.cache_usage / 100
-
-    def _fail_all(self, line: str) -> None:
-        self._ended = line
-        for job in (*self._held, *self._waiting):
-            job.out.put_nowait(Failed(_runtime_failed(line)))
-        self._held, self._waiting = [], []
-        self._on_fatal(line)
 
 
 def _runtime_failed(line: str) -> RequestError:

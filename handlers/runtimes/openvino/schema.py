@@ -57,7 +57,17 @@ class SchemaProbe:
         self._owner.shutdown()
 
     def _ask(self, text: str) -> str:
-        child = self._started()
+        if self._child is None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", __name__, *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # the compiler's output there repeats the schema
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            _line(self._child, START_TIMEOUT_S)
+        child = self._child
         try:
             print(text, file=child.stdin, flush=True)
         except BrokenPipeError:
@@ -69,19 +79,6 @@ class SchemaProbe:
             self._end()
             raise _refused("the compiler crashed" if answer == "" else f"it took over {TIMEOUT_S:g} s")
         return str(json.loads(answer))
-
-    def _started(self) -> subprocess.Popen[str]:
-        if self._child is None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", __name__, *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # the compiler's output there repeats the schema
-                text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-            _line(self._child, START_TIMEOUT_S)
-        return self._child
 
     def _end(self) -> None:
         if self._child is not None:

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -87,7 +88,8 @@ class TransformersRuntime:
         self._numbers = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fatal: str | None = None
-        plan = plan_cache(config, self._loaded, _free_gpu_bytes(self._device))
+        free_gpu_bytes = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else None
+        plan = plan_cache(config, self._loaded, free_gpu_bytes)
         self._logits = PerRequestLogits(on_orphan=self._cancel)
         self._manager = start_batching(self._loaded, plan, self._logits)
         self._batch = self._manager.batch_processor
@@ -110,7 +112,11 @@ class TransformersRuntime:
         number = next(self._numbers)
         asked = Asked(number, f"{number}:{request_id}", prompt_ids, decoding, flow)
         try:
-            self._enter(asked)
+            if self._fatal is not None:
+                raise runtime_failed(self._fatal)
+            self._loop = asyncio.get_running_loop()
+            self._waiting.append(asked)
+            self._admit()
             async for step in flow.steps():
                 yield step
         finally:
@@ -147,13 +153,6 @@ class TransformersRuntime:
         if self._manager.is_running():
             self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
 
-    def _enter(self, asked: Asked) -> None:
-        if self._fatal is not None:
-            raise runtime_failed(self._fatal)
-        self._loop = asyncio.get_running_loop()
-        self._waiting.append(asked)
-        self._admit()
-
     def _admit(self) -> None:
         for asked in self._places.admit(self._waiting, self._held, leaving=0):
             self._waiting.remove(asked)
@@ -162,9 +161,7 @@ class TransformersRuntime:
 
     def _hand_over(self, asked: Asked) -> None:
         self._logits.attach(asked.key, asked.decoding)
-        self._manager.register_result_handler(
-            asked.key, lambda output: self._receive(asked, _progress(output))
-        )
+        self._manager.register_result_handler(asked.key, lambda output: self._receive(asked, output))
         accepted = self._manager.add_request(
             list(asked.prompt_ids),
             request_id=asked.key,
@@ -174,7 +171,8 @@ class TransformersRuntime:
         if accepted is None:
             asked.flow.receive(FlowProgress((), finished=True, error="its generation thread has stopped"))
 
-    def _receive(self, asked: Asked, progress: FlowProgress) -> None:
+    def _receive(self, asked: Asked, output: Any) -> None:
+        progress = FlowProgress(output.generated_tokens, output.is_finished(), output.error)
         asked.flow.receive(progress)
         if progress.finished:
             self._give_place(asked)
@@ -193,20 +191,15 @@ class TransformersRuntime:
             self._cancel(asked.key)
         with self._manager.output_router._lock:
             self._manager.output_router.result_handlers.pop(asked.key, None)
-        self._discard_strays()
+        # The step that runs during a cancel puts its output here, and nothing else reads this queue.
+        strays = self._manager.output_router.output_queue
+        with suppress(queue.Empty):
+            while not strays.empty():
+                strays.get_nowait()
         self._give_place(asked)
 
     def _cancel(self, key: str) -> None:
         self._manager.cancel_request(key)
-
-    def _discard_strays(self) -> None:
-        # The step that runs during a cancel puts its output here, and nothing else reads this queue.
-        strays = self._manager.output_router.output_queue
-        while not strays.empty():
-            try:
-                strays.get_nowait()
-            except queue.Empty:
-                return
 
     async def _apart(self, compute: Callable[..., Found], *given: Any) -> Found:
         # A thread that ends: OpenMP keeps workers for each living thread that ran a parallel loop, and with
@@ -242,13 +235,3 @@ class TransformersRuntime:
             one.flow.receive(FlowProgress((), finished=True, error=self._fatal))
         if line is not None:
             self._on_fatal(line)
-
-
-def _progress(output: Any) -> FlowProgress:
-    return FlowProgress(output.generated_tokens, output.is_finished(), output.error)
-
-
-def _free_gpu_bytes(device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return None
-    return torch.cuda.mem_get_info(device)[0]

@@ -67,7 +67,9 @@ class RequestDecoding:
             token = draw(row, self.plan, self._generator)
             row.fill_(-torch.inf).index_fill_(0, token.view(1), 0.0)
         if before is not None:
-            self._report(before, int(row.argmax()))
+            scores = before.log_softmax(dim=-1)
+            self.logprobs.append(float(scores[int(row.argmax())]))
+            self.top_logprobs += likeliest(scores.unsqueeze(0), self.plan.top_logprobs)
 
     def _penalise(self, row: Tensor) -> None:
         if self._bias is not None:
@@ -78,11 +80,6 @@ class RequestDecoding:
         if self._counts is not None:
             row.sub_(self._counts * self.plan.frequency_penalty)
             row.sub_((self._counts > 0) * self.plan.presence_penalty)
-
-    def _report(self, logits: Tensor, token: int) -> None:
-        scores = logits.log_softmax(dim=-1)
-        self.logprobs.append(float(scores[token]))
-        self.top_logprobs += likeliest(scores.unsqueeze(0), self.plan.top_logprobs)
 
 
 def draw(row: Tensor, plan: SamplingPlan, generator: torch.Generator) -> Tensor:
@@ -101,18 +98,14 @@ def nucleus(scores: Tensor, top_k: int | None, top_p: float) -> tuple[Tensor, Te
     if top_p >= 1.0 and width == size:
         return scores, torch.arange(size, device=scores.device)
     if width == size:
-        return _most_likely(scores, top_p)
+        total = scores.logsumexp(dim=-1)
+        values, indices = scores.topk(min(NUCLEUS_WIDTH, scores.numel()))
+        if (values - total).exp().sum() < top_p:
+            values, indices = scores.sort(descending=True)
+        keep = _kept((values - total).exp(), top_p)
+        return values[keep], indices[keep]
     values, indices = scores.topk(width)
     keep = _kept(values.softmax(dim=-1), top_p)
-    return values[keep], indices[keep]
-
-
-def _most_likely(scores: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    total = scores.logsumexp(dim=-1)
-    values, indices = scores.topk(min(NUCLEUS_WIDTH, scores.numel()))
-    if (values - total).exp().sum() < top_p:
-        values, indices = scores.sort(descending=True)
-    keep = _kept((values - total).exp(), top_p)
     return values[keep], indices[keep]
 
 

@@ -95,7 +95,11 @@ class EmbeddingRuntime:
     async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:
         """See `Embedder`. RequestError 400 for an input without tokens or with too many."""
         for ids in inputs:
-            self._check(ids)
+            if not 0 < len(ids) <= self.max_tokens:
+                raise RequestError(
+                    f"an input has {len(ids)} tokens, this model takes 1 to {self.max_tokens}", param="inputs"
+                )
+            check_ids(ids, self.vocabulary, "inputs")
         texts = [TokenisedText(ids) for ids in inputs]
         for text in texts:
             self._inbox.put(text)
@@ -128,13 +132,6 @@ class EmbeddingRuntime:
         """Ends the thread after its current batch. May be called again."""
         self._inbox.put(None)
         self._thread.join(STOP_SECONDS)
-
-    def _check(self, ids: Sequence[int]) -> None:
-        if not 0 < len(ids) <= self.max_tokens:
-            raise RequestError(
-                f"an input has {len(ids)} tokens, this model takes 1 to {self.max_tokens}", param="inputs"
-            )
-        check_ids(ids, self.vocabulary, "inputs")
 
     def _serve(self) -> None:
         texts: list[TokenisedText] | None = []

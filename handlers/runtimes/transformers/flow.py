@@ -74,18 +74,6 @@ class Flow:
         assert latest is not None
         if latest.error is not None:
             raise runtime_failed(latest.error)
-        self._raise_schema_failure(latest)
-        tokens = list(latest.token_ids)
-        ended = bool(latest.finished and tokens and tokens[-1] in self._eos_ids)
-        new = tokens[self._sent : len(tokens) - ended]
-        start, self._sent = self._sent, max(self._sent, len(tokens) - ended)
-        reason = _reason(latest.finished, ended)
-        if not self._decoding.plan.with_logprobs:
-            return Step(new, reason)
-        span = slice(start - self._skip, start - self._skip + len(new))
-        return Step(new, reason, self._decoding.logprobs[span], self._decoding.top_logprobs[span])
-
-    def _raise_schema_failure(self, latest: FlowProgress) -> None:
         mask = self._decoding.mask
         if latest.finished and mask is not None and mask.failure is not None:
             raise RequestError(
@@ -93,9 +81,14 @@ class Flow:
                 param="json_schema",
                 code="invalid_json_schema",
             )
-
-
-def _reason(finished: bool, ended: bool) -> Literal["stop", "length"] | None:
-    if not finished:
-        return None
-    return "stop" if ended else "length"
+        tokens = list(latest.token_ids)
+        ended = bool(latest.finished and tokens and tokens[-1] in self._eos_ids)
+        new = tokens[self._sent : len(tokens) - ended]
+        start, self._sent = self._sent, max(self._sent, len(tokens) - ended)
+        reason: Literal["stop", "length"] | None = None
+        if latest.finished:
+            reason = "stop" if ended else "length"
+        if not self._decoding.plan.with_logprobs:
+            return Step(new, reason)
+        span = slice(start - self._skip, start - self._skip + len(new))
+        return Step(new, reason, self._decoding.logprobs[span], self._decoding.top_logprobs[span])

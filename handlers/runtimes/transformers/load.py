@@ -70,12 +70,14 @@ def load_headless(config: RuntimeConfig) -> Any:
 
 def _from_folder(family: Any, config: RuntimeConfig) -> Any:
     device = device_of(config)
+    # Only if flash-attn is installed: the library's own switch would download a kernel from the hub.
+    has_flash = device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None
     return family.from_pretrained(
         config.model_path,
         dtype=dtype_of(config.precision),
         quantization_config=_quantization(config.precision),
         device_map={"": str(device)} if device.type == "cuda" else None,
-        attn_implementation=_attention(device),
+        attn_implementation="flash_attention_2" if has_flash else "sdpa",
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,
@@ -134,13 +136,6 @@ def _quantization(precision: str) -> BitsAndBytesConfig | None:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype_of(precision)
         )
     return None
-
-
-def _attention(device: torch.device) -> str:
-    # Only if flash-attn is installed: the library's own switch would download a kernel from the hub.
-    if device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None:
-        return "flash_attention_2"
-    return "sdpa"
 
 
 def _eos_ids(*sources: int | list[int] | None) -> tuple[int, ...]:

@@ -42,10 +42,14 @@ def plan_cache(config: RuntimeConfig, loaded: Loaded, free_gpu_bytes: int | None
     """
     context = min(config.context or loaded.max_positions, loaded.max_positions)
     if free_gpu_bytes is not None:
-        return CachePlan(
-            context, None, CUDA_BATCH_TOKENS, CUDA_REQUESTS, _fraction(config, loaded, free_gpu_bytes)
-        )
-    tokens = _cpu_tokens(config, loaded, context)
+        fraction = CUDA_FRACTION
+        if config.memory is not None:
+            fraction = min(fraction, max(0.05, (config.memory - loaded.weight_bytes) / free_gpu_bytes))
+        return CachePlan(context, None, CUDA_BATCH_TOKENS, CUDA_REQUESTS, fraction)
+    tokens = max(context + reserve_tokens(context), CPU_CACHE_TOKENS)
+    if config.memory is not None:
+        spare = config.memory - loaded.weight_bytes - WORKING_BYTES
+        tokens = max(MIN_TOKENS, min(tokens, spare // bytes_per_token(loaded.model)))
     if config.context is None:
         context = min(context, tokens)
     # One page more than the longest request: the scheduler allocates the page of the next token early.
@@ -70,17 +74,3 @@ def bytes_per_token(model: Any) -> int:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return int(2 * text.num_hidden_layers * heads * head_dim * model.dtype.itemsize)
-
-
-def _cpu_tokens(config: RuntimeConfig, loaded: Loaded, context: int) -> int:
-    wanted = max(context + reserve_tokens(context), CPU_CACHE_TOKENS)
-    if config.memory is None:
-        return wanted
-    spare = config.memory - loaded.weight_bytes - WORKING_BYTES
-    return max(MIN_TOKENS, min(wanted, spare // bytes_per_token(loaded.model)))
-
-
-def _fraction(config: RuntimeConfig, loaded: Loaded, free: int) -> float:
-    if config.memory is None:
-        return CUDA_FRACTION
-    return min(CUDA_FRACTION, max(0.05, (config.memory - loaded.weight_bytes) / free))

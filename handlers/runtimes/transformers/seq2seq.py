@@ -136,7 +136,10 @@ class Seq2SeqRuntime:
             loop=asyncio.get_running_loop(),
         )
         self._inbox.put(job)
-        self._require_alive()
+        if self._fatal is not None:
+            raise runtime_failed(self._fatal)
+        if not self._thread.is_alive():
+            raise runtime_failed("its generation thread has stopped")
         try:
             async for step in job.flow.steps():
                 yield step
@@ -180,12 +183,6 @@ class Seq2SeqRuntime:
         forced = self._model.generation_config.forced_bos_token_id
         return () if forced is None else (int(forced),)
 
-    def _require_alive(self) -> None:
-        if self._fatal is not None:
-            raise runtime_failed(self._fatal)
-        if not self._thread.is_alive():
-            raise runtime_failed("its generation thread has stopped")
-
     def _score(self, prompt_ids: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[list[float]]:
         start_ids = [self._start_id, *self._forced_start()]
         with self._model_lock:
@@ -198,10 +195,19 @@ class Seq2SeqRuntime:
                 self._running = [job for job in jobs if not job.cancelled]
                 if self._running:
                     self._generate(self._running)
-                    self._report_unfinished(self._running)
+                    # A cancelled row has no reader any more; a row that `close` ended still has one.
+                    for job in self._running:
+                        if not job.finished:
+                            job.report(error="the model was closed")
                 self._running = []
         except Exception as error:
-            self._end(traceback.format_exception_only(error)[-1].strip(), jobs)
+            self._fatal = line = traceback.format_exception_only(error)[-1].strip()
+            self._fail(line, jobs)
+            loops = [job.loop for job in jobs if not job.loop.is_closed()]
+            if loops:
+                loops[0].call_soon_threadsafe(self._on_fatal, line)
+            else:
+                self._on_fatal(line)
         else:
             self._fail("the model was closed", [])
 
@@ -226,42 +232,25 @@ class Seq2SeqRuntime:
         device = self._model.device
         rows = [list(job.prompt_ids) for job in jobs]
         mask = padded([[1] * len(row) for row in rows], device)
-        with self._model_lock, torch.inference_mode():
-            self._model.generate(
-                padded(rows, device),
-                attention_mask=mask,
-                generation_config=self._settings(max(job.limit for job in jobs)),
-                logits_processor=LogitsProcessorList([RowDecoding(jobs)]),
-                stopping_criteria=StoppingCriteriaList([RowStops(jobs, self._loaded.eos_ids)]),
-            )
-
-    def _report_unfinished(self, jobs: Sequence[Seq2SeqJob]) -> None:
-        # A cancelled row has no reader any more; a row that `close` ended still has one.
-        for job in jobs:
-            if not job.finished:
-                job.report(error="the model was closed")
-
-    def _settings(self, limit: int) -> GenerationConfig:
         given = self._model.generation_config
-        return GenerationConfig(  # type: ignore[no-untyped-call]
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False,
             num_beams=1,
-            max_new_tokens=limit,
+            max_new_tokens=max(job.limit for job in jobs),
             decoder_start_token_id=self._start_id,
             eos_token_id=list(self._loaded.eos_ids),
             pad_token_id=given.pad_token_id if given.pad_token_id is not None else self._loaded.eos_ids[0],
             bad_words_ids=given.bad_words_ids,
             suppress_tokens=given.suppress_tokens,
         )
-
-    def _end(self, line: str, jobs: Sequence[Seq2SeqJob]) -> None:
-        self._fatal = line
-        self._fail(line, jobs)
-        loops = [job.loop for job in jobs if not job.loop.is_closed()]
-        if loops:
-            loops[0].call_soon_threadsafe(self._on_fatal, line)
-        else:
-            self._on_fatal(line)
+        with self._model_lock, torch.inference_mode():
+            self._model.generate(
+                padded(rows, device),
+                attention_mask=mask,
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([RowDecoding(jobs)]),
+                stopping_criteria=StoppingCriteriaList([RowStops(jobs, self._loaded.eos_ids)]),
+            )
 
     def _fail(self, cause: str, jobs: Sequence[Seq2SeqJob]) -> None:
         waiting = list(jobs)
