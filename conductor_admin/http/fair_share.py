@@ -127,10 +127,9 @@ class FairShare:
         self._look_again(account)
         try:
             await turn
-        except BaseException:
-            if turn in account.waiting:
+        finally:
+            if turn in account.waiting:  # the client has left
                 account.waiting.remove(turn)
-            raise
         return True
 
     async def refusing(self, address: str) -> None:
