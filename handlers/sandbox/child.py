@@ -56,6 +56,7 @@ class Child:
         loop = asyncio.get_running_loop()
         started = loop.time()
         aside = asyncio.create_task(self._step_aside())
+        answer: bytes | None = None
         try:
             used = self._processor_time()
             async with asyncio.timeout(wall_s):
@@ -65,19 +66,15 @@ class Child:
                 charge(self._processor_time() - used)
             return answer
         except TimeoutError:
-            self.end()
             raise ChildEnded(at_limit=True) from None
         except OSError:
-            self.end()
             # Processor time is never more than wall time: a child that ended sooner did not reach its limit.
             raise ChildEnded(at_limit=loop.time() - started >= cpu_s) from None
-        except BaseException:
-            self.end()
-            raise
         finally:
-            if self._handle < 0:  # it has been ended, and cannot tell what it used
-                charge(min(cpu_s, loop.time() - started))
             aside.cancel()
+            if answer is None:
+                charge(min(cpu_s, loop.time() - started))  # a child that is ended cannot tell what it used
+                self.end()
 
     def end(self) -> None:
         """Ends the child in any state; a second call does nothing."""
