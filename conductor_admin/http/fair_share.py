@@ -101,7 +101,7 @@ class FairShare:
             yield account
         finally:
             account.charge(REQUEST_S)
-            self._seen(account)
+            account.seen = self._clock()
             account.running -= 1
             if account.waiting:
                 self._let_next_go(account)

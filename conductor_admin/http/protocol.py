@@ -193,7 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 "header_too_large",
                 f"there are more than {HEADER_LINES} headers, or one has more than {LINE_BYTES} bytes",
             )
-        elif not self._is_refused:
+        elif self._refusal is None:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
