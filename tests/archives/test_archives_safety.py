@@ -39,7 +39,7 @@ def test_a_gguf_is_taken_where_asked_for_and_only_without_other_weights() -> Non
         "tokenizer.json",
         "model.safetensors",
     ]
-    with pytest.raises(BuildError, match="has no .safetensors"):
+    with pytest.raises(BuildError, match=r"has no \.safetensors"):
         wanted_files(made, "a/b")
 
 
