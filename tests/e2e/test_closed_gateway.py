@@ -47,7 +47,7 @@ def test_a_broken_file_of_keys_starts_nothing(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("{}x")
     refused = conductor(tmp_path, "serve", "--skip-model-loading", "--port", "0")
     assert refused.returncode == 1
-    assert "keys.json is not a file of keys" in refused.stderr
+    assert "keys.json is not a key file" in refused.stderr
 
 
 @pytest.fixture(scope="module")
