@@ -20,7 +20,7 @@ from handlers.cpu_account import cpu_account
 from handlers.wire import RequestError
 
 ACTIVE_S = 5.0
-"""Seconds for which an account counts as active after its last request."""
+"""Seconds for which an account is active after it has used the processor; open connections do not count."""
 BURST_S = 0.1
 """Processor time that an account may use at once: about a hundred small requests."""
 LONGEST_WAIT_S = 5.0
@@ -54,6 +54,7 @@ class Account:
     """Use of one key or network; `balance` is negative while it owes processor time."""
 
     is_address: bool
+    clock: Callable[[], float]
     at: float
     balance: float = BURST_S
     seen: float = -ACTIVE_S
@@ -64,6 +65,7 @@ class Account:
     def charge(self, seconds: float) -> None:
         """Take processor time."""
         self.balance -= seconds
+        self.seen = self.clock()
 
 
 def open_account(address: str) -> str:
@@ -103,7 +105,6 @@ class FairShare:
             yield account
         finally:
             account.charge(REQUEST_S)
-            account.seen = self._clock()
             account.running -= 1
             if account.waiting:
                 self._let_next_go(account)
@@ -160,7 +161,7 @@ class FairShare:
     def _rate(self, account: Account, now: float) -> float | None:
         """Share of the account in processor seconds a second; None if no other account is active."""
         if now >= self._counted_at + _COUNT_S:
-            active = [one for one in self._accounts.values() if one.running or now - one.seen < ACTIVE_S]
+            active = [one for one in self._accounts.values() if now - one.seen < ACTIVE_S]
             self._addresses = sum(one.is_address for one in active)
             self._keys, self._counted_at = len(active) - self._addresses, now
         if account.is_address:
@@ -170,7 +171,7 @@ class FairShare:
     def _account(self, name: str, is_address: bool) -> Account:
         account = self._accounts.get(name)
         if account is None:
-            account = self._accounts[name] = Account(is_address, self._clock())
+            account = self._accounts[name] = Account(is_address, self._clock, self._clock())
             if len(self._accounts) > ACCOUNTS:
                 idle = next((key for key, one in self._accounts.items() if not one.running), None)
                 if idle is not None:
@@ -180,7 +181,7 @@ class FairShare:
 
     def _seen(self, account: Account) -> None:
         now = self._clock()
-        if not account.running and now - account.seen >= ACTIVE_S:  # it was not counted as active
+        if now - account.seen >= ACTIVE_S:  # it was not counted as active
             self._keys += not account.is_address
             self._addresses += account.is_address
         account.seen = now

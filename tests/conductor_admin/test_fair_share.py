@@ -89,6 +89,20 @@ def test_a_wait_has_an_end_and_an_idle_account_is_not_counted() -> None:
     assert shares.wait_s(account) == 0
 
 
+def test_an_idle_connection_slows_nobody() -> None:
+    clock = Clock()
+    shares = FairShare(2, clock)
+    with shares.charged("idle stream"):
+        clock.now += ACTIVE_S
+        assert shares.wait_s(used(shares, "one", 100)) == 0
+        clock.now += 1
+        used(shares, "idle stream", 0.001)  # it goes on
+        clock.now += 1
+        account = used(shares, "one", 0)
+        account.charge(1)
+        assert shares.wait_s(account) > 0
+
+
 def test_all_addresses_together_get_a_fraction_of_what_keys_get() -> None:
     clock = Clock()
     shares = FairShare(2, clock)
@@ -181,7 +195,7 @@ def test_steps_threads_and_checks_are_paid_for() -> None:
 
     async def main() -> dict[str, float]:
         StepClock(1e9, lambda step: None).install(asyncio.get_running_loop())
-        accounts = {way: Account(False, 0.0) for way in ("step", "thread", "body", "check")}
+        accounts = {way: Account(False, time.monotonic, 0.0) for way in ("step", "thread", "body", "check")}
         for way, account in accounts.items():
             await asyncio.create_task(request(account, way))
         return {way: BURST_S - account.balance for way, account in accounts.items()}
