@@ -105,15 +105,19 @@ BOMBS = {
 
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_costs_less_than_the_parse_it_is_spared(kind: str) -> None:
+    """By processor time, the least of three runs in turns: the first run also pays for fresh memory."""
     raw = BOMBS[kind]
-    begun = time.thread_time()
-    with pytest.raises(RequestError) as caught:
-        parse(GenerateBody, raw)
-    spent = time.thread_time() - begun
-    assert caught.value.code == "invalid_json"
-    begun = time.thread_time()
-    orjson.loads(raw)
-    assert spent < 3 * (time.thread_time() - begun)
+    refusals, parses = [], []
+    for _ in range(3):
+        begun = time.thread_time()
+        with pytest.raises(RequestError) as caught:
+            parse(GenerateBody, raw)
+        refusals.append(time.thread_time() - begun)
+        assert caught.value.code == "invalid_json"
+        begun = time.thread_time()
+        orjson.loads(raw)
+        parses.append(time.thread_time() - begun)
+    assert min(refusals) < 3 * min(parses)
 
 
 def test_documented_sizes_are_within_the_bounds() -> None:
