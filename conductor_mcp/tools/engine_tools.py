@@ -6,7 +6,7 @@ Every option of an engine becomes an argument of its tool with the same type. Pu
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, create_model
@@ -22,7 +22,7 @@ from handlers.wire import MAX_PROMPT_CHARS, GenerateBody
 @dataclass(frozen=True, slots=True)
 class EngineTool:
     """A tool for one engine; its argument `main` is the prompt, `hidden` options are left out, `needed` ones
-    are required, `words` describe options that the engine does not describe itself.
+    are required. The engine describes its options itself.
     """
 
     name: str
@@ -33,7 +33,6 @@ class EngineTool:
     main_is: str
     hidden: frozenset[str] = frozenset()
     needed: frozenset[str] = frozenset()
-    words: dict[str, str] = field(default_factory=dict)
 
 
 ENGINE_TOOLS = (
@@ -47,11 +46,6 @@ ENGINE_TOOLS = (
         "The text to translate.",
         hidden=frozenset({"inputs"}),
         needed=frozenset({"target"}),
-        words={
-            "source": "Language of the text, by name or code; default: detected from the text.",
-            "target": "Language to translate into, by name or code: German, de, deu_Latn.",
-            "register": "How the translation addresses its readers.",
-        },
     ),
     EngineTool(
         "complete_code",
@@ -88,12 +82,6 @@ ENGINE_TOOLS = (
         "document",
         "The text of the contract or other document.",
         hidden=frozenset({"document"}),
-        words={
-            "task": "Task to perform; default: a review.",
-            "area": "Area of law.",
-            "jurisdiction": "Country or state whose law applies.",
-            "regulation": "Rules for a compliance check: GDPR, HIPAA, CCPA, SOX, or the text of a rule.",
-        },
     ),
     EngineTool(
         "research",
@@ -103,11 +91,6 @@ ENGINE_TOOLS = (
         "Citations of other sources are reported.",
         "question",
         "The subject to write about, or the text to review.",
-        words={
-            "task": "Kind of text to write.",
-            "bibliography": "Sources that may be cited, as BibTeX.",
-            "style": "Citation style of the references.",
-        },
     ),
     EngineTool(
         "summarize",
@@ -117,7 +100,6 @@ ENGINE_TOOLS = (
         "text",
         "The text to summarise.",
         hidden=frozenset({"document"}),
-        words={"length": "Length of the summary.", "style": "Form of the summary."},
     ),
     EngineTool(
         "answer_question",
@@ -126,7 +108,6 @@ ENGINE_TOOLS = (
         "Answer a question, from passages if they are given. Quotations are checked against the passages.",
         "question",
         "The question.",
-        words={"passages": "Texts to answer from."},
     ),
     EngineTool(
         "classify_text",
@@ -135,7 +116,6 @@ ENGINE_TOOLS = (
         "Assign one of the given labels to a text, with a score for each label.",
         "text",
         "The text to classify.",
-        words={"labels": "Labels to choose from.", "multiple": "Allow any number of labels."},
     ),
     EngineTool(
         "extract_information",
@@ -145,7 +125,6 @@ ENGINE_TOOLS = (
         "the answer does not match.",
         "text",
         "The text to extract facts from.",
-        words={"schema": "JSON Schema for the answer; default: any JSON object."},
     ),
     EngineTool(
         "analyze_data",
@@ -162,13 +141,6 @@ ENGINE_TOOLS = (
         "Write a story, a poem, a dialogue or another creative text.",
         "prompt",
         "The subject to write about.",
-        words={
-            "form": "Kind of text to write.",
-            "tone": "Tone, in your own words.",
-            "length": "short, medium or long, or a number of words.",
-            "point_of_view": "Narrative point of view.",
-            "continue_from": "Text to continue.",
-        },
     ),
 )
 
@@ -193,13 +165,13 @@ def input_type(tool: EngineTool, options: type[EngineOptions]) -> type[ToolInput
     for name, option in options.model_fields.items():
         called = option.alias or name
         if called not in tool.hidden and called != tool.main:
-            fields[name] = _described(option, tool.words.get(called), needed=called in tool.needed)
+            fields[name] = _described(option, needed=called in tool.needed)
     for name, words in {**DECODING, **ROUTING}.items():
         fields.setdefault(name, _described(GenerateBody.model_fields[name], words))
     return create_model(f"{tool.name.title().replace('_', '')}Input", __base__=ToolInput, **fields)
 
 
-def _described(option: FieldInfo, words: str | None, *, needed: bool = False) -> tuple[Any, FieldInfo]:
+def _described(option: FieldInfo, words: str | None = None, *, needed: bool = False) -> tuple[Any, FieldInfo]:
     """A copy of a model's field with a description, required if `needed`."""
     described = copy(option)
     described.description = option.description or words
