@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,6 +23,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from handlers.engines.registry import engine_class
+from handlers.wire import GenerateRequest, RequestError
+from handlers.worker.requests import error_record
+from tests.conductor_admin.fake_torchserve import three_words
 from tests.conductor_admin.gateway_rig import OWNER_TOKEN, MakeRig, Rig
 
 CHECKS = [
@@ -99,9 +104,22 @@ async def test_many_generated_requests_get_what_the_document_says(make_rig: Make
     await fuzz(make_rig, mode, 200)
 
 
+async def worded(body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Refuse wrong options as a real worker does, else answer."""
+    request = GenerateRequest.model_validate(body)
+    try:
+        engine_class(request.engine)().accept(request)
+    except RequestError as error:
+        yield error_record(error)
+        return
+    async for record in three_words(body):
+        yield record
+
+
 async def fuzz(make_rig: MakeRig, mode: str, examples: int) -> None:
     """Call each operation `examples` times, with existing keys and categories half of the time."""
     async with make_rig(max_wait_s=1.0) as rig:
+        rig.torchserve.script = worded
         schema = schemathesis.openapi.from_dict(await document(rig))
         seen: Counter[int] = Counter()
         for found in schema.get_all_operations():
