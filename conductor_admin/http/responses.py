@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from conductor_core.files import fault, is_fault_of_files
@@ -34,15 +34,24 @@ _RETRIED = frozenset({408, 409, 429})
 Pieces = AsyncGenerator[bytes, None]
 
 
-class JsonResponse(Response):
-    """A JSON answer by orjson, never cached; a large one is made by `json_answer`."""
+class JsonResponse(JSONResponse):
+    """A JSON answer by orjson, never cached; a large one is made by `json_answer`.
 
-    media_type = "application/json"
+    A JSONResponse, because FastAPI describes only the answers of these as JSON.
+    """
 
     def __init__(
-        self, content: object, status_code: int = 200, headers: dict[str, str] | None = None
+        self,
+        content: Any,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__(orjson.dumps(content), status_code, {"cache-control": "no-store", **(headers or {})})
+        super().__init__(content, status_code, {"cache-control": "no-store", **(headers or {})}, **more)
+
+    def render(self, content: Any) -> bytes:
+        """The body; called by `__init__`."""
+        return orjson.dumps(content)
 
 
 async def json_answer(

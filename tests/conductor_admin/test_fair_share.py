@@ -53,6 +53,12 @@ def used(shares: FairShare, name: str, seconds: float, *, is_address: bool = Fal
     return account
 
 
+def owe(shares: FairShare, account: Account, seconds: float) -> None:
+    """Charge an account whose balance is that of now."""
+    shares.wait_s(account)
+    account.charge(seconds)
+
+
 def test_an_account_that_is_alone_never_waits_and_owes_nothing_later() -> None:
     clock = Clock()
     shares = FairShare(2, clock)
@@ -112,8 +118,7 @@ def test_all_addresses_together_get_a_fraction_of_what_keys_get() -> None:
         stack.enter_context(shares.charged("key"))
         clock.now += 1
         account = used(shares, "refused a", 0, is_address=True)
-        shares.wait_s(account)
-        account.charge(BURST_S + 0.01)
+        owe(shares, account, BURST_S + 0.01)
         assert 0.01 / shares.wait_s(account) == pytest.approx(capacity(2) * 0.25 / 4, rel=0.1)
         used(shares, "key", 50)
         assert shares.wait_s(used(shares, "key", 0)) == 0  # addresses do not slow the only key
@@ -140,8 +145,7 @@ async def test_waiting_requests_go_in_order_and_one_that_leaves_gives_up_its_tur
 
     used(shares, "other", 0)
     with shares.charged("flood") as account:
-        shares.wait_s(account)
-        account.charge(BURST_S + 0.02)
+        owe(shares, account, BURST_S + 0.02)
         tasks = [asyncio.create_task(request(number)) for number in range(4)]
         await asyncio.sleep(0)
         tasks[1].cancel()
@@ -156,8 +160,7 @@ async def test_too_many_waiting_requests_are_refused() -> None:
     shares = FairShare(2)
     used(shares, "key", 0)
     with shares.charged("refused x", is_address=True) as account:
-        shares.wait_s(account)
-        account.charge(10)
+        owe(shares, account, 10)
         tasks = [asyncio.create_task(shares.turn(account)) for _ in range(WAITING_OF_ADDRESS)]
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as refused:
@@ -212,8 +215,7 @@ async def test_a_flood_of_one_key_waits_beside_another_and_an_operator_never_doe
     shares = rig.gateway.shares
     name = next(one.id for one in rig.gateway.keys.all if one.name == "flood")
     with shares.charged(name) as account:
-        shares.wait_s(account)
-        account.charge(1000)
+        owe(shares, account, 1000)
         waiting = asyncio.create_task(rig.client.post("/admin/reload", headers=flood))
         await rig.until(lambda: len(account.waiting) == 1)
         assert (await ask(rig, other)).status_code == 200
@@ -230,8 +232,7 @@ async def test_a_key_that_is_revoked_while_its_request_waits_is_refused(rig: Rig
     assert (await ask(rig, other)).status_code == 200
     name = next(one.id for one in rig.gateway.keys.all if one.name == "flood")
     with rig.gateway.shares.charged(name) as account:
-        rig.gateway.shares.wait_s(account)
-        account.charge(1000)
+        owe(rig.gateway.shares, account, 1000)
         waiting = asyncio.create_task(ask(rig, flood))
         await rig.until(lambda: len(account.waiting) == 1)
         await rig.gateway.keys.revoke("flood")
@@ -247,8 +248,7 @@ async def test_who_is_refused_waits_and_keeps_nobody_from_probes_and_keys(rig: R
     running = asyncio.create_task(ask(rig, other))
     await rig.until(lambda: len(list(rig.gateway.telemetry.traces.running())) == 1)
     with rig.gateway.shares.charged(refused_account("127.0.0.1"), is_address=True) as account:
-        rig.gateway.shares.wait_s(account)
-        account.charge(1000)
+        owe(rig.gateway.shares, account, 1000)
         waiting = asyncio.create_task(rig.client.post("/generate", json={"prompt": "x"}))
         await rig.until(lambda: len(account.waiting) == 1)
         assert (await rig.client.get("/health/live")).status_code == 200
@@ -290,8 +290,7 @@ async def test_a_foreign_host_is_refused_at_the_cost_of_its_address(rig: Rig) ->
     other = key(rig, name="other")
     assert (await ask(rig, other)).status_code == 200
     with rig.gateway.shares.charged(refused_account("127.0.0.1"), is_address=True) as account:
-        rig.gateway.shares.wait_s(account)
-        account.charge(1000)
+        owe(rig.gateway.shares, account, 1000)
         waiting = asyncio.create_task(rig.client.get("/health/live", headers={"host": "evil.example"}))
         await rig.until(lambda: len(account.waiting) == 1)
         account.balance = BURST_S
