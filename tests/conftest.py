@@ -1,6 +1,7 @@
 """Starts every test in the same environment, regardless of the variables of the shell.
 
-In every test no step of an event loop may use 50 ms of its thread's processor time.
+In every test no step of an event loop may use 50 ms of its thread's processor time, nor may a step of a
+gateway that the test uses.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.loop_steps import is_excepted, measure_everything, take_held
+from tests.loop_steps import LoopHeldError, is_excepted, measure_everything, take_held
 from tests.plain_logs import log_plainly
+from tests.serving import RUNNING
 from tests.signal_stack import signal_stack, use_signal_stack
 
 FOREIGN_PREFIXES = ("TS_", "CONDUCTOR_", "LOG_LOCATION", "METRICS_LOCATION")
@@ -42,4 +44,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     take_held()
     yield
     held = take_held(besides=getattr(getattr(item, "function", None), "__qualname__", ""))
-    assert not held or is_excepted(item.nodeid), f"held the event loop: {held}"
+    elsewhere = [line for server in RUNNING for line in server.take_held()]
+    if elsewhere or (held and not is_excepted(item.nodeid)):
+        raise LoopHeldError(held, elsewhere)

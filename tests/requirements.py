@@ -21,6 +21,7 @@ PROMISES: dict[str, Promise] = {
         "No request blocks an event loop for 50 ms; code that does is counted and named.",
         (
             "handlers/test_loop_watch.py::*",
+            "test_project_loop_steps.py::*",
             "handlers/test_long_texts.py::*",
             "handlers/test_long_records.py::*",
             "conductor_admin/test_loop_limits.py::*",

@@ -19,7 +19,11 @@ import psutil
 
 from conductor_core.processes import is_alive
 from handlers.diagnostics.loop_watch import LIMIT_S
+from tests.loop_steps import LoopHeldError
 from tests.torchserve_process import ROOT
+
+RUNNING: list[Serving] = []
+"""The gateways of `serving` whose block has not ended."""
 
 START_S = 120.0
 CPU_SECONDS = re.compile(r"cpu_s(?:econds)?\W+([\d.]+(?:e-\d+)?)")
@@ -32,6 +36,7 @@ class Serving:
     def __init__(self, state: Path, *arguments: str, settings: Path, environment: dict[str, str]) -> None:
         self.state = state
         self.log = state.parent / f"{state.name}.log"
+        self._told: set[str] = set()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "conductor.cli", "serve", "--port", "0", *arguments],
@@ -116,8 +121,8 @@ class Serving:
                 process.kill()
             self.process.wait(STOP_S)
 
-    def held_loops(self) -> list[str]:
-        """Log lines about steps of the gateway's or a worker's loop that took 50 ms of its processor time.
+    def take_held(self) -> list[str]:
+        """New log lines about steps of the gateway's or a worker's loop that took 50 ms of processor time.
 
         `openvino-step` is excepted: the library holds the interpreter's lock for its whole step.
         """
@@ -126,7 +131,10 @@ class Serving:
             line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
         )
         held = (line for line in lines if "event_loop_held" in line and "openvino-step" not in line)
-        return [line for line in held if (used := CPU_SECONDS.search(line)) and float(used[1]) >= LIMIT_S]
+        long = (line for line in held if (used := CPU_SECONDS.search(line)) and float(used[1]) >= LIMIT_S)
+        new = [line for line in long if line not in self._told]
+        self._told.update(new)
+        return new
 
     def _run_file(self) -> dict[str, Any] | None:
         file = self.state / "run.json"
@@ -152,11 +160,13 @@ def serving(
 ) -> Iterator[Serving]:
     """A gateway that is ended with the block in any case; no long step may have blocked its loops."""
     server = Serving(state, *arguments, settings=settings, environment=environment)
+    RUNNING.append(server)
     try:
         yield server
         if server.process.poll() is None:
             server.stop()
-        held = server.held_loops()
-        assert not held, held
+        if held := server.take_held():
+            raise LoopHeldError(held)
     finally:
+        RUNNING.remove(server)
         server.kill()
