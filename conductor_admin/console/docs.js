@@ -33,11 +33,12 @@ function answerView([status, { description, content }]) {
 }
 
 function operationView(path, method, operation) {
+  const told = operation.description ?? operation.summary ?? "";
   return el(
-    "details.taken",
+    "details.fold",
     {},
-    el("summary", {}, el("code", {}, `${method.toUpperCase()} ${path}`)),
-    el("p", {}, operation.description ?? operation.summary ?? ""),
+    el("summary", {}, el("code", {}, `${method.toUpperCase()} ${path}`), el("span.note", {}, told.split(/\n\n|(?<=\.)\s/)[0])),
+    el("p", {}, told),
     operation.parameters && [el("h4", {}, "Parameters"), parametersView(operation.parameters)],
     operation.requestBody && [el("h4", {}, "Body"), contentView(operation.requestBody.content)],
     Object.entries(operation.responses).map(answerView),
@@ -49,7 +50,7 @@ function documentView({ info, paths, components }) {
     Object.entries(methods).map(([method, operation]) => operationView(path, method, operation)),
   );
   const schemas = Object.entries(components.schemas).map(([name, schema]) =>
-    el("details.taken", { id: name }, el("summary", {}, el("code", {}, name)), json(schema)),
+    el("details.fold", { id: name }, el("summary", {}, el("code", {}, name)), json(schema)),
   );
   const link = el("a", { href: "/openapi.json" }, "/openapi.json");
   return el("div.models", {}, el("h1", {}, `${info.title} ${info.version}`), el("p.note", {}, "The same for programs: ", link), operations, el("h2", {}, "Schemas"), schemas);
