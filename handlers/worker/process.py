@@ -21,7 +21,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from handlers.diagnostics.loop_watch import Holds, LoopStall, LoopWatch
+from handlers.diagnostics.loop_watch import SPARING_S, Holds, LoopStall, LoopWatch
 from handlers.diagnostics.tracebacks import log_failure_of_loop
 from handlers.wire import GenerateRequest
 from handlers.worker.app import SocketServer, create_app
@@ -165,7 +165,7 @@ class WorkerServer:
             self.end()
 
     async def _serve(self) -> None:
-        watch = LoopWatch(self._held)
+        watch = LoopWatch(self._held, busy_s=SPARING_S, idle_s=SPARING_S)
         watch.start()
         try:
             if self._server is None:
