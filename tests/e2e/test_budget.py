@@ -139,7 +139,7 @@ def held(server: Serving, outcomes: Counter[str], watch: Watch, swaps: int) -> N
 
 @pytest.mark.timeout(600)
 async def test_four_weights_share_a_budget_of_two(gateway: Serving) -> None:
-    outcomes, watch, swaps = await drive(gateway, clients=4, seconds=0, least=3)
+    outcomes, watch, swaps = await drive(gateway, clients=4, seconds=0, least=2)
     held(gateway, outcomes, watch, swaps)
     assert watch.most_workers <= 3  # two that serve, and one that TorchServe is killing
 
