@@ -11,10 +11,15 @@ import psutil
 import pytest
 
 from handlers.engines.registry import engine_class, engine_names
+from handlers.inference.generator import Generator
+from handlers.inference.model import LoadedModel
+from handlers.inference.tokenizer import TextTokenizer
 from handlers.sandbox import template
 from handlers.sandbox.checker import Checker
 from handlers.sandbox.fair_queue import Busy, QueueBounds
 from handlers.wire import GenerateRequest, RequestError
+from tests.demo import demo_folder
+from tests.handlers.fake_runtime import ScriptedRuntime
 
 LETTERS = [[f"{row}_{column}" for column in "abcdef"] for row in "uvwxyz"]
 ENDLESS = f"Find the eigenvalues of [{','.join('[' + ','.join(row) + ']' for row in LETTERS)}]"
@@ -142,6 +147,23 @@ async def test_a_slow_check_keeps_no_other_waiting(checker: Checker) -> None:
         assert (await checker.findings(asked(), "42"))["verified"] == "true"
         assert not slow.done()
     assert (await slow)["verified"] == "unknown"
+
+
+async def test_a_slow_check_delays_no_other_answers_last_record() -> None:
+    tokenizer = TextTokenizer(demo_folder("openvino"))
+    runtime = ScriptedRuntime(tokenizer.encode("Final answer: 1"), context=8192, vocabulary=100_000)
+    generator = Generator(LoadedModel(runtime, tokenizer))
+
+    async def reason_of(request: GenerateRequest) -> str:
+        records = [record async for record in generator.records(request)]
+        return str(records[-1]["done"]["findings"].get("reason"))
+
+    slow = asyncio.create_task(reason_of(asked(ENDLESS)))
+    await until(lambda: any(child.cpu_times().user > 0.05 for child in forked()))
+    for _ in range(5):
+        assert "was stopped" not in await reason_of(asked())
+        assert not slow.done()
+    assert "was stopped" in await slow
 
 
 async def test_a_client_that_left_ends_its_check(checker: Checker) -> None:
