@@ -78,6 +78,10 @@ PROMISES: dict[str, Promise] = {
             "conductor_core/test_settings_properties.py::test_the_real_file*",
         ),
     ),
+    "planned-requests": Promise(
+        "A body becomes one plan: row, set, engine, persona and session; each refusal names the field.",
+        ("conductor_admin/test_planner.py::*", "conductor_admin/test_decisions.py::*"),
+    ),
     "personas": Promise(
         "Personas and engine parameters are read from the page.",
         (
@@ -335,7 +339,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "keys": Promise(
         "Once there is a key, each route requires one, by its own line in one table; none is forgotten.",
-        ("conductor_admin/test_keys_access.py::*",),
+        ("conductor_admin/test_keys_access.py::*", "conductor_admin/test_access_decisions.py::*"),
     ),
     "key-rules": Promise(
         "A key limits categories, rates and loads, and can expire; revoking it stops its requests at once.",
@@ -419,6 +423,10 @@ PROMISES: dict[str, Promise] = {
     "lifecycle-writers": Promise(
         "Each part of a worker set has one writing module; docs/lifecycle.md has every transition.",
         ("test_project_lifecycle.py::*",),
+    ),
+    "lifecycle-figures": Promise(
+        "A failed load has a cool-down and its cause, a set its idle time, a load the seconds that are left.",
+        ("conductor_admin/test_set_state.py::*",),
     ),
     "lifecycle-walks": Promise(
         "No order of requests, commands, edits and failures leaves a set between two states.",

@@ -93,6 +93,8 @@ Decision = Admit | Wait | Evict | Refuse
 
 _Cost = tuple[int, float, int]
 """Number of yield sets, then seconds, then freed bytes: of two equal sets the smaller is evicted."""
+_NOTHING: _Cost = (0, 0.0, 0)
+"""Cost of no eviction."""
 
 
 def schedule(
@@ -171,7 +173,7 @@ def cheapest(able: Sequence[Holding], short: DeviceBytes) -> list[Holding]:
 
 def _cheapest_of_all(useful: Sequence[Holding], short: DeviceBytes) -> list[Holding]:
     # Best first: subsets leave the heap in order of cost, so the first that frees enough is the cheapest.
-    heap: list[tuple[_Cost, tuple[int, ...]]] = [((0, 0.0, 0), ())]
+    heap: list[tuple[_Cost, tuple[int, ...]]] = [(_NOTHING, ())]
     while True:
         cost, chosen = heapq.heappop(heap)
         if not positive_difference(short, total(useful[i].memory for i in chosen)):
@@ -183,7 +185,7 @@ def _cheapest_of_all(useful: Sequence[Holding], short: DeviceBytes) -> list[Hold
 def _cheap_enough(useful: Sequence[Holding], short: DeviceBytes) -> list[Holding]:
     # Drop the most expensive sets that are not needed, instead of a search through all subsets.
     kept = list(useful)
-    for holding in sorted(useful, key=lambda h: _dearer((0, 0.0, 0), h), reverse=True):
+    for holding in sorted(useful, key=lambda h: _dearer(_NOTHING, h), reverse=True):
         rest = [h for h in kept if h is not holding]
         if not positive_difference(short, total(h.memory for h in rest)):
             kept = rest

@@ -78,6 +78,12 @@ YIELD = holding("yield", 6, stay=StayLoaded.YIELD)
         ),
         pytest.param(
             2,
+            [holding("a", 5, reload_s=18), holding("b", 5, reload_s=10, recent_use=1)],
+            Evict(("a",)),
+            id="one-recent-request-weighs-as-much-as-the-reload",
+        ),
+        pytest.param(
+            2,
             [holding("grown", 5, reload_s=60, outgrown=True), holding("b", 5, reload_s=3)],
             Evict(("grown",)),
             id="outgrown-first",
@@ -204,3 +210,18 @@ def test_among_many_sets_none_is_evicted_that_could_stay() -> None:
     freed = sum(h.memory["cpu"] for h in chosen)
     assert freed >= 40
     assert all(freed - h.memory["cpu"] < 40 for h in chosen)
+
+
+def test_among_many_sets_those_stay_that_cost_most() -> None:
+    able = [holding(f"s{i}", 1, reload_s=float(cost)) for i, cost in enumerate([5, 1, *range(9, 9 + EXACT)])]
+    assert [h.name for h in cheapest(able, {"cpu": 1})] == ["s1"]
+    assert [h.name for h in cheapest(able, {"cpu": 2})] == ["s0", "s1"]
+
+
+def test_sets_of_other_devices_do_not_make_the_choice_less_exact() -> None:
+    """Dropping the most expensive set first would keep the two that cost more together."""
+    able = [holding("one", 5, reload_s=5), holding("two", 3, reload_s=3), holding("three", 3, reload_s=3)]
+    others = [Holding(f"o{i}", {"cuda:0": 1}, Hold.IDLE) for i in range(EXACT)]
+    none = [Holding(f"n{i}", {"cpu": 0}, Hold.IDLE) for i in range(EXACT)]
+    for more in (others, none):
+        assert [h.name for h in cheapest([*able, *more], {"cpu": 5})] == ["one"]
