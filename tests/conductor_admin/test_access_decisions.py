@@ -315,7 +315,8 @@ async def test_a_change_is_recorded_before_it_runs_and_its_outcome_before_it_is_
     method: str, path: str, revokes: bool
 ) -> None:
     world = World(ADMIN)
-    await world.ask(method, path)
+    scope = await world.ask(method, path)
+    assert world.seen[0][:2] == (scope, world.receive)
     assert world.recorded == [("begin", revokes), ("ran",), ("end", 201, {}), *SENT]
     assert world.act == Act("admin", f"{method} {path}", PEER, "r1", "key_a")
 

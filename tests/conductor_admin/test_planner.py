@@ -61,6 +61,13 @@ def table_of(*categories: str) -> Catalogue:
     return parse_settings(f"|{head}|Stay Loaded|\n|-|-|-|-|-|-|\n{rows}")
 
 
+def test_conversation_answers_wherever_its_row_is() -> None:
+    table = table_of("Translation", "Legal Analysis", "Conversational Chat")
+    both = Caller("key", categories=frozenset({"translation", "conversational_chat"}))
+    for caller in (ANYONE, both):
+        assert find_row(table, None, caller).slug == "conversational_chat"
+
+
 def test_a_table_without_conversation_answers_with_its_first_row() -> None:
     assert find_row(table_of("Translation", "Legal Analysis"), None, ANYONE).slug == "translation"
 

@@ -63,11 +63,11 @@ def test_a_load_is_tried_again_from_the_end_of_its_cool_down_on() -> None:
 
 def test_requests_that_wait_are_counted_one_by_one() -> None:
     use = UseState()
-    for _ in range(2):
+    for _ in range(3):
         use.begin_wait()
-    assert use.waiting == 2
+    assert use.waiting == 3
     use.end_wait()
-    assert use.waiting == 1
+    assert use.waiting == 2
 
 
 def test_recent_requests_count_more() -> None:
