@@ -40,6 +40,7 @@ PROMISES: dict[str, Promise] = {
         (
             "test_project_install.py::test_a_dependency_is_pinned*",
             "test_project_install.py::test_every_pin*",
+            "test_project_install.py::test_no_two_locks*",
             "test_project_install.py::test_torch_is_the_cpu_build*",
             "test_project_install.py::test_what_is_installed*",
         ),

@@ -15,6 +15,8 @@ from tests.source_tree import ROOT
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 ACTIVATOR = ROOT / ".ci/activate.py"
+HASHED = ("requirements.lock", "requirements-java.lock", "requirements-mutants.lock")
+LOCKS = ("requirements-torch.lock", *HASHED)
 PINNED = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 ACTIVATE = 'deactivate () {\n    : "$@"\n}\ndeactivate nondestructive\n'
 
@@ -35,7 +37,7 @@ def declared() -> list[str]:
 @pytest.mark.parametrize("need", declared())
 def test_a_dependency_is_pinned_alike_everywhere_and_says_why(need: str) -> None:
     name, pin = need.split("==")
-    locked = pins("requirements.lock") | pins("requirements-torch.lock") | pins("requirements-java.lock")
+    locked = {name: pin for lock in LOCKS for name, pin in pins(lock).items()}
     assert locked[name.lower().partition("[")[0]].partition("+")[0] == pin
     reasons = re.findall(rf'"{re.escape(need)}".*# (.+)', PYPROJECT)
     assert reasons, f"{need} gives no reason"
@@ -47,9 +49,15 @@ def test_torch_is_the_cpu_build_outside_the_hashed_lock() -> None:
 
 
 def test_every_pin_of_the_hashed_locks_has_a_hash() -> None:
-    for name in ("requirements.lock", "requirements-java.lock"):
+    for name in HASHED:
         blocks = re.split(r"\n(?=\S)", (ROOT / name).read_text(encoding="utf-8").strip())
         assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_no_two_locks_pin_a_package_apart() -> None:
+    main = pins("requirements.lock")
+    for lock in LOCKS:
+        assert {name: pin for name, pin in pins(lock).items() if main.get(name, pin) != pin} == {}
 
 
 def test_what_is_installed_is_what_is_locked() -> None:

@@ -218,10 +218,11 @@ def test_among_many_sets_those_stay_that_cost_most() -> None:
     assert [h.name for h in cheapest(able, {"cpu": 2})] == ["s0", "s1"]
 
 
-def test_sets_of_other_devices_do_not_make_the_choice_less_exact() -> None:
+def test_the_choice_is_exact_among_as_many_sets_as_the_bound_whatever_other_devices_hold() -> None:
     """Dropping the most expensive set first would keep the two that cost more together."""
     able = [holding("one", 5, reload_s=5), holding("two", 3, reload_s=3), holding("three", 3, reload_s=3)]
     others = [Holding(f"o{i}", {"cuda:0": 1}, Hold.IDLE) for i in range(EXACT)]
     none = [Holding(f"n{i}", {"cpu": 0}, Hold.IDLE) for i in range(EXACT)]
-    for more in (others, none):
+    dear = [holding(f"d{i}", 1, reload_s=50) for i in range(EXACT - len(able))]
+    for more in (others, none, dear):
         assert [h.name for h in cheapest([*able, *more], {"cpu": 5})] == ["one"]
