@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: another-torch help install archives serve test test-fast check clients bench proof lock docs clean
+.PHONY: another-torch help install archives serve test test-fast check clients bench proof mutants lock docs clean
 
 VENV := .venv
 RUN := . $(VENV)/bin/activate && exec
@@ -51,6 +51,11 @@ bench: install ## the gateway beside the library called directly, as a table
 proof: install ## the long tests that `make test` leaves out, such as a fresh clone
 	$(RUN) python -m pytest -m proof --timeout 3600 $(ARGS)
 
+mutants: install ## the tests against changed decisions, about 20 minutes; docs/mutants.md explains what survives
+	$(VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-mutants.lock
+	$(RUN) mutmut run --max-children 2 $(ARGS)
+	$(RUN) mutmut results
+
 lock: install ## resolve pyproject.toml again into requirements*.lock
 	.ci/lock
 
@@ -59,7 +64,7 @@ docs: install ## rewrite the generated parts of ARCHITECTURE.md and docs/engines
 	$(RUN) python .ci/engine_tables.py
 
 clean: ## remove .venv, archives and caches; models/ and .conductor/ stay
-	rm -rf $(VENV) archives/store build logs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) archives/store build logs mutants *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(LOCKS) pyproject.toml .ci/install .ci/activate.py $(if $(filter $(TORCH_INDEX),$(TORCH_INSTALLED)),,another-torch)
