@@ -51,7 +51,7 @@ bench: install ## the gateway beside the library called directly, as a table
 proof: install ## the long tests that `make test` leaves out, such as a fresh clone
 	$(RUN) python -m pytest -m proof --timeout 3600 $(ARGS)
 
-mutants: install ## the tests against changed decisions, about 20 minutes; docs/mutants.md explains what survives
+mutants: install ## the tests against changed decisions, a quarter of an hour; docs/mutants.md explains what survives
 	$(VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-mutants.lock
 	$(RUN) mutmut run --max-children 2 $(ARGS)
 	$(RUN) mutmut results
