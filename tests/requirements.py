@@ -81,7 +81,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "planned-requests": Promise(
         "A body becomes one plan: row, set, engine, persona and session; each refusal names the field.",
-        ("conductor_admin/test_planner.py::*", "conductor_admin/test_decisions.py::*"),
+        ("conductor_admin/test_planner.py::*",),
     ),
     "personas": Promise(
         "Personas and engine parameters are read from the page.",

@@ -1,21 +1,17 @@
-"""The pure decisions: cool-downs, worker choice, routing, percentiles, hosts."""
+"""Pure decisions that have no file of their own: worker choice, percentiles, hosts."""
 
 from __future__ import annotations
 
 import pytest
 
 from conductor_admin.api.rendering import sse_lines
-from conductor_admin.auth.caller import ANYONE
 from conductor_admin.http.listener import check_open, host_policy, url_of
 from conductor_admin.http.middleware import HostPolicy
-from conductor_admin.lifecycle import states
-from conductor_admin.planner import find_row, plan
 from conductor_admin.telemetry.stats import percentiles_ms
 from conductor_admin.workers.client import WorkerHealth
 from conductor_admin.workers.worker import health_fault, least_busy
-from conductor_core.catalogue import Catalogue
 from conductor_core.run_file import StartError
-from handlers.wire import WIRE_VERSION, GenerateBody, RequestError
+from handlers.wire import WIRE_VERSION
 from tests.conductor_admin.some_workers import some_worker
 
 
@@ -26,38 +22,10 @@ def test_the_least_busy_worker_is_chosen_the_first_of_equals() -> None:
     assert least_busy([]) is None
 
 
-def test_cool_downs_double_from_ten_seconds_to_five_minutes() -> None:
-    failure, cooldowns = None, []
-    for _ in range(8):
-        failure = states.failed("cause", failure, now=100.0)
-        cooldowns.append(failure.until - 100.0)
-    assert cooldowns == [10, 20, 40, 80, 160, 300, 300, 300]
-
-
 def test_a_worker_of_another_version_is_not_used() -> None:
     assert health_fault(WorkerHealth(wire=WIRE_VERSION, version="a"), "a") is None
     assert "version a" in (health_fault(WorkerHealth(wire=WIRE_VERSION, version="a"), "b") or "")
     assert "wire" in (health_fault(WorkerHealth(wire=WIRE_VERSION + 1, version="a"), "a") or "")
-
-
-def test_no_category_means_conversation_and_names_work_as_slugs(catalogue: Catalogue) -> None:
-    assert find_row(catalogue, None, ANYONE).slug == "conversational_chat"
-    assert find_row(catalogue, "Legal Analysis", ANYONE).slug == "legal_analysis"
-
-
-@pytest.mark.parametrize("category", ["", "x" * 200, "a/b", "%2e%2e", "a\r\nb", "token", "日本"])
-def test_odd_categories_are_not_found(catalogue: Catalogue, category: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        find_row(catalogue, category, ANYONE)
-    assert (caught.value.status, caught.value.param) == (404, "category")
-    assert len(caught.value.message) < 200
-
-
-def test_request_values_go_over_the_rows_parameters(catalogue: Catalogue) -> None:
-    body = GenerateBody(prompt="x", category="translation", temperature=1.5)
-    job = plan(catalogue, body, "id", caller=ANYONE)
-    assert (job.request.sampling.temperature, job.request.sampling.max_tokens) == (1.5, 77)
-    assert job.set_name == "translation"
 
 
 def test_percentiles_are_nearest_ranks_in_milliseconds() -> None:

@@ -165,17 +165,3 @@ async def test_a_worker_killed_while_loading_is_out_of_memory_only_if_the_kernel
     with pytest.raises(loading.LoadError) as caught:
         await loader.first_worker(Archive("a-1.mar", "a", "1"), ())
     assert states.is_out_of_memory(str(caught.value)) is is_memory
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "ImportError: libopenvino_genai.so: failed to map segment from shared object",
-        "RuntimeError: can't start new thread",
-        "MemoryError: std::bad_alloc",
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB",
-        "RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory",
-    ],
-)
-def test_the_words_of_a_load_without_memory_are_known(words: str) -> None:
-    assert states.is_out_of_memory(words)

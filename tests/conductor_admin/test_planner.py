@@ -54,6 +54,26 @@ def test_a_request_without_a_category_gets_the_first_row_that_its_key_may_use(ca
     assert error.message == "this key may not use any category of this server"
 
 
+def test_no_category_means_conversation_and_names_work_as_slugs(catalogue: Catalogue) -> None:
+    assert find_row(catalogue, None, ANYONE).slug == "conversational_chat"
+    assert find_row(catalogue, "Legal Analysis", ANYONE).slug == "legal_analysis"
+
+
+@pytest.mark.parametrize("category", ["", "x" * 200, "a/b", "%2e%2e", "a\r\nb", "token", "日本"])
+def test_odd_categories_are_not_found(catalogue: Catalogue, category: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        find_row(catalogue, category, ANYONE)
+    assert (caught.value.status, caught.value.param) == (404, "category")
+    assert len(caught.value.message) < 200
+
+
+def test_request_values_go_over_the_rows_parameters(catalogue: Catalogue) -> None:
+    body = GenerateBody(prompt="x", category="translation", temperature=1.5)
+    job = plan(catalogue, body, "id", caller=ANYONE)
+    assert (job.request.sampling.temperature, job.request.sampling.max_tokens) == (1.5, 77)
+    assert job.set_name == "translation"
+
+
 def table_of(*categories: str) -> Catalogue:
     """The catalogue of a table with these categories."""
     head = "Category/Area|Best Open Source Model|VRAM/RAM Requirements|Technical Model Name|Precision"

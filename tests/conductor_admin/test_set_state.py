@@ -23,6 +23,14 @@ def test_a_failed_load_is_told_with_its_message_and_counted() -> None:
     assert states.failed("worse", first, 200.0) == Failure("worse", 2, 220.0, "model_load_failed")
 
 
+def test_cool_downs_double_from_ten_seconds_to_five_minutes() -> None:
+    failure, cooldowns = None, []
+    for _ in range(8):
+        failure = states.failed("cause", failure, now=100.0)
+        cooldowns.append(failure.until - 100.0)
+    assert cooldowns == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
 def test_any_number_of_failures_has_a_cool_down() -> None:
     assert states.failed("x", Failure("x", 10**6, 0.0), 100.0).until == 400.0
 
@@ -30,14 +38,15 @@ def test_any_number_of_failures_has_a_cool_down() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        "CUDA out of memory. Tried to allocate 2 GiB",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB",
         "MemoryError",
+        "MemoryError: std::bad_alloc",
         "std::bad_alloc",
         "[Errno 12] Cannot allocate memory",
         "ggml: failed to allocate buffer",
-        "DefaultCPUAllocator: can't allocate memory",
-        "failed to map segment from shared object",
-        "can't start new thread",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory",
+        "ImportError: libopenvino_genai.so: failed to map segment from shared object",
+        "RuntimeError: can't start new thread",
     ],
 )
 def test_a_load_that_ran_out_of_memory_says_so(message: str) -> None:
