@@ -127,9 +127,7 @@ class Serving:
         `openvino-step` is excepted: the library holds the interpreter's lock for its whole step.
         """
         logs = [self.log, *(self.state / "logs").rglob("*.log")]
-        lines = (
-            line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        )
+        lines = (line for log in logs for line in _lines_of(log))
         held = (line for line in lines if "event_loop_held" in line and "openvino-step" not in line)
         long = (line for line in held if (used := CPU_SECONDS.search(line)) and float(used[1]) >= LIMIT_S)
         new = [line for line in long if line not in self._told]
@@ -152,6 +150,14 @@ class Serving:
                 return found
             time.sleep(0.05)
         raise AssertionError(f"no {what} within {START_S:g} s:\n{self.log.read_text(encoding='utf-8')}")
+
+
+def _lines_of(log: Path) -> list[str]:
+    """Lines of a log; none if it was rotated since it was found: its server may still be running."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 @contextmanager
