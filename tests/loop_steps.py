@@ -44,9 +44,10 @@ def is_excepted(test: str) -> bool:
 class LoopHeldError(AssertionError):
     """Steps of an event loop took 50 ms of processor time.
 
-    A step whose work is too long is so each time. On a virtual machine it may be so once: what the host does
-    for the guest, such as bringing in a page of its memory, counts as the guest's processor time (89 ms were
-    seen for a `send` of 200 kB). So pytest runs such a test again, and no test that fails in another way.
+    A step whose work is too long is so each time. On a virtual machine it may be so once, probably because
+    work of the host for the guest, such as bringing in a page of memory, counts as processor time. In CI a
+    single `send` to a local socket took 89 ms, and never again. So pytest runs such a test again, and no test
+    that fails in another way.
     """
 
 

@@ -37,6 +37,6 @@ def test_a_step_that_is_long_each_time_fails_its_test(tmp_path: Path) -> None:
     options = "-q -c pyproject.toml --rootdir . -p tests.conftest -p no:cacheprovider"
     command = [sys.executable, "-m", "pytest", *options.split(), str(tmp_path)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    failed = re.findall(r"^FAILED .*::(\w+)", ran.stdout, re.MULTILINE)
+    failed = re.findall(r"^FAILED .*::(\w+) - ", ran.stdout, re.MULTILINE)
     assert failed == ["test_that_holds_the_loop_each_time", "test_that_fails_otherwise"], ran.stdout
     assert "2 failed, 1 passed, 3 rerun" in ran.stdout
