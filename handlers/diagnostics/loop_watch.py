@@ -1,7 +1,7 @@
 """Watches an event loop and reports each step that blocked it, with its wall and processor time.
 
 Steps of tasks are measured exactly (`handlers.diagnostics.task_steps`). For all else, and for the line of a
-long step, a thread samples the loop's thread every few milliseconds: callbacks of uvloop cannot be measured.
+long step, a thread samples the loop's thread, in a worker less often: callbacks of uvloop cannot be measured.
 The reported times of callbacks are lower bounds: time counts only if two samples saw that callback, or if a
 sample was late because the callback held the interpreter's lock. Reports have names of code and tasks, never
 a text of a request.
