@@ -28,7 +28,6 @@ EXCEPTED = {
     "test_engines.py::test_data_analysis": "calls the check itself, which the gateway leaves to a process",
     "engines/test_engines_property.py::": "calls checks themselves, which the gateway leaves to a process",
     "test_slow_readers.py::test_a_closed_connection_with_unread_bytes_is_cut": "its fake says 20 MB at once",
-    "test_gateway_real.py::test_a_signal_ends_streams": "waits for a server's start on its own loop",
 }
 """Tests whose own steps are long, by a part of their name, with the reason."""
 

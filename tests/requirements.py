@@ -147,7 +147,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "five-precisions": Promise(
         "FP32, FP16, BF16, 8-bit and 4-bit rows all answer on a CPU.",
-        ("e2e/test_precisions.py::*",),
+        ("e2e/test_budget.py::test_each_precision*",),
     ),
     "alone": Promise(
         "With TorchServe alone `/predictions` answers and streams as the gateway does.",

@@ -114,6 +114,13 @@ class Serving:
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
 
+    def stop_in_order(self, number: int = signal.SIGTERM) -> None:
+        """Sends a signal and asserts that the gateway ends with status 0, no process and no socket."""
+        processes = self.processes()
+        assert self.stop(number) == 0, self.log.read_text(encoding="utf-8")[-2000:]
+        assert not psutil.wait_procs(processes, timeout=10)[1]
+        assert not list((self.state / "run").glob("*.sock"))
+
     def kill(self) -> None:
         """Kills all remaining processes."""
         if self.process.poll() is None:
@@ -164,13 +171,16 @@ def _lines_of(log: Path) -> list[str]:
 def serving(
     state: Path, *arguments: str, settings: Path = ROOT / "SETTINGS.md", **environment: str
 ) -> Iterator[Serving]:
-    """A gateway that is ended with the block in any case; no long step may have blocked its loops."""
+    """A gateway that ends with the block: in order, without a process or socket left, and with no held loop.
+
+    If the block fails, or has ended the gateway itself, only what remains is killed.
+    """
     server = Serving(state, *arguments, settings=settings, environment=environment)
     RUNNING.append(server)
     try:
         yield server
         if server.process.poll() is None:
-            server.stop()
+            server.stop_in_order()
         if held := server.take_held():
             raise LoopHeldError(held)
     finally:

@@ -108,37 +108,6 @@ async def test_unload_ends_the_process_and_the_next_request_loads_it(served: Ser
         assert (await client.post("/generate", json={"prompt": "Hi", "max_tokens": 4})).status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_streams_with_an_error_and_leaves_no_process(number: signal.Signals) -> None:
-    with short_folder() as folder, serving(folder / "state") as server:
-        server.wait_until_ready()
-        started = server.torchserve()
-        body = {**LONG, "max_tokens": 7000}
-        async with (
-            server.async_client() as client,
-            client.stream("POST", "/generate/stream", json=body) as response,
-        ):
-            lines = response.aiter_lines()
-            await anext(lines)
-            server.process.send_signal(number)
-            rest = [line async for line in lines if line]
-        assert orjson.loads(rest[-1][6:])["error"]["code"] == "shutting_down"
-        assert server.process.wait(timeout=30) == 0
-        assert not [process for process in started if is_alive(process.pid)]
-        assert not (server.state / "run.json").exists()
-
-
-def test_what_a_killed_gateway_left_ends_with_the_next_start() -> None:
-    with short_folder() as folder:
-        with serving(folder / "state") as first:
-            first.wait_until_ready()
-            left = first.torchserve()
-            first.stop(signal.SIGKILL)  # its child processes may end by themselves, but need not
-        with serving(folder / "state") as second:
-            second.wait_until_ready()
-            assert not [process for process in left if is_alive(process.pid)]
-
-
 def test_without_models_nothing_is_started() -> None:
     with short_folder() as folder, serving(folder / "state", "--skip-model-loading") as server:
         with server.client() as client:

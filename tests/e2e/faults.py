@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import httpx2
 import psutil
 
-from conductor_core.paths import StateDir
+from archives.build_context import BuildContext
+from conductor_core.paths import ProjectPaths, StateDir
 from conductor_core.processes import is_alive
-from tests.demo import demo_folder
+from conductor_core.settings.parser import parse_settings
+from tests.demo import place_demo
 from tests.serving import Serving
-from tests.torchserve_process import ROOT
 
 CHAT, VICTIM = "conversational_chat", "victim"
 GREEDY = {"prompt": "Name a colour.", "temperature": 0.0, "max_tokens": 4}
@@ -31,14 +32,10 @@ Found = TypeVar("Found")
 
 
 def write_settings(folder: Path, *, context: int = 4096) -> Path:
-    """Write a table of a resident model and one on demand, with `context` tokens and its own file."""
-    models = folder / "models"
-    if not models.exists():
-        (ROOT / "models").mkdir(exist_ok=True)
-        models.mkdir()
-        (file,) = (demo_folder("openvino").parent / "source").glob("*.gguf")
-        for name in ("chat", "victim"):
-            (models / f"{name}.gguf").symlink_to(file)
+    """Write a table of a resident model and one on demand, with `context` tokens and its own file.
+
+    Both files are the demo model, and so is what was made of them: to make it again takes half a minute each.
+    """
     settings = folder / "SETTINGS.md"
     new = settings.with_suffix(".new")
     new.write_text(
@@ -48,6 +45,10 @@ def write_settings(folder: Path, *, context: int = 4096) -> Path:
         encoding="utf-8",
     )
     new.replace(settings)
+    if not (folder / "models").exists():
+        (folder / "models").mkdir()
+        for row in parse_settings(settings.read_text(encoding="utf-8")).rows:
+            place_demo(row.ref, BuildContext(ProjectPaths(settings)))
     return settings
 
 
